@@ -1,0 +1,274 @@
+"""Many points at once: seeds, initialisations, checkpoints, in one compiled, vmapped program."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxcheck.engine import examine
+from jaxcheck.evidence import batched
+from jaxcheck.evidence.prepare import Preface, prepare
+from jaxcheck.evidence.witnesses import Problem
+from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.progress import Progress
+from jaxcheck.result import LeafResult, Point, Report, Verdict
+from jaxcheck.settings import Settings
+
+# Failing points that are examined one by one for the report; the others are counted and listed.
+EXAMINED = 8
+
+
+def check_batch(
+    loss: Callable,
+    points: Any = None,
+    grad: Any = None,
+    *,
+    init: Callable | None = None,
+    n: int | None = None,
+    train_step: Callable | None = None,
+    steps: Sequence[int] | None = None,
+    args: tuple = (),
+    has_aux: bool = False,
+    mode: Exhaustive | Sketch | str | None = None,
+    tolerance: Tolerance | None = None,
+    must_catch: float = 1e-3,
+    precision: str = "float64",
+    surrogate: Any = False,
+    seed: int = 0,
+    name: str | None = None,
+) -> Report:
+    """Check a gradient at many points in one program. Options are those of `check_grad`.
+
+    The points are one of:
+        points: a pytree with a leading axis on every leaf (n points), or a list of pytrees;
+        init, n: `init(key) -> params`, drawn n times from `seed`;
+        init (or points: one pytree), train_step, steps: `train_step(params) -> params`; the points are
+            the parameters after each number of steps, e.g. steps=[0, 100].
+
+    Each point gets directions along every leaf (two rungs of the ladder fewer than `check_grad` are
+    not spent: the same ladder is used); a point that does not clearly agree is checked again alone.
+
+    Returns:
+        A `Report` whose leaves hold the worst over the points, whose `points` name the failing ones
+        (worst first) with a line that reproduces each, and whose notes give shares and statistics.
+
+    Raises:
+        TypeError, ValueError: as `check_grad`; or the points do not stack.
+    """
+    start = time.perf_counter()
+    settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
+    if isinstance(settings.mode, Exhaustive):
+        raise ValueError("check_batch looks along random directions; use mode=Sketch(...) or leave mode out")
+    batch = collect(points, init, n, train_step, steps, seed)
+    problem, preface = prepare(loss, batch.tree(0), grad, args, has_aux, precision)
+    label = name or preface.name
+
+    def alone(index: int) -> Report:
+        one, front = prepare(loss, batch.tree(index), grad, args, has_aux, precision)
+        return examine(one, front, settings, kind="check_grad", name=f"{label} at {batch.labels[index]}", start=time.perf_counter())
+
+    if problem.primal is None or problem.numbers is not None or preface.structure or not preface.repeatable:
+        return _one_by_one(batch, alone, label, settings, start)
+    table = batched.measure(problem, batch.theta_rows(problem), settings.seed, _directions(settings))
+    clear = batched.clear(table, settings.tolerance.rtol, settings.tolerance.atol, settings.must_catch)
+    return _report(batch, problem, preface, table, clear, alone, label, settings, start)
+
+
+def _directions(settings: Settings) -> int:
+    return settings.mode.directions if isinstance(settings.mode, Sketch) else 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch:
+    """n points: stacked leaves or a list, each with a label and a line that rebuilds it."""
+
+    stacked: Any
+    listed: tuple[Any, ...] | None
+    labels: tuple[str, ...]
+    lines: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def tree(self, index: int) -> Any:
+        if self.listed is not None:
+            return self.listed[index]
+        return jax.tree_util.tree_map(lambda x: x[index], self.stacked)
+
+    def theta_rows(self, problem: Problem) -> np.ndarray:
+        """(n, P) real vectors theta."""
+        theta = problem.theta
+        if self.listed is not None:
+            from jaxcheck.theta import take_apart
+
+            rows = []
+            for index, tree in enumerate(self.listed):
+                other = take_apart(tree)
+                if [(x.path, x.shape) for x in other.leaves] != [(x.path, x.shape) for x in theta.leaves]:
+                    raise ValueError(f"points[{index}] has other leaves or shapes than points[0]")
+                rows.append(other.ravel())
+            return np.stack(rows)
+        leaves = jax.tree_util.tree_leaves(self.stacked, is_leaf=lambda x: x is None)
+        parts = []
+        for leaf in theta.leaves:
+            x = np.asarray(leaves[leaf.position])
+            if leaf.is_complex:
+                x = x.reshape(len(x), -1).astype(np.complex128)
+                parts += [x.real, x.imag]
+            else:
+                parts.append(x.reshape(len(x), -1).astype(np.float64))
+        return np.concatenate(parts, axis=1)
+
+
+def collect(points, init, n, train_step, steps, seed) -> Batch:
+    """Validate the three ways to name points. Raises TypeError or ValueError naming the argument."""
+    if (points is None) == (init is None):
+        raise TypeError("give either points (a stacked pytree or a list of pytrees) or init=, not both")
+    if (train_step is None) != (steps is None):
+        raise TypeError("train_step= and steps= go together: steps=[0, 100] checks before and after 100 steps")
+    if train_step is not None:
+        if n is not None:
+            raise TypeError("n= draws initialisations; with train_step= the points come from steps=")
+        return _trained(points if init is None else init(jax.random.key(seed)), train_step, steps)
+    if init is not None:
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(f"n={n!r}: how many points to draw from init, a whole number of at least 1")
+        keys = jax.random.split(jax.random.key(seed), n)
+        try:
+            stacked = jax.vmap(init)(keys)
+        except Exception:
+            # An init written in NumPy, or with Python control flow, is called key by key.
+            listed = tuple(init(key) for key in keys)
+            return Batch(None, listed, *_names(n, f"init(jax.random.split(jax.random.key({seed}), {n})[%d])"))
+        return Batch(stacked, None, *_names(n, f"init(jax.random.split(jax.random.key({seed}), {n})[%d])"))
+    if isinstance(points, (list, tuple)) and not hasattr(points, "_fields") and _is_list_of_trees(points):
+        return Batch(None, tuple(points), *_names(len(points), "points[%d]"))
+    leaves = [x for x in jax.tree_util.tree_leaves(points) if hasattr(x, "shape")]
+    if not leaves:
+        raise TypeError("points holds no array; give a pytree whose leaves have a leading axis, or a list of pytrees")
+    lengths = {x.shape[0] if x.ndim else None for x in leaves}
+    if len(lengths) != 1 or None in lengths:
+        raise ValueError(f"points must have one leading axis of equal length on every leaf; found lengths {lengths}")
+    return Batch(points, None, *_names(lengths.pop(), "jax.tree.map(lambda x: x[%d], points)"))
+
+
+def _is_list_of_trees(points) -> bool:
+    """A list is a list of points when its items are alike; a stacked pytree that is a list of arrays is not,
+    unless its items differ in no shape and are not arrays themselves."""
+    return len(points) > 0 and not any(hasattr(x, "shape") for x in points)
+
+
+def _names(n: int, line: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(f"point {i}" for i in range(n)), tuple(line % i for i in range(n))
+
+
+def _trained(params, train_step, steps) -> Batch:
+    wanted = list(steps)
+    if not wanted or any(not isinstance(s, int) or s < 0 for s in wanted):
+        raise ValueError(f"steps={steps!r}: a list of step counts, each a whole number that is not negative")
+    found, labels = {}, []
+    with Progress(max(wanted), "training steps") as progress:
+        for step in range(max(wanted) + 1):
+            if step in wanted:
+                found[step] = params
+            if step < max(wanted):
+                params = train_step(params)
+                progress.tick(1)
+    order = sorted(set(wanted))
+    labels = tuple(f"step {s}" for s in order)
+    return Batch(None, tuple(found[s] for s in order), labels, tuple(f"params after {s} train_step calls" for s in order))
+
+
+def _point(batch: Batch, index: int, report: Report, label: str) -> Point:
+    worst = next((x.path for x in report.leaves if x.verdict is report.verdict), "")
+    line = f"jaxcheck.check_grad({label}, {batch.lines[index]}, ...)"
+    return Point(index, batch.labels[index], report.verdict, report.difference, worst, line)
+
+
+def _one_by_one(batch: Batch, alone: Callable, label: str, settings: Settings, start: float) -> Report:
+    """Points that cannot share a program (host functions, gradients given as numbers)."""
+    reports = [alone(i) for i in range(len(batch))]
+    order = sorted(range(len(batch)), key=lambda i: _badness(reports[i]), reverse=True)
+    worst = reports[order[0]]
+    points = tuple(_point(batch, i, reports[i], label) for i in order if reports[i].verdict is not Verdict.PASS)
+    note = _shares([r.verdict for r in reports])
+    return dataclasses.replace(
+        worst, kind="check_batch", name=label, points=points, notes=(note, *worst.notes),
+        evaluations=sum(r.evaluations for r in reports), compiled=sum(r.compiled for r in reports),
+        seconds=time.perf_counter() - start)
+
+
+def _badness(report: Report) -> tuple[int, float]:
+    rank = {Verdict.FAIL: 2, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 0}[report.verdict]
+    return rank, float(np.nan_to_num(report.difference, nan=np.inf))
+
+
+def _shares(verdicts: Sequence[Verdict]) -> str:
+    count = {v: sum(x is v for x in verdicts) for v in Verdict}
+    return (f"{len(verdicts)} points: {count[Verdict.PASS]} pass, {count[Verdict.FAIL]} fail "
+            f"({count[Verdict.FAIL] / len(verdicts):.1%}), {count[Verdict.INCONCLUSIVE]} inconclusive")
+
+
+def _report(batch, problem, preface: Preface, table: batched.Table, clear, alone, label, settings, start) -> Report:
+    """Examine the unclear points alone (the first few), settle the others by the batch's own numbers."""
+    unclear = np.flatnonzero(~clear)
+    order = unclear[np.argsort(-table.badness()[unclear], kind="stable")]
+    verdicts = [Verdict.PASS] * len(batch)
+    reports: dict[int, Report] = {}
+    by_numbers = batched.fails(table, settings.tolerance.rtol, settings.tolerance.atol)
+    spent = compiled = 0
+    examined = 0
+    for index in order:
+        # Gross failures of a kind already examined need no second opinion; anything doubtful gets one.
+        if examined >= EXAMINED and by_numbers[index]:
+            verdicts[index] = Verdict.FAIL
+            continue
+        reports[index] = alone(int(index))
+        verdicts[index] = reports[index].verdict
+        spent += reports[index].evaluations
+        compiled += reports[index].compiled
+        examined += 1
+    points = []
+    for index in order:
+        if verdicts[index] is Verdict.PASS:
+            continue
+        if index in reports:
+            points.append(_point(batch, int(index), reports[index], label))
+        else:
+            leaf = problem.theta.leaves[int(np.nanargmax(np.nan_to_num(table.difference_a[index], nan=0.0)))].path
+            points.append(Point(int(index), batch.labels[index], verdicts[index], float(table.whole[index]), leaf,
+                                f"jaxcheck.check_grad({label}, {batch.lines[index]}, ...)"))
+    best = alone(0) if not reports else max(reports.values(), key=_badness)
+    compiled += best.compiled if not reports else 0
+    leaves = tuple(_leaf(leaf, best, table, k) for k, leaf in enumerate(problem.theta.leaves))
+    notes = [_shares(verdicts)]
+    if points:
+        notes.append(f"worst: {points[0].label}, at leaf `{points[0].leaf}`")
+    notes += [_statistics(leaf.path, table.difference[:, k]) for k, leaf in enumerate(problem.theta.leaves)][:20]
+    return dataclasses.replace(
+        best, kind="check_batch", name=label, leaves=leaves, points=tuple(points), notes=(*notes, *preface.notes),
+        mode="sketch", why_mode="many points share one program",
+        difference=float(np.nanmax(table.whole)) if np.isfinite(table.whole).any() else best.difference,
+        evaluations=table.evaluations + spent, compiled=table.compiled + compiled,
+        seconds=time.perf_counter() - start)
+
+
+def _leaf(leaf, best: Report, table, k: int) -> LeafResult:
+    worst = float(np.nanmax(table.difference[:, k])) if np.isfinite(table.difference[:, k]).any() else float("nan")
+    return dataclasses.replace(best.leaf(leaf.path), difference=worst)
+
+
+def _statistics(path: str, values: np.ndarray) -> str:
+    good = values[np.isfinite(values)]
+    if not good.size:
+        return f"`{path}`: no finite difference at any point"
+    return (f"`{path}`: difference median {np.median(good):.1e}, 99 % {np.quantile(good, 0.99):.1e}, "
+            f"largest {good.max():.1e}")
+
+
+check_batch.__module__ = "jaxcheck"

@@ -1,0 +1,62 @@
+"""`@jaxcheck.case`: marks the functions of a file that `jaxcheck run` is to check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeVar, overload
+
+_MARK = "__jaxcheck_case__"
+_CHECKS = ("grad", "rule", "batch")
+
+Function = TypeVar("Function", bound=Callable[[], Any])
+
+
+class CaseInfo(NamedTuple):
+    """What the mark says: the name shown, and which front door gets the arguments."""
+
+    name: str
+    check: str
+
+
+@overload
+def case(function: Function, /) -> Function: ...
+@overload
+def case(
+    *, name: str | None = None, check: Literal["grad", "rule", "batch"] = "grad"
+) -> Callable[[Function], Function]: ...
+def case(function: Any = None, /, *, name: str | None = None, check: str = "grad") -> Any:
+    """Declare a check for `jaxcheck run FILE.py`.
+
+    The function takes no arguments and returns the arguments of a check, or a finished `Report`:
+
+    - a dict of keyword arguments: `loss`, `params`, `grad`, `args`, ... of `check_grad`
+      (`f` and `args` for `check="rule"`, as in `check_rule(f, *args)`);
+    - a tuple of its positional arguments: `(loss, params, grad)`, or `(loss, params)`;
+    - a `Report`.
+
+    The function itself comes back unchanged but for the mark, so it can still be called.
+
+        @jaxcheck.case
+        def logistic():
+            return {"loss": loss, "params": params, "grad": backprop}
+
+        @jaxcheck.case(name="softplus at 0", check="rule")
+        def softplus_rule():
+            return softplus, 0.0
+    """
+    if check not in _CHECKS:
+        raise ValueError(f"case(check={check!r}): expected one of {', '.join(map(repr, _CHECKS))}")
+
+    def mark(target: Any) -> Any:
+        if not callable(target):
+            raise TypeError(f"case marks a function without arguments, not {target!r}")
+        setattr(target, _MARK, CaseInfo(name or getattr(target, "__name__", "case"), check))
+        return target
+
+    return mark if function is None else mark(function)
+
+
+def case_info(function: Any) -> CaseInfo | None:
+    """The mark on `function`, or None where there is none."""
+    info = getattr(function, _MARK, None)
+    return info if isinstance(info, CaseInfo) else None

@@ -1,0 +1,73 @@
+"""The front door for a hand-written backprop: evidence, then judgement, then a Report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jaxcheck.batch import check_batch
+from jaxcheck.engine import examine
+from jaxcheck.evidence.prepare import prepare
+from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.result import Report
+from jaxcheck.settings import Settings
+
+
+def check_grad(
+    loss: Callable,
+    params: Any,
+    grad: Any = None,
+    *,
+    args: tuple = (),
+    has_aux: bool = False,
+    mode: Exhaustive | Sketch | str | None = None,
+    tolerance: Tolerance | None = None,
+    must_catch: float = 1e-3,
+    precision: str = "float64",
+    surrogate: Any = False,
+    seed: int = 0,
+    name: str | None = None,
+) -> Report:
+    """Check the gradient of a scalar loss against centred differences and autodiff.
+
+    Args:
+        loss: `loss(params, *args)`, a real scalar (or `(scalar, aux)` with `has_aux`). May be written
+            in NumPy; then it is evaluated on the host, row by row, and autodiff stays silent.
+        params: any pytree. Inexact leaves are differentiated; the rest is carried and reported.
+        grad: `grad(params, *args)`, the hand-written backprop, returning a tree like `params`; or a
+            function like `jax.value_and_grad`'s; or the tree of numbers itself; or None, then
+            `jax.grad(loss)` is under test, custom rules included.
+        args: extra positional arguments of both, not differentiated.
+        has_aux: whether `loss` returns `(value, aux)`.
+        mode: `Exhaustive(...)`, `Sketch(...)`, "exhaustive" or "sketch"; None lets the cost decide.
+        tolerance: relative and absolute bound per leaf, beside the error bars (default 1e-7, 0).
+        must_catch: if the check could not have caught an error of this relative size in a leaf,
+            it is VACUOUS, not PASS.
+        precision: "float64" (default: the formula is judged in float64 whatever the parameters'
+            dtype) or "native".
+        surrogate: True, or a function of the leaf path, for gradients that differ from the derivative
+            on purpose (straight-through, clipping): structure, finiteness and repeatability only.
+        seed: of the random directions.
+        name: shown in the report; default the loss's own name.
+
+    Returns:
+        A `Report`. It never raises for a wrong gradient; `report.assert_ok()` does.
+
+    Raises:
+        TypeError: the loss is not a real scalar, no leaf is differentiable, an argument has the wrong
+            kind, or the check was called while JAX is tracing.
+        ValueError: an option is out of range.
+
+    Reference: formulas (1) and (2) of the gradient-checking procedure taught in the deep-learning
+    courses (Ng, "Gradient checking"): per component (J(theta+eps e_i) - J(theta-eps e_i)) / (2 eps) and
+    ||grad - approx|| / (||grad|| + ||approx||).
+    """
+    start = time.perf_counter()
+    settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
+    problem, preface = prepare(loss, params, grad, args, has_aux, precision)
+    return examine(problem, preface, settings, kind="check_grad", name=name or preface.name, start=start)
+
+
+check_grad.__module__ = "jaxcheck"
+__all__ = ["check_batch", "check_grad"]

@@ -1,0 +1,162 @@
+"""One check from problem to report: plan, gather, vote, follow up, measure the power, write it down."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import numpy as np
+
+from jaxcheck.evidence import exhaustive, sketch, witnesses
+from jaxcheck.evidence.differences import Ladder
+from jaxcheck.evidence.prepare import Preface
+from jaxcheck.evidence.witnesses import Evidence, LeafEvidence, Problem
+from jaxcheck.judgement import locate
+from jaxcheck.judgement.vote import Opinion
+from jaxcheck.options import Exhaustive, Sketch
+from jaxcheck.progress import Progress
+from jaxcheck.result import NAN, Reason, Report, Verdict
+from jaxcheck.settings import Case, Settings
+from jaxcheck.writing import write
+
+# Elements that may be computed before the default turns from every component to random directions.
+EXHAUSTIVE_WORK = 6e7
+# Components of one leaf that get the full ladder when they are suspected.
+FOLLOW_UP = 64
+
+
+def ladder_for(problem: Problem) -> Ladder:
+    """Float64 bears small steps; with a coarser unit they would only sample rounding."""
+    return Ladder() if problem.unit < 1e-12 else Ladder(first=0.5, ratio=2.0, count=10)
+
+
+def plan(problem: Problem, settings: Settings, point: np.ndarray) -> tuple[dict[int, np.ndarray | None], str, str]:
+    """(directions per leaf for `gather`, mode, why)."""
+    leaves = problem.theta.leaves
+    ladder = ladder_for(problem)
+    cost = problem.theta.size * len(ladder.offsets) * max(problem.cost, 50.0)
+    limit = EXHAUSTIVE_WORK * (1 if problem.autodiff or problem.host_autodiff else 5)
+    if settings.mode is None and problem.theta.size <= 1024 and cost <= limit:
+        return {k: None for k in range(len(leaves))}, "exhaustive", "every component is cheap here"
+    wanted = settings.mode.directions if isinstance(settings.mode, Sketch) else 3
+    rows = wanted * len(leaves) * len(ladder.offsets) * problem.cost
+    if settings.mode is None and rows > 3e10:
+        wanted = 1
+    directions = {
+        k: sketch.directions(leaf, point[leaf.start : leaf.stop], wanted, settings.seed)
+        for k, leaf in enumerate(leaves) if leaf.size
+    }
+    if isinstance(settings.mode, Exhaustive):
+        if settings.mode.step is None and problem.theta.size <= 256 and cost <= limit:
+            return {k: None for k in range(len(leaves))}, "exhaustive", "asked for"
+        return directions, "exhaustive", "asked for"
+    why = "asked for" if settings.mode else f"{problem.theta.size} components, too many to take one by one by default"
+    return directions, "sketch", why
+
+
+def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str, name: str, start: float,
+            rows: tuple = ()) -> Report:
+    """Run the check and write the report."""
+    head = dict(kind=kind, name=name, witnesses=preface.witnesses, carried=problem.theta.carried,
+                seed=settings.seed, rows=rows)
+
+    def stop(verdict, reason, *notes, **more):
+        return Report(verdict=verdict, reason=reason, notes=(*notes, *preface.notes),
+                      seconds=time.perf_counter() - start, **head, **more)
+
+    if preface.structure:
+        return stop(Verdict.FAIL, Reason.STRUCTURE, preface.structure)
+    if not preface.repeatable:
+        return stop(Verdict.INCONCLUSIVE, Reason.NONDETERMINISTIC)
+    point = problem.theta.ravel()
+    case = Case(problem, preface, settings, point, ladder_for(problem), compiled=preface.compiled)
+    directions, mode, why = plan(problem, settings, point)
+    evidence = witnesses.gather(problem, point, directions, case.ladder, settings.seed)
+    case.evaluations += evidence.evaluations
+    case.compiled += evidence.compiled
+    value = float(evidence.outputs[0]) if problem.columns == 1 else NAN
+    if not evidence.repeatable:
+        return stop(Verdict.INCONCLUSIVE, Reason.NONDETERMINISTIC, value=value)
+    if not np.isfinite(evidence.outputs).all():
+        what = "the function's value" if problem.columns > 1 else f"loss(params) = {value}"
+        return stop(Verdict.INCONCLUSIVE, Reason.NONFINITE, f"{what} is not finite at this point", value=value)
+    leaves, extra, interrupted = _add_exhaustive(case, evidence, mode)
+    opinions = []
+    leaves = list(leaves)
+    for number, ev in enumerate(leaves):
+        leaves[number], opinion = _settle(case, number, ev)
+        opinions.append(opinion)
+    evidence = dataclasses.replace(evidence, leaves=tuple(leaves))
+    return write(case, evidence, opinions, extra, head, mode, why, value, start, interrupted)
+
+
+def _add_exhaustive(case: Case, evidence: Evidence, mode: str):
+    """The differences that `Exhaustive` asks for: (leaves, textbook differences or None, interrupted)."""
+    asked = case.settings.mode
+    if not isinstance(asked, Exhaustive) or (asked.step is None and all(
+            p.directions is None for ev in evidence.leaves for p in ev.probes)):
+        return evidence.leaves, None, False
+    with Progress(case.problem.theta.size, "components") as progress:
+        if asked.step is not None:
+            done = exhaustive.textbook(case.problem, case.point, asked.step, asked.scheme, asked.chunk, progress.tick)
+        else:
+            done = exhaustive.two_step(case.problem, case.point, asked.chunk, progress.tick)
+    case.evaluations += done.evaluations
+    case.compiled += done.compiled
+    if asked.step is not None:
+        return evidence.leaves, done, False
+    leaves = tuple(
+        dataclasses.replace(ev, probes=(*ev.probes, exhaustive.as_probes(*pair))) if ev.leaf.size else ev
+        for ev, pair in zip(evidence.leaves, done.leaves, strict=True)
+    )
+    return leaves, done, False
+
+
+def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
+    """Judge a leaf; before anyone is blamed, the suspicious components get the full ladder."""
+    opinion = case.judge(ev)
+    if opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size:
+        return ev, opinion
+    kinked = any(p.slopes.kink.any() for p in ev.probes)
+    if opinion.verdict is Verdict.PASS and not kinked:
+        return ev, opinion
+    every = any(p.directions is None and len(p.indices) == ev.m.shape[1] and np.isfinite(p.slopes.left).any()
+                for p in ev.probes)
+    # Components far smaller than their leaf's RMS were moved too far to tell; by their own size now.
+    small = (ev.values != 0) & (np.abs(ev.values) < witnesses.FLOOR * np.sqrt(np.mean(ev.values**2)))
+    if every and not kinked and not small.any():
+        return ev, opinion
+    indices = np.flatnonzero(small)[:FOLLOW_UP] if every else _suspects(case, ev, opinion)
+    probes, spent, compiled = witnesses.follow_up(case.problem, case.point, number, indices, case.ladder,
+                                                  case.settings.seed, 0.0 if small.any() else witnesses.FLOOR)
+    case.evaluations += spent
+    case.compiled += compiled
+    single, tied = probes
+    kept = _without(ev.probes, indices)
+    more = (single, tied) if kinked else (single,)
+    ev = dataclasses.replace(ev, probes=(*kept, *(p for p in more if len(p.slopes.value))))
+    return ev, case.judge(ev)
+
+
+def _without(probes, indices):
+    """Coarser differences of components that now have the ladder are dropped."""
+    out = []
+    for p in probes:
+        if p.directions is None:
+            keep = ~np.isin(p.indices, indices)
+            p = witnesses.Probes(p.slopes[keep], indices=p.indices[keep])
+        out.append(p)
+    return tuple(out)
+
+
+def _suspects(case: Case, ev: LeafEvidence, opinion: Opinion) -> np.ndarray:
+    """Components of a leaf to look at one by one, most suspicious first."""
+    n = ev.m.shape[1]
+    cheap = n * len(case.ladder.offsets) * max(case.problem.cost, 50.0) <= 5 * EXHAUSTIVE_WORK
+    limit = n if cheap and n <= 1024 else FOLLOW_UP
+    suspect = locate.suspicion(ev, opinion)
+    order = np.argsort(-suspect, kind="stable")[:limit]
+    if limit < n and not suspect.any():
+        rng = np.random.default_rng([case.settings.seed, n])
+        return np.sort(rng.choice(n, limit, replace=False))
+    return np.sort(order)

@@ -1,0 +1,141 @@
+"""The witnesses at many points in one program, and which points clearly agree."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcheck.evidence import rows, sketch
+from jaxcheck.evidence.differences import Ladder, slopes
+from jaxcheck.evidence.witnesses import Problem, gradient_of, outputs_of
+from jaxcheck.program.compile import execute
+
+# Fewer, coarser rungs than a single check: enough for a bar near 1e-9, half the evaluations.
+RUNGS = Ladder(first=0.02, ratio=8.0, count=6)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+    """Per point and leaf, relative: `difference` to N, its `bar`, `difference_a` to A (NaN without A),
+    `near` (whether N agrees with M within its bars) and `size` (n, leaves) of the gradient; `whole` is
+    formula (2) over theta against A, or N without it."""
+
+    difference: np.ndarray
+    bar: np.ndarray
+    difference_a: np.ndarray
+    round_off: np.ndarray
+    kink: np.ndarray
+    finite: np.ndarray
+    zero: np.ndarray
+    whole: np.ndarray
+    evaluations: int
+    compiled: int
+
+    def badness(self) -> np.ndarray:
+        worst = np.fmax(np.nan_to_num(self.difference_a, nan=0.0), np.nan_to_num(self.difference, nan=1.0))
+        return worst.max(axis=1, initial=0.0) + np.where(self.finite, 0.0, 10.0)
+
+
+def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) -> Table:
+    """Run the ladder along every leaf, M and A, at every point (n, P)."""
+    theta = problem.theta
+    leaves = [leaf for leaf in theta.leaves if leaf.size]
+    n, size = points.shape
+    signs = np.zeros((directions * len(leaves), size))
+    owner = np.repeat(np.arange(len(leaves)), directions)
+    for k, leaf in enumerate(leaves):
+        signs[owner == k, leaf.start : leaf.stop] = sketch.directions(
+            leaf, np.zeros(leaf.stop - leaf.start), directions, seed)
+    offsets = RUNGS.offsets
+    per_point = len(signs) * len(offsets) * problem.cost
+    group = rows.chunk_rows(per_point, n)
+    inner = rows.chunk_rows(problem.cost, len(signs) * len(offsets))
+    traced = [t for t in (problem.manual, problem.autodiff) if t is not None]
+    bounds = [(leaf.start, leaf.stop) for leaf in leaves]
+
+    def build(programs, points, extras, signs, offsets):
+        primal, *rest = programs
+
+        def at(point):
+            scale = jnp.concatenate([_scale(point[a:b]) for a, b in bounds])
+            v = signs * scale
+            samples = rows.sample(lambda x: outputs_of(problem, primal, x, extras), point, v, offsets, inner)
+            grads = [gradient_of(problem, t, p, point, extras)[0] for t, p in zip(traced, rest, strict=True)]
+            moved = point * (1 + 8.9e-16 * jnp.sign(signs.sum(axis=0) + 0.1))
+            shifted = gradient_of(problem, traced[0], rest[0], moved, extras)[0]
+            return samples[..., 0], grads, v, jnp.abs(shifted - grads[0])
+
+        return jax.lax.map(at, points, batch_size=group) if group > 1 else jax.lax.map(at, points)
+
+    with jax.enable_x64(True):
+        (samples, grads, v, scatter), compiled = execute(
+            ("batch", n, group, inner, tuple(theta.leaves)), build,
+            [problem.primal.program, *(t.program for t in traced)], points, tuple(problem.extras), signs, offsets,
+            work=per_point * n)
+        samples, v, scatter = np.asarray(samples), np.asarray(v), np.asarray(scatter)
+        grads = [np.asarray(g) for g in grads]
+    found = slopes(np.moveaxis(samples, 1, 0), RUNGS, problem.unit)  # (n, D)
+    m = grads[0]
+    a = grads[1] if len(grads) > 1 else None
+    return _table(leaves, owner, found, v, m, a, scatter, n * len(signs) * len(offsets), compiled)
+
+
+def _scale(x):
+    rms = jnp.sqrt(jnp.mean(x * x))
+    return jnp.where(rms > 0, jnp.maximum(jnp.abs(x), rms), 1.0)
+
+
+def _table(leaves, owner, found, v, m, a, scatter, evaluations, compiled) -> Table:
+    n = len(m)
+    shape = (n, len(leaves))
+    columns = {name: np.full(shape, np.nan) for name in ("difference", "bar", "difference_a", "round_off")}
+    kink, zero = np.zeros(shape, bool), np.zeros(shape, bool)
+    with np.errstate(all="ignore"):
+        for k, leaf in enumerate(leaves):
+            where, mine = slice(leaf.start, leaf.stop), owner == k
+            g, d = m[:, where], v[:, mine, where]
+            projected = np.einsum("ndp,np->nd", d, g)
+            norm = np.sqrt(np.einsum("ndp,np->nd", d**2, g**2))
+            size = norm + np.abs(found.value[:, mine])
+            off = np.abs(projected - found.value[:, mine])
+            columns["difference"][:, k] = np.max(np.where(size > 0, off / size, 0.0), axis=1)
+            columns["bar"][:, k] = np.max(np.where(size > 0, found.error[:, mine] / size, 0.0), axis=1)
+            kink[:, k] = (found.kink[:, mine] | found.jump[:, mine]).any(axis=1)
+            length = np.linalg.norm(g, axis=1)
+            zero[:, k] = length == 0
+            if a is not None:
+                both = length + np.linalg.norm(a[:, where], axis=1)
+                columns["difference_a"][:, k] = np.where(both > 0, np.linalg.norm(g - a[:, where], axis=1) / both, 0.0)
+                columns["round_off"][:, k] = np.where(both > 0, np.linalg.norm(scatter[:, where], axis=1) / both, 0.0)
+        reference = a if a is not None else None
+        if reference is None:
+            whole = np.nanmax(columns["difference"], axis=1)
+        else:
+            both = np.linalg.norm(m, axis=1) + np.linalg.norm(reference, axis=1)
+            whole = np.where(both > 0, np.linalg.norm(m - reference, axis=1) / both, 0.0)
+    finite = np.isfinite(m).all(axis=1) & np.isfinite(found.value).all(axis=1)
+    return Table(columns["difference"], columns["bar"], columns["difference_a"], columns["round_off"], kink,
+                 finite, zero, whole, evaluations, compiled)
+
+
+def clear(table: Table, rtol: float, atol: float, must_catch: float) -> np.ndarray:
+    """(n,) points at which every leaf plainly passes; the others deserve a check of their own."""
+    with np.errstate(all="ignore"):
+        near = table.difference <= 5 * table.bar + rtol
+        sharp = (5 * table.bar + rtol <= must_catch) & ~table.kink & ~table.zero
+        good = near & sharp
+        if np.isfinite(table.difference_a).any():
+            good &= table.difference_a <= rtol
+        return good.all(axis=1) & table.finite
+
+
+def fails(table: Table, rtol: float, atol: float) -> np.ndarray:
+    """(n,) points where M is contradicted by N beyond doubt: off by 20 bars and 1e-4 of the leaf, no kink."""
+    with np.errstate(all="ignore"):
+        gross = (table.difference > 20 * table.bar + max(1e-4, rtol)) & ~table.kink
+        if np.isfinite(table.difference_a).any():
+            gross &= table.difference_a > max(1e-5, rtol)
+        return gross.any(axis=1) & table.finite

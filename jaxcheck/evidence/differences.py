@@ -1,0 +1,224 @@
+"""The step ladder: derivatives from function values, each with an error bar.
+
+phi(t) = f(theta + t v) is sampled at t = 0 and t = +-h_k with h_k = h_0 / rho^k. From the same samples
+come centred and one-sided differences, their Richardson tableaux (Ridders 1982, Adv. Eng. Software
+4(2):75), a noise estimate from the values themselves (in the spirit of More & Wild 2011, SIAM J. Sci.
+Comput. 33(3):1292) and the shrink test that tells smooth from kinked from jumping.
+
+Everything here is numpy on arrays whose first axis is the ladder; other axes are directions and
+outputs, handled at once. All errors are absolute, in units of the derivative along v.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ladder:
+    """Steps h_k = first / ratio**k, k = 0 .. count-1, relative to the direction's own scale."""
+
+    first: float = 0.1
+    ratio: float = 4.0
+    count: int = 12
+
+    @property
+    def steps(self) -> np.ndarray:
+        return self.first / self.ratio ** np.arange(self.count)
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """The t of every sample: 0, then +h_k, then -h_k."""
+        return np.concatenate([[0.0], self.steps, -self.steps])
+
+
+@dataclasses.dataclass(frozen=True)
+class Slopes:
+    """What a ladder says of phi'(0); arrays of the samples' shape without the ladder axis.
+
+    Attributes:
+        value, error: the derivative and its absolute error bar (truncation plus round-off); NaN and
+            inf where no finite pair of samples exists.
+        left, left_error, right, right_error: one-sided slopes likewise.
+        kink: the one-sided slopes differ by more than their bars can explain.
+        jump: the increment does not shrink with the step.
+        one_sided: only one side of the point is in the domain; `value` is that side's slope.
+        rough: error bar if the function's visible roughness at larger steps is taken as noise
+            (an iterative solver's change of iteration count is smooth at tiny steps only).
+        noisy: the values scatter far above their rounding unit.
+        size: largest |phi| met, for absolute floors.
+        quotients: the plain centred quotients, (..., K), largest step first.
+    """
+
+    value: np.ndarray
+    error: np.ndarray
+    left: np.ndarray
+    left_error: np.ndarray
+    right: np.ndarray
+    right_error: np.ndarray
+    kink: np.ndarray
+    jump: np.ndarray
+    one_sided: np.ndarray
+    rough: np.ndarray
+    noisy: np.ndarray
+    size: np.ndarray
+    quotients: np.ndarray
+
+    def __getitem__(self, where) -> Slopes:
+        return Slopes(*(getattr(self, f.name)[where] for f in dataclasses.fields(self)))
+
+
+def tableau(first: np.ndarray, noise: np.ndarray, steps: np.ndarray, order: int, power: int):
+    """Richardson extrapolation of difference quotients, choosing the entry of least total error.
+
+    Args:
+        first: (K, ...) quotients, largest step first; NaN where a sample is missing.
+        noise: (...) absolute error of one function value.
+        steps: (K,).
+        order: leading power of h in the truncation error (2 centred, 1 one-sided).
+        power: increment between successive powers (2 centred, 1 one-sided).
+
+    Returns:
+        (value, error), each (...). Truncation is the largest change from the three neighbours in the
+        tableau (Ridders takes two; the third guards against an accidental agreement); round-off is
+        carried through the same weights. A tableau's claim without round-off can be 0 and wrong.
+    """
+    ratio = steps[0] / steps[1]
+    column = first
+    rounding = noise[None] / steps.reshape((-1,) + (1,) * (first.ndim - 1))
+    # What every finer quotient allows: its own change from the rung above, plus round-off.
+    slack = np.abs(np.diff(first, axis=0)) + 3 * rounding[1:]
+    change = np.abs(column[1:] - column[:-1])
+    best = np.full(first.shape[1:], np.nan)
+    best_error = np.full(first.shape[1:], np.inf)
+    best, best_error = _keep(best, best_error, column[1:], change + rounding[1:], first, slack)
+    exponent = order
+    for _ in range(1, min(6, len(steps))):
+        weight = ratio**exponent
+        finer, coarser = column[1:], column[:-1]
+        new = finer + (finer - coarser) / (weight - 1)
+        new_rounding = (weight * rounding[1:] + rounding[:-1]) / (weight - 1)
+        truncation = np.maximum(np.abs(new - finer), np.abs(new - coarser))[1:]
+        truncation = np.maximum(truncation, np.abs(new[1:] - new[:-1]))
+        best, best_error = _keep(best, best_error, new[1:], truncation + new_rounding[1:], first, slack)
+        column, rounding, exponent = new, new_rounding, exponent + power
+        if len(column) < 3:
+            break
+    return best, best_error
+
+
+def _keep(best, best_error, values, errors, first, slack):
+    """Keep the better of the best so far and the entry of `values` with the least error.
+
+    An entry must also explain every finer quotient within that quotient's slack: far from the point a
+    function can look smooth with another slope (log next to 0), and only the finer steps know.
+    """
+    count, total = len(values), len(first)
+    errors = np.where(np.isfinite(values) & np.isfinite(errors), errors, np.inf)
+    for j in range(total - count, total):
+        upto = j - (total - count)  # entries at this rung or coarser
+        excess = np.abs(values[: upto + 1] - first[j]) - slack[j - 1]
+        errors[: upto + 1] = np.maximum(errors[: upto + 1], np.where(np.isfinite(excess), excess, 0.0))
+    where = np.argmin(errors, axis=0)[None]
+    value = np.take_along_axis(values, where, 0)[0]
+    error = np.take_along_axis(errors, where, 0)[0]
+    better = error < best_error
+    return np.where(better, value, best), np.where(better, error, best_error)
+
+
+def slopes(samples: np.ndarray, ladder: Ladder, unit: float = EPS) -> Slopes:
+    """Slopes of phi at 0 from `samples` of shape (1 + 2K, ...) taken at `ladder.offsets`.
+
+    Args:
+        unit: relative rounding unit of one function value (float64's epsilon by default).
+    """
+    with np.errstate(all="ignore"):
+        return _slopes(np.asarray(samples, np.float64), ladder, unit)
+
+
+def _slopes(samples: np.ndarray, ladder: Ladder, unit: float) -> Slopes:
+    steps = ladder.steps
+    count = len(steps)
+    shape = (-1,) + (1,) * (samples.ndim - 1)
+    h = steps.reshape(shape)
+    middle, plus, minus = samples[0], samples[1 : count + 1], samples[count + 1 :]
+    finite = np.where(np.isfinite(samples), np.abs(samples), 0.0)
+    # Large steps may reach huge values (exp); rounding at the small steps is what limits the slope.
+    near = np.concatenate([finite[:1], finite[1 + count // 2 : count + 1], finite[1 + count + count // 2 :]])
+    size = near.max(axis=0)
+    floor = 2 * unit * size
+    centred = (plus - minus) / (2 * h)
+    right, left = (plus - middle) / h, (middle - minus) / h
+    noise = np.maximum(floor, _scatter(centred, steps))
+
+    value, error = tableau(centred, noise, steps, 2, 2)
+    r, r_error = tableau(right, 2 * noise, steps, 1, 1)
+    l, l_error = tableau(left, 2 * noise, steps, 1, 1)
+
+    seen_right, seen_left = np.isfinite(r_error), np.isfinite(l_error)
+    gap, bars = np.abs(r - l), r_error + l_error
+    both = seen_right & seen_left
+    kink = both & (gap > 4 * bars) & (gap > 1e-6 * np.maximum(np.abs(r), np.abs(l)))
+    # A gap too small to call a kink (one close by, seen through a few rungs) widens the bar instead.
+    error = np.where(both & ~kink, np.maximum(error, 0.5 * (gap - bars)), error)
+    # A jump: at the three smallest steps the increment keeps its size although the step shrinks 16-fold.
+    up, down = np.abs(plus - middle), np.abs(minus - middle)
+    jump = np.zeros(size.shape, bool)
+    for side in (up, down):
+        tail = side[-3:]
+        jump |= (tail.min(axis=0) > 0.7 * tail.max(axis=0)) & (tail.min(axis=0) > 100 * floor)
+    one_sided = (seen_right != seen_left) & ~np.isfinite(error)
+    value = np.where(one_sided, np.where(seen_right, r, l), value)
+    error = np.where(one_sided, np.where(seen_right, r_error, l_error), error)
+    level = _plateau(centred, value, steps, floor, np.abs(plus - minus))
+    _, rough = tableau(centred, np.maximum(noise, level), steps, 2, 2)
+    rough = np.where(level > noise, rough, error)
+    noisy = np.maximum(noise, level) > 300 * floor
+    return Slopes(value, error, l, l_error, r, r_error, kink & ~jump, jump, one_sided, rough, noisy, size,
+                  np.moveaxis(centred, 0, -1))
+
+
+def _scatter(centred: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Noise of one function value, from the scatter of neighbouring quotients at the smallest steps.
+
+    There a smooth function's quotients agree to h^2, so what is left, times h, is noise.
+    """
+    tail = min(4, len(steps) - 1)
+    change = np.abs(np.diff(centred[-tail - 1 :], axis=0)) * steps[-tail:].reshape((-1,) + (1,) * (centred.ndim - 1))
+    change = np.where(np.isfinite(change), change, 0.0)
+    return np.max(change, axis=0)
+
+
+def _plateau(centred, value, steps, floor, reach) -> np.ndarray:
+    """Level of jumps in phi away from the point: residuals that do not shrink with the step.
+
+    |phi(h) - phi(-h) - 2 h phi'| falls by ratio^3 per rung where phi is smooth, by at least the ratio
+    where it is kinked; an iterative solver's residual stays at its tolerance over several rungs.
+    """
+    h = steps.reshape((-1,) + (1,) * (centred.ndim - 1))
+    residual = np.abs(centred - value) * 2 * h
+    residual = np.where(np.isfinite(residual), residual, 0.0)
+    coarse, fine = residual[:-1], residual[1:]
+    stays = (fine > 0.5 * coarse) & (fine > 30 * floor) & (fine < 1e-2 * np.max(np.where(np.isfinite(reach), reach, 0.0), axis=0))
+    return np.where(stays.sum(axis=0) >= 2, np.max(np.where(stays, fine, 0.0), axis=0), 0.0)
+
+
+def two_steps(outer: tuple[np.ndarray, np.ndarray], inner: tuple[np.ndarray, np.ndarray], h: float, ratio: float,
+              size: np.ndarray, unit: float = EPS) -> tuple[np.ndarray, np.ndarray]:
+    """Centred difference and its bar from two steps, `h` (inner) and `ratio * h` (outer).
+
+    Each pair is (phi(+), phi(-)). The value is the Richardson combination; the bar is the truncation
+    of the plain inner quotient, |D(ratio h) - D(h)| / (ratio^2 - 1), an upper bound for the
+    combination, plus round-off 2 unit |phi| / h.
+    """
+    with np.errstate(all="ignore"):
+        coarse = (outer[0] - outer[1]) / (2 * ratio * h)
+        fine = (inner[0] - inner[1]) / (2 * h)
+        correction = (fine - coarse) / (ratio**2 - 1)
+        error = np.abs(correction) + 2 * unit * size / h
+        value = fine + correction
+        return value, np.where(np.isfinite(value), error, np.inf)

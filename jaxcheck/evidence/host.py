@@ -1,0 +1,78 @@
+"""Functions that JAX cannot trace: called on plain numbers, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcheck.evidence.user import StructureError, User, check_scalar, first_line, real_rows
+
+
+def loss_on_host(user: User, why: BaseException) -> tuple[Callable, bool]:
+    """(function of the real vector theta, whether two calls agree).
+
+    Raises:
+        Whatever the loss raises when it is called as the caller would, with a note.
+    """
+
+    def primal(vector):
+        with jax.enable_x64(True):
+            value = user.value(user.host_leaves(user.theta, vector), user.wide_args())
+        check_scalar(value)
+        return float(np.asarray(value))
+
+    try:
+        check_scalar(user.value(user.fresh(), user.args.inexact()))
+    except Exception as error:
+        error.add_note("raised while loss(params, *args) was evaluated at the point of the check")
+        raise error from None
+    point = user.theta.ravel()
+    try:
+        one, two = primal(point), primal(point)
+    except Exception as error:
+        error.add_note(f"raised by loss in float64, after it could not be traced by JAX ({first_line(why)})")
+        raise error from None
+    return primal, one == two or not (np.isfinite(one) or np.isfinite(two))
+
+
+def autodiff_on_host(user: User) -> tuple[Callable | None, str]:
+    """(jax.grad of the loss as a function of theta, why not)."""
+
+    def autodiff(vector):
+        with jax.enable_x64(True):
+            leaves = [jnp.asarray(x) for x in user.host_leaves(user.theta, vector)]
+            return real_rows(user.theta, jax.grad(lambda xs: user.value(xs, user.wide_args()))(leaves))
+
+    try:
+        autodiff(user.theta.ravel())
+    except Exception as error:
+        return None, f"the loss cannot be differentiated by JAX ({type(error).__name__})"
+    return autodiff, ""
+
+
+def gradient_on_host(user: User, why: BaseException | None) -> tuple[Callable, np.ndarray, str]:
+    """(gradient as a function of theta, gradient as the caller gets it (1, P), note).
+
+    Raises:
+        StructureError: the gradient's structure is wrong.
+        Whatever the gradient function raises, with a note.
+    """
+    try:
+        picked, note = user.gradient(user.fresh(), user.args.inexact())
+    except StructureError:
+        raise
+    except Exception as error:
+        tail = f"; tracing it said: {first_line(why)}" if why is not None else ""
+        error.add_note(f"raised while grad(params, *args) was called at the point of the check{tail}")
+        raise error from None
+    native = real_rows(user.theta, picked)
+
+    def manual(vector: np.ndarray) -> Any:
+        with jax.enable_x64(True):
+            return real_rows(user.theta, user.gradient(user.host_leaves(user.theta, vector), user.wide_args())[0])
+
+    return manual, native, note

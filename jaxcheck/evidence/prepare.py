@@ -1,0 +1,228 @@
+"""From the caller's loss, parameters and gradient to a `Problem`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcheck.evidence import host
+from jaxcheck.evidence.user import (
+    StructureError,
+    User,
+    first_line,
+    real_rows,
+    refuse_tracing,
+    select,
+    to_array,
+)
+from jaxcheck.evidence.witnesses import Problem, gradient_of, outputs_of
+from jaxcheck.program.compile import execute
+from jaxcheck.program.objective import Traced, gradient, plain, trace
+from jaxcheck.program.strip import count_rules
+from jaxcheck.result import Witness
+from jaxcheck.theta import Theta, take_apart
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Preface:
+    """What is known before any difference is taken.
+
+    `structure` is what is wrong with the gradient's structure, or ""; `native` is M in the caller's
+    own precision (G, P), None where it is the same as in float64; `repeatable` says whether two traces
+    and two native runs gave the same; `sizes` are the dimensions met, to name a ratio.
+    """
+
+    name: str
+    witnesses: tuple[Witness, ...]
+    notes: tuple[str, ...]
+    structure: str = ""
+    repeatable: bool = True
+    native: np.ndarray | None = None
+    compiled: int = 0
+    sizes: tuple[int, ...] = ()
+
+
+def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
+            precision: str) -> tuple[Problem, Preface]:
+    """Trace the witnesses. See `check_grad` for the arguments and what is raised."""
+    if not callable(loss):
+        raise TypeError(f"loss must be a function loss(params, *args), not {type(loss).__name__}")
+    if not isinstance(args, (tuple, list)):
+        raise TypeError(f"args must be a tuple of extra arguments, not {type(args).__name__}; write args=(x,)")
+    refuse_tracing(params, args)
+    theta = take_apart(params)
+    if not theta.leaves:
+        found = ", ".join(f"`{path}` ({why})" for path, why in theta.carried[:5]) or "nothing"
+        raise TypeError(f"params has no differentiable leaf (float or complex); it holds {found}")
+    user = User(loss, grad, theta, take_apart(tuple(args), "args"), has_aux)
+    extras = tuple(to_array(x) for x in user.args.inexact())
+    leaves = [to_array(x) for x in theta.inexact()]
+    # Natively first: JAX keeps some conversions of index arrays per object, and a 64-bit trace made
+    # first would break the caller's own 32-bit code (jnp.zeros(n).at[np.arange(n)], JAX 0.10).
+    try:
+        own = trace(user.outputs, leaves, extras, "native")
+    except Exception as error:
+        return _prepare_host(user, error)
+    try:
+        repeatable = _same(own, trace(user.outputs, leaves, extras, "native"))
+        own_manual, failure = (None, None) if not callable(grad) else _trace_gradient(user, leaves, extras, "native")
+    except StructureError as error:
+        witness = (Witness("manual", "absent", str(error)),)
+        return Problem(theta, extras, own, None, None), Preface(user.name, witness, (), structure=str(error))
+    primal = own if precision == "native" else trace(user.outputs, leaves, extras, precision)
+    notes = _effects(own)
+    arguments = dict(leaves=leaves, extras=extras, precision=precision)
+    rules = count_rules(primal.closed, "user")
+    manual = numbers = host_manual = native = None
+    if grad is None:
+        manual = gradient(primal, len(leaves), stripped=False, **arguments)
+        if not rules:
+            notes.append("No custom rule of yours is inside: the gradient under test is autodiff itself.")
+    elif not callable(grad):
+        try:
+            numbers = real_rows(theta, select(theta, grad)[0])
+        except StructureError as error:
+            return Problem(theta, extras, own, None, None), Preface(user.name, (), (), structure=str(error))
+    elif own_manual is not None:
+        notes += [own_manual[1]] if own_manual[1] else []
+        again = own_manual if precision == "native" else _trace_gradient(user, leaves, extras, precision)[0]
+        manual = again[0] if again is not None else None
+    if callable(grad) and manual is None:
+        try:
+            host_manual, native, note = host.gradient_on_host(user, failure)
+        except StructureError as error:
+            return Problem(theta, extras, own, None, None), Preface(user.name, (), (), structure=str(error))
+        notes += [note] if note else []
+    autodiff, silent = None, "same program as the gradient under test"
+    if grad is not None or rules:
+        try:
+            autodiff = gradient(primal, len(leaves), stripped=True, **arguments)
+        except Exception as error:
+            silent = first_line(error)
+    witnesses = (
+        Witness("manual", manual.how if manual else "numbers" if numbers is not None else "host",
+                manual.note if manual else ""),
+        Witness("numeric", primal.how, primal.note),
+        Witness("autodiff", autodiff.how if autodiff else "absent", autodiff.note if autodiff else silent),
+    )
+    runnable = dataclasses.replace(primal, program=plain(primal))
+    problem = Problem(theta, extras, runnable, manual, autodiff, numbers=numbers, host_manual=host_manual)
+    preface = Preface(user.name, witnesses, tuple(notes), "", repeatable, native, sizes=_sizes(theta, user.args))
+    if manual is not None and precision == "float64" and _narrow(theta, primal):
+        if grad is None:
+            traced = gradient(own, len(leaves), stripped=False, leaves=leaves, extras=extras, precision="native")
+        else:
+            traced = own_manual[0]
+        preface = _native_run(problem, preface, own, traced)
+    return problem, preface
+
+
+def _trace_gradient(user: User, leaves, extras, precision) -> tuple[Any, BaseException | None]:
+    """((traced gradient, note), None), or (None, why it cannot be traced). Raises StructureError."""
+    found = {}
+
+    def f(leaves, extras):
+        picked, found["note"] = user.gradient(leaves, extras)
+        return [jnp.asarray(g)[None] for g in picked]
+
+    try:
+        traced = trace(f, leaves, extras, precision)
+    except StructureError:
+        raise
+    except Exception as error:
+        return None, error
+    return (traced, found["note"]), None
+
+
+def _prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
+    """A loss that cannot be traced: plain numbers, row by row."""
+    theta, grad = user.theta, user.grad
+    primal, repeatable = host.loss_on_host(user, why)
+    notes = [f"The loss cannot be traced by JAX ({first_line(why)}); it was evaluated on the host, row by row."]
+    autodiff, silent = host.autodiff_on_host(user)
+    manual = numbers = native = None
+    structure = ""
+    if grad is None:
+        if autodiff is None:
+            raise TypeError("loss cannot be traced or differentiated by JAX, and no grad was given: "
+                            f"pass grad=. JAX said: {first_line(why)}") from why
+        manual, autodiff, silent = autodiff, None, "same program as the gradient under test"
+    else:
+        try:
+            if callable(grad):
+                manual, native, note = host.gradient_on_host(user, None)
+                notes += [note] if note else []
+            else:
+                numbers = real_rows(theta, select(theta, grad)[0])
+        except StructureError as error:
+            structure = str(error)
+    witnesses = (
+        Witness("manual", "numbers" if numbers is not None else "host"), Witness("numeric", "host"),
+        Witness("autodiff", "host" if autodiff else "absent", silent),
+    )
+    problem = Problem(theta, (), None, None, None, numbers=numbers, host_primal=primal, host_manual=manual,
+                      host_autodiff=autodiff)
+    return problem, Preface(user.name, witnesses, tuple(notes), structure, repeatable, native,
+                            sizes=_sizes(theta, user.args))
+
+
+def _effects(own: Traced) -> list[str]:
+    effects = sorted({type(e).__name__.removesuffix("Effect") for e in getattr(own.closed, "effects", ())})
+    if not effects:
+        return []
+    return [f"The loss has side effects ({', '.join(effects)}): prints are left out of the differences, callbacks "
+            "are called once per evaluation."]
+
+
+def _sizes(theta: Theta, args: Theta) -> tuple[int, ...]:
+    found = {d for leaf in (*theta.leaves, *args.leaves) for d in leaf.shape}
+    for value in args.values:
+        found |= set(np.shape(value)) if hasattr(value, "shape") else set()
+    return tuple(sorted(found))
+
+
+def _narrow(theta: Theta, primal: Traced) -> bool:
+    """Whether the caller's own run differs from the float64 one."""
+    wide = all(leaf.dtype in ("float64", "complex128") for leaf in theta.leaves)
+    return not (wide and jax.config.jax_enable_x64) or primal.how != "float64"
+
+
+def _same(one: Traced, two: Traced) -> bool:
+    """Whether two traces are the same program with the same constants (NumPy randomness is baked in)."""
+    if len(one.program.closed.consts) != len(two.program.closed.consts):
+        return False
+    for x, y in zip(one.program.closed.consts, two.program.closed.consts, strict=True):
+        if jax.dtypes.issubdtype(jax.typeof(x).dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        if x is not y:
+            x, y = np.asarray(x), np.asarray(y)
+            if x.tobytes() != y.tobytes():
+                return False
+    here, there = one.program.text, two.program.text
+    # Texts that name functions by address differ without a reason.
+    return here == there or " at 0x" in here
+
+
+def _native_run(problem: Problem, preface: Preface, primal: Traced, manual: Traced) -> Preface:
+    """M and the loss in the caller's own precision, twice."""
+    native = dataclasses.replace(problem, primal=primal, manual=manual)
+
+    def build(programs, point, extras):
+        return (outputs_of(native, programs[0], point, extras), gradient_of(native, manual, programs[1], point, extras))
+
+    key = ("native", bool(jax.config.jax_enable_x64), tuple(problem.theta.leaves))
+    point = problem.theta.ravel()
+    with jax.enable_x64(True):
+        runs, compiled = [], 0
+        for _ in range(2):
+            out, new = execute(key, build, [primal.program, manual.program], point, tuple(problem.extras))
+            runs.append([np.asarray(x) for x in out])
+            compiled += new
+    same = all(np.array_equal(x, y, equal_nan=True) for x, y in zip(*runs, strict=True))
+    return dataclasses.replace(preface, native=runs[0][1], repeatable=preface.repeatable and same,
+                               compiled=preface.compiled + compiled)

@@ -1,0 +1,88 @@
+"""Evaluate a function over many rows of theta, with memory bounded by a chunk of rows.
+
+A row is theta + t v. Rows are made inside the compiled program, chunk by chunk, so that neither the
+rows nor their outputs ever exist at once in full. A chunk is small on CPU, where 8-16 rows that fit
+the cache beat 256 by several times, and large on GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def chunk_rows(cost: float, rows: int) -> int:
+    """Rows per chunk for a function that computes `cost` elements per row."""
+    target = 4e5 if jax.default_backend() == "cpu" else 2e8
+    return int(max(1, min(rows, target // max(cost, 1.0))))
+
+
+def sample(f: Callable, theta: Any, directions: Any, offsets: Any, chunk: int) -> Any:
+    """f(theta + offsets[t] * directions[d]) for all d and t; traced code.
+
+    Args:
+        f: maps a (P,) vector to (G,) outputs.
+        theta: (P,); directions: (D, P); offsets: (T,); chunk: rows at a time.
+
+    Returns:
+        (T, D, G).
+    """
+    d, t = directions.shape[0], offsets.shape[0]
+    total = d * t
+
+    def row(index):
+        return f(theta + offsets[index % t] * directions[index // t])
+
+    blocks = -(-total // chunk)
+    if blocks == 1:
+        out = jax.vmap(row)(jnp.arange(total)) if chunk > 1 else row(0)[None]
+    else:
+        # Rows past the end repeat the last one; they are cut off below.
+        index = jnp.minimum(jnp.arange(blocks * chunk), total - 1).reshape(blocks, chunk)
+        body = jax.vmap(row) if chunk > 1 else lambda i: row(i[0])[None]
+        out = jax.lax.map(body, index).reshape(blocks * chunk, -1)[:total]
+    return jnp.swapaxes(out.reshape(d, t, -1), 0, 1)
+
+
+def sample_host(f: Callable, theta: np.ndarray, directions: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """`sample` for a function that JAX cannot trace: row by row, in Python."""
+    out = [[f(theta + t * v) for v in directions] for t in offsets]
+    return np.asarray(out, np.float64).reshape(len(offsets), len(directions), -1)
+
+
+def components(f: Callable, values: list[Any], which: int, start: Any, count: int, chunk: int, steps: Any) -> Any:
+    """One-hot rows of one leaf; traced code. The other leaves stay unbatched, so that what comes before
+    the leaf is computed once, and what comes after becomes a matrix product over the rows.
+
+    Args:
+        f: maps the list of (real or complex) leaves to (G,) outputs.
+        values: the leaves; `which` of them is perturbed.
+        start: first component (traced); count: how many, a multiple of `chunk`.
+        steps: (S, n) signed steps for each component of the leaf's real view, e.g. +h, -h, +2h, -2h.
+
+    Returns:
+        (S, count, G).
+    """
+    leaf = values[which]
+    is_complex = jnp.iscomplexobj(leaf)
+    size = leaf.size
+
+    def row(index, step):
+        if is_complex:
+            step = jnp.where(index < size, step.astype(leaf.dtype), 1j * step)
+        moved = leaf.ravel().at[index % size].add(step.astype(leaf.dtype)).reshape(leaf.shape)
+        return f([*values[:which], moved, *values[which + 1:]])
+
+    last = steps.shape[1] - 1
+
+    def block(indices):
+        indices = jnp.minimum(indices, last)
+        return jax.vmap(lambda s: jax.vmap(row)(indices, s[indices]))(steps)
+
+    indices = (start + jnp.arange(count)).reshape(-1, chunk)
+    out = jax.lax.map(block, indices)  # (blocks, S, chunk, G)
+    return jnp.moveaxis(out, 1, 0).reshape(steps.shape[0], count, -1)

@@ -1,0 +1,290 @@
+"""Gathers the three witnesses at one point: M (under test), N (differences), A (autodiff).
+
+Everything is in the real view: a leaf is a vector of n real numbers (a complex leaf gives its real
+parts, then its imaginary parts), a gradient is d output / d that vector, and G outputs ("columns",
+1 for a loss) are handled at once. JAX's gradient of a complex leaf is dJ/dx - i dJ/dy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcheck.evidence import rows
+from jaxcheck.evidence.differences import EPS, Ladder, Slopes, slopes
+from jaxcheck.evidence.sketch import component_scale
+from jaxcheck.program.compile import execute
+from jaxcheck.program.objective import Traced, call
+from jaxcheck.theta import Leaf, Theta
+
+# Smallest step scale of a component, relative to its leaf's RMS.
+FLOOR = 1e-2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """What is checked, ready to run.
+
+    `primal`, `manual`, `autodiff` are traced programs of (leaves, extras), or None; the `host_*` twins
+    are Python functions of the real vector theta for code that JAX cannot trace. `numbers` is a
+    gradient given as data. `columns` is G.
+    """
+
+    theta: Theta
+    extras: tuple[Any, ...]
+    primal: Traced | None
+    manual: Traced | None
+    autodiff: Traced | None
+    columns: int = 1
+    numbers: np.ndarray | None = None
+    host_primal: Callable | None = None
+    host_manual: Callable | None = None
+    host_autodiff: Callable | None = None
+
+    @property
+    def cost(self) -> float:
+        return self.primal.program.cost if self.primal else 1e5
+
+    @property
+    def unit(self) -> float:
+        return self.primal.unit if self.primal else EPS
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Probes:
+    """Differences along D directions of one leaf.
+
+    Attributes:
+        slopes: arrays (D, G), derivatives along the directions.
+        directions: (D, n), or None when every direction is one component.
+        indices: (D,) components, when `directions` is None (slopes are then per unit of the component).
+    """
+
+    slopes: Slopes
+    directions: np.ndarray | None = None
+    indices: np.ndarray | None = None
+
+    def project(self, gradient: np.ndarray) -> np.ndarray:
+        """(G, n) gradients to (D, G) derivatives along the directions."""
+        if self.directions is None:
+            return gradient[:, self.indices].T
+        with np.errstate(all="ignore"):
+            return self.directions @ gradient.T
+
+    def project_error(self, error: np.ndarray) -> np.ndarray:
+        """Error bars of `project`: independent errors add in squares."""
+        if self.directions is None:
+            return error[:, self.indices].T
+        with np.errstate(all="ignore"):
+            return np.sqrt(self.directions**2 @ (error**2).T)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LeafEvidence:
+    """What the witnesses say of one leaf: gradients and bars (G, n); `a` is None without autodiff."""
+
+    leaf: Leaf
+    values: np.ndarray
+    m: np.ndarray
+    m_error: np.ndarray
+    a: np.ndarray | None
+    a_error: np.ndarray | None
+    probes: tuple[Probes, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evidence:
+    """All leaves, with the outputs (G,) at the point and what was spent."""
+
+    outputs: np.ndarray
+    leaves: tuple[LeafEvidence, ...]
+    repeatable: bool
+    evaluations: int
+    compiled: int
+
+
+def real_gradient(leaf: Leaf, gradient: Any, xp: Any = jnp) -> Any:
+    """(G, *shape) in JAX's convention to (G, n) in the real view."""
+    flat = gradient.reshape(gradient.shape[0], -1)
+    if not leaf.is_complex:
+        return flat.real if xp.iscomplexobj(flat) else flat
+    return xp.concatenate([flat.real, -flat.imag], axis=1)
+
+
+def outputs_of(problem: Problem, program: Any, vector: Any, extras: Sequence[Any]) -> Any:
+    """(G,) outputs at a traced real vector theta."""
+    assert_avals = problem.primal.program.closed.in_avals
+    out = call(program, assert_avals, [*problem.theta.unravel(vector), *extras])[0]
+    return out.reshape(-1).astype(jnp.float64)
+
+
+def gradient_of(problem: Problem, traced: Traced, program: Any, vector: Any, extras: Sequence[Any]) -> Any:
+    """(G, P) gradient at a traced real vector theta."""
+    out = call(program, traced.program.closed.in_avals, [*problem.theta.unravel(vector), *extras])
+    parts = [
+        real_gradient(leaf, g.reshape(problem.columns, *leaf.shape)).astype(jnp.float64)
+        for leaf, g in zip(problem.theta.leaves, out, strict=True)
+    ]
+    return jnp.concatenate(parts, axis=1)
+
+
+def nearby(point: np.ndarray, seed: int) -> np.ndarray:
+    """(4, P): the point, the point again, and two neighbours a few ulps away.
+
+    A gradient's scatter over the neighbours is its round-off: inputs that differ by rounding alone
+    should give results that differ by rounding alone (backward error; Higham 2002, section 1.5).
+    """
+    rng = np.random.default_rng([seed, 7])
+    noise = rng.choice([-1.0, 1.0], (2, point.size)) * 4 * EPS
+    with np.errstate(all="ignore"):
+        return np.concatenate([point[None], point[None], point * (1 + noise)])
+
+
+def measure(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: Ladder, seed: int, *,
+            gradients: bool = True):
+    """Run the witnesses at `point`: the ladder along every direction, M and A at the point and beside it.
+
+    Returns:
+        (samples (T, D, G), M (4, G, P) or None, A likewise, programs compiled).
+    """
+    if problem.primal is None:
+        return _measure_host(problem, point, directions, ladder, seed, gradients)
+    traced = [t for t in (problem.manual, problem.autodiff) if gradients and t is not None]
+    count = len(directions) * len(ladder.offsets)
+    chunk = rows.chunk_rows(problem.cost, count)
+
+    def build(programs, points, extras, directions, offsets):
+        primal, *rest = programs
+        samples = rows.sample(lambda x: outputs_of(problem, primal, x, extras), points[0], directions, offsets, chunk)
+        grads = [jax.lax.map(lambda x, t=t, p=p: gradient_of(problem, t, p, x, extras), points)
+                 for t, p in zip(traced, rest, strict=True)]
+        return samples, grads
+
+    with jax.enable_x64(True):
+        name = ("measure", chunk, problem.columns, tuple(problem.theta.leaves))
+        (samples, grads), compiled = execute(
+            name, build, [problem.primal.program, *(t.program for t in traced)],
+            nearby(point, seed), tuple(problem.extras), directions, ladder.offsets,
+            work=problem.cost * count,
+        )
+        samples = np.asarray(samples)
+        grads = [np.asarray(g) for g in grads]
+    m = grads.pop(0) if gradients and problem.manual is not None else None
+    a = grads.pop(0) if gradients and problem.autodiff is not None else None
+    if gradients and m is None and problem.host_manual is not None:
+        m = np.stack([problem.host_manual(x) for x in nearby(point, seed)])
+    return samples, m, a, compiled
+
+
+def _measure_host(problem, point, directions, ladder, seed, gradients):
+    samples = rows.sample_host(problem.host_primal, point, directions, ladder.offsets)
+    points = nearby(point, seed)
+    m = a = None
+    if gradients and problem.host_manual is not None:
+        m = np.stack([problem.host_manual(x) for x in points])
+    if gradients and problem.host_autodiff is not None:
+        a = np.stack([problem.host_autodiff(x) for x in points])
+    return samples, m, a, 0
+
+
+def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | None], ladder: Ladder,
+           seed: int) -> Evidence:
+    """The evidence of all leaves.
+
+    Args:
+        plan: leaf number -> (D, n) directions, or None for one direction per component.
+    """
+    theta = problem.theta
+    blocks, slots = [], []
+    for number, leaf in enumerate(theta.leaves):
+        local = plan.get(number, np.zeros((0, leaf.stop - leaf.start)))
+        if local is None:
+            local = np.diag(component_scale(point[leaf.start : leaf.stop], FLOOR))
+        wide = np.zeros((len(local), theta.size))
+        wide[:, leaf.start : leaf.stop] = local
+        slots.append((len(local), local))
+        blocks.append(wide)
+    directions = np.concatenate(blocks)
+    samples, m, a, compiled = measure(problem, point, directions, ladder, seed)
+    found = slopes(samples, ladder, problem.unit)
+    leaves, row = [], 0
+    repeatable = m is None or bool(np.array_equal(m[0], m[1], equal_nan=True))
+    m, m_error = _gradient_with_error(m, problem)
+    a, a_error = _gradient_with_error(a, None)
+    for number, leaf in enumerate(theta.leaves):
+        count, local = slots[number]
+        mine, row = found[row : row + count], row + count
+        if plan.get(number, ()) is None:
+            probes = per_component(mine, np.arange(count), np.diagonal(local))
+        else:
+            probes = Probes(mine, directions=local)
+        where = slice(leaf.start, leaf.stop)
+        leaves.append(LeafEvidence(
+            leaf, point[where], m[:, where], m_error[:, where],
+            None if a is None else a[:, where], None if a is None else a_error[:, where], (probes,) if count else (),
+        ))
+    return Evidence(samples[0, 0] if samples.shape[1] else np.full(problem.columns, np.nan), tuple(leaves),
+                    repeatable, len(directions) * len(ladder.offsets) + 8, compiled)
+
+
+def tied_directions(values: np.ndarray, seed: int) -> np.ndarray:
+    """(2, n) directions that move equal values together.
+
+    Where the point ties several components (a maximum taken twice), each alone meets a kink, but
+    together they move on smooth ground: there a gradient that counts the tie twice shows.
+    """
+    rng = np.random.default_rng([seed, 11])
+    scale = component_scale(values, 1e-3)
+    _, group = np.unique(values, return_inverse=True)
+    size = (2, group.max(initial=0) + 1)
+    weights = rng.choice([-1.0, 1.0], size) * rng.uniform(0.5, 1.5, size)
+    return weights[:, group] * scale
+
+
+def per_component(found: Slopes, indices: np.ndarray, scale: np.ndarray) -> Probes:
+    """Slopes along scaled one-hot directions, turned into derivatives per unit of the component."""
+    per = scale[:, None]
+    fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
+    for name in ("value", "error", "left", "left_error", "right", "right_error", "rough"):
+        fields[name] = fields[name] / per
+    fields["quotients"] = fields["quotients"] / per[..., None]
+    return Probes(Slopes(**fields), indices=indices)
+
+
+def follow_up(problem: Problem, point: np.ndarray, number: int, indices: np.ndarray, ladder: Ladder,
+              seed: int, floor: float = FLOOR) -> tuple[tuple[Probes, Probes], int, int]:
+    """The full ladder on chosen components of one leaf, and along its ties.
+
+    Returns:
+        ((probes of the components, probes of the tied directions), evaluations, compiled).
+    """
+    leaf = problem.theta.leaves[number]
+    scale = component_scale(point[leaf.start : leaf.stop], floor)[indices]
+    # Padded to a power of two, so that the next follow-up finds this one's program.
+    ties = tied_directions(point[leaf.start : leaf.stop], seed)
+    count = len(indices)
+    padded = 1 << max(2, int(np.ceil(np.log2(count + len(ties)))))
+    wide = np.zeros((padded, problem.theta.size))
+    wide[np.arange(count), leaf.start + indices] = scale
+    wide[count : count + len(ties), leaf.start : leaf.stop] = ties
+    samples, _, _, compiled = measure(problem, point, wide, ladder, seed, gradients=False)
+    found = slopes(samples[:, : count + len(ties)], ladder, problem.unit)
+    single = per_component(found[:count], indices, scale)
+    return (single, Probes(found[count:], directions=ties)), padded * len(ladder.offsets), compiled
+
+
+def _gradient_with_error(stack: np.ndarray | None, problem: Problem | None):
+    """(4, G, P) evaluations to the gradient and its round-off bar (G, P)."""
+    if stack is None:
+        if problem is None:
+            return None, None
+        numbers = problem.numbers
+        return numbers, np.zeros_like(numbers)
+    with np.errstate(all="ignore"):
+        scatter = np.abs(stack[2:] - stack[0]).max(axis=0)
+        return stack[0], np.where(np.isfinite(scatter), scatter, 0.0) + 2 * EPS * np.abs(stack[0])

@@ -1,0 +1,270 @@
+"""From the witnesses of one leaf to a verdict and its reason. Pure: no program is run here.
+
+DESIGN: a verdict is a statement about error bars. A claim (M or A) agrees with a difference when it
+lies within `BARS` error bars plus the tolerance, and contradicts it otherwise; a difference whose bar
+is wider than the quantity says nothing. NaN agrees with nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from jaxcheck.evidence.witnesses import LeafEvidence
+from jaxcheck.options import Tolerance
+from jaxcheck.result import NAN, Reason, Verdict, formula2
+
+BARS = 5.0
+# M = A against N is only believed on gross evidence: both claims would have to be wrong together.
+GROSS = 1e-4
+QUANTISED = "the function is quantised at the smallest steps; larger ones agree"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opinion:
+    """The judgement of one leaf.
+
+    `residual` (G, n) is what is believed wrong with M per component (NaN where unknown);
+    `difference`, `difference_autodiff`, `error_bar` are relative, as in `LeafResult`.
+    """
+
+    verdict: Verdict
+    reason: Reason
+    difference: float
+    difference_autodiff: float
+    error_bar: float
+    norm_numeric: float
+    residual: np.ndarray
+    kinks: int
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Probe:
+    """One probe set's numbers, flattened over directions and columns."""
+
+    usable: np.ndarray
+    contradicts_m: np.ndarray
+    contradicts_a: np.ndarray
+    gross: np.ndarray
+    excused: np.ndarray
+    coarse: np.ndarray
+    kink: np.ndarray
+    noisy: np.ndarray
+
+
+def norms(g: np.ndarray) -> np.ndarray:
+    """Column 2-norms of (G, n), safe against overflow."""
+    peak = np.abs(g).max(axis=1, initial=0.0)
+    safe = np.where((peak > 0) & np.isfinite(peak), peak, 1.0)
+    return np.linalg.norm(g / safe[:, None], axis=1) * safe
+
+
+def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
+    s = probes.slopes
+    pm = probes.project(m)
+    pm_error = probes.project_error(_round_off(ev, ev.m_error))
+    reference = np.abs(m) if a is None else np.maximum(np.abs(m), np.abs(a))
+    if probes.directions is None:
+        scale = np.broadcast_to(norms(reference), pm.shape)
+    else:
+        scale = np.sqrt(probes.directions**2 @ (reference**2).T)
+    slack = tolerance.rtol * scale + tolerance.atol
+    usable = np.isfinite(s.value) & np.isfinite(s.error) & ~s.jump
+    low = np.minimum(s.left - BARS * s.left_error, s.right - BARS * s.right_error) - slack
+    high = np.maximum(s.left + BARS * s.left_error, s.right + BARS * s.right_error) + slack
+
+    def contradicts(claim, claim_error):
+        off = ~(np.abs(claim - s.value) <= BARS * (s.error + claim_error) + slack)
+        outside = ~((low - claim_error <= claim) & (claim <= high + claim_error))
+        return usable & np.where(s.kink, outside, off)
+
+    off_m = contradicts(pm, pm_error)
+    if a is None:
+        off_a = np.zeros_like(off_m)
+    else:
+        off_a = contradicts(probes.project(a), probes.project_error(_round_off(ev, ev.a_error)))
+    distance = np.where(s.kink, np.maximum(low - pm, pm - high), np.abs(pm - s.value))
+    gross = off_m & ~(distance <= np.maximum(4 * BARS * s.error, GROSS * scale))
+    excused = np.abs(pm - s.value) <= BARS * s.rough + slack
+    return _Probe(usable, off_m, off_a, gross, excused, _coarse(s.quotients, pm, scale), s.kink & usable, s.noisy)
+
+
+def _coarse(quotients: np.ndarray, claim: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Whether several successive larger steps confirm the claim although the smallest do not.
+
+    That is how a function looks whose values are quantised inside (log(1 - a) with a rounded next to
+    1): flat at the smallest steps, right at the larger ones.
+    """
+    near = np.abs(quotients - claim[..., None]) <= 1e-3 * np.abs(claim)[..., None] + 1e-9 * scale[..., None]
+    if near.shape[-1] < 4:
+        return np.zeros(claim.shape, bool)
+    run = near[..., :-3] & near[..., 1:-2] & near[..., 2:-1] & near[..., 3:]
+    return run.any(axis=-1)
+
+
+def judge(ev: LeafEvidence, tolerance: Tolerance, *, m: np.ndarray | None = None, must_catch: float = 1e-3,
+          surrogate: bool = False) -> Opinion:
+    """The verdict on one leaf.
+
+    Args:
+        m: judge this gradient (G, n) in place of the one in evidence (for mutants).
+        must_catch: an unexplained difference above this, relative, is not excused as noise.
+    """
+    with np.errstate(all="ignore"):
+        return _judge(ev, tolerance, ev.m if m is None else m, must_catch, surrogate)
+
+
+def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: float, surrogate: bool) -> Opinion:
+    a, broken = ev.a, False
+    if a is not None and not np.isfinite(a).all():
+        a, broken = None, True
+    residual = np.full(m.shape, np.nan) if a is None else m - a
+    numbers = _numbers(ev, m, a)
+
+    def opinion(verdict, reason, note="", kinks=0):
+        return Opinion(verdict, reason, *numbers, residual, kinks, note)
+
+    if not np.isfinite(m).all():
+        known = any(np.isfinite(p.slopes.value).all() for p in ev.probes)
+        verdict = Verdict.FAIL if known else Verdict.INCONCLUSIVE
+        return opinion(verdict, Reason.NONFINITE, "the gradient under test is not finite")
+    if surrogate:
+        return opinion(Verdict.PASS, Reason.SURROGATE)
+    if m.size == 0:
+        return opinion(Verdict.PASS, Reason.AGREE, "empty leaf")
+
+    looks = [_look(ev, p, m, a, tolerance) for p in ev.probes]
+    single = [p for p in ev.probes if p.directions is None]
+    explained = _kinked_components(single, m, looks, ev) if single else np.zeros(m.shape, bool)
+    residual = np.where(explained, 0.0, residual)
+    # A direction across kinks says little once the components themselves were looked at.
+    if single:
+        looks = [
+            look if p.directions is None else dataclasses.replace(look, usable=look.usable & ~look.kink,
+                                                                 contradicts_m=look.contradicts_m & ~look.kink,
+                                                                 contradicts_a=look.contradicts_a & ~look.kink)
+            for p, look in zip(ev.probes, looks, strict=True)
+        ]
+    usable = sum(int(x.usable.sum()) for x in looks)
+    kinks = sum(int(x.kink.any(axis=1).sum()) for x in looks)
+    jumps = any(bool(p.slopes.jump.any()) for p in ev.probes)
+    m_bad = any(x.contradicts_m.any() for x in looks)
+    a_bad = any(x.contradicts_a.any() for x in looks)
+    noisy = any(x.noisy.any() for x in looks)
+    excused = all((x.excused | ~x.contradicts_m).all() for x in looks)
+    coarse = m_bad and all((x.coarse | ~x.contradicts_m).all() for x in looks)
+    relative = numbers[1] if a is not None else numbers[0]
+
+    if usable == 0 and not kinks:
+        reason = Reason.JUMP if jumps else Reason.DOMAIN
+        return opinion(Verdict.INCONCLUSIVE, reason)
+    if a is None:
+        if m_bad:
+            if excused and noisy:
+                return _noise(opinion, relative, must_catch)
+            if coarse:
+                return opinion(Verdict.PASS, Reason.NOISE, QUANTISED, kinks)
+            return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, kinks=kinks)
+        if jumps:
+            return opinion(Verdict.INCONCLUSIVE, Reason.JUMP)
+        if broken:
+            return opinion(Verdict.PASS, Reason.AUTODIFF_DIFFERS, "autodiff gives NaN or inf here", kinks)
+        return opinion(Verdict.PASS, Reason.KINK if kinks else Reason.AGREE, kinks=kinks)
+
+    if not _far(m, a, ev, tolerance, explained):
+        if m_bad:
+            if coarse:
+                return opinion(Verdict.PASS, Reason.NOISE, QUANTISED, kinks)
+            if any(x.gross.any() for x in looks) and not (excused and noisy):
+                # M differs from A on kinks only, but the tied directions speak against M alone.
+                alone = explained.any() and not a_bad
+                return opinion(Verdict.FAIL, Reason.MANUAL_WRONG if alone else Reason.NUMERIC_SUSPECT, kinks=kinks)
+            return opinion(Verdict.PASS, Reason.AGREE, "autodiff agrees; the differences are coarse here", kinks)
+        if jumps:
+            return opinion(Verdict.INCONCLUSIVE, Reason.JUMP)
+        return opinion(Verdict.PASS, Reason.KINK if kinks else Reason.AGREE, kinks=kinks)
+    if m_bad and excused and noisy:
+        return _noise(opinion, relative, must_catch)
+    if m_bad:
+        note = "autodiff differs from the differences as well" if a_bad else ""
+        return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, note, kinks)
+    if a_bad:
+        return opinion(Verdict.PASS, Reason.AUTODIFF_DIFFERS, kinks=kinks)
+    if noisy:
+        return _noise(opinion, relative, must_catch)
+    if jumps:
+        return opinion(Verdict.INCONCLUSIVE, Reason.JUMP)
+    return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, "found by autodiff; too small for the differences to see", kinks)
+
+
+def _noise(opinion, relative: float, must_catch: float) -> Opinion:
+    if relative <= must_catch:
+        return opinion(Verdict.PASS, Reason.NOISE, "agrees as far as the function's own noise allows")
+    return opinion(Verdict.INCONCLUSIVE, Reason.NOISE)
+
+
+def _kinked_components(single, m, looks, ev) -> np.ndarray:
+    """(G, n): components on a kink whose gradient lies between the one-sided slopes."""
+    explained = np.zeros(m.shape, bool)
+    for probes, look in zip(ev.probes, looks, strict=True):
+        if probes.directions is None:
+            fine = look.kink & ~look.contradicts_m
+            explained[:, probes.indices] |= fine.T
+    return explained
+
+
+def _round_off(ev: LeafEvidence, scatter: np.ndarray) -> np.ndarray:
+    """The scatter of a gradient as a round-off bar. On a kink neighbours may take the other side, which
+    is no round-off: there the bar is capped."""
+    if not any(p.slopes.kink.any() for p in ev.probes):
+        return scatter
+    return np.minimum(scatter, 1e-10 * np.sqrt(np.mean(ev.m**2, axis=1, keepdims=True)))
+
+
+def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray) -> bool:
+    """Whether M and A differ by more than the tolerance and their round-off.
+
+    By formula (2) per column; and by single components that are off by far more than round-off
+    although too small a part of the leaf to move its norm.
+    """
+    m, a = np.where(explained, 0.0, m), np.where(explained, 0.0, a)
+    r = np.abs(m - a)
+    bars = np.where(explained, 0.0, BARS * (_round_off(ev, ev.m_error) + _round_off(ev, ev.a_error)))
+    bars = np.maximum(bars, np.sqrt(np.mean(bars**2, axis=1, keepdims=True)))
+    if (norms(r) > tolerance.rtol * (norms(m) + norms(a)) + norms(bars) + tolerance.atol).any():
+        return True
+    rms = np.sqrt(np.mean(np.maximum(np.abs(m), np.abs(a)) ** 2, axis=1, keepdims=True))
+    floor = np.maximum(2 * bars, max(1e-10, 1e-3 * tolerance.rtol) * rms)
+    return bool((r > 1e3 * tolerance.rtol * np.maximum(np.abs(a), np.abs(m)) + floor + tolerance.atol).any())
+
+
+def _numbers(ev: LeafEvidence, m: np.ndarray, a: np.ndarray | None) -> tuple[float, float, float, float]:
+    """(difference to N, difference to A, relative error bar of N, norm of N)."""
+    to_a = NAN if a is None else formula2(m, a)
+    whole = next((p for p in ev.probes if p.directions is None and len(p.indices) == m.shape[1]), None)
+    if whole is not None:
+        n = whole.slopes.value.T
+        if np.isfinite(n).all():
+            both = np.linalg.norm(m) + np.linalg.norm(n)
+            bar = float(np.linalg.norm(whole.slopes.error) / both) if both else NAN
+            return formula2(m, n), to_a, bar, float(np.linalg.norm(n))
+    dense = [p for p in ev.probes if p.directions is not None]
+    if not dense:
+        return NAN, to_a, NAN, NAN
+    probes = dense[0]
+    s = probes.slopes
+    good = np.isfinite(s.value) & np.isfinite(s.error)
+    if not good.any():
+        return NAN, to_a, NAN, NAN
+    # With v_i = +-s_i, E (v.r)^2 = sum (s_i r_i)^2: each direction estimates the scaled norms.
+    projected = probes.project(m)
+    norm_m = np.sqrt(probes.directions**2 @ (m**2).T)
+    off = np.sqrt(np.mean((projected - s.value)[good] ** 2))
+    norm_n = np.sqrt(np.mean(s.value[good] ** 2))
+    size = np.sqrt(np.mean(norm_m[good] ** 2)) + norm_n
+    bar = np.sqrt(np.mean(s.error[good] ** 2))
+    if size == 0:
+        return (0.0 if off == 0 else 1.0), to_a, NAN, 0.0
+    return float(off / size), to_a, float(bar / size), NAN

@@ -1,0 +1,81 @@
+"""Options of a check: small frozen objects, validated once, when they are made."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+
+@dataclasses.dataclass(frozen=True)
+class Exhaustive:
+    """Look at every component of theta.
+
+    Attributes:
+        step: the textbook's epsilon, absolute. None (default) lets jaxcheck choose steps and error bars;
+            a number gives formula (1) exactly as written, one pair of evaluations per component.
+        scheme: "central", or "forward" to see why not (error of order h instead of h^2). "forward"
+            needs `step`.
+        chunk: rows per batch; None chooses by a cost model.
+
+    Raises:
+        ValueError: for a step that is not finite and positive, an unknown scheme, or a chunk below 1.
+    """
+
+    step: float | None = None
+    scheme: str = "central"
+    chunk: int | None = None
+
+    def __post_init__(self):
+        if self.step is not None and not (isinstance(self.step, (int, float)) and 0 < self.step < math.inf):
+            raise ValueError(f"Exhaustive(step={self.step!r}): the step must be a finite number above 0, e.g. 1e-7")
+        if self.scheme not in ("central", "forward"):
+            raise ValueError(f'Exhaustive(scheme={self.scheme!r}): use "central" or "forward"')
+        if self.scheme == "forward" and self.step is None:
+            raise ValueError('Exhaustive(scheme="forward") needs step=, e.g. step=1e-7')
+        if self.chunk is not None and (not isinstance(self.chunk, int) or self.chunk < 1):
+            raise ValueError(f"Exhaustive(chunk={self.chunk!r}): the chunk must be a whole number of rows, at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sketch:
+    """Look along random directions, leaf by leaf: the cost does not depend on the size of theta.
+
+    Attributes:
+        directions: directions per leaf, at least 1. For r = grad - gradtrue and v with independent
+            +-1 entries E[(v.r)^2] = ||r||^2 (Hutchinson 1990, Commun. Stat. Simul. 19(2):433).
+
+    Raises:
+        ValueError: for fewer than one direction.
+    """
+
+    directions: int = 3
+
+    def __post_init__(self):
+        if not isinstance(self.directions, int) or self.directions < 1:
+            raise ValueError(f"Sketch(directions={self.directions!r}): use a whole number, at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerance:
+    """The caller's own bound, beside the error bars.
+
+    Attributes:
+        rtol: relative, on formula (2) of one leaf. The textbook's 1e-7 gives confidence, 1e-3 a mistake.
+        atol: absolute, on the 2-norm of one leaf's error.
+
+    Raises:
+        ValueError: for a negative or non-finite bound.
+    """
+
+    rtol: float = 1e-7
+    atol: float = 0.0
+
+    def __post_init__(self):
+        for name in ("rtol", "atol"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+                raise ValueError(f"Tolerance({name}={value!r}): the bound must be finite and not negative")
+
+
+for _public in (Exhaustive, Sketch, Tolerance):
+    _public.__module__ = "jaxcheck"

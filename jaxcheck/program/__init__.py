@@ -1,0 +1,1 @@
+"""What the user's program is, and other ways to run it."""

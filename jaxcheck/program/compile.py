@@ -1,0 +1,132 @@
+"""Traced programs and their compiled forms, kept so that a second check compiles nothing.
+
+A check traces the caller's function every time (cheap, and it sees a changed closure or a rule that
+was edited in a notebook), then looks the program up by its text: same text and shapes, same
+executable. Constants that were closed over travel as arguments, so new data needs no new compilation.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from jaxcheck.program.shadow import lift
+
+_CACHE: collections.OrderedDict[Any, tuple[Any, Any]] = collections.OrderedDict()
+_CACHE_SIZE = 256
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """A closed jaxpr with flat inputs. `lifted`: its low-precision parts are re-emitted in float64.
+
+    Calling it evaluates the program (inside any JAX trace) on flat values.
+    """
+
+    closed: Any
+    lifted: bool = False
+    native_islands: bool = False
+
+    @property
+    def text(self) -> str:
+        text = self.__dict__.get("_text")
+        if text is None:
+            text = str(self.closed.jaxpr)
+            object.__setattr__(self, "_text", text)
+        return text
+
+    def bind(self, consts: Sequence[Any]) -> Callable:
+        closed = ClosedJaxpr(self.closed.jaxpr, list(consts))
+        return lift(closed, native_islands=self.native_islands) if self.lifted else jaxpr_as_fun(closed)
+
+    def __call__(self, *flat: Any) -> list[Any]:
+        return self.bind(self.closed.consts)(*flat)
+
+    @property
+    def cost(self) -> float:
+        """Elements produced by all equations, loops multiplied out: a machine-independent work estimate."""
+        cost = self.__dict__.get("_cost")
+        if cost is None:
+            cost = work(self.closed.jaxpr)
+            object.__setattr__(self, "_cost", cost)
+        return cost
+
+
+def work(jaxpr: Any) -> float:
+    """Output elements of every equation: what elementwise work and memory traffic follow."""
+    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    total = 0.0
+    for eqn in jaxpr.eqns:
+        inner = [work(sub) for value in eqn.params.values() for sub in _jaxprs(value)]
+        if inner:
+            total += sum(inner) * eqn.params.get("length", 20 if eqn.primitive.name == "while" else 1)
+            continue
+        size = sum(math.prod(getattr(v.aval, "shape", ())) for v in eqn.outvars)
+        total += size
+    return total
+
+
+def _jaxprs(value: Any):
+    for item in value if isinstance(value, (tuple, list)) else (value,):
+        if hasattr(item, "eqns") or hasattr(getattr(item, "jaxpr", None), "eqns"):
+            yield item
+
+
+def _signature(tree: Any) -> Any:
+    leaves, treedef = jax.tree_util.tree_flatten(tree)
+    return treedef, tuple((x.shape, str(x.dtype)) for x in map(jax.typeof, leaves))
+
+
+def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any, work: float = 0.0) -> tuple[Any, int]:
+    """Run `build(callables, *args)`, compiled; `callables` are the programs with their constants.
+
+    Args:
+        name: hashable; together with the programs' text and all shapes it identifies `build`.
+        work: estimated elements computed. Small programs are compiled with little optimisation,
+            because there the compiler costs more than the run.
+
+    Returns:
+        (result, number of programs compiled now: 0 or 1).
+    """
+    consts = [tuple(p.closed.consts) for p in programs]
+    small = work < 3e7 and jax.default_backend() == "cpu"
+    device = jax.config.jax_default_device
+    key = (name, small, str(device), tuple((p.text, p.lifted, p.native_islands) for p in programs),
+           _signature(consts), _signature(args), bool(jax.config.jax_enable_x64))
+    hit = _CACHE.get(key)
+    if hit is not None:
+        _CACHE.move_to_end(key)
+        return hit[0](consts, *args), 0
+
+    def whole(consts, *args):
+        return build([p.bind(c) for p, c in zip(programs, consts, strict=True)], *args)
+
+    lowered = jax.jit(whole).lower(consts, *args)
+    executable = _compile(lowered, small)
+    # The programs are kept alive: their text names functions by address, which must not be reused.
+    _CACHE[key] = (executable, tuple(programs))
+    while len(_CACHE) > _CACHE_SIZE:
+        _CACHE.popitem(last=False)
+    return executable(consts, *args), 1
+
+
+def _compile(lowered: Any, small: bool) -> Any:
+    if small:
+        quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+        try:
+            return lowered.compile(compiler_options=quick)
+        except Exception as error:  # an option that this XLA does not know; anything else recurs below
+            if "option" not in str(error).lower() and "flag" not in str(error).lower():
+                raise
+    return lowered.compile()
+
+
+def clear() -> None:
+    """Forget all compiled programs."""
+    _CACHE.clear()

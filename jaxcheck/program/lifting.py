@@ -1,0 +1,343 @@
+"""A jaxpr emitted again with every low-precision float made a float64.
+
+One invariant carries the whole: a value whose type in the program is a float of any width is a
+float64 here (a complex one a complex128), and every other value has the type that it had. Each
+nested program keeps it, so loops and branches still fit, and each equation is bound again with
+its own parameters, those that name a dtype apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend import core
+
+from jaxcheck.program import interpret, rules
+from jaxcheck.program.literals import simplest
+
+_DTYPE_PARAMS = (
+    "new_dtype", "dtype", "preferred_element_type", "out_dtype", "accumulation_type",
+    "accum_dtype", "element_type",
+)  # fmt: skip
+_CONST_PARAMS = ("consts", "update_consts", "select_consts", "scatter_consts")
+# Programs that JAX does not know: another machine's kernels, another language's functions.
+_ISLANDS = (
+    "pallas_call", "ffi_call", "pure_callback", "io_callback", "custom_partitioning", "custom_call",
+    "tpu_custom_call", "triton_kernel_call", "core_map", "mosaic_gpu",
+    "xla_pmap", "shard_map",
+)  # fmt: skip
+_DROPPED = ("debug_callback", "debug_print")
+# Draws whose bits depend on the dtype that is drawn.
+_NATIVE = ("random_gamma", "rng_uniform")
+_DRAWS = ("random_bits", "threefry2x32", "rng_bit_generator", *_NATIVE)
+_COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
+_INLINED = ("closed_call", "core_call", "call", "custom_vmap_call", "custom_dce_call", "composite",
+            "eval_jaxpr", "custom_lin", "call_hi_primitive")  # fmt: skip
+
+
+class Unliftable(Exception):
+    """A program contains something that cannot be run in float64; the message names it."""
+
+
+class Value(NamedTuple):
+    """A lifted array, and whether it may depend on the program's inexact inputs."""
+
+    array: Any
+    moving: bool
+
+
+def lifted_dtype(dtype: Any) -> Any:
+    """float64 for every float, complex128 for every complex, anything else as it is."""
+    if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+        return dtype
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return np.dtype(np.complex128)
+    if dtype != jax.dtypes.float0 and jnp.issubdtype(dtype, jnp.floating):
+        return np.dtype(np.float64)
+    return dtype
+
+
+def is_low(dtype: Any) -> bool:
+    """Whether a dtype is a float or complex one narrower than float64."""
+    return dtype is not None and lifted_dtype(dtype) != dtype
+
+
+def _cast(value: Any, dtype: Any) -> Any:
+    if dtype is None or getattr(value, "dtype", None) == dtype:
+        return value
+    if isinstance(value, (np.ndarray, np.generic)):
+        return np.asarray(value).astype(dtype)
+    if jnp.iscomplexobj(value) and not jnp.issubdtype(dtype, jnp.complexfloating):
+        value = lax.real(value)
+    return lax.convert_element_type(value, dtype)
+
+
+def to_dtype_of(value: Any, aval: Any) -> Any:
+    """The value with the dtype that the aval declares, keys and abstract tokens as they are."""
+    dtype = getattr(aval, "dtype", None)
+    if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+        return value
+    return _cast(value, dtype)
+
+
+def lift_value(value: Any, aval: Any) -> Any:
+    """A constant of the program in float64: arrays as they are, scalars as they were written."""
+    dtype = getattr(aval, "dtype", None)
+    if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+        return value
+    if not is_low(dtype):
+        return np.asarray(value).astype(dtype) if not isinstance(value, jax.Array) else value
+    if isinstance(value, jax.core.Tracer):
+        return _cast(value, lifted_dtype(dtype))
+    array = np.asarray(value)
+    if array.ndim == 0 and jnp.issubdtype(dtype, jnp.complexfloating):
+        parts = (simplest(float(part), np.float32) for part in (array.real, array.imag))
+        return np.asarray(complex(*parts), np.complex128)
+    if array.ndim == 0:
+        return np.asarray(simplest(float(array), dtype), np.float64)
+    return array.astype(lifted_dtype(dtype))
+
+
+def draws(program: Any) -> bool:
+    """Whether random bits are drawn anywhere in a program."""
+    return any(eqn.primitive.name in _DRAWS for eqn, _ in interpret.walk(program))
+
+
+def rounds(eqn: Any) -> bool:
+    """Whether an equation rounds its operand to fewer bits than a float64 has."""
+    bits = eqn.params.get("mantissa_bits", 52) if eqn.primitive.name == "reduce_precision" else 52
+    return bits < 52
+
+
+def is_island(eqn: Any) -> bool:
+    """Whether an equation is one which cannot be emitted again in another precision."""
+    name = eqn.primitive.name
+    return name in _ISLANDS or name.startswith(("pallas", "ffi", "tpu_", "triton", "mosaic"))
+
+
+class Lifter:
+    """Emits programs again in float64. Programs that occur twice are lifted once."""
+
+    def __init__(self, wide: bool, native_islands: bool = False):
+        self._wide = wide  # the rules of the program are traced in the mode that it was traced in
+        self._native_islands = native_islands
+        self._programs: dict[Any, tuple[Any, Any]] = {}
+
+    def run(self, program: Any, args: Sequence[Any], moving: Sequence[bool]) -> list[Value]:
+        """The program's results on lifted arguments."""
+        pairs = [Value(_cast(a, self._dtype(v)), m) for a, v, m in
+                 zip(args, interpret.opened(program).invars, moving, strict=True)]  # fmt: skip
+        return interpret.evaluate(program, pairs, self._equation, _constant)
+
+    def function(self, program: Any) -> Callable[..., list[Any]]:
+        """The program as a function of flat float64 arguments."""
+        moving = [rules.is_inexact(v.aval) for v in interpret.opened(program).invars]
+
+        def call(*args: Any) -> list[Any]:
+            # Also entered here: a rule runs when its caller differentiates, in whatever mode.
+            with jax.enable_x64(True):
+                return [v.array for v in self.run(program, args, moving)]
+
+        return call
+
+    def _dtype(self, atom: Any) -> Any:
+        dtype = getattr(atom.aval, "dtype", None)
+        extended = dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
+        return None if extended or not rules.is_inexact(atom.aval) else lifted_dtype(dtype)
+
+    def _equation(self, eqn: Any, operands: list[Value]) -> list[Value]:
+        moving = any(v.moving for v in operands)
+        results = self._results(eqn, operands)
+        return [
+            Value(_cast(r, self._dtype(v)), moving and rules.is_inexact(v.aval))
+            for r, v in zip(results, eqn.outvars, strict=True)
+        ]
+
+    def _results(self, eqn: Any, operands: list[Value]) -> list[Any]:
+        name = eqn.primitive.name
+        args = [v.array for v in operands]
+        if name in _DROPPED:
+            return []
+        if is_island(eqn):
+            if not self._native_islands:
+                raise Unliftable(f"`{name}` cannot run in float64")
+            return self._native(eqn, args)
+        still = not any(v.moving for v in operands)
+        if name in _NATIVE or (still and (name in _COMPARISONS or self._is_draw(eqn))):
+            # A draw must be the draw of the original program: other bits, another mask.
+            return self._native(eqn, args)
+        if rules.rule_kind(eqn) is not None:
+            return self._rule(eqn, args)
+        if name in _INLINED:
+            return self._inline(eqn, operands)
+        special = _SPECIAL.get(name)
+        if special is not None:
+            return special(self, eqn, args)
+        if name == "jit" and eqn.params.get("name") == "frexp":
+            return list(jnp.frexp(args[0]))  # its bit masks are those of one width
+        return self._again(eqn, operands)
+
+    def _is_draw(self, eqn: Any) -> bool:
+        return any(draws(inner) for _, inner in interpret.sub_jaxprs(eqn.params))
+
+    def _native(self, eqn: Any, args: list[Any]) -> list[Any]:
+        args = [to_dtype_of(a, v.aval) for a, v in zip(args, eqn.invars, strict=True)]
+        return interpret.bind(eqn, args)
+
+    def _inline(self, eqn: Any, operands: list[Value]) -> list[Any]:
+        program = rules.primal(eqn)
+        key = "call" if program is None else None
+        program = interpret.closed(eqn.params[key]) if key in eqn.params else program
+        if program is None:
+            raise Unliftable(f"`{eqn.primitive.name}` has no program to lift")
+        out = self.run(program, [v.array for v in operands], [v.moving for v in operands])
+        return [v.array for v in out]
+
+    def _rule(self, eqn: Any, args: list[Any]) -> list[Any]:
+        program = rules.primal(eqn)
+        if program is None:
+            raise Unliftable(f"`{eqn.primitive.name}` has no program to lift")
+
+        def build(trace: Callable[[], Any]) -> Any:
+            with jax.enable_x64(self._wide):
+                return trace()
+
+        call = self.function(program)
+        return list(rules.rebuild(eqn, self.function, call, build)(*args))
+
+    def _again(self, eqn: Any, operands: list[Value]) -> list[Any]:
+        """Bind the equation again, its nested programs and its named dtypes lifted."""
+        loop = eqn.primitive.name in ("scan", "while")
+        moving = [v.moving for v in operands]
+        if loop and any(moving):  # what a loop carries moves as soon as anything in it does
+            moving = [rules.is_inexact(v.aval) for v in eqn.invars]
+        whole = tuple(moving)
+
+        def flags(inner: Any) -> tuple[bool, ...]:
+            invars = interpret.opened(inner).invars
+            if len(invars) == len(whole):
+                return tuple(m and rules.is_inexact(v.aval) for m, v in
+                             zip(whole, invars, strict=True))  # fmt: skip
+            return tuple(any(whole) and rules.is_inexact(v.aval) for v in invars)
+
+        params = dict(eqn.params)
+        for key in _DTYPE_PARAMS:
+            if params.get(key) is not None and _is_dtype(params[key]):
+                params[key] = lifted_dtype(params[key])
+        for key in _CONST_PARAMS:
+            if isinstance(params.get(key), (tuple, list)):
+                params[key] = type(params[key])(
+                    _cast(np.asarray(c), lifted_dtype(np.asarray(c).dtype)) for c in params[key]
+                )
+        if "precision" in params:
+            params["precision"] = _precision(params["precision"])
+        params = interpret.map_jaxprs(params, lambda inner: self.program(inner, flags(inner)))
+        try:
+            return interpret.bind(eqn, [v.array for v in operands], params)
+        except Exception as error:
+            # Other libraries' primitives may keep dtypes in parameters that only they understand.
+            name = eqn.primitive.name
+            raise Unliftable(f"`{name}` cannot be emitted in float64: {error}") from error
+
+    def program(self, program: Any, moving: tuple[bool, ...]) -> Any:
+        """A nested program lifted, of the same kind: with its constants or without.
+
+        Raises:
+            Unliftable: if it has constants that its place in an equation leaves no room for.
+        """
+        key = (id(program), moving)
+        if key in self._programs:
+            return self._programs[key][1]
+        jaxpr = interpret.opened(program)
+        if len(jaxpr.constvars) != len(interpret.constants(program)):
+            raise Unliftable("a primitive keeps a program apart from its constants")
+        avals = [lifted_aval(v.aval) for v in jaxpr.invars]
+        new = jax.make_jaxpr(
+            lambda *args: [v.array for v in self.run(program, args, moving)]
+        )(*avals)  # fmt: skip
+        if not hasattr(program, "consts"):  # an open program
+            if constants := interpret.constants(new):
+                raise Unliftable(f"a nested program needs {len(constants)} constants")
+            new = new.jaxpr
+        self._programs[key] = (program, new)  # keeps the program alive, and so its id its own
+        return new
+
+
+def lifted_aval(aval: Any) -> Any:
+    if not hasattr(aval, "dtype") or not hasattr(aval, "shape"):
+        return aval
+    return jax.ShapeDtypeStruct(aval.shape, lifted_dtype(aval.dtype))
+
+
+def _constant(value: Any, aval: Any) -> Value:
+    return Value(lift_value(value, aval), False)
+
+
+def _is_dtype(value: Any) -> bool:
+    return isinstance(value, (np.dtype, type)) or hasattr(value, "itemsize")
+
+
+def _precision(value: Any) -> Any:
+    """Algorithms that are made of low-precision products have no float64 form."""
+    if isinstance(value, (lax.DotAlgorithm, lax.DotAlgorithmPreset)):
+        return None
+    return value
+
+
+def _remat(lifter: Lifter, eqn: Any, args: list[Any]) -> list[Any]:
+    program = interpret.closed(eqn.params["jaxpr"])
+    moving = tuple(rules.is_inexact(v.aval) for v in eqn.invars)
+    new = lifter.program(program, moving)
+    # An open program has no room for constants: they go in by the front door.
+    jaxpr = interpret.opened(new)
+    consts = list(interpret.constants(new))
+    if consts:
+        jaxpr = core.Jaxpr([], [*jaxpr.constvars, *jaxpr.invars], jaxpr.outvars, jaxpr.eqns,
+                           jaxpr.effects, jaxpr.debug_info._replace(arg_names=None))  # fmt: skip
+    return interpret.bind(eqn, [*consts, *args], {**eqn.params, "jaxpr": jaxpr})
+
+
+def _identity(lifter: Lifter, eqn: Any, args: list[Any]) -> list[Any]:
+    return [args[0]]
+
+
+def _convert(lifter: Lifter, eqn: Any, args: list[Any]) -> list[Any]:
+    return [_cast(args[0], lifted_dtype(eqn.params["new_dtype"]))]
+
+
+def _bitcast(lifter: Lifter, eqn: Any, args: list[Any]) -> list[Any]:
+    # Bits mean something in their own width only; the cast to float64 comes after.
+    return lifter._native(eqn, args)
+
+
+def _linear_call(lifter: Lifter, eqn: Any, args: list[Any]) -> list[Any]:
+    n = eqn.params.get("num_res", 0) + eqn.params.get("num_callee_consts", 0)
+    live = tuple(range(n, len(args)))
+    outs = tuple(range(len(eqn.outvars)))
+    call = lifter.function(interpret.closed(eqn.params["callee"]))
+
+    def transpose(residuals: list[Any], cotangents: list[Any]) -> list[Any]:
+        with jax.enable_x64(lifter._wide):
+            program = rules.vjp_program(eqn, live, outs)
+        zeros = [jnp.zeros(args[i].shape, args[i].dtype) for i in live]
+        return lifter.function(program)(*residuals, *zeros, *cotangents)
+
+    return list(jax.custom_derivatives.linear_call(
+        lambda residuals, linear: call(*residuals, *linear), transpose, args[:n], args[n:]
+    ))  # fmt: skip
+
+
+_SPECIAL: dict[str, Callable[[Lifter, Any, list[Any]], list[Any]]] = {
+    "remat": _remat,
+    "remat2": _remat,
+    "checkpoint": _remat,
+    "reduce_precision": _identity,
+    "convert_element_type": _convert,
+    "bitcast_convert_type": _bitcast,
+    "linear_call": _linear_call,
+}

@@ -1,0 +1,49 @@
+"""Tracing a function at its own dtypes, arrays as arguments and everything else as it is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+
+class NativeTrace(NamedTuple):
+    """A function traced at its own dtypes; `dynamic` says which flat leaves are its arguments."""
+
+    closed: Any
+    flat: list[Any]
+    dynamic: tuple[bool, ...]
+    out_tree: Any
+
+
+def is_dynamic(leaf: Any) -> bool:
+    """Whether a leaf is data: Python ints, strings and the like may decide shapes and branches."""
+    return isinstance(leaf, (jax.Array, np.ndarray, np.generic)) or hasattr(leaf, "__jax_array__")
+
+
+def trace_native(
+    f: Callable[..., Any], args: Any, kwargs: Any, dynamic: Callable[[Any], bool] = is_dynamic
+) -> NativeTrace:
+    """Trace `f` on the leaves for which `dynamic` holds, the others as the constants they are.
+
+    Raises:
+        Whatever tracing `f` raises.
+    """
+    flat, tree = jax.tree_util.tree_flatten((args, kwargs))
+    moving = tuple(map(dynamic, flat))
+    seen = {}
+
+    @functools.wraps(f, assigned=("__name__", "__qualname__", "__module__", "__doc__"), updated=())
+    def flat_f(*values: Any) -> list[Any]:
+        values = iter(values)
+        full = [next(values) if m else leaf for m, leaf in zip(moving, flat, strict=True)]
+        a, k = jax.tree_util.tree_unflatten(tree, full)
+        out, seen["tree"] = jax.tree_util.tree_flatten(f(*a, **k))
+        return out
+
+    del flat_f.__wrapped__
+    closed = jax.make_jaxpr(flat_f)(*(x for x, m in zip(flat, moving, strict=True) if m))
+    return NativeTrace(closed, flat, moving, seen["tree"])

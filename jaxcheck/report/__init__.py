@@ -1,0 +1,1 @@
+"""Report -> text, JSON, HTML, plots. Sees `jaxcheck.result` only; each module loads when it is asked for."""

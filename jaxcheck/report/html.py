@@ -1,0 +1,106 @@
+"""Report -> HTML: a fragment for notebooks, a self-contained page for files. Everything is escaped."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from jaxcheck.report import numbers, tables, text, words
+from jaxcheck.result import LeafResult, Reason, Report, Verdict
+
+_STYLE = """
+.jaxcheck { font: 14px/1.45 system-ui, sans-serif; max-width: 75em; }
+.jaxcheck table { border-collapse: collapse; margin: .6em 0; font-variant-numeric: tabular-nums; }
+.jaxcheck th, .jaxcheck td { padding: .15em .8em; text-align: right; border-bottom: 1px solid #8884; }
+.jaxcheck th:first-child, .jaxcheck td:first-child, .jaxcheck td.words { text-align: left; }
+.jaxcheck code, .jaxcheck pre { font-family: ui-monospace, monospace; }
+.jaxcheck .PASS, .jaxcheck .OK { color: #18794e; }
+.jaxcheck .FAIL, .jaxcheck .WRONG { color: #c62a2f; }
+.jaxcheck .INCONCLUSIVE, .jaxcheck .UNSUPPORTED { color: #946800; }
+.jaxcheck p { margin: .2em 0; }
+.jaxcheck h2 { font-size: 1.2em; } .jaxcheck h3 { font-size: 1em; margin: 1em 0 .2em; }
+""".strip()
+
+_FRAGMENT = """
+<div class="jaxcheck"><style>{{ style }}</style>
+<h2 class="{{ report.verdict.value }}">{{ words.headline(report) }}</h2>
+{% if report.reason is not sameas agree %}<p>{{ report.reason.name }}: {{ report.reason.advice }}</p>{% endif %}
+{% for note in report.notes %}<p>{{ note }}</p>{% endfor %}
+{% if leaves %}<table>
+<tr><th>leaf</th><th>shape</th><th>dtype</th><th>|M|</th><th>to N</th><th>to A</th>
+<th>would catch: leaf / component</th><th>verdict</th></tr>
+{% for leaf in leaves %}<tr><td><code>{{ leaf.path }}</code></td><td>{{ n.shape(leaf.shape) }}</td>
+<td>{{ leaf.dtype }}</td><td>{{ n.size(leaf.norm_manual) }}</td>
+<td>{{ n.with_bar(n.small(leaf.difference), leaf.error_bar) }}</td><td>{{ n.small(leaf.difference_autodiff) }}</td>
+<td>{{ n.small(leaf.floor) }} / {{ n.small(leaf.floor_component) }}</td>
+<td class="words {{ leaf.verdict.value }}">{{ leaf.verdict.value }}
+{%- if leaf.reason is not sameas agree %} {{ leaf.reason.name }}{% endif %}</td></tr>
+{% endfor %}</table>{% endif %}
+{% for line in words.blame(report) %}<p><strong>{{ line }}</strong></p>{% endfor %}
+{% for leaf in detailed %}<h3><code>{{ leaf.path }}</code> {{ leaf.hint }} {{ leaf.note }}</h3>
+{% if leaf.worst %}<table><tr><th>component</th><th>parameter</th><th>M</th><th>N</th><th>A</th><th>note</th></tr>
+{% for c in leaf.worst %}<tr><td><code>{{ c.name }}</code></td><td>{{ n.value(c.parameter) }}</td>
+<td>{{ n.value(c.manual) }}</td><td>{{ n.with_bar(n.value(c.numeric), c.numeric_error) }}</td>
+<td>{{ n.value(c.autodiff) }}</td><td class="words">{{ c.note }}</td></tr>
+{% endfor %}</table>{% endif %}{% endfor %}
+{% if report.rows %}<table><tr><th>group</th><th>name</th><th>status</th><th>difference</th><th>detail</th></tr>
+{% for row in report.rows %}<tr><td>{{ row.group }}</td><td class="words">{{ row.name }}</td>
+<td class="{{ row.status }}">{{ row.status }}</td><td>{{ n.small(row.difference) }}</td>
+<td class="words">{{ row.detail }}</td></tr>
+{% endfor %}</table>{% endif %}
+{% for line in points %}<pre>{{ line }}</pre>{% endfor %}
+{% for path, why in report.carried %}<p>carried along, not differentiable: <code>{{ path }}</code> ({{ why }})</p>
+{% endfor %}
+{% for line in words.footer(report) %}<p>{{ line }}</p>{% endfor %}
+</div>
+""".strip()
+
+_PAGE = """
+<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title></head>
+<body>{{ body }}</body></html>
+""".strip()
+
+
+def fragment(report: Report) -> str:
+    """The report as an HTML element, for a notebook. Without jinja2 it is the text in a `<pre>`."""
+    try:
+        environment = _environment()
+    except ImportError:
+        return f"<pre>{escape(text.render(report))}</pre>"
+    return environment.from_string(_FRAGMENT).render(
+        report=report,
+        style=_STYLE,
+        words=words,
+        n=numbers,
+        agree=Reason.AGREE,
+        leaves=report.leaves,
+        detailed=[leaf for leaf in _bad_first(report) if leaf.hint or leaf.note or leaf.worst],
+        points=[line.plain for line in tables.points(report)],
+    )
+
+
+def page(report: Report) -> str:
+    """The report as a page that needs no other file. Raises ImportError without jinja2."""
+    environment = _environment()
+    body = _markup(fragment(report))
+    return environment.from_string(_PAGE).render(title=words.headline(report), body=body) + "\n"
+
+
+def _bad_first(report: Report) -> list[LeafResult]:
+    passed = [leaf for leaf in report.leaves if leaf.verdict is Verdict.PASS and (leaf.hint or leaf.note)]
+    return [*numbers.troubled(report), *passed]
+
+
+def _environment() -> Any:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ImportError("an HTML report needs jinja2: pip install 'jaxcheck[html]'") from error
+    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+
+
+def _markup(html: str) -> Any:
+    from markupsafe import Markup  # comes with jinja2
+
+    return Markup(html)

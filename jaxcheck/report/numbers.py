@@ -1,0 +1,75 @@
+"""How numbers are written: short, never rounded to something they are not, unknown as `-`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from jaxcheck.result import LeafResult, Report, Verdict
+
+UNKNOWN = "-"
+
+# The textbook's reading of formula (2), from the strictest band down.
+_BANDS = (
+    (1e-7, "below 1e-7: great, most likely right"),
+    (1e-5, "between 1e-7 and 1e-5: fine, but look at the components"),
+    (1e-3, "between 1e-5 and 1e-3: look closely at the components"),
+)
+
+
+def small(value: float) -> str:
+    """A relative size: `3.2e-11`, `0.285` where it is large, `0`, `inf`, `-` for NaN."""
+    if math.isnan(value):
+        return UNKNOWN
+    return f"{value:.3g}" if value == 0 or 0.01 <= value < 1000 else f"{value:.1e}"
+
+
+def size(value: float) -> str:
+    """A norm, three digits. NaN is shown: a norm that is NaN is news."""
+    return f"{value:.3g}"
+
+
+def value(number: complex, digits: int = 7) -> str:
+    """A value in a component table."""
+    if isinstance(number, complex):
+        return f"{number.real:.{digits}g}{number.imag:+.{digits}g}j"
+    return f"{number:.{digits}g}"
+
+
+def with_bar(text: str, bar: float) -> str:
+    return text if math.isnan(bar) else f"{text} ±{small(bar)}"
+
+
+def shape(dimensions: tuple[int, ...]) -> str:
+    return "x".join(map(str, dimensions)) if dimensions else "scalar"
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def names(paths: Iterable[str], most: int = 8) -> str:
+    """Paths in backquotes, the first few."""
+    listed = [f"`{path}`" for path in paths]
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
+def band(difference: float) -> str:
+    """What the textbook says of this difference, or "" when it is unknown."""
+    if math.isnan(difference):
+        return ""
+    for limit, words in _BANDS:
+        if difference < limit:
+            return words
+    return "above 1e-3: a mistake"
+
+
+def known(values: Iterable[float]) -> list[float]:
+    return [value for value in values if not math.isnan(value)]
+
+
+def troubled(report: Report) -> list[LeafResult]:
+    """Leaves that did not pass, FAIL before INCONCLUSIVE, else in theta order."""
+    leaves = [leaf for leaf in report.leaves if leaf.verdict is not Verdict.PASS]
+    return sorted(leaves, key=lambda leaf: leaf.verdict is not Verdict.FAIL)

@@ -1,0 +1,43 @@
+"""A report to a file: all of it or nothing, never half a file."""
+
+from __future__ import annotations
+
+import json as stdlib_json
+import os
+from pathlib import Path
+from typing import Any
+
+from jaxcheck.report import html, json
+from jaxcheck.result import Report
+
+
+def save(report: Report, path: str | os.PathLike[str]) -> None:
+    """Write `report` to `path`, as its suffix says: `.json` or `.html`. Raises ValueError for another."""
+    suffix = Path(path).suffix.lower()
+    if suffix == ".json":
+        write(path, dumps(json.encode(report)))
+    elif suffix == ".html":
+        write(path, html.page(report))
+    else:
+        raise ValueError(f"cannot save a report as {suffix or 'a file without suffix'!r}: use .json or .html")
+
+
+def dumps(data: Any) -> str:
+    """Strict JSON, one field a line, for files that people compare."""
+    return stdlib_json.dumps(data, allow_nan=False, ensure_ascii=False, indent=1) + "\n"
+
+
+def write(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file whole: into a neighbour first, which then takes the name in one step."""
+    target = Path(path)
+    if target.exists() and not target.is_file():
+        # A pipe or a terminal (/dev/stdout) cannot be replaced and must not be.
+        target.write_text(text, encoding="utf-8")
+        return
+    target = target.resolve()  # a link stays a link; what it points to is replaced
+    neighbour = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        neighbour.write_text(text, encoding="utf-8")
+        os.replace(neighbour, target)
+    finally:
+        neighbour.unlink(missing_ok=True)

@@ -1,0 +1,125 @@
+"""The sentences of a report: the headline, who is blamed, what would have been caught, how it was done."""
+
+from __future__ import annotations
+
+import math
+
+from jaxcheck.report import numbers
+from jaxcheck.result import LeafResult, Reason, Report, Verdict
+
+# Native precision is worth a line where it loses more than the single-precision noise every float32 net has.
+_LOSS_WORTH_NAMING = 1e-4
+_MOST_PRECISION_LINES = 5
+
+_BLAMED = {
+    Reason.MANUAL_WRONG: "M, the gradient under test",
+    Reason.STRUCTURE: "M, the gradient under test: its structure",
+    Reason.AUTODIFF_DIFFERS: "A, autodiff of the plain program",
+    Reason.NUMERIC_SUSPECT: "N, or what the program hides from autodiff",
+    Reason.PRECISION: "the precision of the numbers, not the formula",
+    Reason.KINK: "the point, which is on a kink; not the gradient",
+    Reason.JUMP: "the function, which jumps at this point",
+    Reason.NOISE: "the function, which is noisy",
+    Reason.DOMAIN: "the point, which is at the edge of the function's domain",
+    Reason.NONFINITE: "a value that is not finite",
+    Reason.NONDETERMINISTIC: "the function, which is random",
+    Reason.SECOND_ORDER_WRONG: "the derivative of the rule",
+    Reason.LAW_BROKEN: "the rule",
+    Reason.TRANSFORM_WRONG: "the rule under a transformation",
+}
+
+
+def headline(report: Report) -> str:
+    measured = [
+        f"{numbers.small(difference)} to {witness}"
+        for difference, witness in ((report.difference, "N"), (report.difference_autodiff, "A"))
+        if not math.isnan(difference)
+    ]
+    tail = f"  difference {', '.join(measured)}" if measured else ""
+    return f"{report.verdict.value} {report.kind}({report.name}){tail}"
+
+
+def blame(report: Report) -> list[str]:
+    """One line per reason met among the leaves that are not in plain agreement, the report's own first."""
+    by_reason: dict[Reason, list[LeafResult]] = {}
+    if report.reason in _BLAMED:
+        by_reason[report.reason] = []
+    for leaf in report.leaves:
+        if leaf.reason in _BLAMED:
+            by_reason.setdefault(leaf.reason, []).append(leaf)
+    lines = []
+    for reason, leaves in by_reason.items():
+        at = f", at {numbers.names(leaf.path for leaf in leaves)}" if leaves else ""
+        backed = reason is Reason.MANUAL_WRONG and leaves and _autodiff_sides_with_differences(leaves)
+        lines.append(f"blamed: {_BLAMED[reason]}{at}{' (N and A agree with each other)' if backed else ''}")
+    return lines
+
+
+def _autodiff_sides_with_differences(leaves: list[LeafResult]) -> bool:
+    # M is as far from A as from N. Where N and A differed the leaf would have another reason; where A
+    # is silent the claim is not made.
+    return all(not math.isnan(leaf.difference_autodiff) for leaf in leaves)
+
+
+def caught(report: Report) -> str:
+    """What a PASS would have caught: the worst floor over the leaves, "" when no floor is known."""
+    if report.verdict is not Verdict.PASS:
+        return ""
+    parts = []
+    for what, floors in (
+        ("any leaf error", [leaf.floor for leaf in report.leaves]),
+        ("any single component", [leaf.floor_component for leaf in report.leaves]),
+    ):
+        found = numbers.known(floors)
+        if found:
+            parts.append(f"{what} above {numbers.small(max(found))}")
+    if not parts:
+        return ""
+    unknown = [leaf.path for leaf in report.leaves if math.isnan(leaf.floor)]
+    but = f"; not known for {numbers.names(unknown)}" if unknown else ""
+    return f"would have caught {', '.join(parts)} (relative to the leaf's norm){but}"
+
+
+def precision(report: Report) -> list[str]:
+    """The worst loss of the native dtype, and every further leaf where it is worth naming."""
+    measured = [leaf for leaf in report.leaves if not math.isnan(leaf.precision)]
+    measured.sort(key=lambda leaf: -leaf.precision)
+    shown = [
+        leaf
+        for rank, leaf in enumerate(measured[:_MOST_PRECISION_LINES])
+        if rank == 0 or leaf.precision > _LOSS_WORTH_NAMING
+    ]
+    lines = []
+    for leaf in shown:
+        right = "right, " if leaf.verdict is Verdict.PASS else ""
+        lines.append(
+            f"precision: leaf `{leaf.path}`: {right}native {leaf.dtype} "
+            f"loses {numbers.small(leaf.precision)} of the gradient"
+        )
+    return lines
+
+
+_LETTERS = {"manual": "M (manual)", "numeric": "N (numeric)", "autodiff": "A (autodiff)"}
+
+
+def witnesses(report: Report) -> str:
+    said = [
+        f"{_LETTERS.get(witness.name, witness.name)} {witness.how}" + (f" ({witness.note})" if witness.note else "")
+        for witness in report.witnesses
+    ]
+    return f"witnesses: {'; '.join(said)}" if said else ""
+
+
+def footer(report: Report) -> list[str]:
+    """How it was done; at the end, where it disturbs nobody."""
+    spent = [f"seed {report.seed}", numbers.count(report.evaluations, "evaluation")]
+    if not math.isnan(report.seconds):
+        spent.append(f"{report.seconds:.3g} s")
+    if report.leaves:
+        spent.insert(0, numbers.count(report.theta_size, "parameter"))
+    mode = f"mode: {report.mode}" + (f" ({report.why_mode})" if report.why_mode else "")
+    words = numbers.band(report.difference)
+    scale = f"textbook: difference {numbers.small(report.difference)} is {words}" if words else ""
+    return [line for line in (caught(report), *precision(report), scale, witnesses(report), mode) if line] + [
+        "; ".join(spent)
+    ]

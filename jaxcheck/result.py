@@ -1,0 +1,325 @@
+"""What a check returns: verdicts, reasons and numbers with their error bars, as plain data.
+
+The bottom of the house: numpy and the standard library only, no JAX arrays and no closures, so that
+a report pickles, travels between processes and is read back years later.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import importlib
+import math
+from typing import Any
+
+import numpy as np
+
+NAN = float("nan")
+
+
+class Verdict(enum.Enum):
+    """The three outcomes. INCONCLUSIVE is not PASS: it says that nothing was shown, and why."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+class Reason(enum.Enum):
+    """Why a verdict is what it is. The value is the advice that goes with it."""
+
+    AGREE = "All witnesses agree within their error bars."
+    MANUAL_WRONG = (
+        "The gradient under test disagrees with the centred differences. "
+        "Look at the leaves and components named below."
+    )
+    AUTODIFF_DIFFERS = (
+        "The hand-written gradient and the differences agree; autodiff of the plain program does "
+        "not (a stop_gradient, or NaN from an untaken `where` branch). That may be why the rule exists."
+    )
+    NUMERIC_SUSPECT = (
+        "The gradient and autodiff agree with each other but not with the differences. The program "
+        "hides part of its derivative (stop_gradient, a rule that is not under test). If that is meant, "
+        "pass surrogate=True."
+    )
+    KINK = (
+        "The function has a kink at this point; the gradient lies between the one-sided slopes, so it "
+        "is a valid subgradient. Move the point to test the rule on smooth ground."
+    )
+    SURROGATE = (
+        "Declared a surrogate: only structure, finiteness and determinism were checked, not the formula."
+    )
+    STRUCTURE = "The gradient has another structure, shape or dtype than the parameters. Return one leaf each."
+    PRECISION = (
+        "The formula is right in float64 but the numbers as given are too coarse to confirm it. "
+        "Pass the gradient as a function, or compute it in higher precision."
+    )
+    JUMP = "The function jumps at this point; it has no derivative here. Check at another point."
+    NOISE = (
+        "The function is too noisy for a verdict (iterative solver, low precision). Tighten its "
+        "tolerance, or run it in float64."
+    )
+    DOMAIN = (
+        "The function is not finite next to this point on either side, so no difference can be taken. "
+        "Move the point into the domain."
+    )
+    NONFINITE = "The loss or its gradient is NaN or infinite at this point. Check for 0/0, log(0) or overflow."
+    DEAD_STEP = "The step is below the spacing of the parameters' floats: nothing moved. Use a larger step."
+    NONDETERMINISTIC = (
+        "Two evaluations at the same point differ. Fix the PRNG key, close over one dropout mask, "
+        "or turn dropout off for the check."
+    )
+    VACUOUS = (
+        "This check could not have caught an error: nothing moves, or the error bars are wider than "
+        "must_catch. Check at a point where the loss responds to the parameters."
+    )
+    SECOND_ORDER_WRONG = (
+        "Right at first order, wrong at second: the derivative of the rule's own result disagrees with "
+        "differences of the gradient. Derive the backward pass from differentiable operations."
+    )
+    LAW_BROKEN = (
+        "The rule breaks a law that every rule obeys (linearity in the cotangent, adjointness, zero to "
+        "zero, repeatability, primal equality). The table names which."
+    )
+    TRANSFORM_WRONG = "The rule gives another result under a transformation (jit, vmap, scan, remat). The table names it."
+    INTERRUPTED = "Stopped before every component was looked at. What is known so far is reported."
+
+    @property
+    def advice(self) -> str:
+        return self.value
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """One scalar entry of one leaf, with what each witness says of it.
+
+    `index` is the position in the leaf (`()` for a scalar); `numeric_error` is the absolute error
+    bar of `numeric`. Values are floats, or complex for complex leaves; NaN where unknown.
+    """
+
+    path: str
+    index: tuple[int, ...]
+    parameter: complex
+    manual: complex
+    numeric: complex
+    numeric_error: float
+    autodiff: complex
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.path + (f"[{','.join(map(str, self.index))}]" if self.index else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class LeafResult:
+    """The verdict on one leaf.
+
+    Attributes:
+        path: the leaf as the caller would write it, e.g. `layers[1].W`.
+        shape, dtype: of the parameter.
+        verdict, reason: of this leaf alone; leaves are judged one by one.
+        norm_manual, norm_numeric, norm_autodiff: 2-norms (NaN when the witness is silent).
+        difference: formula (2), ||M - N|| / (||M|| + ||N||), relative, against the differences.
+        difference_autodiff: the same against autodiff.
+        error_bar: relative error bar of `difference`: what the differences can be off by.
+        floor: smallest relative error of the whole leaf that this check would have caught.
+        floor_component: smallest error of one component, relative to the leaf's norm, likewise.
+        worst: the components that disagree most, worst first.
+        hint: the kind of mistake with its evidence ("ratio 2.000 on all 15 entries"), or "".
+        precision: relative difference between the gradient in its own dtype and in float64.
+        kinks: how many components (or directions) sit on a kink.
+        probes: how many directions or components the differences looked at.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    verdict: Verdict
+    reason: Reason
+    norm_manual: float = NAN
+    norm_numeric: float = NAN
+    norm_autodiff: float = NAN
+    difference: float = NAN
+    difference_autodiff: float = NAN
+    error_bar: float = NAN
+    floor: float = NAN
+    floor_component: float = NAN
+    worst: tuple[Component, ...] = ()
+    hint: str = ""
+    precision: float = NAN
+    kinks: int = 0
+    probes: int = 0
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Witness:
+    """Who spoke and how: `how` is float64, lifted, native, host, numbers, or absent (then `note` says why)."""
+
+    name: str
+    how: str
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of a side table: a law of a rule, or a transformation. `status` is OK, WRONG or UNSUPPORTED."""
+
+    group: str
+    name: str
+    status: str
+    difference: float = NAN
+    detail: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One point of a batch. `reproduce` is a line of Python that checks this point alone."""
+
+    index: int
+    label: str
+    verdict: Verdict
+    difference: float
+    leaf: str
+    reproduce: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The outcome of a check; see the README for how to read it.
+
+    Attributes:
+        kind: the front door that made it ("check_grad", "check_rule", ...).
+        name: the function that was checked.
+        verdict, reason: of the whole; the worst leaf decides.
+        difference: formula (2) over all of theta, relative, against the centred differences
+            (an estimate when `mode` is "sketch").
+        difference_autodiff: the same against autodiff; NaN without that witness.
+        leaves: one `LeafResult` per differentiable leaf, in theta order.
+        carried: (path, why) of leaves that are not differentiable and were carried along.
+        witnesses: who spoke and how.
+        mode: "exhaustive" or "sketch"; `why_mode` says why.
+        value: the loss at the point (NaN when not scalar).
+        rows: side tables (laws, transformations).
+        points: the points of a batch, worst first; empty for a single check.
+        notes: sentences for the reader, most important first.
+        seed: of the directions; evaluations: loss evaluations spent; seconds: wall time.
+    """
+
+    kind: str
+    name: str
+    verdict: Verdict
+    reason: Reason
+    difference: float = NAN
+    difference_autodiff: float = NAN
+    leaves: tuple[LeafResult, ...] = ()
+    carried: tuple[tuple[str, str], ...] = ()
+    witnesses: tuple[Witness, ...] = ()
+    mode: str = "exhaustive"
+    why_mode: str = ""
+    value: float = NAN
+    rows: tuple[Row, ...] = ()
+    points: tuple[Point, ...] = ()
+    notes: tuple[str, ...] = ()
+    seed: int = 0
+    evaluations: int = 0
+    seconds: float = NAN
+    compiled: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """True only for PASS."""
+        return self.verdict is Verdict.PASS
+
+    @property
+    def theta_size(self) -> int:
+        """Number of scalar parameters looked at (a complex one counts once)."""
+        return sum(math.prod(leaf.shape) for leaf in self.leaves)
+
+    def leaf(self, path: str) -> LeafResult:
+        """The result of one leaf by its path. Raises KeyError naming the known paths."""
+        for leaf in self.leaves:
+            if leaf.path == path:
+                return leaf
+        raise KeyError(f"no leaf {path!r}; this report has {[leaf.path for leaf in self.leaves]}")
+
+    def assert_ok(self) -> Report:
+        """Return self on PASS; raise `GradientMismatch` on FAIL, `GradientInconclusive` otherwise."""
+        if self.verdict is Verdict.FAIL:
+            raise GradientMismatch(self)
+        if self.verdict is Verdict.INCONCLUSIVE:
+            raise GradientInconclusive(self)
+        return self
+
+    # Rendering lives in `jaxcheck.report`, which imports this module; the import is made when a
+    # report is shown, so that the bottom layer does not depend on the top one.
+    def __str__(self) -> str:
+        return _renderer("text").render(self)
+
+    def _repr_html_(self) -> str:
+        return _renderer("html").fragment(self)
+
+    def __rich__(self) -> Any:
+        return _renderer("text").renderable(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON-ready data (non-finite floats and complex numbers as strings)."""
+        return _renderer("json").encode(self)
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Report:
+        """Inverse of `to_json`. Raises ValueError naming what is missing or unknown."""
+        return _renderer("json").decode(data)
+
+    def save(self, path: Any) -> None:
+        """Write to `path`, by its suffix: .json or .html. Raises ValueError for another suffix."""
+        _renderer("save").save(self, path)
+
+    def plot(self, path: Any = None) -> Any:
+        """Draw the report with matplotlib (extra `plot`); write it to `path` when given."""
+        return _renderer("plot").plot(self, path)
+
+
+def _renderer(name: str) -> Any:
+    return importlib.import_module(f"jaxcheck.report.{name}")
+
+
+class _ReportError(AssertionError):
+    """Carries the report; picklable (BaseException pickles `args`)."""
+
+    def __init__(self, report: Report):
+        super().__init__(report)
+        self.report = report
+
+    def __str__(self) -> str:
+        return f"{self.report.verdict.value}: {self.report.reason.advice}\n{self.report}"
+
+
+class GradientMismatch(_ReportError):
+    """The gradient is wrong; `.report` says where."""
+
+
+class GradientInconclusive(_ReportError):
+    """The check could not decide; `.report.reason` says why."""
+
+
+def formula2(a: np.ndarray, b: np.ndarray) -> float:
+    """||a - b|| / (||a|| + ||b||), the textbook's `difference`; 0 when both are exactly zero, NaN if not finite.
+
+    Scaled by the largest entry first so that gradients of 1e-200 or 1e200 neither vanish nor overflow.
+    """
+    a = np.asarray(a).ravel()
+    b = np.asarray(b).ravel()
+    scale = max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0))
+    if scale == 0:
+        return 0.0
+    if not np.isfinite(scale):
+        return NAN
+    a, b = a / scale, b / scale
+    return float(np.linalg.norm(a - b) / (np.linalg.norm(a) + np.linalg.norm(b)))
+
+
+for _public in (Verdict, Reason, Component, LeafResult, Witness, Row, Point, Report, GradientMismatch,
+                GradientInconclusive):
+    _public.__module__ = "jaxcheck"

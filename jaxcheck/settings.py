@@ -1,0 +1,70 @@
+"""A check's options, validated once, and a check under way."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from jaxcheck.evidence.differences import Ladder
+from jaxcheck.evidence.prepare import Preface
+from jaxcheck.evidence.witnesses import LeafEvidence, Problem
+from jaxcheck.judgement.vote import Opinion, judge
+from jaxcheck.options import Exhaustive, Sketch, Tolerance
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Validated options of a check."""
+
+    mode: Exhaustive | Sketch | None
+    tolerance: Tolerance
+    must_catch: float
+    surrogate: Any
+    seed: int
+    precision: str
+
+    @staticmethod
+    def make(mode, tolerance, must_catch, surrogate, seed, precision) -> Settings:
+        """Raises TypeError or ValueError naming the option."""
+        if isinstance(mode, str):
+            known = {"exhaustive": Exhaustive(), "sketch": Sketch()}
+            if mode not in known:
+                raise ValueError(f'mode={mode!r}: use "exhaustive", "sketch", Exhaustive(...) or Sketch(...)')
+            mode = known[mode]
+        if mode is not None and not isinstance(mode, (Exhaustive, Sketch)):
+            raise TypeError(f"mode must be Exhaustive(...) or Sketch(...), not {type(mode).__name__}")
+        if tolerance is None:
+            tolerance = Tolerance()
+        if not isinstance(tolerance, Tolerance):
+            raise TypeError(f"tolerance must be a Tolerance(rtol=..., atol=...), not {type(tolerance).__name__}")
+        if not (isinstance(must_catch, (int, float)) and 0 < must_catch <= 1):
+            raise ValueError(f"must_catch={must_catch!r}: a relative error above 0 and at most 1")
+        if precision not in ("float64", "native"):
+            raise ValueError(f'precision={precision!r}: use "float64" or "native"')
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ValueError(f"seed={seed!r}: a whole number, not negative")
+        if not (isinstance(surrogate, bool) or callable(surrogate)):
+            raise TypeError("surrogate must be True, False or a function of the leaf path")
+        return Settings(mode, tolerance, float(must_catch), surrogate, int(seed), precision)
+
+    def is_surrogate(self, path: str) -> bool:
+        return bool(self.surrogate(path)) if callable(self.surrogate) else self.surrogate
+
+
+@dataclasses.dataclass(eq=False)
+class Case:
+    """A check under way."""
+
+    problem: Problem
+    preface: Preface
+    settings: Settings
+    point: np.ndarray
+    ladder: Ladder
+    evaluations: int = 0
+    compiled: int = 0
+
+    def judge(self, ev: LeafEvidence) -> Opinion:
+        s = self.settings
+        return judge(ev, s.tolerance, must_catch=s.must_catch, surrogate=s.is_surrogate(ev.leaf.path))

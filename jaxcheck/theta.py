@@ -1,0 +1,185 @@
+"""A pytree and its theta: leaf paths, which leaves are differentiable, and the way there and back.
+
+Theta is the textbook's one long vector: all inexact leaves in `ravel_pytree` order. A complex entry
+is two real ones in it, real part first, because differences move along real directions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def path_name(path: Sequence[Any], root: str = "params") -> str:
+    """A key path as a person writes it: `layers[1].W`; `root` for a tree that is one bare leaf."""
+    text = ""
+    for key in path:
+        if isinstance(key, jax.tree_util.SequenceKey):
+            text += f"[{key.idx}]"
+        elif isinstance(key, jax.tree_util.GetAttrKey):
+            text += f".{key.name}"
+        elif isinstance(key, (jax.tree_util.DictKey, jax.tree_util.FlattenedIndexKey)):
+            value = key.key
+            plain = isinstance(value, str) and value.isidentifier()
+            text += f".{value}" if plain else f"[{value!r}]"
+        else:
+            text += str(key)
+    return text.removeprefix(".") or root
+
+
+def is_none(x: Any) -> bool:
+    return x is None
+
+
+def why_not_differentiable(leaf: Any) -> str:
+    """Empty for an inexact leaf; otherwise the reason why it is carried along."""
+    if leaf is None:
+        return "None"
+    if isinstance(leaf, (bool, int)):
+        return f"Python {type(leaf).__name__}"
+    if isinstance(leaf, (float, complex)):
+        return ""
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None:
+        return f"{type(leaf).__name__} object"
+    if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+        return "PRNG key"
+    if jax.dtypes.issubdtype(dtype, np.inexact):
+        return ""
+    return f"{dtype} array"
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """One differentiable leaf: its path, shape, dtype, and its slice of theta (`start`, `stop`)."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    is_complex: bool
+    position: int  # among all leaves of the tree
+    start: int
+    stop: int
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Theta:
+    """A tree taken apart. `values` are all its leaves (None included); `leaves` describes the
+    differentiable ones in theta order; `carried` names the others with the reason."""
+
+    treedef: Any
+    values: tuple[Any, ...]
+    paths: tuple[str, ...]
+    leaves: tuple[Leaf, ...]
+    carried: tuple[tuple[str, str], ...]
+
+    @property
+    def size(self) -> int:
+        """Length of the real vector theta."""
+        return self.leaves[-1].stop if self.leaves else 0
+
+    def inexact(self) -> list[Any]:
+        """The differentiable leaves, as given."""
+        return [self.values[leaf.position] for leaf in self.leaves]
+
+    def rebuild(self, inexact: Sequence[Any]) -> Any:
+        """The tree with its differentiable leaves replaced, the others as they were."""
+        values = list(self.values)
+        for leaf, value in zip(self.leaves, inexact, strict=True):
+            values[leaf.position] = value
+        return jax.tree_util.tree_unflatten(self.treedef, values)
+
+    def ravel(self, inexact: Sequence[Any] | None = None) -> np.ndarray:
+        """The real float64 vector theta of `inexact` (default: of the tree itself)."""
+        parts = [to_real(x) for x in (self.inexact() if inexact is None else inexact)]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def unravel(self, vector: Any) -> list[Any]:
+        """Inverse of `ravel`, in float64 / complex128; works on numpy and on traced JAX vectors."""
+        out = []
+        for leaf in self.leaves:
+            part = vector[leaf.start : leaf.stop]
+            if leaf.is_complex:
+                half = leaf.stop - leaf.start >> 1
+                part = part[:half] + 1j * part[half:]
+            out.append(part.reshape(leaf.shape))
+        return out
+
+
+def to_real(x: Any) -> np.ndarray:
+    """One leaf as a real float64 vector: its entries, or all real parts and then all imaginary parts."""
+    x = np.asarray(x)
+    if x.dtype.kind == "c":
+        x = x.astype(np.complex128).ravel()
+        return np.concatenate([x.real, x.imag])
+    return x.astype(np.float64).ravel()
+
+
+def take_apart(tree: Any, root: str = "params") -> Theta:
+    """Flatten `tree` into a `Theta`. `root` names a bare leaf."""
+    with_paths, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)
+    leaves, carried, start = [], [], 0
+    paths = tuple(path_name(path, root) for path, _ in with_paths)
+    for position, (name, (_, value)) in enumerate(zip(paths, with_paths, strict=True)):
+        why = why_not_differentiable(value)
+        if why:
+            carried.append((name, why))
+            continue
+        dtype = jax.dtypes.result_type(value)
+        shape = tuple(np.shape(value))
+        is_complex = bool(jax.dtypes.issubdtype(dtype, np.complexfloating))
+        stop = start + math.prod(shape) * (2 if is_complex else 1)
+        leaves.append(Leaf(name, shape, str(dtype), is_complex, position, start, stop))
+        start = stop
+    values = tuple(value for _, value in with_paths)
+    return Theta(treedef, values, paths, tuple(leaves), tuple(carried))
+
+
+def mismatch(theta: Theta, grads: Any) -> tuple[list[Any] | None, str]:
+    """Match a gradient tree against the parameters' tree, leaf by leaf.
+
+    Returns:
+        (gradients of the differentiable leaves, note), or (None, what is wrong, naming the leaf).
+        Carried leaves may hold anything (None, float0, zeros): JAX's own conventions differ.
+    """
+    with_paths, _ = jax.tree_util.tree_flatten_with_path(grads, is_leaf=is_none)
+    given = {path_name(path, theta.paths[0] if len(theta.paths) == 1 else "params"): g for path, g in with_paths}
+    wanted = {leaf.path for leaf in theta.leaves}
+    missing = [leaf.path for leaf in theta.leaves if leaf.path not in given]
+    extra = [path for path in given if path not in theta.paths]
+    if missing or extra:
+        parts = []
+        if missing:
+            parts.append("it has no leaf " + ", ".join(f"`{p}`" for p in missing[:5]))
+        if extra:
+            parts.append("it has a leaf " + ", ".join(f"`{p}`" for p in extra[:5]) + " that the parameters lack")
+        return None, "the gradient's structure differs from the parameters': " + "; ".join(parts)
+    notes = []
+    for leaf in theta.leaves:
+        g = given[leaf.path]
+        if g is None:
+            return None, f"the gradient of leaf `{leaf.path}` is None; return an array of shape {leaf.shape}"
+        if not hasattr(g, "dtype") and not isinstance(g, (int, float, complex)):
+            return None, f"the gradient of leaf `{leaf.path}` is a {type(g).__name__}, not an array"
+        if tuple(np.shape(g)) != leaf.shape:
+            return None, f"the gradient of leaf `{leaf.path}` has shape {np.shape(g)}, the parameter {leaf.shape}"
+        dtype = jax.dtypes.result_type(g)
+        if not jax.dtypes.issubdtype(dtype, np.inexact):
+            if isinstance(g, int):
+                continue
+            return None, f"the gradient of leaf `{leaf.path}` has dtype {dtype}, the parameter {leaf.dtype}"
+        if jax.dtypes.issubdtype(dtype, np.complexfloating) and not leaf.is_complex:
+            return None, f"the gradient of the real leaf `{leaf.path}` is complex ({dtype})"
+        if str(dtype) != leaf.dtype and leaf.path in wanted:
+            notes.append(f"`{leaf.path}`: gradient {dtype}, parameter {leaf.dtype}")
+    note = "The gradient's dtype differs from the parameter's: " + "; ".join(notes[:3]) if notes else ""
+    return [given[leaf.path] for leaf in theta.leaves], note

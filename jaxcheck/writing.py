@@ -1,0 +1,105 @@
+"""From opinions to the Report."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+
+from jaxcheck.evidence.witnesses import Evidence
+from jaxcheck.judgement import locate, pattern, power
+from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict, formula2
+
+
+def write(case, evidence, opinions, extra, head, mode, why, value, start, interrupted) -> Report:
+    influence = power.influence(evidence.leaves)
+    results, floors_ok = [], True
+    for number, (ev, opinion) in enumerate(zip(evidence.leaves, opinions, strict=True)):
+        result, ok = _leaf_result(case, evidence, number, ev, opinion, influence, extra)
+        floors_ok &= ok
+        results.append(result)
+    verdict, reason = _overall(results)
+    notes = list(case.preface.notes)
+    dead = all(not ev.m.any() and (ev.a is None or not ev.a.any()) for ev in evidence.leaves)
+    if verdict is Verdict.PASS and dead and reason is not Reason.SURROGATE:
+        verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS
+        notes.insert(0, "the gradient is zero everywhere, and so are the differences")
+    m = np.concatenate([ev.m.ravel() for ev in evidence.leaves])
+    to_a = to_n = NAN
+    if all(ev.a is not None for ev in evidence.leaves):
+        to_a = formula2(m, np.concatenate([ev.a.ravel() for ev in evidence.leaves]))
+    if extra is not None:
+        to_n = formula2(m, np.concatenate([value.T.ravel() for value, _ in extra.leaves]))
+    elif mode == "exhaustive":
+        to_n = _whole_difference(evidence)
+    else:
+        known = [(r.difference, np.linalg.norm(ev.m)) for r, ev in zip(results, evidence.leaves, strict=True)
+                 if not math.isnan(r.difference)]
+        total = math.sqrt(sum(w * w for _, w in known))
+        to_n = math.sqrt(sum((d * w) ** 2 for d, w in known)) / total if total else max((d for d, _ in known), default=NAN)
+    return Report(
+        verdict=verdict, reason=reason, difference=to_n, difference_autodiff=to_a, leaves=tuple(results),
+        mode=mode, why_mode=why, value=value, notes=tuple(notes), evaluations=case.evaluations,
+        seconds=time.perf_counter() - start, compiled=case.compiled, **head)
+
+
+def _whole_difference(evidence: Evidence) -> float:
+    m, n = [], []
+    for ev in evidence.leaves:
+        whole = np.full(ev.m.shape, np.nan)
+        for p in ev.probes:
+            if p.directions is None:
+                whole[:, p.indices] = p.slopes.value.T
+        m.append(ev.m.ravel())
+        n.append(whole.ravel())
+    return formula2(np.concatenate(m), np.concatenate(n))
+
+
+def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple[LeafResult, bool]:
+    settings, leaf = case.settings, ev.leaf
+    verdict, reason, note = opinion.verdict, opinion.reason, opinion.note
+    floor, floor_component = power.UNKNOWN
+    if verdict is Verdict.PASS and reason is not Reason.SURROGATE and leaf.size:
+        floor, floor_component = power.floors(ev, settings.tolerance, settings.must_catch, influence)
+        if not floor <= settings.must_catch and influence:
+            verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS
+            note = note or f"the smallest error that would have been caught is {floor:.1g} of the leaf"
+    difference, norm_numeric = opinion.difference, opinion.norm_numeric
+    if extra is not None and leaf.size:
+        n = extra.leaves[number][0].T
+        difference, norm_numeric = formula2(ev.m, n), float(np.linalg.norm(n))
+    precision = NAN
+    if case.preface.native is not None:
+        native = case.preface.native[:, leaf.start : leaf.stop]
+        if native.shape == ev.m.shape:
+            precision = formula2(native, ev.m)
+        if verdict is Verdict.PASS and not np.isfinite(native).all():
+            verdict, reason = Verdict.FAIL, Reason.NONFINITE
+            note = f"the formula is right in float64, but the gradient is NaN or inf in {leaf.dtype}"
+    bad = verdict is not Verdict.PASS or opinion.reason in (Reason.KINK, Reason.AUTODIFF_DIFFERS)
+    others = [e for e in evidence.leaves if e is not ev]
+    return LeafResult(
+        path=leaf.path, shape=leaf.shape, dtype=leaf.dtype, verdict=verdict, reason=reason,
+        norm_manual=float(np.linalg.norm(ev.m)), norm_numeric=norm_numeric,
+        norm_autodiff=NAN if ev.a is None else float(np.linalg.norm(ev.a)),
+        difference=difference, difference_autodiff=opinion.difference_autodiff, error_bar=opinion.error_bar,
+        floor=floor, floor_component=floor_component,
+        worst=locate.worst(ev, opinion, 5) if bad else (),
+        hint=pattern.hint(ev, others, case.preface.sizes) if verdict is Verdict.FAIL else "",
+        precision=precision, kinks=opinion.kinks,
+        probes=sum(len(p.slopes.value) for p in ev.probes), note=note,
+    ), True
+
+
+RANK = (Reason.NONFINITE, Reason.MANUAL_WRONG, Reason.NUMERIC_SUSPECT, Reason.STRUCTURE, Reason.JUMP, Reason.DOMAIN,
+        Reason.NOISE, Reason.PRECISION, Reason.VACUOUS, Reason.AUTODIFF_DIFFERS, Reason.KINK, Reason.SURROGATE)
+
+
+def _overall(results) -> tuple[Verdict, Reason]:
+    """The worst leaf decides; FAIL before INCONCLUSIVE before PASS."""
+    for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS):
+        reasons = {r.reason for r in results if r.verdict is verdict}
+        if reasons:
+            return verdict, next((r for r in RANK if r in reasons), Reason.AGREE)
+    return Verdict.PASS, Reason.AGREE

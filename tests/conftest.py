@@ -1,0 +1,77 @@
+"""The policy of the whole suite: several devices, x64 off, nothing left changed, a seed that is shown."""
+
+from __future__ import annotations
+
+import os
+
+import jax
+import pytest
+
+# Before any backend starts. Two CPU devices, so that what is said of several devices is tested everywhere.
+jax.config.update("jax_num_cpu_devices", 2)
+# Tests are many small programs that run once: time goes into compiling them, so compile less hard.
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=1", "--xla_llvm_disable_expensive_passes=true"]
+).strip()
+
+SEED = int(os.environ.get("JAXCHECK_TEST_SEED", "0"))
+
+
+def _global_state() -> dict[str, object]:
+    """What a check may change while it works and must have put back when it returns: every option of
+    JAX, and what is in force in this thread (a context manager that was left open changes only that)."""
+    return {
+        **jax.config.values,
+        "x64 in this thread": jax.config.jax_enable_x64,
+        "default float": str(jax.dtypes.canonicalize_dtype(float)),
+        "default device in this thread": jax.config.jax_default_device,
+    }
+
+
+@pytest.fixture(autouse=True)
+def _configuration_is_restored():
+    before = _global_state()
+    yield
+    after = _global_state()
+    changed = {name: (before[name], after[name]) for name in before if after[name] != before[name]}
+    for name in changed.keys() & jax.config.values.keys():
+        jax.config.update(name, before[name])  # one culprit must not fail the tests after it
+    if changed:
+        pytest.fail(f"the test left JAX's configuration changed (before, after): {changed}")
+
+
+class _Seed(int):
+    """An int whose repr says how to run the same test again."""
+
+    def __repr__(self) -> str:
+        return f"{int(self)} (repeat with JAXCHECK_TEST_SEED={SEED})"
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    value = _Seed(SEED)
+    request.node.user_properties.append(("seed", int(value)))
+    return value
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call" and report.failed and "seed" in getattr(item, "funcargs", {}):
+        report.sections.append(("seed", repr(item.funcargs["seed"])))
+    return report
+
+
+def pytest_report_header() -> list[str]:
+    return [
+        f"jax {jax.__version__}, {jax.device_count()} {jax.default_backend()} devices, seed {SEED} (JAXCHECK_TEST_SEED)"
+    ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not any("gpu" in item.keywords for item in items) or jax.default_backend() != "cpu":
+        return
+    skip = pytest.mark.skip(reason=f"needs an accelerator; JAX's default backend is {jax.default_backend()}")
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(skip)

@@ -1,0 +1,106 @@
+"""Reports made by hand, for the tests of what is done with a report; no check is run."""
+
+from __future__ import annotations
+
+from jaxcheck.result import Component, LeafResult, Point, Reason, Report, Row, Verdict, Witness
+
+NAN = float("nan")
+
+
+def leaf(path: str = "W1", verdict: Verdict = Verdict.PASS, reason: Reason = Reason.AGREE, **changed) -> LeafResult:
+    """A leaf as a good check leaves it, but for what is changed."""
+    values = dict(
+        shape=(4, 5),
+        dtype="float32",
+        norm_manual=1.25,
+        norm_numeric=1.25,
+        norm_autodiff=1.25,
+        difference=3.2e-11,
+        difference_autodiff=1.1e-16,
+        error_bar=1e-11,
+        floor=3e-9,
+        floor_component=2e-6,
+        precision=1.1e-7,
+        probes=20,
+    )
+    return LeafResult(path=path, verdict=verdict, reason=reason, **{**values, **changed})
+
+
+def passing(**changed) -> Report:
+    values = dict(
+        kind="check_grad",
+        name="loss",
+        verdict=Verdict.PASS,
+        reason=Reason.AGREE,
+        difference=3.2e-11,
+        difference_autodiff=1.1e-16,
+        leaves=(leaf("W1"), leaf("b1", shape=(5,), floor=1e-8)),
+        carried=(("step", "int32 array"),),
+        witnesses=(Witness("manual", "float64"), Witness("numeric", "float64"), Witness("autodiff", "float64")),
+        why_mode="25 parameters are few",
+        value=0.693,
+        evaluations=102,
+        seconds=0.5,
+    )
+    return Report(**{**values, **changed})
+
+
+def failing(**changed) -> Report:
+    worst = (
+        Component("layers[1].W", (0, 1), 0.25, 2.0, 1.0, 1e-11, 1.0),
+        Component("layers[1].W", (2, 0), -0.5, -0.5, -0.25, 1e-11, -0.25, note="kink"),
+    )
+    wrong = leaf(
+        "layers[1].W",
+        Verdict.FAIL,
+        Reason.MANUAL_WRONG,
+        shape=(5, 3),
+        difference=1 / 3,
+        difference_autodiff=1 / 3,
+        worst=worst,
+        hint="ratio 2.000 +- 1e-9 on all 15 entries",
+    )
+    values = dict(
+        verdict=Verdict.FAIL,
+        reason=Reason.MANUAL_WRONG,
+        difference=0.2850931567,
+        difference_autodiff=0.2850931567,
+        leaves=(leaf("layers[0].W"), wrong),
+        carried=(),
+    )
+    return passing(**{**values, **changed})
+
+
+def inconclusive(**changed) -> Report:
+    reason = Reason.NONDETERMINISTIC
+    random = leaf("W1", Verdict.INCONCLUSIVE, reason, difference=NAN, difference_autodiff=NAN, floor=NAN)
+    values = dict(
+        verdict=Verdict.INCONCLUSIVE,
+        reason=reason,
+        difference=NAN,
+        difference_autodiff=NAN,
+        leaves=(random,),
+        carried=(),
+    )
+    return passing(**{**values, **changed})
+
+
+def strange(**changed) -> Report:
+    """Everything that is hard to write down: NaN, infinities, minus zero, complex, tuples of tuples, markup."""
+    inf = float("inf")
+    odd = Component("z<b>[red]", (3,), 1 - 2j, complex(NAN, -inf), complex(-0.0, 1e-300), inf, -0.0, note='"<&>"')
+    bad = leaf("z<b>[red]", Verdict.FAIL, Reason.NONFINITE, norm_manual=inf, shape=(), worst=(odd,), hint="[/]")
+    values = dict(
+        name="<script>alert(1)</script>",
+        difference=NAN,
+        difference_autodiff=-0.0,
+        leaves=(bad,),
+        carried=(("a", "None"), ("key[0]", "PRNG key")),
+        rows=(Row("laws", "zero", "OK", 5e-324), Row("transformations", "jit", "WRONG", detail="θ[bold]")),
+        points=(Point(3, "seed 3", Verdict.FAIL, 0.1 + 0.2, "W", "check_grad(loss, points[3])"),),
+        notes=("line one\nline two", "[not markup]"),
+        witnesses=(Witness("autodiff", "absent", "while loop"),),
+        value=NAN,
+        seed=2**40,
+    )
+    return failing(**{**values, **changed})

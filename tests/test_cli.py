@@ -1,0 +1,301 @@
+"""The command line: what it runs, what it says, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from handmade import failing, inconclusive, passing
+
+from jaxcheck.cli import main
+from jaxcheck.result import Report
+
+HEAD = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom handmade import *\nimport jaxcheck\n"
+
+
+@pytest.fixture
+def cases(tmp_path, monkeypatch):
+    """Write a file of cases; its name is the argument for `run`."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def write(body: str, name: str = "cases.py") -> str:
+        (tmp_path / name).write_text(HEAD + body, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return write
+
+
+def call(*arguments: str):
+    result = CliRunner().invoke(main, arguments)
+    # Anything but an orderly exit is a traceback in the user's face.
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+PASS = "def check_good():\n    return passing()\n"
+FAIL = "def check_bad():\n    return failing()\n"
+OPEN = "def check_open():\n    return inconclusive()\n"
+BREAK = "def check_broken():\n    raise RuntimeError('no data here')\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (PASS, 0),
+        (FAIL, 1),
+        (BREAK, 2),
+        (OPEN, 3),
+        (PASS + OPEN, 3),
+        (OPEN + FAIL + PASS, 1),
+        (PASS + BREAK + FAIL, 2),
+    ],
+)
+def test_exit_codes(cases, body, code):
+    assert call("run", cases(body)).exit_code == code
+
+
+def test_every_case_is_named_and_shown_in_the_order_of_the_file(cases):
+    result = call("run", cases(FAIL + PASS))
+    said = result.stdout
+    assert said.index("case check_bad") < said.index(str(failing())) < said.index("case check_good")
+    assert str(passing()) in said
+    assert said.endswith("2 checks: 1 FAIL, 1 PASS\n")
+
+
+def test_marked_cases_and_plain_functions_are_collected_and_nothing_else(cases):
+    body = """
+from jaxcheck import case, check_grad      # imported, so not of this file
+@case
+def first(): return passing()
+@case(name="the second")
+def second(): return passing()
+def helper(): raise RuntimeError
+def check_with(argument): raise RuntimeError
+def check_default(n=1, *args, **kwargs): return passing()
+check_alias = check_default
+class check_class: pass
+check_value = 3
+"""
+    said = call("run", cases(body)).stdout
+    assert [line for line in said.splitlines() if line.startswith("case ")] == [
+        "case first",
+        "case the second",
+        "case check_default",
+    ]
+
+
+@pytest.mark.parametrize("name", ["second", "the second"])
+def test_one_case_by_name(cases, name):
+    body = PASS + "@jaxcheck.case(name='the second')\ndef second(): return failing()\n"
+    result = call("run", f"{cases(body)}::{name}")
+    assert result.exit_code == 1
+    assert "check_good" not in result.stdout
+
+
+def test_any_function_can_be_named(cases):
+    assert call("run", f"{cases('def other(): return inconclusive()')}::other").exit_code == 3
+
+
+def test_a_name_that_is_not_there_lists_those_that_are(cases):
+    result = call("run", f"{cases(PASS + FAIL)}::check_ugly")
+    assert result.exit_code == 2
+    assert "no case 'check_ugly'" in result.stderr
+    assert "check_good, check_bad" in result.stderr
+
+
+def test_a_file_without_cases_says_what_is_expected(cases):
+    result = call("run", cases("x = 1\n"))
+    assert result.exit_code == 2
+    assert "@jaxcheck.case" in result.stderr
+    assert "check_*" in result.stderr
+
+
+@pytest.mark.parametrize("target", ["missing.py", "missing.py::case", "."])
+def test_a_missing_file(target):
+    result = call("run", target)
+    assert result.exit_code == 2
+    assert f"no such file: {target.partition('::')[0]}" in result.stderr
+
+
+def test_a_file_that_is_not_python(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    result = call("run", str(tmp_path / "notes.txt"))
+    assert result.exit_code == 2
+    assert "notes.txt is not a Python file" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("1 / 0\n", "ZeroDivisionError: division by zero"),
+        ("def (:\n", "SyntaxError: invalid syntax"),
+        ("import nothing_of_this_name\n", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+        ("sys.exit(7)\n", "SystemExit: 7"),
+    ],
+)
+def test_a_file_that_does_not_load(cases, body, said):
+    result = call("run", cases(body))
+    assert result.exit_code == 2
+    assert "error in " in result.stderr
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_error_in_one_case_does_not_stop_the_others(cases, tmp_path):
+    result = call("run", cases(BREAK + PASS), "--json", str(tmp_path / "out.json"))
+    assert result.exit_code == 2
+    assert "error in case check_broken: RuntimeError: no data here (--traceback shows where)" in result.stderr
+    assert str(passing()) in result.stdout
+    assert result.stdout.endswith("2 checks: 1 PASS, 1 in error\n")
+    assert len(json.loads((tmp_path / "out.json").read_text())) == 1
+
+
+def test_traceback_shows_the_line(cases):
+    result = call("run", "--traceback", cases(BREAK))
+    assert "raise RuntimeError('no data here')" in result.stderr
+    assert "error in case check_broken: RuntimeError: no data here\n" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("def check_x(): return 3", "expected a Report, but check_x returned int"),
+        ("def check_x(): return {}", "expected a Report, but check_x returned dict"),
+        (
+            "@jaxcheck.case\ndef x(): pass",
+            "expected a dict or tuple of a check's arguments, or a Report, but x returned NoneType",
+        ),
+    ],
+)
+def test_a_case_that_returns_something_else(cases, body, said):
+    result = call("run", cases(body))
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_a_neighbour_can_be_imported_and_nothing_stays_behind(cases, tmp_path):
+    (tmp_path / "a_neighbour_module.py").write_text("from handmade import passing\n")
+    before = list(sys.path)
+    assert call("run", cases("from a_neighbour_module import passing as p\ndef check_x(): return p()\n")).exit_code == 0
+    assert len(sys.path) == len(before) + 1  # the file's own insert (HEAD), not ours
+    assert "jaxcheck_run_file" not in sys.modules
+
+
+DOORS = """
+import jaxcheck.check
+from types import SimpleNamespace
+def door(name):
+    def stand_in(*args, **kwargs):
+        return passing(kind=name, notes=(f"got {args} {sorted(kwargs.items())}",))
+    return stand_in
+for name in ("check_grad", "check_rule", "check_batch"):
+    setattr(jaxcheck.check, name, door(name))
+"""
+
+
+@pytest.mark.parametrize(
+    ("mark", "returned", "said"),
+    [
+        ("", "dict(loss=1, params=2, grad=3, args=(4,))", "got () [('args', (4,)), ('grad', 3), ('loss', 1)"),
+        ("", "(1, 2, 3)", "got (1, 2, 3) []"),
+        ("(check='batch')", "dict(loss=1, points=[2])", "got () [('loss', 1), ('points', [2])]"),
+        ("(check='rule')", "(1, 2)", "got (1, 2) []"),
+        ("(check='rule')", "dict(f=1, args=(2, 3), seed=4)", "got (1, 2, 3) [('seed', 4)]"),
+    ],
+)
+def test_a_case_reaches_the_door_it_asks_for(cases, monkeypatch, mark, returned, said):
+    import jaxcheck.check
+
+    for name in ("check_grad", "check_rule", "check_batch"):  # put back after the test, whatever the file does
+        monkeypatch.setattr(jaxcheck.check, name, None, raising=False)
+    result = call("run", cases(f"{DOORS}\n@jaxcheck.case{mark}\ndef x(): return {returned}\n"))
+    assert result.exit_code == 0, result.stderr
+    assert said in result.stdout.replace("\n", " ")
+
+
+def test_json_holds_the_reports_under_their_cases_names(cases, tmp_path):
+    out = tmp_path / "out.json"
+    result = call("run", cases(PASS + OPEN), "--json", str(out))
+    assert result.exit_code == 3
+    reports = [Report.from_json(item) for item in json.loads(out.read_text(encoding="utf-8"))]
+    assert [report.name for report in reports] == ["check_good", "check_open"]
+    shown = call("show", str(out))
+    assert shown.exit_code == 3
+    assert all(str(report) in shown.stdout for report in reports)
+
+
+def test_json_that_cannot_be_written(cases, tmp_path):
+    result = call("run", cases(PASS), "--json", str(tmp_path / "no" / "folder" / "out.json"))
+    assert result.exit_code == 2
+    assert "cannot write" in result.stderr
+
+
+@pytest.mark.parametrize(("report", "code"), [(passing(), 0), (failing(), 1), (inconclusive(), 3)])
+def test_show_prints_a_saved_report(tmp_path, report, code):
+    report.save(tmp_path / "r.json")
+    result = call("show", str(tmp_path / "r.json"))
+    assert result.exit_code == code
+    assert result.stdout == f"{report}\n\n"
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[3]", '{"jaxcheck_report": 99}', "\x00"])
+def test_show_of_another_file_is_a_usage_error(tmp_path, content):
+    (tmp_path / "r.json").write_text(content)
+    result = call("show", str(tmp_path / "r.json"))
+    assert result.exit_code == 2
+    assert "r.json: " in result.stderr
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:1"])
+def test_device_is_the_default_one_within_the_run(cases, device):
+    body = "import jax.numpy as jnp\nwhere = jnp.zeros(()).device\ndef check_x(): return passing(notes=(repr(where),))"
+    result = call("run", cases(body), "--device", device)
+    assert result.exit_code == 0
+    assert f"id={device.partition(':')[2] or 0}" in result.stdout
+
+
+@pytest.mark.parametrize("device", ["abacus", "cpu:9", "cpu:-1", "cpu:x", ""])
+def test_an_unknown_device_lists_the_known_ones(cases, device):
+    result = call("run", cases(PASS), "--device", device)
+    assert result.exit_code == 2
+    assert f"no device {device!r} here; there is cpu:0, cpu:1" in result.stderr
+
+
+def test_ctrl_c_is_no_failed_check(cases):
+    result = call("run", cases(PASS + "def check_slow(): raise KeyboardInterrupt\n"))
+    assert result.exit_code == 130
+    assert "interrupted" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "-h"), ("demo", "--help"), ("show", "--help")])
+def test_help(arguments):
+    result = call(*arguments)
+    assert result.exit_code == 0
+    assert "Usage: " in result.stdout
+
+
+def test_the_epilog_tells_the_exit_codes():
+    assert "0 PASS, 1 FAIL, 2 could not be run, 3 INCONCLUSIVE" in " ".join(call("--help").stdout.split())
+
+
+def test_python_dash_m_works_where_only_ascii_can_be_printed(tmp_path):
+    failing().save(tmp_path / "r.json")
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxcheck", "show", str(tmp_path / "r.json")],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert b"FAIL check_grad(loss)" in done.stdout
+
+
+def test_demo_finds_what_is_planted():
+    result = call("demo")
+    assert result.exit_code == 0, result.output
+    assert "Both mistakes were found (W2 and b1)" in result.stdout

@@ -1,0 +1,67 @@
+"""The suite's own policy (conftest.py) and the pytest plugin, each tried on a small suite of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_pytest(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-rA", "--strict-markers", "-p", "no:cacheprovider", *arguments, str(folder)],
+        capture_output=True,
+        text=True,
+        # Plugins of this machine are none of our business here, an installed jaxcheck among them.
+        env={
+            **os.environ,
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONPATH": str(ROOT),
+            "PYTEST_ADDOPTS": "",
+            "COLUMNS": "200",
+        },
+        cwd=folder,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_the_policy_holds(tmp_path, monkeypatch):
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"))
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  gpu: needs an accelerator\n")
+    (tmp_path / "test_small.py").write_text(
+        "import jax, pytest\n"
+        "def test_several_devices(): assert len(jax.devices('cpu')) == 2\n"
+        "def test_leaves_x64_on(): jax.config.update('jax_enable_x64', True)\n"
+        "def test_leaves_a_context_open():\n    jax.enable_x64(True).__enter__()\n"
+        "def test_restores():\n    with jax.enable_x64(True): pass\n"
+        "def test_shows_its_seed(seed): assert seed != 5\n"
+        "@pytest.mark.gpu\ndef test_needs_gpu(): pass\n"
+    )
+    monkeypatch.setenv("JAXCHECK_TEST_SEED", "5")
+    said = run_pytest(tmp_path)
+    assert "PASSED test_small.py::test_several_devices" in said
+    assert "ERROR test_small.py::test_leaves_x64_on" in said
+    assert "ERROR test_small.py::test_leaves_a_context_open" in said
+    assert "ERROR test_small.py::test_restores" not in said
+    assert "FAILED test_small.py::test_shows_its_seed" in said
+    assert "repeat with JAXCHECK_TEST_SEED=5" in said
+    assert ("needs an accelerator" in said) == ("SKIPPED" in said)
+
+
+def test_the_plugin_gives_a_fixture_and_a_marker(tmp_path):
+    (tmp_path / "test_mine.py").write_text(
+        "import jax.numpy as jnp, numpy as np, pytest\n"
+        "def loss(x): return jnp.sum(jnp.sin(x))\n"
+        "x = np.array([0.3, -0.7])\n"
+        "def test_right(assert_gradients): assert assert_gradients(loss, x, grad=jnp.cos).ok\n"
+        "def test_wrong(assert_gradients): assert_gradients(loss, x, grad=lambda x: 2 * jnp.cos(x))\n"
+        "@pytest.mark.gpu\ndef test_marked(): pass\n"
+    )
+    said = run_pytest(tmp_path, "-p", "jaxcheck.pytest_plugin")
+    assert "PASSED test_mine.py::test_right" in said
+    assert "PASSED test_mine.py::test_marked" in said
+    assert "FAILED test_mine.py::test_wrong - jaxcheck.GradientMismatch: FAIL: The gradient under test" in said

@@ -1,0 +1,332 @@
+"""What a reader sees, word for word, and what a file holds."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import textwrap
+from html.parser import HTMLParser
+
+import pytest
+from handmade import NAN, failing, inconclusive, leaf, passing, strange
+from rich.console import Console
+
+from jaxcheck.report import html, numbers, save, text, words
+from jaxcheck.result import Component, Point, Reason, Report, Row, Verdict
+
+PASSING = """
+PASS check_grad(loss)  difference 3.2e-11 to N, 1.1e-16 to A
+
+leaf   shape   dtype      |M|               to N      to A         would catch   verdict
+----------------------------------------------------------------------------------------
+W1     4x5     float32   1.25   3.2e-11 ±1.0e-11   1.1e-16   3.0e-09 / 2.0e-06   PASS
+b1     5       float32   1.25   3.2e-11 ±1.0e-11   1.1e-16   1.0e-08 / 2.0e-06   PASS
+
+carried along, not differentiable: `step` (int32 array)
+would have caught any leaf error above 1.0e-08, any single component above 2.0e-06 (relative to the leaf's
+norm)
+precision: leaf `W1`: right, native float32 loses 1.1e-07 of the gradient
+textbook: difference 3.2e-11 is below 1e-7: great, most likely right
+witnesses: M (manual) float64; N (numeric) float64; A (autodiff) float64
+mode: exhaustive (25 parameters are few)
+25 parameters; seed 0; 102 evaluations; 0.5 s
+"""
+
+FAILING = """
+FAIL check_grad(loss)  difference 0.285 to N, 0.285 to A
+MANUAL_WRONG: The gradient under test disagrees with the centred differences. Look at the leaves and
+components named below.
+
+leaf          shape   dtype      |M|               to N      to A         would catch   verdict
+---------------------------------------------------------------------------------------------------------
+layers[0].W   4x5     float32   1.25   3.2e-11 ±1.0e-11   1.1e-16   3.0e-09 / 2.0e-06   PASS
+layers[1].W   5x3     float32   1.25     0.333 ±1.0e-11     0.333   3.0e-09 / 2.0e-06   FAIL MANUAL_WRONG
+
+blamed: M, the gradient under test, at `layers[1].W` (N and A agree with each other)
+
+layers[1].W: ratio 2.000 +- 1e-9 on all 15 entries
+  component          parameter      M                N       A   note
+  -------------------------------------------------------------------
+  layers[1].W[0,1]        0.25      2       1 ±1.0e-11       1
+  layers[1].W[2,0]        -0.5   -0.5   -0.25 ±1.0e-11   -0.25   kink
+
+precision: leaf `layers[0].W`: right, native float32 loses 1.1e-07 of the gradient
+textbook: difference 0.285 is above 1e-3: a mistake
+witnesses: M (manual) float64; N (numeric) float64; A (autodiff) float64
+mode: exhaustive (25 parameters are few)
+35 parameters; seed 0; 102 evaluations; 0.5 s
+"""
+
+INCONCLUSIVE = """
+INCONCLUSIVE check_grad(loss)
+NONDETERMINISTIC: Two evaluations at the same point differ. Fix the PRNG key, close over one dropout mask, or
+turn dropout off for the check.
+
+leaf   shape   dtype      |M|         to N   to A   would catch   verdict
+-----------------------------------------------------------------------------------------------
+W1     4x5     float32   1.25   - ±1.0e-11      -   - / 2.0e-06   INCONCLUSIVE NONDETERMINISTIC
+
+blamed: the function, which is random, at `W1`
+precision: leaf `W1`: native float32 loses 1.1e-07 of the gradient
+witnesses: M (manual) float64; N (numeric) float64; A (autodiff) float64
+mode: exhaustive (25 parameters are few)
+20 parameters; seed 0; 102 evaluations; 0.5 s
+"""
+
+RULE = """
+FAIL check_rule(clip)
+LAW_BROKEN: The rule breaks a law that every rule obeys (linearity in the cotangent, adjointness, zero to
+zero, repeatability, primal equality). The table names which.
+blamed: the rule
+
+laws                      status   difference   detail
+-------------------------------------------------------------
+linear in the cotangent   WRONG           0.3   at scale -1e3
+zero to zero              OK                0
+
+transformations   status        difference   detail
+-------------------------------------------------------------------------------
+vmap              UNSUPPORTED            -   no batching rule for pure_callback
+
+mode: exhaustive
+seed 7; 1 evaluation; 1.23 s
+"""
+
+BATCH = """
+FAIL check_batch(loss)  difference 0.285 to N, 0.285 to A
+MANUAL_WRONG: The gradient under test disagrees with the centred differences. Look at the leaves and
+components named below.
+blamed: M, the gradient under test
+points: 100 checked: 92 PASS, 7 FAIL, 1 INCONCLUSIVE (8 % did not pass)
+worst point: 13 (seed 13), difference 0.2 at `W2`
+  FAIL 13 (seed 13), difference 0.2 at `W2`
+    check_grad(loss, points[13])
+  FAIL 14 (seed 14), difference 0.2 at `W2`
+    check_grad(loss, points[14])
+  FAIL 15 (seed 15), difference 0.2 at `W2`
+    check_grad(loss, points[15])
+  FAIL 16 (seed 16), difference 0.2 at `W2`
+    check_grad(loss, points[16])
+  FAIL 17 (seed 17), difference 0.2 at `W2`
+    check_grad(loss, points[17])
+  and 3 more that did not pass
+textbook: difference 0.285 is above 1e-3: a mistake
+mode: exhaustive
+seed 0; 10,000 evaluations; 2 s
+"""
+
+
+def rule() -> Report:
+    rows = (
+        Row("laws", "linear in the cotangent", "WRONG", 0.3, "at scale -1e3"),
+        Row("laws", "zero to zero", "OK", 0.0),
+        Row("transformations", "vmap", "UNSUPPORTED", NAN, "no batching rule for pure_callback"),
+    )
+    return Report(
+        "check_rule", "clip", Verdict.FAIL, Reason.LAW_BROKEN, rows=rows, seed=7, evaluations=1, seconds=1.2345
+    )
+
+
+def batch() -> Report:
+    verdicts = [Verdict.FAIL] * 7 + [Verdict.INCONCLUSIVE] + [Verdict.PASS] * 92
+    points = tuple(
+        Point(i, f"seed {i}", verdict, 0.2, "W2", f"check_grad(loss, points[{i}])")
+        for i, verdict in enumerate(verdicts, start=13)
+    )
+    return failing(
+        kind="check_batch", leaves=(), points=points, witnesses=(), why_mode="", evaluations=10_000, seconds=2.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("report", "golden"),
+    [(passing(), PASSING), (failing(), FAILING), (inconclusive(), INCONCLUSIVE), (rule(), RULE), (batch(), BATCH)],
+    ids=["passing", "failing", "inconclusive", "rule", "batch"],
+)
+def test_golden_text(report, golden):
+    assert str(report) == golden.strip()
+
+
+def test_a_path_is_not_markup_and_nothing_is_lost():
+    said = str(strange())
+    for piece in ("z<b>[red]", "[/]", "[not markup]", "θ[bold]", "line one\nline two", "nan-infj", "-0+1e-300j"):
+        assert piece in said
+
+
+def test_long_reports_show_the_failing_leaves_first():
+    leaves = [leaf(f"layers[{i}].W") for i in range(60)]
+    leaves[55] = leaf("layers[55].W", Verdict.FAIL, Reason.MANUAL_WRONG, difference=0.5)
+    leaves[50] = leaf("layers[50].W", Verdict.INCONCLUSIVE, Reason.KINK)
+    said = str(passing(leaves=tuple(leaves)))
+    lines = [line for line in said.splitlines() if line.startswith("layers[")]
+    assert len(lines) == 40
+    assert [line.split()[0] for line in lines[:3]] == ["layers[55].W", "layers[50].W", "layers[0].W"]
+    assert "20 more leaves left out" in said
+
+
+def test_many_components_are_cut_and_said_to_be():
+    worst = tuple(Component("W", (i,), 0.0, 1.0, 2.0, 0.0, 2.0) for i in range(9))
+    said = str(failing(leaves=(leaf("W", Verdict.FAIL, Reason.MANUAL_WRONG, worst=worst),)))
+    assert "W, worst components:" in said
+    assert "  3 more components in report.leaf('W').worst" in said
+
+
+def test_a_remark_on_a_passing_leaf_is_said():
+    said = str(passing(leaves=(leaf("W", reason=Reason.KINK, note="2 components sit on a kink", kinks=2),)))
+    assert "W: 2 components sit on a kink" in said
+    assert "blamed: the point, which is on a kink; not the gradient, at `W`" in said
+
+
+def test_precision_is_named_where_the_native_dtype_loses_much():
+    leaves = (leaf("W", precision=2e-7), leaf("scale", dtype="bfloat16", precision=0.003), leaf("b", precision=NAN))
+    said = words.precision(passing(leaves=leaves))
+    assert said == ["precision: leaf `scale`: right, native bfloat16 loses 3.0e-03 of the gradient"]
+
+
+def test_an_unknown_floor_is_not_hidden_behind_the_others():
+    report = passing(leaves=(leaf("W", floor=1e-9, floor_component=NAN), leaf("b", floor=NAN, floor_component=NAN)))
+    assert words.caught(report) == (
+        "would have caught any leaf error above 1.0e-09 (relative to the leaf's norm); not known for `b`"
+    )
+    assert words.caught(passing(leaves=(leaf(floor=NAN, floor_component=NAN),))) == ""
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        (0.0, "below 1e-7: great, most likely right"),
+        (1e-7, "between 1e-7 and 1e-5: fine, but look at the components"),
+        (1e-5, "between 1e-5 and 1e-3: look closely at the components"),
+        (1e-3, "above 1e-3: a mistake"),
+        (NAN, ""),
+    ],
+)
+def test_the_bands_of_the_textbook(difference, said):
+    assert numbers.band(difference) == said
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 95, 96, 110, 200])
+def test_no_number_is_cut_off_at_any_width(width):
+    said = text.render(failing(), width=width)
+    assert "…" not in said
+    squeezed = re.sub(r"\s", "", said)
+    assert "ratio2.000+-1e-9onall15entries" in squeezed
+    if width >= 80:
+        assert "3.2e-11" in said
+        assert "layers[1].W[2,0]" in said
+
+
+def test_colours_follow_the_verdict():
+    console = Console(width=110, force_terminal=True, color_system="standard", no_color=False)
+    for report, code in ((passing(), "32"), (failing(), "31"), (inconclusive(), "33")):
+        with console.capture() as captured:
+            console.print(report)
+        assert captured.get().startswith(f"\x1b[1;{code}m{report.verdict.value}")
+    assert "\x1b" not in str(failing())
+
+
+class _Tags(HTMLParser):
+    void = ("meta",)
+
+    def __init__(self):
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+        self.said = ""
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.add(tag)
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.said += data
+
+
+@pytest.mark.parametrize("report", [passing(), failing(), inconclusive(), strange(), rule(), batch()])
+def test_a_page_is_whole_escaped_and_alone(report):
+    page = html.page(report)
+    tags = _Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert "script" not in tags.seen
+    assert "b" not in tags.seen
+    assert not re.search(r"\b(src|href)=|url\(|@import", page)
+    assert words.headline(report) in tags.said
+    for one in report.leaves:
+        assert one.path in tags.said
+    assert report._repr_html_() in page
+
+
+def test_without_jinja2_a_notebook_gets_the_text(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    fragment = strange()._repr_html_()
+    assert fragment.startswith("<pre>")
+    assert "<script>" not in fragment
+    assert "&lt;script&gt;" in fragment
+
+
+@pytest.mark.parametrize(("module", "extra", "suffix"), [("jinja2", "html", "html"), ("matplotlib", "plot", "png")])
+def test_a_missing_extra_says_what_to_install(monkeypatch, tmp_path, module, extra, suffix):
+    for name in [name for name in sys.modules if name.startswith(f"{module}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    target = tmp_path / f"report.{suffix}"
+    with pytest.raises(ImportError, match=rf"pip install 'jaxcheck\[{extra}\]'"):
+        passing().plot(target) if extra == "plot" else passing().save(target)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_save_by_suffix(tmp_path):
+    report = failing()
+    report.save(tmp_path / "r.json")
+    assert repr(Report.from_json(json.loads((tmp_path / "r.json").read_text(encoding="utf-8")))) == repr(report)
+    report.save(str(tmp_path / "r.HTML"))
+    assert (tmp_path / "r.HTML").read_text(encoding="utf-8").startswith("<!doctype html>")
+    with pytest.raises(ValueError, match=r"cannot save a report as '\.txt': use \.json or \.html"):
+        report.save(tmp_path / "r.txt")
+    with pytest.raises(ValueError, match="'a file without suffix'"):
+        report.save(tmp_path / "r")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.HTML", "r.json"]
+
+
+def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    target = tmp_path / "r.json"
+    target.write_text("old")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        passing().save(target)
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    passing().save(tmp_path / "link.json")
+    assert (tmp_path / "link.json").is_symlink()
+    assert "PASS" in (tmp_path / "real.json").read_text()
+
+
+def test_a_device_is_written_to_not_replaced(tmp_path):
+    save.write("/dev/null", "text")
+    with open("/dev/null") as null:
+        assert null.read() == ""
+
+
+@pytest.mark.parametrize("report", [passing(), strange(), rule()], ids=["passing", "strange", "rule"])
+def test_plot_writes_a_picture(report, tmp_path):
+    axes = report.plot(tmp_path / "r.png")
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+    assert [label.get_text() for label in axes.get_yticklabels()] == [one.path for one in report.leaves]
+
+
+def test_every_reason_renders():
+    for reason in Reason:
+        said = str(failing(reason=reason, leaves=(leaf("W", Verdict.FAIL, reason),)))
+        shown = textwrap.fill(f"{reason.name}: {reason.advice}", 110)
+        assert (said.replace("\n", " ").find(shown.replace("\n", " ")) >= 0) == (reason is not Reason.AGREE)

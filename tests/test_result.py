@@ -1,0 +1,156 @@
+"""The data itself: formula (2), what a report says of itself, and its way through pickle and JSON."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import pickle
+
+import numpy as np
+import pytest
+from handmade import failing, inconclusive, leaf, passing, strange
+
+from jaxcheck.result import GradientInconclusive, GradientMismatch, Reason, Report, Verdict, formula2
+
+MADE = {"passing": passing, "failing": failing, "inconclusive": inconclusive, "strange": strange}
+
+
+@pytest.fixture(params=MADE, name="report")
+def _report(request) -> Report:
+    return MADE[request.param]()
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ([3.0, 4.0], [3.0, 4.0], 0.0),
+        ([0.0], [0.0], 0.0),
+        ([], [], 0.0),
+        ([1.0], [-1.0], 1.0),
+        ([2.0], [1.0], 1 / 3),
+        ([2e-200], [1e-200], 1 / 3),
+        ([2e200, 0], [1e200, 0], 1 / 3),
+        ([[2j]], [[1j]], 1 / 3),
+        ([np.nan], [1.0], np.nan),
+        ([np.inf], [np.inf], np.nan),
+    ],
+)
+def test_formula2(a, b, expected):
+    assert formula2(np.array(a), np.array(b)) == pytest.approx(expected, rel=1e-15, nan_ok=True)
+
+
+def test_only_pass_is_ok():
+    assert passing().ok
+    assert passing().assert_ok().ok
+    assert not failing().ok
+    assert not inconclusive().ok
+
+
+@pytest.mark.parametrize(
+    ("report", "error"), [(failing(), GradientMismatch), (inconclusive(), GradientInconclusive)], ids=["fail", "inc"]
+)
+def test_assert_ok_raises_with_the_report(report, error):
+    with pytest.raises(error) as caught:
+        report.assert_ok()
+    assert caught.value.report is report
+    assert isinstance(caught.value, AssertionError)
+    said = str(caught.value)
+    assert said.startswith(f"{report.verdict.value}: {report.reason.advice}")
+    assert str(report) in said
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert type(again) is error
+    assert str(again) == said
+
+
+def test_a_leaf_by_its_path():
+    assert failing().leaf("layers[1].W").verdict is Verdict.FAIL
+    with pytest.raises(KeyError, match=r"no leaf 'W9'; this report has \['layers\[0\].W', 'layers\[1\].W'\]"):
+        failing().leaf("W9")
+
+
+def test_theta_size_counts_scalars_as_one():
+    assert strange().theta_size == 1
+    assert failing().theta_size == 35
+
+
+def test_the_reasons_are_advice():
+    for reason in Reason:
+        assert reason.advice.endswith("."), reason
+        assert len(reason.advice) > 30, reason
+
+
+def test_public_classes_call_themselves_jaxcheck(report):
+    assert type(report).__module__ == "jaxcheck"
+    assert GradientMismatch.__module__ == "jaxcheck"
+
+
+def test_pickle_and_copy(report):
+    for again in (pickle.loads(pickle.dumps(report)), copy.deepcopy(report)):
+        assert repr(again) == repr(report)
+        assert str(again) == str(report)
+
+
+def test_json_round_trip_is_exact(report):
+    text = json.dumps(report.to_json(), allow_nan=False)
+    again = Report.from_json(json.loads(text))
+    # repr tells NaN from NaN-free, -0.0 from 0.0, tuple from list, and a float from a complex number.
+    assert repr(again) == repr(report)
+
+
+def test_json_of_numpy_numbers_is_json_of_python_numbers():
+    report = passing(difference=np.float32(0.5), seed=np.int64(7), evaluations=np.uint8(3), value=np.array(2.5))
+    again = Report.from_json(json.loads(json.dumps(report.to_json(), allow_nan=False)))
+    assert (again.difference, again.seed, again.evaluations, again.value) == (0.5, 7, 3, 2.5)
+
+
+def test_json_of_a_small_complex_number():
+    component = dataclasses.replace(failing().leaves[1].worst[0], manual=np.complex64(1 - 2j))
+    report = passing(leaves=(leaf(worst=(component,)),))
+    assert Report.from_json(report.to_json()).leaves[0].worst[0].manual == 1 - 2j
+
+
+def _without(data, *names):
+    return {key: value for key, value in data.items() if key not in names}
+
+
+def _in_leaf(data, **changed):
+    return {**data, "leaves": [{**data["leaves"][0], **changed}]}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda d: [d], "a report is a JSON object, not list"),
+        (lambda d: None, "a report is a JSON object, not null"),
+        (lambda d: _without(d, "jaxcheck_report"), "not a jaxcheck report: the field 'jaxcheck_report' is missing"),
+        (lambda d: {**d, "jaxcheck_report": 99}, "format version 99; this jaxcheck reads version 1"),
+        (lambda d: _without(d, "kind", "verdict"), "report: missing field 'kind', 'verdict'"),
+        (lambda d: {**d, "colour": 1}, "report: unknown field 'colour'"),
+        (lambda d: {**d, "verdict": "MAYBE"}, "report.verdict: unknown Verdict 'MAYBE'"),
+        (lambda d: {**d, "verdict": []}, r"report.verdict: unknown Verdict \[\]"),
+        (lambda d: {**d, "seed": 0.5}, "report.seed: expected int, found float"),
+        (lambda d: {**d, "seed": True}, "report.seed: expected int, found bool"),
+        (lambda d: {**d, "name": None}, "report.name: expected str, found null"),
+        (lambda d: {**d, "difference": "small"}, "report.difference: expected a number, found 'small'"),
+        (lambda d: {**d, "difference": "1+2j"}, "report.difference: expected a number"),
+        (lambda d: {**d, "notes": "one"}, "report.notes: expected a list, found str"),
+        (lambda d: {**d, "carried": [["a"]]}, r"report.carried\[0\]: expected 2 entries, found 1"),
+        (lambda d: {**d, "leaves": [3]}, r"report.leaves\[0\]: expected an object for LeafResult, found int"),
+        (lambda d: _in_leaf(d, shape=[2, "3"]), r"report.leaves\[0\].shape\[1\]: expected int, found str"),
+        (lambda d: _in_leaf(d, worst=[{}]), r"report.leaves\[0\].worst\[0\]: missing field 'path', 'index'"),
+    ],
+)
+def test_json_that_is_no_report_is_a_clear_error(spoil, message):
+    with pytest.raises(ValueError, match=message):
+        Report.from_json(spoil(passing().to_json()))
+
+
+def test_fields_with_defaults_may_be_missing():
+    data = _without(passing().to_json(), "points", "compiled")
+    assert Report.from_json(data).points == ()
+
+
+def test_what_is_not_plain_data_is_not_written():
+    with pytest.raises(ValueError, match="difference holds 'low', not a number"):
+        passing(difference="low").to_json()
