@@ -16,6 +16,7 @@ from jaxcheck.case import case as case
 if TYPE_CHECKING:
     from jaxcheck.check import check_batch as check_batch
     from jaxcheck.check import check_grad as check_grad
+    from jaxcheck.check import check_rule as check_rule
     from jaxcheck.options import Exhaustive as Exhaustive
     from jaxcheck.options import Sketch as Sketch
     from jaxcheck.options import Tolerance as Tolerance
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOME = {
-    "jaxcheck.check": ("check_batch", "check_grad"),
+    "jaxcheck.check": ("check_batch", "check_grad", "check_rule"),
     "jaxcheck.options": ("Exhaustive", "Sketch", "Tolerance"),
     "jaxcheck.program.census": ("RuleInfo", "find_rules"),
     "jaxcheck.program.shadow": ("in_float64",),
@@ -76,6 +77,7 @@ __all__ = [
     "case",
     "check_batch",
     "check_grad",
+    "check_rule",
     "find_rules",
     "in_float64",
     "strip_rules",

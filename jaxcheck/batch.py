@@ -15,14 +15,17 @@ from jaxcheck.evidence import batched
 from jaxcheck.evidence.prepare import Preface, prepare
 from jaxcheck.evidence.witnesses import Problem
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.program.calm import calmly
 from jaxcheck.progress import Progress
 from jaxcheck.result import LeafResult, Point, Report, Verdict
 from jaxcheck.settings import Settings
+from jaxcheck.theta import is_none, take_apart
 
 # Failing points that are examined one by one for the report; the others are counted and listed.
 EXAMINED = 8
 
 
+@calmly
 def check_batch(
     loss: Callable,
     points: Any = None,
@@ -65,6 +68,12 @@ def check_batch(
     if isinstance(settings.mode, Exhaustive):
         raise ValueError("check_batch looks along random directions; use mode=Sketch(...) or leave mode out")
     batch = collect(points, init, n, train_step, steps, seed)
+    # The line names the caller's own arguments; only what differs from the defaults is repeated.
+    given = {"grad": grad is not None, "args": bool(args), "has_aux": has_aux, "mode": mode is not None,
+             "tolerance": tolerance is not None, "must_catch": must_catch != 1e-3,
+             "precision": precision != "float64", "surrogate": surrogate is not False, "seed": seed != 0}
+    more = "".join(f", {key}={key}" for key, wanted in given.items() if wanted)
+    batch = dataclasses.replace(batch, lines=tuple(f"jaxcheck.check_grad(loss, {x}{more})" for x in batch.lines))
     problem, preface = prepare(loss, batch.tree(0), grad, args, has_aux, precision)
     label = name or preface.name
 
@@ -72,7 +81,8 @@ def check_batch(
         one, front = prepare(loss, batch.tree(index), grad, args, has_aux, precision)
         return examine(one, front, settings, kind="check_grad", name=f"{label} at {batch.labels[index]}", start=time.perf_counter())
 
-    if problem.primal is None or problem.numbers is not None or preface.structure or not preface.repeatable:
+    alike = problem.manual is not None and batch.carried_alike(problem)
+    if problem.primal is None or not alike or preface.structure or not preface.repeatable:
         return _one_by_one(batch, alone, label, settings, start)
     table = batched.measure(problem, batch.theta_rows(problem), settings.seed, _directions(settings))
     clear = batched.clear(table, settings.tolerance.rtol, settings.tolerance.atol, settings.must_catch)
@@ -98,14 +108,22 @@ class Batch:
     def tree(self, index: int) -> Any:
         if self.listed is not None:
             return self.listed[index]
-        return jax.tree_util.tree_map(lambda x: x[index], self.stacked)
+        return jax.tree_util.tree_map(lambda x: x[index] if hasattr(x, "shape") else x, self.stacked)
+
+    def carried_alike(self, problem: Problem) -> bool:
+        """Whether the leaves that are not differentiated are the same at all points: a program traced at
+        one point holds them as constants."""
+        if not problem.theta.carried:
+            return True
+        moving = {leaf.position for leaf in problem.theta.leaves}
+        trees = [jax.tree_util.tree_leaves(self.tree(i), is_leaf=is_none) for i in range(len(self))]
+        return all(_equal(x, y) for tree in trees[1:]
+                   for i, (x, y) in enumerate(zip(trees[0], tree, strict=False)) if i not in moving)
 
     def theta_rows(self, problem: Problem) -> np.ndarray:
         """(n, P) real vectors theta."""
         theta = problem.theta
         if self.listed is not None:
-            from jaxcheck.theta import take_apart
-
             rows = []
             for index, tree in enumerate(self.listed):
                 other = take_apart(tree)
@@ -113,7 +131,7 @@ class Batch:
                     raise ValueError(f"points[{index}] has other leaves or shapes than points[0]")
                 rows.append(other.ravel())
             return np.stack(rows)
-        leaves = jax.tree_util.tree_leaves(self.stacked, is_leaf=lambda x: x is None)
+        leaves = jax.tree_util.tree_leaves(self.stacked, is_leaf=is_none)
         parts = []
         for leaf in theta.leaves:
             x = np.asarray(leaves[leaf.position])
@@ -125,6 +143,14 @@ class Batch:
         return np.concatenate(parts, axis=1)
 
 
+def _equal(x: Any, y: Any) -> bool:
+    if hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        x, y = jax.random.key_data(x), jax.random.key_data(y)
+    if hasattr(x, "dtype") and hasattr(y, "dtype"):
+        return bool(np.array_equal(x, y))
+    return x is y or bool(x == y)
+
+
 def collect(points, init, n, train_step, steps, seed) -> Batch:
     """Validate the three ways to name points. Raises TypeError or ValueError naming the argument."""
     if (points is None) == (init is None):
@@ -134,7 +160,9 @@ def collect(points, init, n, train_step, steps, seed) -> Batch:
     if train_step is not None:
         if n is not None:
             raise TypeError("n= draws initialisations; with train_step= the points come from steps=")
-        return _trained(points if init is None else init(jax.random.key(seed)), train_step, steps)
+        if init is None:
+            return _trained(points, "points", train_step, steps)
+        return _trained(init(jax.random.key(seed)), f"init(jax.random.key({seed}))", train_step, steps)
     if init is not None:
         if not isinstance(n, int) or n < 1:
             raise ValueError(f"n={n!r}: how many points to draw from init, a whole number of at least 1")
@@ -154,6 +182,8 @@ def collect(points, init, n, train_step, steps, seed) -> Batch:
     lengths = {x.shape[0] if x.ndim else None for x in leaves}
     if len(lengths) != 1 or None in lengths:
         raise ValueError(f"points must have one leading axis of equal length on every leaf; found lengths {lengths}")
+    if lengths == {0}:
+        raise ValueError("points holds no point: its leading axis has length 0")
     return Batch(points, None, *_names(lengths.pop(), "jax.tree.map(lambda x: x[%d], points)"))
 
 
@@ -167,7 +197,7 @@ def _names(n: int, line: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(f"point {i}" for i in range(n)), tuple(line % i for i in range(n))
 
 
-def _trained(params, train_step, steps) -> Batch:
+def _trained(params, line, train_step, steps) -> Batch:
     wanted = list(steps)
     if not wanted or any(not isinstance(s, int) or s < 0 for s in wanted):
         raise ValueError(f"steps={steps!r}: a list of step counts, each a whole number that is not negative")
@@ -181,13 +211,13 @@ def _trained(params, train_step, steps) -> Batch:
                 progress.tick(1)
     order = sorted(set(wanted))
     labels = tuple(f"step {s}" for s in order)
-    return Batch(None, tuple(found[s] for s in order), labels, tuple(f"params after {s} train_step calls" for s in order))
+    lines = tuple(f"functools.reduce(lambda p, _: train_step(p), range({s}), {line})" for s in order)
+    return Batch(None, tuple(found[s] for s in order), labels, lines)
 
 
-def _point(batch: Batch, index: int, report: Report, label: str) -> Point:
+def _point(batch: Batch, index: int, report: Report) -> Point:
     worst = next((x.path for x in report.leaves if x.verdict is report.verdict), "")
-    line = f"jaxcheck.check_grad({label}, {batch.lines[index]}, ...)"
-    return Point(index, batch.labels[index], report.verdict, report.difference, worst, line)
+    return Point(index, batch.labels[index], report.verdict, report.difference, worst, batch.lines[index])
 
 
 def _one_by_one(batch: Batch, alone: Callable, label: str, settings: Settings, start: float) -> Report:
@@ -195,7 +225,7 @@ def _one_by_one(batch: Batch, alone: Callable, label: str, settings: Settings, s
     reports = [alone(i) for i in range(len(batch))]
     order = sorted(range(len(batch)), key=lambda i: _badness(reports[i]), reverse=True)
     worst = reports[order[0]]
-    points = tuple(_point(batch, i, reports[i], label) for i in order if reports[i].verdict is not Verdict.PASS)
+    points = tuple(_point(batch, i, reports[i]) for i in order if reports[i].verdict is not Verdict.PASS)
     note = _shares([r.verdict for r in reports])
     return dataclasses.replace(
         worst, kind="check_batch", name=label, points=points, notes=(note, *worst.notes),
@@ -221,11 +251,13 @@ def _report(batch, problem, preface: Preface, table: batched.Table, clear, alone
     verdicts = [Verdict.PASS] * len(batch)
     reports: dict[int, Report] = {}
     by_numbers = batched.fails(table, settings.tolerance.rtol, settings.tolerance.atol)
+    if settings.surrogate:
+        by_numbers[:] = False  # only a check of its own knows what is declared
     spent = compiled = 0
     examined = 0
     for index in order:
         # Gross failures of a kind already examined need no second opinion; anything doubtful gets one.
-        if examined >= EXAMINED and by_numbers[index]:
+        if examined >= EXAMINED and by_numbers[index] and Verdict.FAIL in verdicts:
             verdicts[index] = Verdict.FAIL
             continue
         reports[index] = alone(int(index))
@@ -238,14 +270,15 @@ def _report(batch, problem, preface: Preface, table: batched.Table, clear, alone
         if verdicts[index] is Verdict.PASS:
             continue
         if index in reports:
-            points.append(_point(batch, int(index), reports[index], label))
+            points.append(_point(batch, int(index), reports[index]))
         else:
             leaf = problem.theta.leaves[int(np.nanargmax(np.nan_to_num(table.difference_a[index], nan=0.0)))].path
             points.append(Point(int(index), batch.labels[index], verdicts[index], float(table.whole[index]), leaf,
-                                f"jaxcheck.check_grad({label}, {batch.lines[index]}, ...)"))
+                                batch.lines[index]))
     best = alone(0) if not reports else max(reports.values(), key=_badness)
     compiled += best.compiled if not reports else 0
-    leaves = tuple(_leaf(leaf, best, table, k) for k, leaf in enumerate(problem.theta.leaves))
+    # A report that stopped early (a loss that is NaN) has no leaves.
+    leaves = tuple(_leaf(leaf, best, table, k) for k, leaf in enumerate(problem.theta.leaves)) if best.leaves else ()
     notes = [_shares(verdicts)]
     if points:
         notes.append(f"worst: {points[0].label}, at leaf `{points[0].leaf}`")

@@ -10,10 +10,13 @@ from jaxcheck.batch import check_batch
 from jaxcheck.engine import examine
 from jaxcheck.evidence.prepare import prepare
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.program.calm import calmly
 from jaxcheck.result import Report
+from jaxcheck.rule import check_rule
 from jaxcheck.settings import Settings
 
 
+@calmly
 def check_grad(
     loss: Callable,
     params: Any,
@@ -70,4 +73,4 @@ def check_grad(
 
 
 check_grad.__module__ = "jaxcheck"
-__all__ = ["check_batch", "check_grad"]
+__all__ = ["check_batch", "check_grad", "check_rule"]

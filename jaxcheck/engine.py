@@ -23,6 +23,7 @@ from jaxcheck.writing import write
 EXHAUSTIVE_WORK = 6e7
 # Components of one leaf that get the full ladder when they are suspected.
 FOLLOW_UP = 64
+FINER = Ladder(first=1e-5, ratio=4.0, count=10)
 
 
 def ladder_for(problem: Problem) -> Ladder:
@@ -118,15 +119,18 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
     if opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size:
         return ev, opinion
     kinked = any(p.slopes.kink.any() for p in ev.probes)
-    if opinion.verdict is Verdict.PASS and not kinked:
+    wide = _wide(ev, case.settings.must_catch)
+    if opinion.verdict is Verdict.PASS and not kinked and not wide.any():
         return ev, opinion
     every = any(p.directions is None and len(p.indices) == ev.m.shape[1] and np.isfinite(p.slopes.left).any()
                 for p in ev.probes)
     # Components far smaller than their leaf's RMS were moved too far to tell; by their own size now.
     small = (ev.values != 0) & (np.abs(ev.values) < witnesses.FLOOR * np.sqrt(np.mean(ev.values**2)))
-    if every and not kinked and not small.any():
+    small &= wide | (opinion.verdict is not Verdict.PASS)
+    suspect = opinion.reason is Reason.NUMERIC_SUSPECT
+    if every and not kinked and not small.any() and not suspect:
         return ev, opinion
-    indices = np.flatnonzero(small)[:FOLLOW_UP] if every else _suspects(case, ev, opinion)
+    indices = _suspects(case, ev, opinion) if suspect or not every else np.flatnonzero(small)[:FOLLOW_UP]
     probes, spent, compiled = witnesses.follow_up(case.problem, case.point, number, indices, case.ladder,
                                                   case.settings.seed, 0.0 if small.any() else witnesses.FLOOR)
     case.evaluations += spent
@@ -135,7 +139,29 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
     kept = _without(ev.probes, indices)
     more = (single, tied) if kinked else (single,)
     ev = dataclasses.replace(ev, probes=(*kept, *(p for p in more if len(p.slopes.value))))
-    return ev, case.judge(ev)
+    opinion = case.judge(ev)
+    if opinion.reason is Reason.NUMERIC_SUSPECT and case.problem.unit < 1e-12:
+        # Both claims against the differences: the function may live on a scale below the ladder's.
+        (single, _), spent, compiled = witnesses.follow_up(
+            case.problem, case.point, number, indices, FINER, case.settings.seed, 0.0)
+        case.evaluations += spent
+        case.compiled += compiled
+        finer = dataclasses.replace(ev, probes=(*(p for p in kept if p.directions is None), single))
+        second = case.judge(finer)
+        if second.verdict is Verdict.PASS:
+            return finer, second
+    return ev, opinion
+
+
+def _wide(ev: LeafEvidence, must_catch: float) -> np.ndarray:
+    """(n,) components whose own bar is so wide that must_catch may be missed."""
+    wide = np.zeros(ev.m.shape[1], bool)
+    with np.errstate(all="ignore"):
+        norm = np.sqrt((ev.m**2).sum(axis=1))
+        for p in ev.probes:
+            if p.directions is None:
+                wide[p.indices] |= ~(p.slopes.error <= 0.01 * must_catch * norm).all(axis=1)
+    return wide & (norm > 0).any()
 
 
 def _without(probes, indices):

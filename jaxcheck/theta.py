@@ -32,6 +32,10 @@ def path_name(path: Sequence[Any], root: str = "params") -> str:
     return text.removeprefix(".") or root
 
 
+def _joined(name: str, rest: str) -> str:
+    return name + (rest if not rest or rest.startswith("[") else f".{rest}")
+
+
 def is_none(x: Any) -> bool:
     return x is None
 
@@ -124,11 +128,14 @@ def to_real(x: Any) -> np.ndarray:
     return x.astype(np.float64).ravel()
 
 
-def take_apart(tree: Any, root: str = "params") -> Theta:
-    """Flatten `tree` into a `Theta`. `root` names a bare leaf."""
+def take_apart(tree: Any, root: str = "params", names: Sequence[str] | None = None) -> Theta:
+    """Flatten `tree` into a `Theta`. `root` names a bare leaf; `names`, the items of a tuple of arguments."""
     with_paths, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)
     leaves, carried, start = [], [], 0
-    paths = tuple(path_name(path, root) for path, _ in with_paths)
+    if names is None:
+        paths = tuple(path_name(path, root) for path, _ in with_paths)
+    else:
+        paths = tuple(_joined(names[path[0].idx], path_name(path[1:], "")) for path, _ in with_paths)
     for position, (name, (_, value)) in enumerate(zip(paths, with_paths, strict=True)):
         why = why_not_differentiable(value)
         if why:
@@ -152,7 +159,9 @@ def mismatch(theta: Theta, grads: Any) -> tuple[list[Any] | None, str]:
         Carried leaves may hold anything (None, float0, zeros): JAX's own conventions differ.
     """
     with_paths, _ = jax.tree_util.tree_flatten_with_path(grads, is_leaf=is_none)
-    given = {path_name(path, theta.paths[0] if len(theta.paths) == 1 else "params"): g for path, g in with_paths}
+    # A bare array is a leaf of its own only where the parameters are one too.
+    root = theta.paths[0] if jax.tree_util.treedef_is_leaf(theta.treedef) else "(the whole gradient)"
+    given = {path_name(path, root): g for path, g in with_paths}
     wanted = {leaf.path for leaf in theta.leaves}
     missing = [leaf.path for leaf in theta.leaves if leaf.path not in given]
     extra = [path for path in given if path not in theta.paths]

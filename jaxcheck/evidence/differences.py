@@ -185,12 +185,16 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float) -> Slopes:
 def _scatter(centred: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Noise of one function value, from the scatter of neighbouring quotients at the smallest steps.
 
-    There a smooth function's quotients agree to h^2, so what is left, times h, is noise.
+    There a smooth function's quotients agree to h^2, so what is left, times h, is noise: of one size from
+    rung to rung, where a smooth remainder (a function of a very small scale) falls by ratio^3.
     """
-    tail = min(4, len(steps) - 1)
+    tail = min(3, len(steps) - 1)
     change = np.abs(np.diff(centred[-tail - 1 :], axis=0)) * steps[-tail:].reshape((-1,) + (1,) * (centred.ndim - 1))
     change = np.where(np.isfinite(change), change, 0.0)
-    return np.max(change, axis=0)
+    if tail < 3:
+        return np.max(change, axis=0)
+    falls = (change[2] <= change[1] / 8) & (change[1] <= change[0] / 8)
+    return np.where(falls, change[2], np.maximum(change[1], change[2]))
 
 
 def _plateau(centred, value, steps, floor, reach) -> np.ndarray:

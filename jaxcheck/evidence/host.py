@@ -26,7 +26,7 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Callable, bool]:
         return float(np.asarray(value))
 
     try:
-        check_scalar(user.value(user.fresh(), user.args.inexact()))
+        check_scalar(user.value(user.fresh(), user.fresh_args()))
     except Exception as error:
         error.add_note("raised while loss(params, *args) was evaluated at the point of the check")
         raise error from None
@@ -62,7 +62,7 @@ def gradient_on_host(user: User, why: BaseException | None) -> tuple[Callable, n
         Whatever the gradient function raises, with a note.
     """
     try:
-        picked, note = user.gradient(user.fresh(), user.args.inexact())
+        picked, note = user.gradient(user.fresh(), user.fresh_args())
     except StructureError:
         raise
     except Exception as error:

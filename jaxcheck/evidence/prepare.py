@@ -22,7 +22,7 @@ from jaxcheck.evidence.user import (
 )
 from jaxcheck.evidence.witnesses import Problem, gradient_of, outputs_of
 from jaxcheck.program.compile import execute
-from jaxcheck.program.objective import Traced, gradient, plain, trace
+from jaxcheck.program.objective import Traced, gradient, iterates, plain, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
 from jaxcheck.theta import Theta, take_apart
@@ -69,7 +69,11 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     except Exception as error:
         return _prepare_host(user, error)
     try:
-        repeatable = _same(own, trace(user.outputs, leaves, extras, "native"))
+        repeatable = same_program(own, trace(user.outputs, leaves, extras, "native"))
+    except jax.errors.UnexpectedTracerError:
+        # The first trace left a tracer behind: the loss keeps state between calls (a global key, say).
+        return Problem(theta, extras, own, None, None), Preface(user.name, (), (), repeatable=False)
+    try:
         own_manual, failure = (None, None) if not callable(grad) else _trace_gradient(user, leaves, extras, "native")
     except StructureError as error:
         witness = (Witness("manual", "absent", str(error)),)
@@ -111,7 +115,8 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
         Witness("autodiff", autodiff.how if autodiff else "absent", autodiff.note if autodiff else silent),
     )
     runnable = dataclasses.replace(primal, program=plain(primal))
-    problem = Problem(theta, extras, runnable, manual, autodiff, numbers=numbers, host_manual=host_manual)
+    problem = Problem(theta, extras, runnable, manual, autodiff, numbers=numbers, host_manual=host_manual,
+                      iterative=iterates(primal))
     preface = Preface(user.name, witnesses, tuple(notes), "", repeatable, native, sizes=_sizes(theta, user.args))
     if manual is not None and precision == "float64" and _narrow(theta, primal):
         if grad is None:
@@ -192,7 +197,7 @@ def _narrow(theta: Theta, primal: Traced) -> bool:
     return not (wide and jax.config.jax_enable_x64) or primal.how != "float64"
 
 
-def _same(one: Traced, two: Traced) -> bool:
+def same_program(one: Traced, two: Traced) -> bool:
     """Whether two traces are the same program with the same constants (NumPy randomness is baked in)."""
     if len(one.program.closed.consts) != len(two.program.closed.consts):
         return False

@@ -109,6 +109,10 @@ class User:
         """The parameters as given, numpy ones copied."""
         return [x.copy() if isinstance(x, np.ndarray) else x for x in self.theta.inexact()]
 
+    def fresh_args(self) -> list[Any]:
+        """The differentiable extra arguments as given, numpy ones copied: a function may write into them."""
+        return [x.copy() if isinstance(x, np.ndarray) else x for x in self.args.inexact()]
+
 
 def select(theta: Theta, tree: Any) -> tuple[list[Any], str]:
     """The gradient's leaves and a note; a (value, grads) or (grads, aux) pair is looked through.

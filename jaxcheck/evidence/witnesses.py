@@ -45,6 +45,7 @@ class Problem:
     host_primal: Callable | None = None
     host_manual: Callable | None = None
     host_autodiff: Callable | None = None
+    iterative: bool = False  # holds a loop that runs until a float is small
 
     @property
     def cost(self) -> float:
@@ -95,6 +96,7 @@ class LeafEvidence:
     a: np.ndarray | None
     a_error: np.ndarray | None
     probes: tuple[Probes, ...]
+    iterative: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -226,7 +228,7 @@ def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | Non
         where = slice(leaf.start, leaf.stop)
         leaves.append(LeafEvidence(
             leaf, point[where], m[:, where], m_error[:, where],
-            None if a is None else a[:, where], None if a is None else a_error[:, where], (probes,) if count else (),
+            None if a is None else a[:, where], None if a is None else a_error[:, where], (probes,) if count else (), problem.iterative,
         ))
     return Evidence(samples[0, 0] if samples.shape[1] else np.full(problem.columns, np.nan), tuple(leaves),
                     repeatable, len(directions) * len(ladder.offsets) + 8, compiled)

@@ -11,6 +11,7 @@ import dataclasses
 
 import numpy as np
 
+from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.witnesses import LeafEvidence
 from jaxcheck.options import Tolerance
 from jaxcheck.result import NAN, Reason, Verdict, formula2
@@ -18,6 +19,8 @@ from jaxcheck.result import NAN, Reason, Verdict, formula2
 BARS = 5.0
 # M = A against N is only believed on gross evidence: both claims would have to be wrong together.
 GROSS = 1e-4
+# A loop that stops at a tolerance is differentiated as stopped; an implicit rule is exact at the limit.
+ITERATIVE = 1e-5
 QUANTISED = "the function is quantised at the smallest steps; larger ones agree"
 
 
@@ -88,20 +91,21 @@ def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
     distance = np.where(s.kink, np.maximum(low - pm, pm - high), np.abs(pm - s.value))
     gross = off_m & ~(distance <= np.maximum(4 * BARS * s.error, GROSS * scale))
     excused = np.abs(pm - s.value) <= BARS * s.rough + slack
-    return _Probe(usable, off_m, off_a, gross, excused, _coarse(s.quotients, pm, scale), s.kink & usable, s.noisy)
+    return _Probe(usable, off_m, off_a, gross, excused, coarse(s, pm, scale), s.kink & usable, s.noisy)
 
 
-def _coarse(quotients: np.ndarray, claim: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def coarse(slopes: Slopes, claim: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Whether several successive larger steps confirm the claim although the smallest do not.
 
     That is how a function looks whose values are quantised inside (log(1 - a) with a rounded next to
-    1): flat at the smallest steps, right at the larger ones.
+    1): flat at the smallest steps, right at the larger ones. They must confirm it to 3e-5, and lie
+    ten times closer to the claim than the ladder's own estimate does.
     """
-    near = np.abs(quotients - claim[..., None]) <= 1e-3 * np.abs(claim)[..., None] + 1e-9 * scale[..., None]
+    off = np.abs(slopes.quotients - claim[..., None])
+    near = off <= np.minimum(3e-5 * np.abs(claim) + 1e-9 * scale, 0.1 * np.abs(slopes.value - claim))[..., None]
     if near.shape[-1] < 4:
         return np.zeros(claim.shape, bool)
-    run = near[..., :-3] & near[..., 1:-2] & near[..., 2:-1] & near[..., 3:]
-    return run.any(axis=-1)
+    return (near[..., :-3] & near[..., 1:-2] & near[..., 2:-1] & near[..., 3:]).any(axis=-1)
 
 
 def judge(ev: LeafEvidence, tolerance: Tolerance, *, m: np.ndarray | None = None, must_catch: float = 1e-3,
@@ -153,8 +157,10 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
     m_bad = any(x.contradicts_m.any() for x in looks)
     a_bad = any(x.contradicts_a.any() for x in looks)
     noisy = any(x.noisy.any() for x in looks)
+    if m_bad and ev.iterative and relative_small(numbers, a):
+        return opinion(Verdict.PASS, Reason.NOISE, "an iterative loop inside limits what can be said", kinks)
     excused = all((x.excused | ~x.contradicts_m).all() for x in looks)
-    coarse = m_bad and all((x.coarse | ~x.contradicts_m).all() for x in looks)
+    quantised = m_bad and all((x.coarse | ~x.contradicts_m).all() for x in looks)
     relative = numbers[1] if a is not None else numbers[0]
 
     if usable == 0 and not kinks:
@@ -164,7 +170,7 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
         if m_bad:
             if excused and noisy:
                 return _noise(opinion, relative, must_catch)
-            if coarse:
+            if quantised:
                 return opinion(Verdict.PASS, Reason.NOISE, QUANTISED, kinks)
             return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, kinks=kinks)
         if jumps:
@@ -175,7 +181,7 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
 
     if not _far(m, a, ev, tolerance, explained):
         if m_bad:
-            if coarse:
+            if quantised:
                 return opinion(Verdict.PASS, Reason.NOISE, QUANTISED, kinks)
             if any(x.gross.any() for x in looks) and not (excused and noisy):
                 # M differs from A on kinks only, but the tied directions speak against M alone.
@@ -197,6 +203,13 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
     if jumps:
         return opinion(Verdict.INCONCLUSIVE, Reason.JUMP)
     return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, "found by autodiff; too small for the differences to see", kinks)
+
+
+def relative_small(numbers, a) -> bool:
+    """Within what an iterative solver's own stopping error explains: its derivative, not the function's,
+    is what the differences see."""
+    found = numbers[0] if a is None else max(numbers[0], numbers[1])
+    return found <= ITERATIVE
 
 
 def _noise(opinion, relative: float, must_catch: float) -> Opinion:

@@ -17,6 +17,7 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from jaxcheck.program.compile import Program
+from jaxcheck.program.interpret import walk
 from jaxcheck.program.shadow import (
     Unliftable,
     islands,
@@ -38,6 +39,7 @@ class Traced:
     note: str = ""
     closed: Any = None  # as traced, rules in place, before any lifting
     unit: float = float(np.finfo(np.float64).eps)
+    wide: bool = True  # whether `closed` was traced in the 64-bit mode
 
 
 NOT_TRACEABLE = (
@@ -59,7 +61,8 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
     if precision == "native":
         closed, shape = jax.make_jaxpr(f, return_shape=True)(list(leaves), list(extras))
         unit = coarsest(closed)
-        return Traced(Program(closed), jax.tree_util.tree_structure(shape), "native", closed=closed, unit=unit)
+        wide = bool(jax.config.jax_enable_x64)
+        return Traced(Program(closed), jax.tree_util.tree_structure(shape), "native", closed=closed, unit=unit, wide=wide)
     traced = trace_float64(f, list(leaves), list(extras))
     native = islands(traced.closed)
     closed = traced.closed
@@ -70,7 +73,12 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
             closed = jax.make_jaxpr(run)(*(to_float64(x) for x in [*leaves, *extras]))
     note = f"computed natively: {', '.join(native)}" if native else ""
     unit = coarsest(traced.closed) if native else float(np.finfo(np.float64).eps)
-    return Traced(Program(closed), traced.out_tree, traced.how, note, traced.closed, unit)
+    return Traced(Program(closed), traced.out_tree, traced.how, note, traced.closed, unit, traced.wide)
+
+
+def as_function(closed: Any) -> Callable:
+    """A closed jaxpr as a function of its flat inputs; custom rules stay in force."""
+    return jaxpr_as_fun(closed)
 
 
 def coarsest(closed: Any) -> float:
@@ -116,28 +124,55 @@ def gradient(traced: Traced, count: int, *, stripped: bool, leaves: Sequence[Any
             return [g[None] for g in pull(jnp.ones_like(out))[0]]
         return jax.lax.map(lambda e: pull(e)[0], jnp.eye(columns, dtype=out.dtype))
 
-    native = [np.asarray(x).astype(a.dtype) if hasattr(x, "dtype") or np.isscalar(x) else x
-              for x, a in zip([*leaves, *extras], closed.in_avals, strict=True)]
+    native = own_values(closed, [*leaves, *extras])
+    return derived(traced, grad, [native[:count], native[count:]], precision)
+
+
+def own_values(closed: Any, values: Sequence[Any]) -> list[Any]:
+    """Values cast to the dtypes that a program was traced with."""
+    return [np.asarray(x).astype(a.dtype) if hasattr(x, "dtype") or np.isscalar(x) else x
+            for x, a in zip(values, closed.in_avals, strict=True)]
+
+
+def derived(traced: Traced, f: Callable, args: Sequence[Any], precision: str = "float64") -> Traced:
+    """Trace a function made from `traced.closed` (its derivative, say), in the mode of that trace; lift after.
+
+    Differentiating first and lifting after means that no custom rule has to be lifted as a rule.
+
+    Args:
+        args: pytrees of values in the program's own dtypes.
+    """
+    with jax.enable_x64(traced.wide):
+        inner, shape = jax.make_jaxpr(f, return_shape=True)(*args)
+    tree = jax.tree_util.tree_structure(shape)
     if precision == "native":
-        return trace(grad, native[:count], native[count:], "native")
-    if traced.how == "float64" and not low_precision(closed):
-        with jax.enable_x64(True):
-            out = jax.make_jaxpr(grad)(native[:count], native[count:])
-        return Traced(Program(out), None, "float64", closed=out)
-    return trace_lifted(grad, closed, count, native)
-
-
-def trace_lifted(grad: Callable, closed: Any, count: int, native: Sequence[Any]) -> Traced:
-    """Trace at the dtypes of `closed`, then re-emit in float64."""
-    wide = any(str(a.dtype) in ("float64", "complex128", "int64", "uint64") for a in closed.in_avals)
-    with jax.enable_x64(wide or bool(jax.config.jax_enable_x64)):
-        inner = jax.make_jaxpr(grad)(list(native[:count]), list(native[count:]))
+        return Traced(Program(inner), tree, "native", closed=inner, unit=coarsest(inner), wide=traced.wide)
+    narrow, native = low_precision(inner), islands(inner)
+    if not narrow and not native and not inner.effects:
+        return Traced(Program(inner), tree, "float64", closed=inner, wide=traced.wide)
+    run = lift(inner, native_islands=True, wide=traced.wide)
     with jax.enable_x64(True):
-        args = [to_float64(x) for x in native]
-        native_parts = islands(inner)
-        out = jax.make_jaxpr(lift(inner, native_islands=bool(native_parts)))(*args)
-    unit = coarsest(inner) if native_parts else float(np.finfo(np.float64).eps)
-    return Traced(Program(out), None, "lifted", ", ".join(native_parts), inner, unit)
+        out = jax.make_jaxpr(run)(*(to_float64(x) for x in jax.tree_util.tree_leaves(args)))
+    unit = coarsest(inner) if native else float(np.finfo(np.float64).eps)
+    note = f"computed natively: {', '.join(native)}" if native else ""
+    return Traced(Program(out), tree, "native" if native else "lifted", note, inner, unit, traced.wide)
+
+
+def iterates(traced: Traced) -> bool:
+    """Whether the program holds a while loop whose condition looks at floats: an iterative solver."""
+    for eqn, _ in walk(traced.closed):
+        if eqn.primitive.name == "while":
+            condition = eqn.params["cond_jaxpr"]
+            for inner, _ in walk(condition):
+                if any(jax.dtypes.issubdtype(getattr(v.aval, "dtype", np.dtype(int)), np.inexact) for v in inner.invars):
+                    return True
+    return False
+
+
+def refuse_reverse_only(traced: Traced) -> None:
+    """Raise JAX's TypeError where forward mode met a custom_vjp: tracing goes through, running does not."""
+    if any(eqn.primitive.name.startswith("custom_lin") for eqn, _ in walk(traced.program.closed)):
+        raise TypeError("can't apply forward-mode differentiation (jvp) to a custom_vjp function.")
 
 
 def plain(traced: Traced) -> Program:
@@ -152,4 +187,4 @@ def plain(traced: Traced) -> Program:
         return traced.program
 
 
-__all__ = ["NOT_TRACEABLE", "Traced", "Unliftable", "call", "gradient", "plain", "trace"]
+__all__ = ["NOT_TRACEABLE", "Traced", "Unliftable", "as_function", "call", "derived", "gradient", "iterates", "own_values", "plain", "refuse_reverse_only", "trace"]

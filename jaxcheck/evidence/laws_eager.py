@@ -1,0 +1,169 @@
+"""What a rule must keep beside its formula: structure, the function's value, repeatability, no memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcheck.evidence.laws_site import Site, draw, finite, host, norm, unit_of, unsupported, worst
+from jaxcheck.result import Row
+
+# What JAX cannot do, or what a rule's author forbids; other TypeErrors and ValueErrors are the rule's mistakes.
+_BLAMELESS = ("forward-mode", "reverse-mode differentiation does not work", "not implemented", "closed-over")
+
+
+def structure(site: Site) -> tuple[Row, bool]:
+    """The row "structure", and whether the rule can be differentiated at all, in either mode."""
+    avals: list[Any] = []
+
+    def probe(*x: Any) -> None:
+        out, pulled = jax.vjp(site.call, *x)
+        avals.extend(map(jax.typeof, pulled([jnp.ones_like(o) for o in out])))
+
+    title = "structure"
+    try:
+        jax.eval_shape(probe, *site.live)
+    except Exception as error:  # the rule may raise anything
+        text = str(error)
+        if isinstance(error, jax.errors.JAXTypeError):  # the rule needs concrete numbers; it is run eagerly
+            return unsupported("law", title, error), True
+        blameless = any(words in text.lower() for words in _BLAMELESS)
+        if isinstance(error, (TypeError, ValueError)) and not blameless:
+            detail = f"{_leaf(site, text)}{type(error).__name__}: {' '.join(text.split())[:400]}"
+            return Row("law", title, "WRONG", float("nan"), detail), False
+        return unsupported("law", title, error), _has_jvp(site)
+    weak = []
+    for path, x, a in zip(site.paths, site.live, avals, strict=True):
+        if a.shape != x.shape or a.dtype != x.dtype:
+            text = f"leaf `{path}`: cotangent {a.str_short()}, argument {jax.typeof(x).str_short()}"
+            return Row("law", title, "WRONG", float("nan"), text), True
+        if getattr(a, "weak_type", False) and not getattr(jax.typeof(x), "weak_type", False):
+            weak.append(path)
+    detail = f"weakly typed: {', '.join(f'`{p}`' for p in weak[:3])}" if weak else ""
+    return Row("law", title, "OK", 0.0, detail), True
+
+
+def _has_jvp(site: Site) -> bool:
+    try:
+        jax.eval_shape(lambda *x: jax.jvp(site.call, x, x)[1], *site.live)
+    except Exception:
+        return False
+    return True
+
+
+def _leaf(site: Site, text: str) -> str:
+    """The leaf, where a single one is left once the others are held fixed; JAX's text names it by a path if at all."""
+    if len(site.live) == 1:
+        return f"leaf `{site.paths[0]}`: "
+    shapes = [str(tuple(x.shape)).strip("()") for x in site.live]
+    hits = [p for p, s in zip(site.paths, shapes, strict=True) if s and f"[{s.rstrip(',').replace(' ', '')}]" in text]
+    return f"leaf `{hits[0]}`: " if len(hits) == 1 else ""
+
+
+def rows(site: Site, wide: Callable[[], Site], seed: int) -> list[Row]:
+    """The rows "primal", "the same twice" and "no hidden state", run eagerly at the caller's dtypes."""
+    x = site.live
+    found = [_primal(site, wide, seed)]
+    titles = ("the same twice", "no hidden state")
+    try:
+        first, pull1 = jax.vjp(site.call, *x)
+        g = draw(first, seed, "g1")
+        u1, again = host(pull1(g)), host(pull1(g))
+        x2 = [jnp.asarray(v * (1 - 1 / 64), v.dtype) for v in x]
+        second, pull2 = jax.vjp(site.call, *x2)
+        u2 = host(pull2(g))
+        repeat, pull_a = jax.vjp(site.call, *x)
+        _, pull_b = jax.vjp(site.call, *x2)  # before the first's backward: what a rule keeps aside is now the second's
+        ua, ub = host(pull_a(g)), host(pull_b(g))
+    except Exception as error:
+        return [*found, *(unsupported("law", t, error) for t in titles)]
+    if not finite(u1):
+        return [*found, *(unsupported("law", t, "the rule's result is not finite at this point") for t in titles)]
+    unit = unit_of(*(v.dtype for v in x))
+    d, bad = _compare([*again, *host(repeat)], [*u1, *host(first)], unit)
+    text = _which(site, bad, "two calls differ")
+    found.append(Row("law", titles[0], "OK" if bad < 0 else "WRONG", d, text))
+    if not finite([*u2, *host(second)]):  # the neighbour lies outside the domain: the point itself must do
+        ub = u2
+    d, bad = _compare([*ua, *ub], [*u1, *u2], unit)
+    text = _which(site, bad % len(x) if bad >= 0 else bad, "fwd, fwd, bwd, bwd differs from fwd, bwd, fwd, bwd")
+    found.append(Row("law", titles[1], "OK" if bad < 0 else "WRONG", d, text))
+    return found
+
+
+def _which(site: Site, bad: int, text: str) -> str:
+    if bad < 0:
+        return ""
+    return f"leaf `{site.paths[bad]}`: {text}" if bad < len(site.paths) else f"a result: {text}"
+
+
+def _compare(found: Sequence[Any], wanted: Sequence[Any], unit: float, ulps: float = 16) -> tuple[float, int]:
+    # Bitwise on CPU; a GPU may add in another order the second time.
+    sizes = [max(norm(a), norm(b)) if finite([a, b]) else float("nan") for a, b in zip(found, wanted, strict=True)]
+    pairs = [(a, b, s) for a, b, s in zip(found, wanted, sizes, strict=True)]
+    same = [np.array_equal(a, b, equal_nan=True) for a, b, _ in pairs]
+    found = [b if s else a for (a, b, _), s in zip(pairs, same, strict=True)]
+    clean = [(np.zeros(1), np.zeros(1), 1.0) if s else (a, b, z)
+             for a, (_, b, z), s in zip(found, pairs, same, strict=True)]  # fmt: skip
+    return worst([a for a, _, _ in clean], [b for _, b, _ in clean], [ulps * unit * z for *_, z in clean],
+                 [z for *_, z in clean])  # fmt: skip
+
+
+def _primal(site: Site, wide: Callable[[], Site], seed: int) -> Row:
+    """The forward of the rule gives the function's own value, in both modes, bitwise or to some ulps."""
+    title = "primal"
+    try:
+        ulps, where = _primal_gap(site, seed)
+    except Exception as error:
+        return unsupported("law", title, error)
+    if np.isnan(ulps):
+        return Row("law", title, "WRONG", ulps, f"{where}: not finite where the function is, or the reverse")
+    unit = unit_of(*(v.dtype for v in site.live))
+    if ulps <= 64:
+        return Row("law", title, "OK", ulps * unit, "bitwise" if ulps == 0 else f"{where}: {ulps:.2g} ulp")
+    try:  # two formulas of one value differ by rounding, which float64 makes small; two values do not
+        with jax.enable_x64(True):
+            ulps64, _ = _primal_gap(wide(), seed)
+    except Exception:
+        ulps64 = float("nan")
+    eps64 = float(np.finfo(np.float64).eps)
+    if unit > eps64 and ulps64 * eps64 <= 1e-4 * ulps * unit:
+        return Row("law", title, "OK", ulps * unit, f"{where}: {ulps:.2g} ulp, by rounding ({ulps64:.2g} in float64)")
+    return Row("law", title, "WRONG", ulps * unit, f"{where}: the rule's forward is {ulps:.3g} ulp off the function")
+
+
+def _primal_gap(site: Site, seed: int) -> tuple[float, str]:
+    """The largest difference in ulps of a result's largest entry, and where; NaN where only one is finite."""
+    x = site.live
+    own = host_all(site.full(*x))
+    ways, errors = {}, []
+    for name, way in (("vjp", lambda: jax.vjp(site.full, *x)[0]),
+                      ("jvp", lambda: jax.jvp(site.full, x, tuple(draw(x, seed, "t1")))[0])):  # fmt: skip
+        try:
+            ways[name] = host_all(way())
+        except Exception as error:  # a custom_vjp has no forward mode; some rules have no reverse
+            errors.append(error)
+    if not ways:
+        raise errors[0]
+    gap, where = 0.0, "results"
+    for name, found in ways.items():
+        for k, (a, b) in enumerate(zip(found, own, strict=True)):
+            if a.shape == b.shape and np.array_equal(a, b, equal_nan=True):
+                continue
+            if not finite([a, b]):
+                return float("nan"), f"result {k} by {name}"
+            unit = unit_of(jax.dtypes.result_type(jax.tree_util.tree_leaves(site.full(*x))[k]))
+            ulps = float(np.abs(a - b).max() / np.abs(b).max() / unit) if np.abs(b).max() > 0 else float("inf")
+            if ulps > gap:
+                gap, where = ulps, f"result {k} by {name}"
+    return gap, where
+
+
+def host_all(values: Sequence[Any]) -> list[np.ndarray]:
+    """Results on the host; keys and the like are left out, they cannot be compared."""
+    return host([v for v in values if not jax.dtypes.issubdtype(jax.dtypes.result_type(v), jax.dtypes.extended)])
+

@@ -1,0 +1,142 @@
+"""Linearity of a rule: which (co)tangents to ask for, what must hold between the answers, and what is wrong if not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcheck.evidence.laws_run import Answer
+from jaxcheck.evidence.laws_site import Arrays, draw, finite, norm, unsupported, worst
+from jaxcheck.program.interpret import walk
+from jaxcheck.result import Row
+
+A, B = -0.75, -1.5
+# 1e6 reaches limits that a normal number times 1e3 does not; it would overflow float16.
+# One sample of the round-off may be zero by chance.
+NOISE = ("noise", "noise 2", "noise 3")
+SCALES = (1e-3, 1e3, -1.0, 1e6)
+
+
+def directions(like: Sequence[Any], seed: int, name: str) -> dict[str, Arrays]:
+    """The (co)tangents to evaluate a rule at. `noise` is g1 moved by its round-off: it shows the error bar."""
+    g1, g2 = draw(like, seed, name + "1"), draw(like, seed, name + "2")
+    rows = {
+        "g1": g1,
+        "g2": g2,
+        "mix": [_times(A, x) + _times(B, y) for x, y in zip(g1, g2, strict=True)],
+        "zero": [jnp.zeros_like(x) for x in g1],
+        **{n: _jitter(g1, draw(like, seed, name + n)) for n in NOISE},
+        "abs": [jnp.abs(x).astype(x.dtype) for x in g1],
+        "-abs": [-jnp.abs(x).astype(x.dtype) for x in g1],
+    }
+    half = any(x.dtype == jnp.float16 for x in g1)
+    return rows | {f"{c:g}": [_times(c, x) for x in g1] for c in SCALES if not (half and c > 1e3)}
+
+
+def _jitter(g: Sequence[Any], moves: Sequence[Any]) -> Arrays:
+    return [(x * (1 + 8 * jnp.finfo(x.dtype).eps * m.real)).astype(x.dtype) for x, m in zip(g, moves, strict=True)]
+
+
+def _times(c: float, x: Any) -> Any:
+    return x * jnp.asarray(c, x.real.dtype)
+
+
+def rows(answer: Answer, names: Sequence[str], paths: Sequence[str], what: str,
+         naturals: Sequence[float]) -> list[Row]:  # fmt: skip
+    """The rows "linear in the ...", "scale of the ..." and "zero ..." for the answers at `directions`.
+
+    `naturals` are the sizes that results would have without cancellation; their rounding is in the bars.
+    """
+    titles = [f"linear in the {what}", f"scale of the {what}", f"zero {what}"]
+    if answer.error is not None:
+        return [unsupported("law", t, answer.error) for t in titles]
+    u = dict(zip(names, answer.rows, strict=True))
+    if not any(finite(u[k]) for k in ("g1", "g2", "abs", "-abs")):
+        return [unsupported("law", t, "the rule's result is not finite at this point") for t in titles]
+    symbol, unit = "U" if what == "cotangent" else "J", answer.unit
+    mixed = [A * x + B * y for x, y in zip(u["g1"], u["g2"], strict=True)]
+    # A solver that stops by a tolerance takes other steps for another cotangent.
+    iterates = answer.closed is not None and any(e.primitive.name == "while" for e, _ in walk(answer.closed))
+    unit = max(unit, 1e-8) if iterates else unit
+    noise = [max(norm(x - u[n][k]) for n in NOISE) for k, x in enumerate(u["g1"])]
+    noise = [n + unit * s for n, s in zip(noise, naturals, strict=True)]
+    floor = 64 * unit * max(map(norm, u["g1"]), default=0.0)
+    parts = [-A * norm(x) - B * norm(y) for x, y in zip(u["g1"], u["g2"], strict=True)]
+    said = _name(u, floor, symbol, "g" if what == "cotangent" else "t")
+    linear = _row(titles[0], u["mix"], mixed, parts, noise, unit, paths, said)
+    scale = _scale_row(titles[1], u, noise, unit, paths, said)
+    return [linear, scale, _zero_row(titles[2], u["zero"], paths, symbol)]
+
+
+def _row(title: str, found: Any, wanted: Any, parts: Any, noise: Any, unit: float, paths: Any, said: str) -> Row:
+    bars = [256 * unit * p + 64 * n + 1e-300 for p, n in zip(parts, noise, strict=True)]
+    d, k = worst(found, wanted, bars, parts)
+    if k < 0:
+        return Row("law", title, "OK", d)
+    return Row("law", title, "WRONG", d, f"leaf `{paths[k]}`: {said}" if k < len(paths) else said)
+
+
+def _scale_row(title: str, u: dict[str, Any], noise: Any, unit: float, paths: Any, said: str) -> Row:
+    found = []
+    for c in SCALES:
+        if f"{c:g}" in u:
+            wanted = [c * x for x in u["g1"]]
+            parts = [norm(x) for x in wanted]
+            scaled = [abs(c) * n for n in noise]
+            found.append(_row(title, u[f"{c:g}"], wanted, parts, scaled, unit, paths, said))
+    wrong = [r for r in found if r.status == "WRONG"]
+    return max(wrong, key=lambda r: r.difference) if wrong else max(found, key=lambda r: r.difference)
+
+
+def _zero_row(title: str, zero: list[np.ndarray], paths: Sequence[str], symbol: str) -> Row:
+    for k, x in enumerate(zero):
+        if not (x == 0).all():
+            name = f"leaf `{paths[k]}`: " if k < len(paths) else ""
+            largest = float(np.abs(x).max())
+            return Row("law", title, "WRONG", largest, f"{name}{symbol}(0) = {largest:.3g}, not 0: a constant term?")
+    return Row("law", title, "OK", 0.0)
+
+
+def _name(u: dict[str, Any], floor: float, symbol: str, g: str) -> str:
+    """The nonlinearity, in the words that its evidence allows."""
+
+    def near(a: str, b: str, c: float = 1.0) -> bool:
+        gap = sum(norm(x - c * y) for x, y in zip(u[a], u[b], strict=True))
+        return gap <= 1e-3 * (size(a) + abs(c) * size(b)) / 2 + floor and size(a) > 0
+
+    def size(a: str) -> float:
+        return sum(map(norm, u[a]))
+
+    tests: list[tuple[Callable[[], bool], str]] = [
+        (lambda: not all(finite(x) for k, x in u.items() if k != "zero"),
+         f"{symbol} is finite at some {g} and not at others (log({g}), sqrt({g}) or 1/{g}?)"),
+        (lambda: near("zero", "g1") and size("zero") > 0, f"{symbol}(0) = {symbol}({g}): it does not depend on {g}"),
+        (lambda: near("-1", "g1") and near("1000", "g1", 1e6),
+         f"{symbol}(-{g}) = {symbol}({g}), {symbol}(1000 {g}) = 1e6 {symbol}({g}): even in the {_long(g)} ({g}**2?)"),
+        (lambda: near("-1", "g1") and near("1000", "g1", 1e3),
+         f"{symbol}(-{g}) = {symbol}({g}), {symbol}(1000 {g}) = 1000 {symbol}({g}): even in the {_long(g)} (|{g}|?)"),
+        (lambda: near("-1", "g1"), f"{symbol}(-{g}) = {symbol}({g}): even in the {_long(g)} ({g}**2 or |{g}|?)"),
+        (lambda: near("-1", "g1", -1) and near("1000", "g1") and near("0.001", "g1"),
+         f"{symbol}(c {g}) = {symbol}({g}) for c > 0 (sign({g})? {g} normalised?)"),
+        (lambda: near("1000", "g1") and size("-abs") <= floor,
+         f"{symbol}(c {g}) = {symbol}({g}) for c > 0 and {symbol}(-|{g}|) = 0 (({g} > 0)?)"),
+        (lambda: size("-abs") <= floor < size("abs"), f"{symbol}(-{g}) = 0 for {g} > 0 (relu({g})?)"),
+        (lambda: size("abs") <= floor < size("-abs"), f"{symbol}({g}) = 0 for {g} > 0 (relu(-{g})?)"),
+        (lambda: size("1000") < 900 * size("g1") or size("1e+06") < 900 * size("1000"),
+         f"{symbol}(1000 {g}) = {size('1000') / max(size('g1'), 1e-300):.3g} {symbol}({g}): saturates (clip({g})?)"),
+        (lambda: near("1000", "g1", 1e9), f"{symbol}(1000 {g}) = 1e9 {symbol}({g}) ({g}**3?)"),
+    ]  # fmt: skip
+    for holds, text in tests:
+        try:
+            if holds():
+                return text
+        except KeyError:  # a scale left out for float16
+            continue
+    return f"{symbol}(a {g}1 + b {g}2) is not a {symbol}({g}1) + b {symbol}({g}2)"
+
+
+def _long(g: str) -> str:
+    return "cotangent" if g == "g" else "tangent"

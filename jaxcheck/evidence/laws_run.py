@@ -1,0 +1,96 @@
+"""Several evaluations of a function with its rules, in one compiled program."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxcheck.evidence.laws_site import host, unit_in, unit_of
+from jaxcheck.program import interpret
+from jaxcheck.program.compile import Program, execute
+from jaxcheck.program.objective import NOT_TRACEABLE
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """`fn(fixed, row)` for every row; rows are lists of arrays of equal shapes."""
+
+    fn: Callable
+    fixed: Sequence[Any]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """The results of a job, row by row, on the host; or why there are none."""
+
+    rows: list[list[np.ndarray]]
+    unit: float = float("nan")
+    error: BaseException | None = None
+    closed: Any = None
+
+
+def run(jobs: dict[str, Job]) -> dict[str, Answer]:
+    """All jobs in one compiled program; those that cannot be traced, row by row as they are."""
+    answers: dict[str, Answer] = {}
+    programs: dict[str, Program] = {}
+    for name, job in jobs.items():
+        try:
+            closed = jax.make_jaxpr(_flat(job))(*job.fixed, *job.rows[0])
+            if any(eqn.primitive.name == "custom_lin" for eqn, _ in interpret.walk(closed)):
+                raise TypeError("a custom_vjp has no forward mode")  # JAX says so only when it compiles
+            programs[name] = Program(closed)
+        except NOT_TRACEABLE:
+            answers[name] = _eager(job)
+        except Exception as error:  # the user's rule and JAX may raise anything; it is the answer
+            answers[name] = Answer([], error=error)
+    try:
+        answers |= _compiled(jobs, programs)
+    except Exception:
+        for name, program in programs.items():  # one by one, so that one failure is not everybody's
+            try:
+                answers |= _compiled(jobs, {name: program})
+            except Exception as error:
+                answers[name] = Answer([], error=error)
+    return answers
+
+
+def _flat(job: Job) -> Callable:
+    n = len(job.fixed)
+    return lambda *flat: list(job.fn(list(flat[:n]), list(flat[n:])))
+
+
+def _compiled(jobs: dict[str, Job], programs: dict[str, Program]) -> dict[str, Answer]:
+    if not programs:
+        return {}
+    counts = tuple(len(jobs[name].rows) for name in programs)
+
+    def whole(calls, fixed, stacks):
+        return [jax.lax.map(lambda row, c=c, x=x: c(*x, *row), stack)
+                for c, x, stack in zip(calls, fixed, stacks, strict=True)]  # fmt: skip
+
+    fixed = [tuple(jobs[name].fixed) for name in programs]
+    stacks = [tuple(map(_stack, zip(*jobs[name].rows, strict=True))) for name in programs]
+    work = sum(p.cost * n for p, n in zip(programs.values(), counts, strict=True))
+    found, _ = execute(("laws", counts), whole, list(programs.values()), fixed, stacks, work=work)
+    return {
+        name: Answer([host([x[k] for x in map(np.asarray, out)]) for k in range(n)], unit_in(p.closed), None, p.closed)
+        for (name, p), out, n in zip(programs.items(), found, counts, strict=True)
+    }
+
+
+def _stack(values: Sequence[Any]) -> np.ndarray:
+    return np.stack([np.asarray(v) for v in values])
+
+
+def _eager(job: Job) -> Answer:
+    try:
+        found = [list(job.fn(list(job.fixed), list(row))) for row in job.rows]
+    except Exception as error:
+        return Answer([], error=error)
+    unit = unit_of(*(x.dtype for x in found[0]), *(x.dtype for x in job.fixed))
+    return Answer([host(row) for row in found], unit)

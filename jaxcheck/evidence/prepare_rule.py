@@ -1,0 +1,190 @@
+"""From a function that carries custom rules to a `Problem` with several cotangents, and to its maps."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcheck.evidence import maps
+from jaxcheck.evidence.prepare import Preface, same_program
+from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
+from jaxcheck.evidence.witnesses import Problem
+from jaxcheck.program.census import rules_in
+from jaxcheck.program.objective import Traced, gradient, iterates, plain, trace
+from jaxcheck.program.strip import count_rules
+from jaxcheck.result import Witness
+from jaxcheck.theta import Theta, take_apart
+
+# Outputs up to this number get one cotangent each, besides a random one; more get random ones.
+ROWS = 6
+RANDOM = 3
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subject:
+    """The function under check on its flat inexact inputs.
+
+    `positions` are the arguments in `theta`; `argnums` those among them with differentiable leaves; `primal` returns its inexact
+    outputs as a list; `rules` describes the custom rules inside.
+    """
+
+    f: Callable
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    positions: tuple[int, ...]
+    argnums: tuple[int, ...]
+    theta: Theta
+    primal: Traced
+    point: tuple[Any, ...]
+    rules: tuple[Any, ...]
+    name: str
+
+
+def argument_names(f: Callable, count: int) -> list[str]:
+    """Names of the first `count` positional parameters, as written; `args[i]` where unknown."""
+    try:
+        parameters = list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [named[i] if i < len(named) else f"args[{i}]" for i in range(count)]
+
+
+def nondifferentiable(f: Callable, names: Sequence[str]) -> set[int]:
+    """Positions that a custom rule declares in `nondiff_argnums` or `nondiff_argnames`."""
+    numbers = getattr(f, "nondiff_argnums", ()) or ()
+    numbers = (numbers,) if isinstance(numbers, int) else tuple(numbers)
+    called = getattr(f, "nondiff_argnames", ()) or ()
+    called = (called,) if isinstance(called, str) else tuple(called)
+    return {n % len(names) for n in numbers if names} | {i for i, n in enumerate(names) if n in called}
+
+
+def subject(f: Callable, args: tuple[Any, ...], kwargs: dict[str, Any], argnums: Any, precision: str,
+            name: str | None) -> Subject:
+    """Trace `f`.
+
+    Raises:
+        TypeError: `f` is not callable, has no differentiable input or output, or is called while tracing.
+        ValueError: `argnums` is out of range.
+        Whatever `f` raises.
+    """
+    if not callable(f):
+        raise TypeError(f"f must be a function, not {type(f).__name__}")
+    refuse_tracing(args, kwargs)
+    names = argument_names(f, len(args))
+    if argnums is None:
+        fixed = nondifferentiable(f, names)
+        chosen = tuple(i for i in range(len(args)) if i not in fixed)
+    else:
+        chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        if any(not isinstance(i, int) or not -len(args) <= i < len(args) for i in chosen):
+            raise ValueError(f"argnums={argnums!r} is out of range: f was given {len(args)} arguments")
+        chosen = tuple(i % len(args) for i in chosen)
+    theta = take_apart(tuple(args[i] for i in chosen), names=[names[i] for i in chosen])
+    if not theta.leaves:
+        found = ", ".join(f"`{path}` ({why})" for path, why in theta.carried[:5]) or "nothing"
+        raise TypeError(f"f has no differentiable argument (float or complex); it was given {found}")
+    live = tuple(i for i in chosen if take_apart(args[i]).leaves)
+
+    def outputs(leaves, extras):
+        return inexact_outputs(f, args, kwargs, chosen, theta.rebuild(leaves))
+
+    point = tuple(to_array(x) for x in theta.inexact())
+    trace(outputs, point, (), "native")  # natively first: see `prepare`
+    primal = trace(outputs, point, (), precision)
+    label = name or getattr(f, "__name__", type(f).__name__)
+    return Subject(f, args, kwargs, chosen, live, theta, primal, point, rules_in(primal.closed), label)
+
+
+def inexact_outputs(f: Callable, args: Sequence[Any], kwargs: dict, positions: Sequence[int], values: Any) -> list[Any]:
+    """The float and complex outputs of `f` with some arguments replaced. Raises TypeError when there is none."""
+    full = list(args)
+    for i, value in zip(positions, values, strict=True):
+        full[i] = value
+    out = f(*full, **kwargs)
+    found = [x for x in jax.tree_util.tree_leaves(out)
+             if jax.dtypes.issubdtype(jax.dtypes.result_type(x), np.inexact)]
+    if not found:
+        what = "None" if out is None else "no float or complex output"
+        raise TypeError(f"f returned {what}: there is nothing to differentiate")
+    return [jnp.asarray(x) for x in found]
+
+
+def cotangents(size: int, seed: int) -> np.ndarray:
+    """(G, m) cotangents of mixed signs: every row when there are few outputs, and random ones."""
+    rng = np.random.default_rng([seed, 3])
+    if size <= ROWS:
+        signs = np.where(np.arange(size) % 2 == 0, 1.0, -1.0)
+        return np.concatenate([np.diag(signs), rng.standard_normal((1, size))])
+    return rng.standard_normal((RANDOM, size))
+
+
+def prepare_rule(one: Subject, seed: int, precision: str) -> tuple[Problem, Preface]:
+    """The VJP of the subject as a `Problem`: G projections of its outputs, their gradients with the
+    user's rules (M) and without (A)."""
+    avals = one.primal.closed.out_avals
+    size = sum(int(np.prod(a.shape)) * (2 if jnp.issubdtype(a.dtype, jnp.complexfloating) else 1) for a in avals)
+    g = cotangents(size, seed)
+    theta = one.theta
+
+    def projected(leaves, extras):
+        found = inexact_outputs(one.f, one.args, one.kwargs, one.positions, theta.rebuild(leaves))
+        parts = []
+        for x in found:
+            flat = x.reshape(-1)
+            parts += [flat.real, flat.imag] if jnp.iscomplexobj(flat) else [flat]
+        wide = jnp.result_type(*parts)
+        vector = jnp.concatenate([p.astype(wide) for p in parts])
+        return jnp.matmul(jnp.asarray(extras[0]).astype(wide), vector, precision="highest")
+
+    leaves, extras = list(one.point), (g,)
+    own = trace(projected, leaves, extras, "native")
+    repeatable = same_program(own, trace(projected, leaves, extras, "native"))
+    primal = own if precision == "native" else trace(projected, leaves, extras, precision)
+    arguments = dict(leaves=leaves, extras=extras, precision=precision)
+    rules = count_rules(primal.closed, "user")
+    notes = [] if rules else ["No custom rule of yours is inside f: jax's own derivative was checked."]
+    autodiff, silent = None, "no custom rule to remove"
+    manual, why = None, ""
+    try:
+        manual = gradient(primal, len(leaves), stripped=False, **arguments)
+    except Exception as error:
+        why = first_line(error)
+    if rules:
+        try:
+            autodiff = gradient(primal, len(leaves), stripped=True, **arguments)
+        except Exception as error:
+            silent = first_line(error)
+    witnesses = (
+        Witness("manual", manual.how if manual else "absent", manual.note if manual else why),
+        Witness("numeric", primal.how, primal.note),
+        Witness("autodiff", autodiff.how if autodiff else "absent", autodiff.note if autodiff else silent),
+    )
+    runnable = dataclasses.replace(primal, program=plain(primal))
+    problem = Problem(theta, extras, runnable, manual, autodiff, columns=len(g), iterative=iterates(primal))
+    sizes = tuple(sorted({d for leaf in theta.leaves for d in leaf.shape} | {d for a in avals for d in a.shape}))
+    return problem, Preface(one.name, witnesses, tuple(notes), "", repeatable, sizes=sizes)
+
+
+def second_order(one: Subject) -> tuple[maps.Map | None, str]:
+    """The gradient of a random projection as a map, so that its derivative is a symmetric Hessian; why not."""
+    try:
+        inner, point = maps.gradient_map(one.primal, one.point)
+        made = None
+        for modes in (("fwd", "rev"), ("rev",), ("fwd",)):
+            try:
+                made = maps.make("gradient", inner, point, modes, first_order=False)
+                break
+            except Exception as error:
+                reason = error
+        if made is None:
+            return None, first_line(reason)
+        return made, ""
+    except Exception as error:
+        return None, first_line(error)

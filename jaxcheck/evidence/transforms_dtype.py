@@ -1,0 +1,141 @@
+"""A rule at float32, bfloat16 and float64: the dtype of its result, and the digits that the dtype promises."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from jaxcheck.evidence.laws_site import (
+    Site,
+    build,
+    draw,
+    finite,
+    host,
+    norm,
+    pull,
+    reason,
+    unit_in,
+    unit_of,
+    unsupported,
+)  # fmt: skip
+from jaxcheck.program.shadow import lift, to_float64
+from jaxcheck.result import Row
+
+DTYPES = (np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16))
+
+
+def rows(f: Callable, args: Sequence[Any], kwargs: dict, argnums: Any, seed: int) -> list[Row]:
+    """One row per dtype. All are run at one point, which every one of them can represent."""
+    found = []
+    for dtype in (*DTYPES, np.dtype(np.float64)):
+        try:
+            rounded = jax.tree_util.tree_map(lambda x, d=dtype: _round(x, d), (tuple(args), kwargs))
+            with jax.enable_x64(True):
+                wide = Wide(build(f, *rounded, argnums, np.float64), seed, dtype)
+        except Exception as error:
+            found.append(unsupported("transformation", dtype.name, f"in float64: {reason(error)}"))
+            continue
+        try:
+            if dtype == np.float64:
+                found.append(wide.row())
+                continue
+            with jax.enable_x64(False):
+                found.append(wide.compare(build(f, *rounded, argnums, dtype), dtype))
+        except Exception as error:
+            found.append(unsupported("transformation", dtype.name, error))
+    return found
+
+
+def _round(x: Any, dtype: np.dtype) -> Any:
+    """To numbers that `dtype` can represent, in the dtype they have: both precisions then see the same point."""
+    if not isinstance(x, (jax.Array, np.ndarray, np.generic)) or not jax.dtypes.issubdtype(x.dtype, np.inexact):
+        return x
+    value = np.asarray(x)
+    if value.dtype.kind == "c":
+        real, imag = (part.astype(dtype).astype(np.float64) for part in (value.real, value.imag))
+        value = (real + 1j * imag).astype(value.dtype)
+    else:
+        value = value.astype(dtype).astype(value.dtype)
+    return jnp.asarray(value, value.dtype) if isinstance(x, jax.Array) else value
+
+
+class Wide:
+    """The gradient in float64, and how it moves with the rounding of a narrower dtype."""
+
+    def __init__(self, site: Site, seed: int, dtype: np.dtype):
+        self.site, self.seed = site, seed
+        outs = site.call(*site.live)
+        self.value = host(outs)
+        self.g = [_round(g, dtype) for g in draw(outs, seed, "dtype")]
+        self.closed = jax.make_jaxpr(pull(site.call))(list(site.live), self.g)
+        self.unit = unit_in(self.closed)
+        exact = self.eager(site.live)
+        self.own = exact
+        if self.unit > 1e-15 and site.live:  # the rule (or f) computes in less than float64 somewhere: lift that
+            exact = host(lift(self.closed, wide=True)(*map(to_float64, [*site.live, *self.g])))
+        self.exact = exact
+
+    def eager(self, x: Sequence[Any]) -> list[np.ndarray]:
+        return host(pull(self.site.call)(list(x), self.g))
+
+    def noise(self, unit: float) -> tuple[list[float], list[float]]:
+        """How far the gradient, and the value, move when the arguments do by some roundings."""
+        grads, values = [0.0] * len(self.exact), [0.0] * len(self.value)
+        with jax.enable_x64(True):
+            for name in ("up", "down"):
+                moves = [jnp.sign(r.real) for r in draw(self.site.live, self.seed, name)]
+                x = [v * (1 + 4 * unit * m) for v, m in zip(self.site.live, moves, strict=True)]
+                grads = [max(n, norm(a - b)) for n, a, b in zip(grads, self.eager(x), self.own, strict=True)]
+                out = host(self.site.call(*x))
+                values = [max(n, norm(a - b)) for n, a, b in zip(values, out, self.value, strict=True)]
+        return grads, values
+
+    def compare(self, narrow: Site, dtype: np.dtype) -> Row:
+        name = dtype.name
+        out = narrow.call(*narrow.live)
+        g = [jnp.asarray(np.asarray(g).astype(o.dtype)) for g, o in zip(self.g, out, strict=True)]
+        grads = pull(narrow.call)(list(narrow.live), g)
+        for path, x, u in zip(narrow.paths, narrow.live, grads, strict=True):
+            if u.dtype != x.dtype:
+                text = f"leaf `{path}`: the gradient is {u.dtype}, the argument {x.dtype}"
+                return Row("transformation", name, "WRONG", float("nan"), text)
+        if not finite(self.exact):
+            return unsupported("transformation", name, "the gradient in float64 is not finite")
+        unit = unit_of(dtype)
+        noise, value_noise = self.noise(unit)
+        values = zip(host(out), self.value, value_noise, strict=True)
+        if not all(norm(a - b) <= 64 * unit * norm(b) + 16 * n for a, b, n in values):
+            return unsupported("transformation", name, f"the function itself loses its digits in {name}")
+        return self._row(name, host(grads), unit, noise)
+
+    def _row(self, name: str, found: Sequence[Any], unit: float, noise: Sequence[float]) -> Row:
+        sizes = [norm(w) for w in self.exact]
+        largest = 0.0
+        for path, a, b, s, n in zip(self.site.paths, found, self.exact, sizes, noise, strict=True):
+            d = norm(a - b)
+            relative = 0.0 if d == 0 else d / s if s else float("inf")
+            if not d <= 64 * unit * s + 16 * n + 16 * unit * max(sizes):
+                text = f"leaf `{path}`: off by {relative:.2g}, the dtype's unit is {unit:.2g}"
+                return Row("transformation", name, "WRONG", relative, text)
+            largest = max(largest, relative if s > unit * max(sizes) else 0.0)
+        return Row("transformation", name, "OK", largest)
+
+    def row(self) -> Row:
+        """In float64: whether what is computed narrower inside costs the rule its digits."""
+        name = "float64"
+        if not finite(self.exact):
+            return unsupported("transformation", name, "the gradient in float64 is not finite")
+        with jax.enable_x64(True):
+            inside = unit_in(jax.make_jaxpr(self.site.call)(*self.site.live))
+        unit = unit_of(np.float64)
+        if inside > 1e-15:
+            text = "the function itself computes in less than float64"
+            row = self._row(name, self.own, inside, self.noise(inside)[0])
+            return dataclasses.replace(row, status="OK", detail=text)
+        return self._row(name, self.own, 1024 * unit, self.noise(unit)[0])

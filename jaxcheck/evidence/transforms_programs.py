@@ -1,0 +1,54 @@
+"""The transformed gradients: stacked points, cotangents and one tangent -> leaves of gradients, by `call`'s rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from jaxcheck.evidence.laws_site import Arrays, pull
+
+
+def _first(values: Sequence[Any]) -> Arrays:
+    return [v[0] for v in values]
+
+
+def _jit(call: Callable, x: Arrays, g: Arrays, t: Arrays) -> Arrays:
+    return pull(jax.jit(call))(_first(x), _first(g)) + pull(call)(_first(x), _first(g))
+
+
+def _vmap_primals(call: Callable, x: Arrays, g: Arrays, t: Arrays) -> Arrays:
+    return jax.vmap(pull(call), in_axes=(0, None))(x, _first(g))
+
+
+def _vmap_cotangents(call: Callable, x: Arrays, g: Arrays, t: Arrays) -> Arrays:
+    return jax.vmap(pull(call), in_axes=(None, 0))(_first(x), g)
+
+
+def _vmap_both(call: Callable, x: Arrays, g: Arrays, t: Arrays) -> Arrays:
+    return jax.vmap(pull(call))(x, g)
+
+
+def _scan(call: Callable, x: Arrays, g: Arrays, t: Arrays) -> Arrays:
+    def looped(*xs: Any) -> Arrays:
+        return jax.lax.scan(lambda carry, row: (carry, call(*row)), 0, xs)[1]
+
+    return pull(looped)(x, g)
+
+
+def _remat(call: Callable, x: Arrays, g: Arrays, t: Arrays) -> Arrays:
+    return pull(jax.checkpoint(call))(_first(x), _first(g))
+
+
+def _jvp_of_vjp(call: Callable, x: Arrays, g: Arrays, t: Arrays) -> Arrays:
+    value, tangent = jax.jvp(lambda *v: pull(call)(v, _first(g)), _first(x), list(t))
+    return [*value, *tangent]
+
+
+TRANSFORMED: dict[str, Callable[..., Arrays]] = {
+    "jit": _jit, "vmap over primals": _vmap_primals, "vmap over cotangents": _vmap_cotangents,
+    "vmap over both": _vmap_both, "scan": _scan, "remat": _remat, "jvp of vjp": _jvp_of_vjp,
+}  # fmt: skip
+# These have one point's gradient as their result, the others a stack of them.
+SINGLE = ("jit", "remat", "jvp of vjp")

@@ -1,0 +1,153 @@
+"""The front door for custom rules: the rule against differences and autodiff, its laws, its transformations."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+from jaxcheck.engine import examine
+from jaxcheck.evidence import maps
+from jaxcheck.evidence.algebra import laws
+from jaxcheck.evidence.prepare_rule import Subject, prepare_rule, second_order, subject
+from jaxcheck.evidence.transforms import transformations
+from jaxcheck.evidence.user import first_line
+from jaxcheck.judgement.maps import judge
+from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.program.calm import calmly
+from jaxcheck.result import NAN, Reason, Report, Row, Verdict
+from jaxcheck.settings import Settings
+
+
+@calmly
+def check_rule(
+    f: Callable,
+    *args: Any,
+    kwargs: dict[str, Any] | None = None,
+    argnums: Any = None,
+    order: int = 1,
+    mode: Exhaustive | Sketch | str | None = None,
+    tolerance: Tolerance | None = None,
+    must_catch: float = 1e-3,
+    precision: str = "float64",
+    surrogate: bool = False,
+    algebra: bool = True,
+    transforms: bool = True,
+    seed: int = 0,
+    name: str | None = None,
+) -> Report:
+    """Check the custom rules inside `f` at `args`: custom_vjp, custom_jvp and what is built on them.
+
+    The rule's VJP is checked for several cotangents of mixed signs (every output when there are few)
+    against differences in float64 and against autodiff of `f` without the rule; its JVP, where it has
+    one, against both; then the laws that every rule obeys, and its behaviour under transformations.
+
+    Args:
+        f: function of pytrees to a pytree. Integer, bool, key and None leaves, and arguments that the
+            rule declares non-differentiable, are carried along.
+        args: positional arguments of `f`.
+        kwargs: keyword arguments of `f`.
+        argnums: the arguments to differentiate; default all that can be.
+        order: 2 checks the derivative of the rule's own result as well.
+        surrogate: the rule differs from the derivative on purpose (straight-through, clipping):
+            structure, finiteness and repeatability only.
+        algebra, transforms: whether to test the laws and the transformations.
+        mode, tolerance, must_catch, precision, seed, name: as in `check_grad`.
+
+    Returns:
+        A `Report`: one leaf per differentiable argument leaf, and rows for the forward mode, the
+        second order, the laws and the transformations (status OK, WRONG or UNSUPPORTED).
+
+    Raises:
+        TypeError: `f` is not callable, or has no differentiable input or output.
+        ValueError: an option is out of range.
+        Whatever `f` raises when it is called.
+    """
+    start = time.perf_counter()
+    settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
+    if order not in (1, 2):
+        raise ValueError(f"order={order!r}: use 1 or 2")
+    one = subject(f, tuple(args), dict(kwargs or {}), argnums, precision, name)
+    problem, preface = prepare_rule(one, settings.seed, precision)
+    rows: list[Row] = list(_forward(one, settings))
+    if order == 2 and not surrogate:
+        rows += _second(one, settings)
+    if algebra and not surrogate:
+        rows += _guarded("law", lambda: laws(f, one.args, one.kwargs, argnums=one.argnums, seed=settings.seed))
+    if transforms and not surrogate:
+        rows += _guarded("transformation", lambda: transformations(f, one.args, one.kwargs, argnums=one.argnums,
+                                                                    seed=settings.seed))
+    found = tuple(f"{r.name} ({r.kind}, {r.file}:{r.line})" for r in one.rules if r.origin != "jax")
+    if found:
+        preface = dataclasses.replace(preface, notes=(*preface.notes, "Rules inside: " + "; ".join(found[:6])))
+    if problem.manual is None:
+        return _without_reverse(one, preface, rows, settings, start)
+    report = examine(problem, preface, settings, kind="check_rule", name=one.name, start=start, rows=tuple(rows))
+    return _with_rows(report, start)
+
+
+def _without_reverse(one: Subject, preface, rows, settings, start) -> Report:
+    """A function that only forward mode can differentiate: the forward rows decide."""
+    forward = [r for r in rows if r.group == "forward"]
+    good = any(r.status == "OK" for r in forward)
+    report = Report(
+        "check_rule", one.name, Verdict.PASS if good else Verdict.INCONCLUSIVE,
+        Reason.AGREE if good else Reason.DOMAIN, witnesses=preface.witnesses, carried=one.theta.carried,
+        rows=tuple(rows), notes=(f"no reverse mode: {preface.witnesses[0].note}", *preface.notes), seed=settings.seed)
+    return _with_rows(report, start)
+
+
+def _with_rows(report: Report, start: float) -> Report:
+    """The worst of the leaves and the rows; the leaves name the reason when both are wrong."""
+    reasons = {"forward": Reason.MANUAL_WRONG, "second order": Reason.SECOND_ORDER_WRONG, "law": Reason.LAW_BROKEN,
+               "transformation": Reason.TRANSFORM_WRONG}
+    wrong = [r for r in report.rows if r.status == "WRONG"]
+    verdict, reason = report.verdict, report.reason
+    if wrong and verdict is not Verdict.FAIL:
+        groups = [g for g in reasons if any(r.group == g for r in wrong)]
+        verdict, reason = Verdict.FAIL, reasons[groups[0]]
+    return dataclasses.replace(report, verdict=verdict, reason=reason, seconds=time.perf_counter() - start)
+
+
+def _guarded(group: str, make: Callable[[], Any]) -> list[Row]:
+    """Rows that could not be made at all say why; the check itself goes on."""
+    try:
+        return list(make())
+    except Exception as error:
+        return [Row(group, group, "UNSUPPORTED", NAN, first_line(error))]
+
+
+def _forward(one: Subject, settings: Settings) -> list[Row]:
+    try:
+        made = maps.make("", one.primal, one.point, ("fwd",), first_order=True)
+    except Exception as error:
+        return [Row("forward", "JVP", "UNSUPPORTED", NAN, first_line(error))]
+    if settings.surrogate:
+        return []
+    return _rows([("JVP", "forward", made)], settings)
+
+
+def _second(one: Subject, settings: Settings) -> list[Row]:
+    made, why = second_order(one)
+    if made is None:
+        return [Row("second order", "derivative of the gradient", "UNSUPPORTED", NAN, why)]
+    return _rows([("gradient", "second order", made)], settings)
+
+
+def _rows(found: list[tuple[str, str, maps.Map]], settings: Settings) -> list[Row]:
+    evidence, _ = maps.measure([one for _, _, one in found], settings.seed)
+    out = []
+    for (label, group, _), ev in zip(found, evidence, strict=True):
+        for finding in judge(ev, settings.tolerance.rtol, settings.tolerance.atol):
+            status = {Verdict.PASS: "OK", Verdict.FAIL: "WRONG"}.get(finding.verdict, "UNSUPPORTED")
+            detail = finding.note or (finding.reason.name.lower() if finding.reason is not Reason.AGREE else "")
+            if finding.verdict is Verdict.FAIL:
+                detail = f"output {finding.output}: {finding.claimed:.9g} against {finding.reference:.9g}"
+            name = finding.what if group == "forward" else {"JVP": "forward over reverse", "VJP": "reverse over reverse"}[
+                finding.what]
+            out.append(Row(group, name if label else finding.what, status, finding.difference, detail))
+    return out
+
+
+check_rule.__module__ = "jaxcheck"

@@ -1,0 +1,140 @@
+"""Every example does what its text says, and each network's check catches a planted mistake."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+from jaxcheck import Reason, Verdict
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"examples_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def blamed(report: jc.Report) -> set[str]:
+    return {leaf.path for leaf in report.leaves if leaf.verdict is Verdict.FAIL}
+
+
+def with_leaf_changed(backprop, path: tuple[str, ...], change):
+    """The same backprop, with one leaf of its result passed through `change`."""
+
+    def planted(*args):
+        def at(key_path, g):
+            return change(g) if tuple(k.key for k in key_path) == path else g
+
+        return jax.tree_util.tree_map_with_path(at, backprop(*args))
+
+    return planted
+
+
+def test_the_readme_lists_every_example():
+    text = (EXAMPLES / "README.md").read_text()
+    assert [name for name in NAMES if f"{name}.py" not in text] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_teaches_and_has_a_main(name):
+    if name == "digits_cnn":
+        pytest.importorskip("sklearn", reason="the handwritten digits come from scikit-learn (extra `examples`)")
+    module = load(name)
+    assert len(module.__doc__.splitlines()) >= 8
+    assert f"python examples/{name}.py" in module.__doc__
+    assert callable(module.main)
+
+
+def test_cube_centred_beats_forward(capsys):
+    module = load("cube")
+    centred, forward, own = module.main()
+    assert centred.leaves[0].norm_numeric == pytest.approx(3.0001, abs=1e-9)
+    assert forward.leaves[0].norm_numeric == pytest.approx(3.0301, abs=1e-9)
+    assert own.ok and own.difference < 1e-10 and own.leaves[0].error_bar < 1e-8
+    out = capsys.readouterr().out
+    assert "3.0001" in out and "3.0301" in out
+    wrong = jc.check_grad(module.J, module.THETA, grad=lambda theta: 3.001 * theta**2)
+    assert wrong.verdict is Verdict.FAIL
+
+
+def test_classifier_gives_the_textbook_number_and_names_both_mistakes(capsys):
+    wrong, textbook, default = load("classifier").main()
+    assert wrong.difference == pytest.approx(0.2850931567, abs=1e-9)
+    assert wrong.verdict is Verdict.FAIL
+    assert blamed(wrong) == {"W2", "b1"}
+    assert "2.000" in wrong.leaf("W2").hint and "4.000" in wrong.leaf("b1").hint
+    assert [leaf.path for leaf in wrong.leaves] == ["W1", "b1", "W2", "b2", "W3", "b3"]
+    # What the exercise reports for the right gradient, and calls wrong at its threshold of 1e-7.
+    assert textbook.ok and textbook.difference == pytest.approx(1.189e-7, rel=0.01)
+    assert default.ok and default.difference < 1e-9
+
+
+def test_digits_before_and_after_training(capsys):
+    pytest.importorskip("sklearn", reason="the handwritten digits come from scikit-learn (extra `examples`)")
+    module = load("digits_cnn")
+    before, after = module.main()
+    assert before.ok and before.reason is Reason.KINK
+    assert before.leaf("conv.b").reason is Reason.KINK
+    assert after.ok and after.reason is Reason.AGREE
+    X, Y = module.digits()
+    trained = module.train(module.initial(), X[:1500], Y[:1500])
+    assert module.accuracy(trained, X[1500:], Y[1500:]) > 0.8
+
+    planted = with_leaf_changed(module.backprop, ("conv", "K"), lambda g: g.at[4, 2].multiply(1.01))
+    report = jc.check_grad(module.loss, trained, grad=planted, args=(X[:32], Y[:32]))
+    assert report.verdict is Verdict.FAIL and blamed(report) == {"conv.K"}
+    assert report.leaf("conv.K").worst[0].index == (4, 2)
+
+
+def test_transformer_block(capsys):
+    (report,) = load("transformer_block").main()
+    assert report.ok and report.reason is Reason.AGREE
+    assert len(report.leaves) == 12 and report.difference < 1e-9
+    assert "attention.query" in {leaf.path for leaf in report.leaves}
+
+
+# A mistake inside one backward pass also spoils what lies before it, and leaves what comes after alone.
+@pytest.mark.parametrize(
+    ("part", "change", "wrong"),
+    [
+        ("layer_norm_back", lambda right, p, saved, g: (right(p, saved, g)[0], g * p["scale"] * saved[1]), "norm1"),
+        ("attention_back", lambda right, p, saved, g: (right(p, saved, g)[0], 2 * right(p, saved, g)[1]), "norm1"),
+        ("mlp_back", lambda right, p, saved, g: (right(p, saved, g)[0], -right(p, saved, g)[1]), "norm2"),
+    ],
+    ids=["layer norm without its mean terms", "attention's input gradient doubled", "MLP's sign"],
+)
+def test_transformer_block_with_a_mistake(monkeypatch, part, change, wrong):
+    module = load("transformer_block")
+    right = getattr(module, part)
+    monkeypatch.setattr(module, part, lambda p, saved, g: change(right, p, saved, g))
+    report = jc.check_grad(module.loss, module.initial(), grad=module.backprop, args=tuple(module.data()))
+    assert report.verdict is Verdict.FAIL
+    found = blamed(report)
+    assert {path.split(".")[0] for path in found} >= {wrong}
+    assert not {path for path in found if path.startswith("mlp.")}
+
+
+def test_dropout_random_and_fixed(capsys):
+    module = load("dropout")
+    state = np.random.get_state()
+    from_numpy, moving, fixed = module.main()
+    np.random.set_state(state)
+    for report in (from_numpy, moving):
+        assert report.verdict is Verdict.INCONCLUSIVE and report.reason is Reason.NONDETERMINISTIC
+    assert fixed.ok and fixed.reason is Reason.AGREE
+
+    loss, backprop = module.fixed_key(jax.random.key(0))
+    planted = with_leaf_changed(backprop, ("W1",), lambda g: g * module.KEEP)  # dropout's scaling forgotten
+    report = jc.check_grad(loss, module.initial(), grad=planted, args=module.data())
+    assert report.verdict is Verdict.FAIL and blamed(report) == {"W1"}

@@ -1,0 +1,140 @@
+"""Every transformation is broken on purpose by one rule, and by none of the right ones."""
+
+from __future__ import annotations
+
+import traceback
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_algebra import RIGHT, W, X, layer
+
+from jaxcheck.evidence.transforms import transformations
+
+NAMES = ["eager", "jit", "vmap over primals", "vmap over cotangents", "vmap over both", "scan", "remat", "jvp of vjp",
+         "sharded", "float32", "bfloat16", "float64"]  # fmt: skip
+
+
+def table(f, args=(X, W), argnums=(0, 1)):
+    rows = transformations(f, args, argnums=argnums)
+    assert [r.name for r in rows] == NAMES and {r.group for r in rows} == {"transformation"}
+    return {r.name: r for r in rows}
+
+
+def wrong(rows):
+    return [r.name for r in rows.values() if r.status == "WRONG"]
+
+
+@pytest.mark.parametrize("make", [lambda: (layer(), (X, W), (0, 1)), *RIGHT])
+def test_right_rules(make):
+    rows = table(*make())
+    assert wrong(rows) == []
+    assert rows["eager"].status == rows["jit"].status == rows["vmap over both"].status == "OK"
+
+
+def test_a_rule_that_looks_for_tracers():
+    rows = table(layer(lambda g: 2 * g if isinstance(g, jax.core.Tracer) else g))
+    assert set(NAMES[1:9]) <= set(wrong(rows))
+
+
+def batched(g, *, primal, cotangent):
+    """Spoils g where it is batched: custom_vmap sees which operands are."""
+
+    @jax.custom_batching.custom_vmap
+    def same(g, x):
+        return g * 1.0
+
+    @same.def_vmap
+    def _(size, which, g, x):
+        bad = which == [cotangent, primal]
+        g = g if which[0] else jnp.broadcast_to(g, (size, *g.shape))
+        return g * (2.0 if bad else 1.0), True
+
+    return same
+
+
+@pytest.mark.parametrize(
+    ("primal", "cotangent", "name"),
+    [(True, False, "vmap over primals"), (False, True, "vmap over cotangents"), (True, True, "vmap over both")],
+)
+def test_each_vmap_by_itself(primal, cotangent, name):
+    @jax.custom_vjp
+    def f(x):
+        return jnp.sin(x)
+
+    f.defvjp(lambda x: (jnp.sin(x), x),
+             lambda x, g: (jnp.cos(x) * batched(g, primal=primal, cotangent=cotangent)(g, x),))  # fmt: skip
+    rows = table(f, (X,), 0)
+    assert [n for n in wrong(rows) if n.startswith("vmap")] == [name]
+    assert rows["jit"].status == "OK"
+
+
+def spoiled_in(function):
+    """A rule that is wrong while one function of the checker is on the stack: one transformation alone."""
+
+    def back(g):
+        inside = any(function == line.name for line in traceback.extract_stack())
+        return 2 * g if inside else g
+
+    return layer(back)
+
+
+@pytest.mark.parametrize(("where", "name"), [("_scan", "scan"), ("_remat", "remat"), ("_jvp_of_vjp", "jvp of vjp"),
+                                             ("_jit", "jit"), ("_sharded", "sharded")])  # fmt: skip
+def test_one_transformation_by_itself(where, name):
+    assert wrong(table(spoiled_in(where))) == [name]
+
+
+def test_wrong_at_second_order():
+    @jax.custom_vjp
+    def f(x):
+        return jnp.sin(x)
+
+    f.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (jnp.cos(jax.lax.stop_gradient(x)) * g,))
+    rows = table(f, (X,), 0)
+    assert wrong(rows) == ["jvp of vjp"] and "second order" in rows["jvp of vjp"].detail
+
+
+def test_one_device_or_two():
+    row = table(layer())["sharded"]
+    assert row.status == ("OK" if len(jax.devices()) > 1 else "UNSUPPORTED")
+
+
+@pytest.mark.parametrize(
+    ("narrow", "names"),
+    [("bfloat16", {"float32", "float64"}), ("float32", {"float64"})],
+)
+def test_a_cotangent_that_loses_its_digits(narrow, names):
+    assert set(wrong(table(layer(lambda g: g.astype(narrow).astype(g.dtype))))) == names
+
+
+def test_only_bfloat16_is_wrong():
+    assert wrong(table(layer(lambda g: 3 * g if g.dtype == jnp.bfloat16 else g))) == ["bfloat16"]
+
+
+def test_a_gradient_that_is_not_finite():
+    rows = table(layer(lambda g: g * jnp.nan))
+    assert rows["eager"].status == "WRONG" and rows["jit"].status == "UNSUPPORTED"
+
+
+def test_a_rule_that_needs_numbers():
+    rows = table(layer(lambda g: g * (1.0 if float(np.asarray(g).sum()) < 1e9 else 2.0)))
+    assert rows["eager"].status == "OK" and rows["jit"].status == "UNSUPPORTED"
+    assert "Tracer" in rows["jit"].detail or "Concret" in rows["jit"].detail
+
+
+def test_values_kept_outside_leak():
+    kept = {}
+
+    @jax.custom_vjp
+    def f(x):
+        return jnp.sin(x)
+
+    def fwd(x):
+        kept["x"] = x
+        return jnp.sin(x), None
+
+    f.defvjp(fwd, lambda _, g: (jnp.cos(kept["x"]) * g,))
+    rows = table(f, (X,), 0)
+    assert rows["eager"].status == "OK" and rows["scan"].status == "WRONG" and "side effect" in rows["scan"].detail
