@@ -12,14 +12,12 @@ import numpy as np
 
 from jaxcheck.engine import examine
 from jaxcheck.evidence import batched
+from jaxcheck.evidence.points import Batch, collect
 from jaxcheck.evidence.prepare import Preface, prepare
-from jaxcheck.evidence.witnesses import Problem
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program.calm import calmly
-from jaxcheck.progress import Progress
 from jaxcheck.result import LeafResult, Point, Report, Verdict
 from jaxcheck.settings import Settings
-from jaxcheck.theta import is_none, take_apart
 
 # Failing points that are examined one by one for the report; the others are counted and listed.
 EXAMINED = 8
@@ -67,7 +65,7 @@ def check_batch(
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
     if isinstance(settings.mode, Exhaustive):
         raise ValueError("check_batch looks along random directions; use mode=Sketch(...) or leave mode out")
-    batch = collect(points, init, n, train_step, steps, seed)
+    batch = collect(points, init, n, train_step, steps, seed, lambda tree: _accepts(loss, tree, args))
     # The line names the caller's own arguments; only what differs from the defaults is repeated.
     given = {"grad": grad is not None, "args": bool(args), "has_aux": has_aux, "mode": mode is not None,
              "tolerance": tolerance is not None, "must_catch": must_catch != 1e-3,
@@ -79,7 +77,8 @@ def check_batch(
 
     def alone(index: int) -> Report:
         one, front = prepare(loss, batch.tree(index), grad, args, has_aux, precision)
-        return examine(one, front, settings, kind="check_grad", name=f"{label} at {batch.labels[index]}", start=time.perf_counter())
+        title = f"{label} at {batch.labels[index]}"
+        return examine(one, front, settings, kind="check_grad", name=title, start=time.perf_counter())
 
     alike = problem.manual is not None and batch.carried_alike(problem)
     if problem.primal is None or not alike or preface.structure or not preface.repeatable:
@@ -89,130 +88,20 @@ def check_batch(
     return _report(batch, problem, preface, table, clear, alone, label, settings, start)
 
 
+def _accepts(loss: Callable, tree: Any, args: Any) -> bool:
+    """Whether the loss takes `tree` as its parameters, as far as shapes tell."""
+    try:
+        jax.eval_shape(lambda: loss(tree, *args))
+    except Exception:
+        try:
+            loss(tree, *args)
+        except Exception:
+            return False
+    return True
+
+
 def _directions(settings: Settings) -> int:
     return settings.mode.directions if isinstance(settings.mode, Sketch) else 1
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Batch:
-    """n points: stacked leaves or a list, each with a label and a line that rebuilds it."""
-
-    stacked: Any
-    listed: tuple[Any, ...] | None
-    labels: tuple[str, ...]
-    lines: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def tree(self, index: int) -> Any:
-        if self.listed is not None:
-            return self.listed[index]
-        return jax.tree_util.tree_map(lambda x: x[index] if hasattr(x, "shape") else x, self.stacked)
-
-    def carried_alike(self, problem: Problem) -> bool:
-        """Whether the leaves that are not differentiated are the same at all points: a program traced at
-        one point holds them as constants."""
-        if not problem.theta.carried:
-            return True
-        moving = {leaf.position for leaf in problem.theta.leaves}
-        trees = [jax.tree_util.tree_leaves(self.tree(i), is_leaf=is_none) for i in range(len(self))]
-        return all(_equal(x, y) for tree in trees[1:]
-                   for i, (x, y) in enumerate(zip(trees[0], tree, strict=False)) if i not in moving)
-
-    def theta_rows(self, problem: Problem) -> np.ndarray:
-        """(n, P) real vectors theta."""
-        theta = problem.theta
-        if self.listed is not None:
-            rows = []
-            for index, tree in enumerate(self.listed):
-                other = take_apart(tree)
-                if [(x.path, x.shape) for x in other.leaves] != [(x.path, x.shape) for x in theta.leaves]:
-                    raise ValueError(f"points[{index}] has other leaves or shapes than points[0]")
-                rows.append(other.ravel())
-            return np.stack(rows)
-        leaves = jax.tree_util.tree_leaves(self.stacked, is_leaf=is_none)
-        parts = []
-        for leaf in theta.leaves:
-            x = np.asarray(leaves[leaf.position])
-            if leaf.is_complex:
-                x = x.reshape(len(x), -1).astype(np.complex128)
-                parts += [x.real, x.imag]
-            else:
-                parts.append(x.reshape(len(x), -1).astype(np.float64))
-        return np.concatenate(parts, axis=1)
-
-
-def _equal(x: Any, y: Any) -> bool:
-    if hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-        x, y = jax.random.key_data(x), jax.random.key_data(y)
-    if hasattr(x, "dtype") and hasattr(y, "dtype"):
-        return bool(np.array_equal(x, y))
-    return x is y or bool(x == y)
-
-
-def collect(points, init, n, train_step, steps, seed) -> Batch:
-    """Validate the three ways to name points. Raises TypeError or ValueError naming the argument."""
-    if (points is None) == (init is None):
-        raise TypeError("give either points (a stacked pytree or a list of pytrees) or init=, not both")
-    if (train_step is None) != (steps is None):
-        raise TypeError("train_step= and steps= go together: steps=[0, 100] checks before and after 100 steps")
-    if train_step is not None:
-        if n is not None:
-            raise TypeError("n= draws initialisations; with train_step= the points come from steps=")
-        if init is None:
-            return _trained(points, "points", train_step, steps)
-        return _trained(init(jax.random.key(seed)), f"init(jax.random.key({seed}))", train_step, steps)
-    if init is not None:
-        if not isinstance(n, int) or n < 1:
-            raise ValueError(f"n={n!r}: how many points to draw from init, a whole number of at least 1")
-        keys = jax.random.split(jax.random.key(seed), n)
-        try:
-            stacked = jax.vmap(init)(keys)
-        except Exception:
-            # An init written in NumPy, or with Python control flow, is called key by key.
-            listed = tuple(init(key) for key in keys)
-            return Batch(None, listed, *_names(n, f"init(jax.random.split(jax.random.key({seed}), {n})[%d])"))
-        return Batch(stacked, None, *_names(n, f"init(jax.random.split(jax.random.key({seed}), {n})[%d])"))
-    if isinstance(points, (list, tuple)) and not hasattr(points, "_fields") and _is_list_of_trees(points):
-        return Batch(None, tuple(points), *_names(len(points), "points[%d]"))
-    leaves = [x for x in jax.tree_util.tree_leaves(points) if hasattr(x, "shape")]
-    if not leaves:
-        raise TypeError("points holds no array; give a pytree whose leaves have a leading axis, or a list of pytrees")
-    lengths = {x.shape[0] if x.ndim else None for x in leaves}
-    if len(lengths) != 1 or None in lengths:
-        raise ValueError(f"points must have one leading axis of equal length on every leaf; found lengths {lengths}")
-    if lengths == {0}:
-        raise ValueError("points holds no point: its leading axis has length 0")
-    return Batch(points, None, *_names(lengths.pop(), "jax.tree.map(lambda x: x[%d], points)"))
-
-
-def _is_list_of_trees(points) -> bool:
-    """A list is a list of points when its items are alike; a stacked pytree that is a list of arrays is not,
-    unless its items differ in no shape and are not arrays themselves."""
-    return len(points) > 0 and not any(hasattr(x, "shape") for x in points)
-
-
-def _names(n: int, line: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return tuple(f"point {i}" for i in range(n)), tuple(line % i for i in range(n))
-
-
-def _trained(params, line, train_step, steps) -> Batch:
-    wanted = list(steps)
-    if not wanted or any(not isinstance(s, int) or s < 0 for s in wanted):
-        raise ValueError(f"steps={steps!r}: a list of step counts, each a whole number that is not negative")
-    found, labels = {}, []
-    with Progress(max(wanted), "training steps") as progress:
-        for step in range(max(wanted) + 1):
-            if step in wanted:
-                found[step] = params
-            if step < max(wanted):
-                params = train_step(params)
-                progress.tick(1)
-    order = sorted(set(wanted))
-    labels = tuple(f"step {s}" for s in order)
-    lines = tuple(f"functools.reduce(lambda p, _: train_step(p), range({s}), {line})" for s in order)
-    return Batch(None, tuple(found[s] for s in order), labels, lines)
 
 
 def _point(batch: Batch, index: int, report: Report) -> Point:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxcheck.engine import examine
-from jaxcheck.evidence import maps
+from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.algebra import laws
 from jaxcheck.evidence.prepare_rule import Subject, prepare_rule, second_order, subject
 from jaxcheck.evidence.transforms import transformations
@@ -18,6 +18,8 @@ from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program.calm import calmly
 from jaxcheck.result import NAN, Reason, Report, Row, Verdict
 from jaxcheck.settings import Settings
+
+SECOND = {"JVP": "forward over reverse", "VJP": "reverse over reverse"}
 
 
 @calmly
@@ -120,33 +122,32 @@ def _guarded(group: str, make: Callable[[], Any]) -> list[Row]:
 
 def _forward(one: Subject, settings: Settings) -> list[Row]:
     try:
-        made = maps.make("", one.primal, one.point, ("fwd",), first_order=True)
+        made = derivatives.make("", one.primal, one.point, ("fwd",), first_order=True)
     except Exception as error:
         return [Row("forward", "JVP", "UNSUPPORTED", NAN, first_line(error))]
     if settings.surrogate:
         return []
-    return _rows([("JVP", "forward", made)], settings)
+    return _rows([("forward", made)], settings)
 
 
 def _second(one: Subject, settings: Settings) -> list[Row]:
     made, why = second_order(one)
     if made is None:
         return [Row("second order", "derivative of the gradient", "UNSUPPORTED", NAN, why)]
-    return _rows([("gradient", "second order", made)], settings)
+    return _rows([("second order", made)], settings)
 
 
-def _rows(found: list[tuple[str, str, maps.Map]], settings: Settings) -> list[Row]:
-    evidence, _ = maps.measure([one for _, _, one in found], settings.seed)
+def _rows(found: list[tuple[str, maps.Map]], settings: Settings) -> list[Row]:
+    evidence, _ = maps.measure([one for _, one in found], settings.seed)
     out = []
-    for (label, group, _), ev in zip(found, evidence, strict=True):
+    for (group, _), ev in zip(found, evidence, strict=True):
         for finding in judge(ev, settings.tolerance.rtol, settings.tolerance.atol):
             status = {Verdict.PASS: "OK", Verdict.FAIL: "WRONG"}.get(finding.verdict, "UNSUPPORTED")
             detail = finding.note or (finding.reason.name.lower() if finding.reason is not Reason.AGREE else "")
             if finding.verdict is Verdict.FAIL:
                 detail = f"output {finding.output}: {finding.claimed:.9g} against {finding.reference:.9g}"
-            name = finding.what if group == "forward" else {"JVP": "forward over reverse", "VJP": "reverse over reverse"}[
-                finding.what]
-            out.append(Row(group, name if label else finding.what, status, finding.difference, detail))
+            title = finding.what if group == "forward" else SECOND[finding.what]
+            out.append(Row(group, title, status, finding.difference, detail))
     return out
 
 

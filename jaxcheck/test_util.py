@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcheck.evidence import maps
+from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.user import refuse_tracing, to_array
 from jaxcheck.judgement.maps import Finding, judge
 from jaxcheck.program.calm import calmly
@@ -61,7 +61,7 @@ def check_grads(f: Callable, args: Sequence[Any], order: int, modes: Sequence[st
     primal, point = _trace(f, theta)
     if not primal.closed.out_avals:
         return
-    found = list(maps.orders("", primal, point, int(order), modes))
+    found = list(derivatives.orders("", primal, point, int(order), modes))
     evidence, _ = maps.measure(found, seed=0)
     findings = []
     for one, ev in zip(found, evidence, strict=True):
@@ -114,7 +114,7 @@ def _check_one(f, f_jvp, f_vjp, args, atol, rtol, err_msg) -> None:
     if not theta.leaves:
         return
     primal, point = _trace(f, theta)
-    one = maps.given(theta, primal, point, f_jvp, f_vjp)
+    one = derivatives.given(theta, primal, point, f_jvp, f_vjp)
     (evidence,), _ = maps.measure([one], seed=0)
     _raise(f, [("", finding) for finding in judge(evidence, *_bounds(rtol, atol))], err_msg)
 

@@ -37,7 +37,8 @@ def write(case, evidence, opinions, extra, head, mode, why, value, start, interr
         known = [(r.difference, np.linalg.norm(ev.m)) for r, ev in zip(results, evidence.leaves, strict=True)
                  if not math.isnan(r.difference)]
         total = math.sqrt(sum(w * w for _, w in known))
-        to_n = math.sqrt(sum((d * w) ** 2 for d, w in known)) / total if total else max((d for d, _ in known), default=NAN)
+        largest = max((d for d, _ in known), default=NAN)
+        to_n = math.sqrt(sum((d * w) ** 2 for d, w in known)) / total if total else largest
     return Report(
         verdict=verdict, reason=reason, difference=to_n, difference_autodiff=to_a, leaves=tuple(results),
         mode=mode, why_mode=why, value=value, notes=tuple(notes), evaluations=case.evaluations,

@@ -90,7 +90,8 @@ def test_the_table(name):
     report = jc.check_grad(loss, params, grad, **options)
     assert (report.verdict.value, report.reason.name) == (verdict, reason), str(report)
     assert report.ok == (verdict == "PASS")
-    assert report.reason.advice[:40].split("\n")[0] in str(report).replace("\n", " ")
+    if reason != "AGREE":
+        assert report.reason.advice[:40] in str(report).replace("\n", " ")
 
 
 def test_noise_of_a_sloppy_solver_is_not_blamed_on_the_gradient(seed):
@@ -118,7 +119,7 @@ def test_leaves_are_judged_one_by_one():
         return jnp.sum(p["big"] ** 2) + jnp.sum(p["small"] ** 2)
 
     report = jc.check_grad(loss, params, lambda p: {"big": 2 * p["big"], "small": 2.02 * p["small"]})
-    assert report.difference < 1e-10  # one number for all of theta hides it
+    assert report.difference < 1e-7  # the textbook's one number for all of theta hides it
     assert report.leaf("big").verdict is Verdict.PASS and report.leaf("small").verdict is Verdict.FAIL
 
 

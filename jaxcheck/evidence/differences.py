@@ -207,7 +207,8 @@ def _plateau(centred, value, steps, floor, reach) -> np.ndarray:
     residual = np.abs(centred - value) * 2 * h
     residual = np.where(np.isfinite(residual), residual, 0.0)
     coarse, fine = residual[:-1], residual[1:]
-    stays = (fine > 0.5 * coarse) & (fine > 30 * floor) & (fine < 1e-2 * np.max(np.where(np.isfinite(reach), reach, 0.0), axis=0))
+    most = np.max(np.where(np.isfinite(reach), reach, 0.0), axis=0)
+    stays = (fine > 0.5 * coarse) & (fine > 30 * floor) & (fine < 1e-2 * most)
     return np.where(stays.sum(axis=0) >= 2, np.max(np.where(stays, fine, 0.0), axis=0), 0.0)
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence import maps
+from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.prepare import Preface, same_program
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.evidence.witnesses import Problem
@@ -30,7 +30,8 @@ RANDOM = 3
 class Subject:
     """The function under check on its flat inexact inputs.
 
-    `positions` are the arguments in `theta`; `argnums` those among them with differentiable leaves; `primal` returns its inexact
+    `positions` are the arguments in `theta`; `argnums` those among them with differentiable leaves;
+    `primal` returns its inexact
     outputs as a list; `rules` describes the custom rules inside.
     """
 
@@ -175,11 +176,11 @@ def prepare_rule(one: Subject, seed: int, precision: str) -> tuple[Problem, Pref
 def second_order(one: Subject) -> tuple[maps.Map | None, str]:
     """The gradient of a random projection as a map, so that its derivative is a symmetric Hessian; why not."""
     try:
-        inner, point = maps.gradient_map(one.primal, one.point)
+        inner, point = derivatives.gradient_map(one.primal, one.point)
         made = None
         for modes in (("fwd", "rev"), ("rev",), ("fwd",)):
             try:
-                made = maps.make("gradient", inner, point, modes, first_order=False)
+                made = derivatives.make("gradient", inner, point, modes, first_order=False)
                 break
             except Exception as error:
                 reason = error

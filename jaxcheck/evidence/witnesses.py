@@ -228,7 +228,8 @@ def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | Non
         where = slice(leaf.start, leaf.stop)
         leaves.append(LeafEvidence(
             leaf, point[where], m[:, where], m_error[:, where],
-            None if a is None else a[:, where], None if a is None else a_error[:, where], (probes,) if count else (), problem.iterative,
+            None if a is None else a[:, where], None if a is None else a_error[:, where], (probes,) if count else (),
+            problem.iterative,
         ))
     return Evidence(samples[0, 0] if samples.shape[1] else np.full(problem.columns, np.nan), tuple(leaves),
                     repeatable, len(directions) * len(ladder.offsets) + 8, compiled)

@@ -57,7 +57,8 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float) -> Fi
     slack = rtol * np.maximum(np.abs(claim), scale) + atol + ROUND_OFF * np.abs(ev.outputs)
     off = _excess(n, claim, slack)
     bad = live & (off > 0)
-    relative = float(np.max(np.where(live, np.abs(claim - n.value) / (np.abs(claim) + np.abs(n.value)), 0.0), initial=0.0))
+    gap = np.abs(claim - n.value) / (np.abs(claim) + np.abs(n.value))
+    relative = float(np.max(np.where(live & (gap > 0), gap, 0.0), initial=0.0))
     bar = float(np.max(np.where(live, n.error / np.maximum(np.abs(claim), scale), 0.0), initial=0.0))
     # Where the smallest steps are quantised, several larger ones may confirm the claim.
     quantised = coarse(n, claim, scale)
@@ -68,7 +69,8 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float) -> Fi
         if far and not ((wrong_reference & ~n.kink).any() and not bad.any()):
             inside = n.kink & ~bad
             if (apart[~inside] > slack[~inside]).any() or bad.any():
-                return _finding("JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, reference, np.where(inside, 0.0, apart), bar)
+                outside = np.where(inside, 0.0, apart)
+                return _finding("JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, reference, outside, bar)
         bad = bad & ~((~(np.abs(claim - reference) > slack)) & quantised)
     else:
         bad = bad & ~quantised
@@ -109,11 +111,13 @@ def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float) -> Finding:
         slack = rtol * size + atol + ROUND_OFF * (np.abs(ev.cotangents) @ np.abs(ev.outputs))[:, None]
         bar = 1e-15
         if (off <= slack).all():
-            return Finding("VJP", Verdict.PASS, Reason.AGREE, float(np.max(off / np.where(size > 0, size, 1), initial=0.0)), bar)
+            relative = float(np.max(off / np.where(size > 0, size, 1), initial=0.0))
+            return Finding("VJP", Verdict.PASS, Reason.AGREE, relative, bar)
         # Where the point is on a kink, forward and reverse mode may choose different subgradients.
         kinked = ev.numeric.kink.any()
         if not kinked:
-            return _finding("VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, np.where(off > slack, off, 0.0), bar)
+            beyond = np.where(off > slack, off, 0.0)
+            return _finding("VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, beyond, bar)
     n = ev.numeric
     usable = np.isfinite(n.value) & np.isfinite(n.error) & ~n.jump
     if not usable.all():
@@ -121,7 +125,8 @@ def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float) -> Finding:
     centre = np.where(n.kink, 0.5 * (n.left + n.right), n.value)
     reach = np.where(n.kink, 0.5 * np.abs(n.left - n.right) + BARS * np.maximum(n.left_error, n.right_error), 0.0)
     expected = ev.cotangents @ centre.T
-    error = BARS * np.sqrt(ev.cotangents**2 @ (np.where(n.kink, 0.0, n.error) ** 2).T) + np.abs(ev.cotangents) @ reach.T
+    error = BARS * np.sqrt(ev.cotangents**2 @ (np.where(n.kink, 0.0, n.error) ** 2).T)
+    error = error + np.abs(ev.cotangents) @ reach.T
     rough = BARS * np.sqrt(ev.cotangents**2 @ (n.rough**2).T)
     size = np.maximum(terms, np.sqrt(ev.cotangents**2 @ (centre**2).T))
     slack = rtol * size + atol + np.where(n.noisy.any(), np.maximum(error, rough), error)

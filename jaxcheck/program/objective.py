@@ -62,7 +62,8 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
         closed, shape = jax.make_jaxpr(f, return_shape=True)(list(leaves), list(extras))
         unit = coarsest(closed)
         wide = bool(jax.config.jax_enable_x64)
-        return Traced(Program(closed), jax.tree_util.tree_structure(shape), "native", closed=closed, unit=unit, wide=wide)
+        tree = jax.tree_util.tree_structure(shape)
+        return Traced(Program(closed), tree, "native", closed=closed, unit=unit, wide=wide)
     traced = trace_float64(f, list(leaves), list(extras))
     native = islands(traced.closed)
     closed = traced.closed
@@ -164,7 +165,8 @@ def iterates(traced: Traced) -> bool:
         if eqn.primitive.name == "while":
             condition = eqn.params["cond_jaxpr"]
             for inner, _ in walk(condition):
-                if any(jax.dtypes.issubdtype(getattr(v.aval, "dtype", np.dtype(int)), np.inexact) for v in inner.invars):
+                dtypes = [getattr(v.aval, "dtype", np.dtype(int)) for v in inner.invars]
+                if any(jax.dtypes.issubdtype(d, np.inexact) for d in dtypes):
                     return True
     return False
 
@@ -187,4 +189,7 @@ def plain(traced: Traced) -> Program:
         return traced.program
 
 
-__all__ = ["NOT_TRACEABLE", "Traced", "Unliftable", "as_function", "call", "derived", "gradient", "iterates", "own_values", "plain", "refuse_reverse_only", "trace"]
+__all__ = [
+    "NOT_TRACEABLE", "Traced", "Unliftable", "as_function", "call", "derived", "gradient", "iterates", "own_values",
+    "plain", "refuse_reverse_only", "trace",
+]

@@ -1,0 +1,155 @@
+"""The derivatives of a function as programs: JVP, VJP, and theirs, for `maps`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcheck.evidence.maps import Map
+from jaxcheck.program.objective import (
+    Traced,
+    as_function,
+    derived,
+    own_values,
+    plain,
+    refuse_reverse_only,
+    trace,
+)
+from jaxcheck.program.strip import count_rules, strip
+
+
+def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], first_order: bool) -> Map:
+    """Trace the derivatives of `primal` that `modes` asks for ("fwd", "rev", "lin").
+
+    Raises:
+        Whatever JAX raises when it differentiates (forward mode of a custom_vjp: TypeError).
+    """
+    closed = primal.closed
+    values = own_values(closed, point)
+    tangents = [np.zeros_like(x) for x in values]
+    f = as_function(closed)
+
+    def push(xs, ts):
+        return jax.jvp(lambda *a: f(*a), xs, ts)[1]
+
+    def linear(xs, ts):
+        return jax.linearize(lambda *a: f(*a), *xs)[1](*ts)
+
+    def pull(xs, cts):
+        return jax.vjp(lambda *a: f(*a), *xs)[1](list(cts))
+
+    tangent = cotangent = reference = None
+    why = ""
+    if "fwd" in modes or "lin" in modes:
+        tangent = derived(primal, push if "fwd" in modes else linear, [values, tangents])
+        refuse_reverse_only(tangent)
+    if "rev" in modes:
+        cts = [np.zeros(a.shape, a.dtype) for a in closed.out_avals]
+        cotangent = derived(primal, pull, [values, cts])
+    has_rules = first_order and count_rules(closed, "user") > 0
+    if has_rules or tangent is None:
+        stripped = as_function(strip(closed, "user")) if has_rules else f
+        try:
+            reference = derived(primal, lambda xs, ts: jax.jvp(lambda *a: stripped(*a), xs, ts)[1], [values, tangents])
+            refuse_reverse_only(reference)
+        except Exception as error:
+            reference = None
+            why = f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
+    runnable = dataclasses.replace(primal, program=plain(primal))
+    return Map(name, runnable, tuple(np.asarray(x) for x in point), tangent, cotangent, reference, why)
+
+
+def jvp_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ...]]:
+    """(x, t) -> (f(x), J t) as a traced function, at t = x, as jax.test_util does."""
+    f = as_function(primal.closed)
+    values = own_values(primal.closed, point)
+
+    def both(xs, ts):
+        out, tangent = jax.jvp(lambda *a: f(*a), xs, ts)
+        return [*out, *tangent]
+
+    return derived(primal, both, [values, values]), (*point, *point)
+
+
+def vjp_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ...]]:
+    """x -> J(x)^T f(x) as a traced function, as jax.test_util does."""
+    f = as_function(primal.closed)
+    values = own_values(primal.closed, point)
+
+    def pulled(xs):
+        out, pull = jax.vjp(lambda *a: f(*a), *xs)
+        return list(pull(list(out)))
+
+    return derived(primal, pulled, [values]), tuple(point)
+
+
+def gradient_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ...]]:
+    """x -> gradient of sum_j c_j f_j(x) (real view, c fixed): its derivative is a Hessian.
+
+    For real inputs only the Hessian is symmetric as it stands; complex inputs follow JAX's convention.
+    """
+    f = as_function(primal.closed)
+    values = own_values(primal.closed, point)
+
+    def scalar(xs):
+        total = 0.0
+        for k, y in enumerate(f(*xs)):
+            for part in (y.real, y.imag) if jnp.iscomplexobj(y) else (y,):
+                flat = part.reshape(-1)
+                weight = jnp.cos(1.0 + k + jnp.arange(flat.size)).astype(flat.dtype)
+                total = total + jnp.sum(weight * flat)
+        return total
+
+    def pulled(xs):
+        return list(jax.grad(scalar)(xs))
+
+    return derived(primal, pulled, [values]), tuple(point)
+
+
+def orders(name: str, primal: Traced, point: Sequence[Any], order: int, modes: Sequence[str]) -> Iterator[Map]:
+    """The maps of all orders, nested as in jax.test_util: f, the JVP of f, the VJP of f, and theirs."""
+    suffix = f" of {name}" if name else ""
+    yield make(name, primal, point, modes, first_order=not name)
+    if order == 1:
+        return
+    if "fwd" in modes or "lin" in modes:
+        yield from orders(f"JVP{suffix}", *jvp_map(primal, point), order - 1, modes)
+    if "rev" in modes:
+        yield from orders(f"VJP{suffix}", *vjp_map(primal, point), order - 1, modes)
+
+
+def given(theta: Any, primal: Traced, point: Sequence[Any], f_jvp: Callable | None, f_vjp: Callable | None) -> Map:
+    """A map whose derivative is a function of the caller's: `f_jvp(args, tangents)` or `f_vjp(*args)`."""
+    def zero(leaf):
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None:
+            return leaf if leaf is None else np.zeros((), jax.dtypes.float0)
+        return np.zeros(np.shape(leaf), jax.dtypes.float0)
+
+    blanks = dataclasses.replace(theta, values=tuple(map(zero, theta.values)))
+
+    def push(leaves, extras):
+        half = len(leaves) // 2
+        out = f_jvp(theta.rebuild(leaves[:half]), blanks.rebuild(leaves[half:]))[1]
+        return [x for x in jax.tree_util.tree_leaves(out) if x.dtype != jax.dtypes.float0]
+
+    def pull(leaves, extras):
+        xs, cts = leaves[: len(point)], list(leaves[len(point) :])
+        out, back = f_vjp(*theta.rebuild(xs))
+        flat, tree = jax.tree_util.tree_flatten(out)
+        full = [cts.pop(0) if jnp.issubdtype(x.dtype, jnp.inexact) else np.zeros(x.shape, jax.dtypes.float0) for x in flat]
+        found = jax.tree_util.tree_leaves(back(jax.tree_util.tree_unflatten(tree, full)), is_leaf=lambda x: x is None)
+        return [found[leaf.position] for leaf in theta.leaves]
+
+    tangent = cotangent = None
+    if f_jvp is not None:
+        tangent = trace(push, [*point, *map(np.zeros_like, point)], [])
+    if f_vjp is not None:
+        cotangent = trace(pull, [*point, *(np.zeros(a.shape, a.dtype) for a in primal.closed.out_avals)], [])
+    return Map("", dataclasses.replace(primal, program=plain(primal)), tuple(map(np.asarray, point)), tangent, cotangent,
+               None)

@@ -1,0 +1,130 @@
+"""The points of a batch: a stacked pytree, a list, draws of an initialisation, or steps of a training."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxcheck.evidence.witnesses import Problem
+from jaxcheck.progress import Progress
+from jaxcheck.theta import is_none, take_apart
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch:
+    """n points: stacked leaves or a list, each with a label and a line that rebuilds it."""
+
+    stacked: Any
+    listed: tuple[Any, ...] | None
+    labels: tuple[str, ...]
+    lines: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def tree(self, index: int) -> Any:
+        if self.listed is not None:
+            return self.listed[index]
+        return jax.tree_util.tree_map(lambda x: x[index] if hasattr(x, "shape") else x, self.stacked)
+
+    def carried_alike(self, problem: Problem) -> bool:
+        """Whether the leaves that are not differentiated are the same at all points: a program traced at
+        one point holds them as constants."""
+        if not problem.theta.carried:
+            return True
+        moving = {leaf.position for leaf in problem.theta.leaves}
+        trees = [jax.tree_util.tree_leaves(self.tree(i), is_leaf=is_none) for i in range(len(self))]
+        return all(_equal(x, y) for tree in trees[1:]
+                   for i, (x, y) in enumerate(zip(trees[0], tree, strict=False)) if i not in moving)
+
+    def theta_rows(self, problem: Problem) -> np.ndarray:
+        """(n, P) real vectors theta."""
+        theta = problem.theta
+        if self.listed is not None:
+            rows = []
+            for index, tree in enumerate(self.listed):
+                other = take_apart(tree)
+                if [(x.path, x.shape) for x in other.leaves] != [(x.path, x.shape) for x in theta.leaves]:
+                    raise ValueError(f"points[{index}] has other leaves or shapes than points[0]")
+                rows.append(other.ravel())
+            return np.stack(rows)
+        leaves = jax.tree_util.tree_leaves(self.stacked, is_leaf=is_none)
+        parts = []
+        for leaf in theta.leaves:
+            x = np.asarray(leaves[leaf.position])
+            if leaf.is_complex:
+                x = x.reshape(len(x), -1).astype(np.complex128)
+                parts += [x.real, x.imag]
+            else:
+                parts.append(x.reshape(len(x), -1).astype(np.float64))
+        return np.concatenate(parts, axis=1)
+
+
+def _equal(x: Any, y: Any) -> bool:
+    if hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        x, y = jax.random.key_data(x), jax.random.key_data(y)
+    if hasattr(x, "dtype") and hasattr(y, "dtype"):
+        return bool(np.array_equal(x, y))
+    return x is y or bool(x == y)
+
+
+def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
+    """Validate the three ways to name points. `accepts(tree)` says whether the loss takes it: a list is a list
+    of points if the loss takes its first item, and a stacked pytree that happens to be a list otherwise. Raises TypeError or ValueError naming the argument."""
+    if (points is None) == (init is None):
+        raise TypeError("give either points (a stacked pytree or a list of pytrees) or init=, not both")
+    if (train_step is None) != (steps is None):
+        raise TypeError("train_step= and steps= go together: steps=[0, 100] checks before and after 100 steps")
+    if train_step is not None:
+        if n is not None:
+            raise TypeError("n= draws initialisations; with train_step= the points come from steps=")
+        if init is None:
+            return _trained(points, "points", train_step, steps)
+        return _trained(init(jax.random.key(seed)), f"init(jax.random.key({seed}))", train_step, steps)
+    if init is not None:
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(f"n={n!r}: how many points to draw from init, a whole number of at least 1")
+        keys = jax.random.split(jax.random.key(seed), n)
+        try:
+            stacked = jax.vmap(init)(keys)
+        except Exception:
+            # An init written in NumPy, or with Python control flow, is called key by key.
+            listed = tuple(init(key) for key in keys)
+            return Batch(None, listed, *_names(n, f"init(jax.random.split(jax.random.key({seed}), {n})[%d])"))
+        return Batch(stacked, None, *_names(n, f"init(jax.random.split(jax.random.key({seed}), {n})[%d])"))
+    if isinstance(points, (list, tuple)) and len(points) and accepts(points[0]):
+        return Batch(None, tuple(points), *_names(len(points), "points[%d]"))
+    leaves = [x for x in jax.tree_util.tree_leaves(points) if hasattr(x, "shape")]
+    if not leaves:
+        raise TypeError("points holds no array; give a pytree whose leaves have a leading axis, or a list of pytrees")
+    lengths = {x.shape[0] if x.ndim else None for x in leaves}
+    if len(lengths) != 1 or None in lengths:
+        raise ValueError(f"points must have one leading axis of equal length on every leaf; found lengths {lengths}")
+    if lengths == {0}:
+        raise ValueError("points holds no point: its leading axis has length 0")
+    return Batch(points, None, *_names(lengths.pop(), "jax.tree.map(lambda x: x[%d], points)"))
+
+
+def _names(n: int, line: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(f"point {i}" for i in range(n)), tuple(line % i for i in range(n))
+
+
+def _trained(params, line, train_step, steps) -> Batch:
+    wanted = list(steps)
+    if not wanted or any(not isinstance(s, int) or s < 0 for s in wanted):
+        raise ValueError(f"steps={steps!r}: a list of step counts, each a whole number that is not negative")
+    found, labels = {}, []
+    with Progress(max(wanted), "training steps") as progress:
+        for step in range(max(wanted) + 1):
+            if step in wanted:
+                found[step] = params
+            if step < max(wanted):
+                params = train_step(params)
+                progress.tick(1)
+    order = sorted(set(wanted))
+    labels = tuple(f"step {s}" for s in order)
+    lines = tuple(f"functools.reduce(lambda p, _: train_step(p), range({s}), {line})" for s in order)
+    return Batch(None, tuple(found[s] for s in order), labels, lines)

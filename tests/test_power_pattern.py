@@ -1,0 +1,129 @@
+"""What a PASS would have caught is true when tried; and each classic mistake is named with its evidence."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+from jaxcheck import Reason, Verdict
+
+RNG = np.random.default_rng(5)
+X = jnp.asarray(RNG.normal(size=(7, 4)), jnp.float32)
+P = {"W": jnp.asarray(RNG.normal(size=(4, 4)), jnp.float32), "V": jnp.asarray(RNG.normal(size=(4, 4)), jnp.float32),
+     "b": jnp.asarray(RNG.normal(size=4), jnp.float32)}
+
+
+def loss(p):
+    return jnp.mean(jnp.tanh(jnp.tanh(X @ p["W"] + p["b"]) @ p["V"]) ** 2) + 0.01 * jnp.sum(p["W"] ** 2)
+
+
+def wrong(leaf, how):
+    """The right gradient with `how` done to one leaf."""
+
+    def grad(p):
+        g = jax.grad(loss)(p)
+        return {**g, leaf: how(g)}
+
+    return grad
+
+
+MISTAKES = {
+    "doubled": ("W", lambda g: 2 * g["W"], "ratio 2.000 on all 16 entries"),
+    "halved": ("W", lambda g: g["W"] / 2, "ratio 0.5"),
+    "sign": ("b", lambda g: -g["b"], "sign flipped"),
+    "not averaged": ("V", lambda g: 7 * g["V"], "size 7"),
+    "averaged twice": ("V", lambda g: g["V"] / 7, "1/7"),
+    "attention's scale": ("V", lambda g: g["V"] * 7**0.5, "sqrt(7)"),
+    "zero": ("b", lambda g: 0 * g["b"], "exactly zero"),
+    "transposed": ("W", lambda g: g["W"].T, "transposed"),
+    "swapped": ("W", lambda g: g["V"], "gradient of leaf `V`"),
+    "no regularisation": ("W", lambda g: g["W"] - 0.02 * P["W"], "missing term 0.02 x parameter"),
+    "too much regularisation": ("W", lambda g: g["W"] + 0.3 * P["W"], "extra term 0.3 x parameter"),
+    "one row": ("W", lambda g: g["W"].at[2].mul(3), "only row 2 is wrong (4 of 16 entries); ratio 3.000 there"),
+    "one column": ("V", lambda g: g["V"].at[:, 1].set(0), "only column 1 is wrong (4 of 16 entries); they are zero"),
+    "some entries": ("V", lambda g: g["V"].at[0, 1].set(0).at[3, 2].set(0), "2 of 16 entries are wrong"),
+    "negative ones only": ("b", lambda g: jnp.where(g["b"] < 0, 2, 1) * g["b"], "negative gradient"),
+    "rolled": ("b", lambda g: jnp.roll(g["b"], 1), "rolled by 1"),
+    "reversed": ("b", lambda g: g["b"][::-1], "reversed"),
+    "permuted": ("b", lambda g: g["b"][jnp.array([1, 0, 3, 2])], "permutation"),
+    "summed over an axis": ("W", lambda g: jnp.broadcast_to(g["W"].sum(0), (4, 4)), "summed over axis 0"),
+    "averaged over an axis": ("W", lambda g: jnp.broadcast_to(g["W"].mean(1)[:, None], (4, 4)), "averaged over axis 1"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_the_mistake_is_named(name):
+    leaf, how, text = MISTAKES[name]
+    report = jc.check_grad(loss, P, wrong(leaf, how))
+    assert [x.path for x in report.leaves if x.verdict is Verdict.FAIL] == [leaf]
+    assert text in report.leaf(leaf).hint
+    assert all(not x.hint for x in report.leaves if x.path != leaf)
+
+
+def test_a_conjugated_gradient_is_named():
+    z = jnp.asarray(RNG.normal(size=4) + 1j * RNG.normal(size=4))
+    report = jc.check_grad(lambda z: jnp.sum(jnp.abs(z) ** 4), z, lambda z: 4 * jnp.abs(z) ** 2 * z)
+    assert report.verdict is Verdict.FAIL and "conjugated" in report.leaves[0].hint
+
+
+def test_no_hint_is_invented_for_noise():
+    noise = jnp.asarray(np.random.default_rng(1).normal(size=(4, 4)), jnp.float32)
+    report = jc.check_grad(loss, P, wrong("W", lambda g: noise))
+    assert report.leaf("W").verdict is Verdict.FAIL and report.leaf("W").hint == ""
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "sketch"}], ids=["default", "sketch"])
+@pytest.mark.parametrize("leaf", ["W", "V", "b"])
+def test_the_floor_is_true(leaf, options):
+    """An error at the printed floor is caught; the floor is far below what anyone would call an error."""
+    right = jc.check_grad(loss, P, jax.grad(loss), **options).assert_ok().leaf(leaf)
+    assert right.floor < 1e-5 and right.floor_component < 1e-5
+    # A factor two: the floor is printed to half a decade.
+    whole = jc.check_grad(loss, P, wrong(leaf, lambda g: g[leaf] * (1 + 2 * right.floor)), **options)
+    assert whole.leaf(leaf).verdict is Verdict.FAIL
+    at = (1,) * P[leaf].ndim
+    size = 2 * right.floor_component
+    one = jc.check_grad(
+        loss, P, wrong(leaf, lambda g: g[leaf].at[at].add(size * jnp.linalg.norm(g[leaf]))), **options)
+    assert one.leaf(leaf).verdict is Verdict.FAIL
+
+
+def test_the_floor_without_autodiff_is_true():
+    values = np.asarray(RNG.normal(size=5))
+
+    def host_loss(x):
+        return float(np.sum(np.sin(x)))
+
+    right = jc.check_grad(host_loss, values, np.cos).assert_ok().leaves[0]
+    assert right.floor < 1e-5
+    report = jc.check_grad(host_loss, values, lambda x: np.cos(x) * (1 + 3 * right.floor))
+    assert report.verdict is Verdict.FAIL
+
+
+def test_must_catch_below_what_can_be_caught_is_vacuous():
+    report = jc.check_grad(loss, P, jax.grad(loss), must_catch=1e-14)
+    assert (report.verdict, report.reason) == (Verdict.INCONCLUSIVE, Reason.VACUOUS)
+    assert "the smallest error that would have been caught" in str(report)
+
+
+def test_an_error_in_a_leaf_without_influence():
+    """Its gradient is zero: any number there is wrong, measured by what the other leaves do."""
+    params = {"live": X[0], "dead": X[1]}
+
+    def only_live(p):
+        return jnp.sum(jnp.sin(p["live"]))
+
+    right = jc.check_grad(only_live, params, lambda p: {"live": jnp.cos(p["live"]), "dead": 0 * p["dead"]})
+    assert right.ok and right.leaf("dead").floor < 1e-6
+    report = jc.check_grad(only_live, params, lambda p: {"live": jnp.cos(p["live"]), "dead": 1e-6 * p["dead"]})
+    assert [x.path for x in report.leaves if x.verdict is Verdict.FAIL] == ["dead"]
+
+
+def test_the_tolerance_is_the_callers():
+    grad = wrong("W", lambda g: g["W"] * (1 + 1e-5))
+    assert jc.check_grad(loss, P, grad).verdict is Verdict.FAIL
+    assert jc.check_grad(loss, P, grad, tolerance=jc.Tolerance(rtol=1e-4)).ok
+    assert jc.check_grad(loss, P, grad, tolerance=jc.Tolerance(rtol=0, atol=1.0), must_catch=1).verdict is not Verdict.FAIL
