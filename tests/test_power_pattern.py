@@ -16,15 +16,15 @@ P = {"W": jnp.asarray(RNG.normal(size=(4, 4)), jnp.float32), "V": jnp.asarray(RN
      "b": jnp.asarray(RNG.normal(size=4), jnp.float32)}
 
 
-def loss(p):
-    return jnp.mean(jnp.tanh(jnp.tanh(X @ p["W"] + p["b"]) @ p["V"]) ** 2) + 0.01 * jnp.sum(p["W"] ** 2)
+def loss(p, x=X):
+    return jnp.mean(jnp.tanh(jnp.tanh(x @ p["W"] + p["b"]) @ p["V"]) ** 2) + 0.01 * jnp.sum(p["W"] ** 2)
 
 
 def wrong(leaf, how):
     """The right gradient with `how` done to one leaf."""
 
-    def grad(p):
-        g = jax.grad(loss)(p)
+    def grad(p, x=X):
+        g = jax.grad(loss)(p, x)
         return {**g, leaf: how(g)}
 
     return grad
@@ -45,7 +45,7 @@ MISTAKES = {
     "one row": ("W", lambda g: g["W"].at[2].mul(3), "only row 2 is wrong (4 of 16 entries); ratio 3.000 there"),
     "one column": ("V", lambda g: g["V"].at[:, 1].set(0), "only column 1 is wrong (4 of 16 entries); they are zero"),
     "some entries": ("V", lambda g: g["V"].at[0, 1].set(0).at[3, 2].set(0), "2 of 16 entries are wrong"),
-    "negative ones only": ("b", lambda g: jnp.where(g["b"] < 0, 2, 1) * g["b"], "negative gradient"),
+    "negative ones only": ("V", lambda g: jnp.where(g["V"] < 0, 2, 1) * g["V"], "negative gradient"),
     "rolled": ("b", lambda g: jnp.roll(g["b"], 1), "rolled by 1"),
     "reversed": ("b", lambda g: g["b"][::-1], "reversed"),
     "permuted": ("b", lambda g: g["b"][jnp.array([1, 0, 3, 2])], "permutation"),
@@ -57,10 +57,17 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_the_mistake_is_named(name):
     leaf, how, text = MISTAKES[name]
-    report = jc.check_grad(loss, P, wrong(leaf, how))
+    report = jc.check_grad(loss, P, wrong(leaf, how), args=(X,))
     assert [x.path for x in report.leaves if x.verdict is Verdict.FAIL] == [leaf]
     assert text in report.leaf(leaf).hint
     assert all(not x.hint for x in report.leaves if x.path != leaf)
+
+
+def test_a_small_error_is_not_a_ratio_of_one():
+    report = jc.check_grad(loss, P, wrong("W", lambda g: g["W"].at[1, 2].add(1e-6)))
+    assert "only row 1 is wrong (1 of 16 entries)" in report.leaf("W").hint
+    report = jc.check_grad(loss, P, wrong("W", lambda g: g["W"] * (1 + 1e-5)))
+    assert "ratio 1+1e-05 on all 16 entries" in report.leaf("W").hint
 
 
 def test_a_conjugated_gradient_is_named():
@@ -126,4 +133,5 @@ def test_the_tolerance_is_the_callers():
     grad = wrong("W", lambda g: g["W"] * (1 + 1e-5))
     assert jc.check_grad(loss, P, grad).verdict is Verdict.FAIL
     assert jc.check_grad(loss, P, grad, tolerance=jc.Tolerance(rtol=1e-4)).ok
-    assert jc.check_grad(loss, P, grad, tolerance=jc.Tolerance(rtol=0, atol=1.0), must_catch=1).verdict is not Verdict.FAIL
+    wide = jc.Tolerance(rtol=0, atol=1.0)
+    assert jc.check_grad(loss, P, grad, tolerance=wide, must_catch=1).verdict is not Verdict.FAIL

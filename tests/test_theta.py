@@ -75,7 +75,8 @@ def test_every_float_dtype_comes_back(dtype):
     theta = take_apart({"z": z})
     assert theta.leaves[0].dtype == dtype
     assert theta.size == (4 if dtype == "complex64" else 2)
-    np.testing.assert_array_equal(theta.unravel(theta.ravel())[0], np.asarray(z).astype(complex if theta.size == 4 else float))
+    wide = np.asarray(z).astype(complex if theta.size == 4 else float)
+    np.testing.assert_array_equal(theta.unravel(theta.ravel())[0], wide)
     if dtype == "complex64":  # real parts first
         np.testing.assert_array_equal(theta.ravel(), [1.5, -2.25, 3.0, -4.5])
 

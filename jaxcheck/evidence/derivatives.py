@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from jaxcheck.program.objective import (
     Traced,
     as_function,
     derived,
+    iterates,
     own_values,
     plain,
     refuse_reverse_only,
@@ -44,7 +46,6 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
         return jax.vjp(lambda *a: f(*a), *xs)[1](list(cts))
 
     tangent = cotangent = reference = None
-    why = ""
     if "fwd" in modes or "lin" in modes:
         tangent = derived(primal, push if "fwd" in modes else linear, [values, tangents])
         refuse_reverse_only(tangent)
@@ -52,16 +53,20 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
         cts = [np.zeros(a.shape, a.dtype) for a in closed.out_avals]
         cotangent = derived(primal, pull, [values, cts])
     has_rules = first_order and count_rules(closed, "user") > 0
+    other = None
     if has_rules or tangent is None:
         stripped = as_function(strip(closed, "user")) if has_rules else f
         try:
             reference = derived(primal, lambda xs, ts: jax.jvp(lambda *a: stripped(*a), xs, ts)[1], [values, tangents])
             refuse_reverse_only(reference)
-        except Exception as error:
+        except Exception:
             reference = None
-            why = f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
+        if reference is None and has_rules and cotangent is not None:
+            with contextlib.suppress(Exception):  # no reverse mode either: the differences must do
+                other = derived(primal, lambda xs, c: jax.vjp(lambda *a: stripped(*a), *xs)[1](list(c)), [values, cts])
     runnable = dataclasses.replace(primal, program=plain(primal))
-    return Map(name, runnable, tuple(np.asarray(x) for x in point), tangent, cotangent, reference, why)
+    point = tuple(np.asarray(x) for x in point)
+    return Map(name, runnable, point, tangent, cotangent, reference, other, iterates(primal))
 
 
 def jvp_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ...]]:
@@ -151,5 +156,5 @@ def given(theta: Any, primal: Traced, point: Sequence[Any], f_jvp: Callable | No
         tangent = trace(push, [*point, *map(np.zeros_like, point)], [])
     if f_vjp is not None:
         cotangent = trace(pull, [*point, *(np.zeros(a.shape, a.dtype) for a in primal.closed.out_avals)], [])
-    return Map("", dataclasses.replace(primal, program=plain(primal)), tuple(map(np.asarray, point)), tangent, cotangent,
-               None)
+    runnable = dataclasses.replace(primal, program=plain(primal))
+    return Map("", runnable, tuple(map(np.asarray, point)), tangent, cotangent, None, None, iterates(primal))

@@ -52,6 +52,8 @@ class Slopes:
         noisy: the values scatter far above their rounding unit.
         size: largest |phi| met, for absolute floors.
         quotients: the plain centred quotients, (..., K), largest step first.
+        reach: the least one-sided quotient of the three largest steps: how fast the function moves here
+            at all, where its derivative is zero.
     """
 
     value: np.ndarray
@@ -67,6 +69,7 @@ class Slopes:
     noisy: np.ndarray
     size: np.ndarray
     quotients: np.ndarray
+    reach: np.ndarray
 
     def __getitem__(self, where) -> Slopes:
         return Slopes(*(getattr(self, f.name)[where] for f in dataclasses.fields(self)))
@@ -179,7 +182,7 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float) -> Slopes:
     rough = np.where(level > noise, rough, error)
     noisy = np.maximum(noise, level) > 300 * floor
     return Slopes(value, error, l, l_error, r, r_error, kink & ~jump, jump, one_sided, rough, noisy, size,
-                  np.moveaxis(centred, 0, -1))
+                  np.moveaxis(centred, 0, -1), np.min(np.maximum(np.abs(right), np.abs(left))[:3], axis=0))
 
 
 def _scatter(centred: np.ndarray, steps: np.ndarray) -> np.ndarray:

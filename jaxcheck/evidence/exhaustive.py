@@ -16,6 +16,7 @@ from jaxcheck.evidence import rows
 from jaxcheck.evidence.differences import Slopes, two_steps
 from jaxcheck.evidence.sketch import component_scale
 from jaxcheck.evidence.witnesses import Probes, Problem
+from jaxcheck.program import columns
 from jaxcheck.program.compile import execute
 from jaxcheck.program.objective import call
 
@@ -38,8 +39,8 @@ def samples(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray,
     """Outputs (S, n, G) for one leaf with each component moved by steps[s, i]; and programs compiled."""
     theta = problem.theta
     leaf = theta.leaves[number]
-    size, count = leaf.stop - leaf.start, len(steps)
     if problem.primal is None:
+        size, count = leaf.stop - leaf.start, len(steps)
         out = np.empty((count, size, problem.columns))
         for i in range(size):
             for s in range(count):
@@ -48,25 +49,47 @@ def samples(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray,
                 out[s, i] = problem.host_primal(moved)
             tick(1)
         return out, 0
-    chunk = chunk or max(1, rows.chunk_rows(problem.cost, size * count) // count)
-    chunk = min(chunk, size)
-    # Calls of about a second each, so that progress shows and an interrupt loses little.
-    per_call = chunk * max(1, min(-(-size // chunk), int(3e8 / max(problem.cost, 1) / count / chunk)))
-    avals = problem.primal.program.closed.in_avals
+    plan = columns.plan(problem.primal.program, number)
+    out, compiled = _compiled(problem, point, number, steps, chunk, tick, plan)
+    if plan and not np.isfinite(out).all():
+        # Whole values may be finite where a change is not: infinity less infinity.
+        out, more = _compiled(problem, point, number, steps, chunk, lambda _: None, None)
+        compiled += more
+    return out, compiled
 
-    def build(programs, values, extras, start, steps):
-        def f(leaves):
-            return call(programs[0], avals, [*leaves, *extras])[0].reshape(-1).astype(jnp.float64)
 
-        return rows.components(f, values, number, start, per_call, chunk, steps)
+def _compiled(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray, chunk: int | None,
+              tick: Callable[[int], None], plan: columns.Plan | None) -> tuple[np.ndarray, int]:
+    """`samples` of a program, by the plan that says what has to be computed for each component, or whole."""
+    program, theta = problem.primal.program, problem.theta
+    count, size = steps.shape
+    cost = max(plan.cost if plan else problem.cost, 1.0)
+    chunk = min(size, chunk or max(1, rows.chunk_rows(cost, size * count) // count))
+    # Calls of about a second each, so that progress shows and an interrupt loses little; all of one length.
+    blocks = -(-size // chunk)
+    calls = -(-blocks // max(1, int(3e8 / cost / count / chunk)))
+    per_call = chunk * -(-blocks // calls)
+    avals = program.closed.in_avals
+
+    def build(programs, consts, values, extras, start, steps):
+        if plan:
+            moved = call(lambda *flat: plan.evaluator(consts, flat), avals, [*values, *extras])
+        else:
+            moved = rows.one_hot(lambda leaves: call(programs[0], avals, [*leaves, *extras]), values, number)
+
+        def row(index, step):
+            return moved(index, step)[0].reshape(-1).astype(jnp.float64)
+
+        return rows.components(row, start, per_call, chunk, steps)
 
     parts, compiled = [], 0
     with jax.enable_x64(True):
         values = [jnp.asarray(v) for v in theta.unravel(point)]
         moves = jnp.asarray(steps)
+        name = ("components", number, per_call, chunk, plan is not None)
         for start in range(0, size, per_call):
-            out, new = execute(("components", number, per_call, chunk), build, [problem.primal.program], values,
-                               tuple(problem.extras), np.int64(start), moves, work=problem.cost * size * count)
+            out, new = execute(name, build, [program], tuple(program.closed.consts), values, tuple(problem.extras),
+                               np.int64(start), moves, work=cost * size * count)
             parts.append(np.asarray(out))
             compiled += new
             tick(min(per_call, size - start))
@@ -112,5 +135,5 @@ def two_step(problem: Problem, point: np.ndarray, chunk: int | None, tick: Calla
 def as_probes(value: np.ndarray, error: np.ndarray) -> Probes:
     """Two-step differences as probes: no one-sided slopes, so a kink shows as a wide bar."""
     nan, no = np.full_like(value, np.nan), np.zeros(value.shape, bool)
-    slopes = Slopes(value, error, nan, nan, nan, nan, no, no, no, error, no, np.abs(value), value[..., None])
+    slopes = Slopes(value, error, nan, nan, nan, nan, no, no, no, error, no, np.abs(value), value[..., None], np.abs(value))
     return Probes(slopes, indices=np.arange(len(value)))

@@ -34,7 +34,8 @@ class Map:
     """One function on flat inexact inputs, with its derivatives traced as programs.
 
     `tangent` and `cotangent` are under test (None where not asked for); `reference` is the tangent of
-    the program without the user's rules (None without such rules, or where JAX has no forward mode).
+    the program without the user's rules (None without such rules, or where JAX has no forward mode; then
+    `reference_pull` is its cotangent). `iterative`: an iterative solver inside limits what differences see.
     """
 
     name: str
@@ -43,7 +44,8 @@ class Map:
     tangent: Traced | None
     cotangent: Traced | None
     reference: Traced | None
-    why_no_reference: str = ""
+    reference_pull: Traced | None = None
+    iterative: bool = False
 
     @property
     def cost(self) -> float:
@@ -66,6 +68,8 @@ class MapEvidence:
     reference: np.ndarray | None
     cotangents: np.ndarray
     pulled: np.ndarray | None
+    pulled_reference: np.ndarray | None = None
+    iterative: bool = False
 
 
 def real_size(values: Sequence[ArrayLike]) -> int:
@@ -107,7 +111,7 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, cotangents: int
         outs = one.primal.program.closed.out_avals
         m = sum(int(np.prod(a.shape)) * (2 if jnp.issubdtype(a.dtype, jnp.complexfloating) else 1) for a in outs)
         g = rng.standard_normal((cotangents, m))
-        slots = [one.primal, one.tangent, one.reference, one.cotangent]
+        slots = [one.primal, one.tangent, one.reference, one.cotangent, one.reference_pull]
         programs += [t.program for t in slots if t is not None]
         plans.append([t is not None for t in slots])
         inputs.append((point, v, g))
@@ -126,9 +130,9 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, cotangents: int
         found, compiled = execute(name, build, programs, inputs, work=work)
         found = jax.tree_util.tree_map(np.asarray, found)
     evidence = []
-    for one, (_, v, g), (samples, tangent, reference, pulled) in zip(maps, inputs, found, strict=True):
-        evidence.append(MapEvidence(samples[0, 0], v, slopes(samples, LADDER, one.primal.unit), tangent, reference, g,
-                                    pulled))
+    for one, (_, v, g), (samples, tangent, reference, pulled, other) in zip(maps, inputs, found, strict=True):
+        numeric = slopes(samples, LADDER, one.primal.unit)
+        evidence.append(MapEvidence(samples[0, 0], v, numeric, tangent, reference, g, pulled, other, one.iterative))
     return evidence, compiled
 
 
@@ -146,7 +150,7 @@ def _directions(point: Sequence[Any], rng: np.random.Generator, count: int) -> n
 
 
 def _one(one: Map, bound: Sequence[Any], point: Any, v: Any, g: Any) -> tuple:
-    primal, tangent, reference, cotangent = bound
+    primal, tangent, reference, cotangent, other = bound
     ins = one.primal.program.closed.in_avals
     outs = one.primal.program.closed.out_avals
     chunk = rows.chunk_rows(one.cost, len(v) * len(LADDER.offsets))
@@ -178,4 +182,5 @@ def _one(one: Map, bound: Sequence[Any], point: Any, v: Any, g: Any) -> tuple:
         None if tangent is None else push(one.tangent, tangent),
         None if reference is None else push(one.reference, reference),
         None if cotangent is None else pull(one.cotangent, cotangent),
+        None if other is None else pull(one.reference_pull, other),
     )

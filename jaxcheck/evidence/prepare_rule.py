@@ -63,7 +63,8 @@ def nondifferentiable(f: Callable, names: Sequence[str]) -> set[int]:
     numbers = (numbers,) if isinstance(numbers, int) else tuple(numbers)
     called = getattr(f, "nondiff_argnames", ()) or ()
     called = (called,) if isinstance(called, str) else tuple(called)
-    return {n % len(names) for n in numbers if names} | {i for i, n in enumerate(names) if n in called}
+    given = {n if n >= 0 else n + len(names) for n in numbers}  # one that has a default may not be given
+    return (given & set(range(len(names)))) | {i for i, n in enumerate(names) if n in called}
 
 
 def subject(f: Callable, args: tuple[Any, ...], kwargs: dict[str, Any], argnums: Any, precision: str,

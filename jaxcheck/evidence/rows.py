@@ -1,7 +1,7 @@
 """Evaluate a function over many rows of theta, with memory bounded by a chunk of rows.
 
 A row is theta + t v. Rows are made inside the compiled program, chunk by chunk, so that neither the
-rows nor their outputs ever exist at once in full. A chunk is small on CPU, where 8-16 rows that fit
+rows nor their outputs ever exist at once in full. A chunk is small on CPU, where 8-32 rows that fit
 the cache beat 256 by several times, and large on GPU.
 """
 
@@ -17,8 +17,11 @@ import numpy as np
 
 def chunk_rows(cost: float, rows: int) -> int:
     """Rows per chunk for a function that computes `cost` elements per row."""
-    target = 4e5 if jax.default_backend() == "cpu" else 2e8
-    return int(max(1, min(rows, target // max(cost, 1.0))))
+    if jax.default_backend() != "cpu":
+        return int(max(1, min(rows, 2e8 // max(cost, 1.0))))
+    # With 4 rows or fewer XLA keeps to one core; 8 rows of 2e7 elements are a gigabyte.
+    fewest = 8 if cost <= 2e7 else 1
+    return int(max(1, min(rows, max(fewest, 1.7e6 // max(cost, 1.0)))))
 
 
 def sample(f: Callable, theta: Any, directions: Any, offsets: Any, chunk: int) -> Any:
@@ -54,18 +57,13 @@ def sample_host(f: Callable, theta: np.ndarray, directions: np.ndarray, offsets:
     return np.asarray(out, np.float64).reshape(len(offsets), len(directions), -1)
 
 
-def components(f: Callable, values: list[Any], which: int, start: Any, count: int, chunk: int, steps: Any) -> Any:
-    """One-hot rows of one leaf; traced code. The other leaves stay unbatched, so that what comes before
-    the leaf is computed once, and what comes after becomes a matrix product over the rows.
+def one_hot(f: Callable, values: list[Any], which: int) -> Callable:
+    """`row(index, step)`: f with one component of leaf `which` moved; traced code. The other leaves stay
+    unbatched, so that what comes after the leaf becomes a matrix product over the rows.
 
     Args:
-        f: maps the list of (real or complex) leaves to (G,) outputs.
-        values: the leaves; `which` of them is perturbed.
-        start: first component (traced); count: how many, a multiple of `chunk`.
-        steps: (S, n) signed steps for each component of the leaf's real view, e.g. +h, -h, +2h, -2h.
-
-    Returns:
-        (S, count, G).
+        f: a function of the list of (real or complex) leaves.
+        values: the leaves; `which` of them is moved. Components are those of its real view.
     """
     leaf = values[which]
     is_complex = jnp.iscomplexobj(leaf)
@@ -77,6 +75,20 @@ def components(f: Callable, values: list[Any], which: int, start: Any, count: in
         moved = leaf.ravel().at[index % size].add(step.astype(leaf.dtype)).reshape(leaf.shape)
         return f([*values[:which], moved, *values[which + 1:]])
 
+    return row
+
+
+def components(row: Callable, start: Any, count: int, chunk: int, steps: Any) -> Any:
+    """`row` on components of one leaf, each with each of its steps; traced code.
+
+    Args:
+        row: maps (component, signed step) to (G,) outputs.
+        start: first component (traced); count: how many, a multiple of `chunk`.
+        steps: (S, n) signed steps for each component of the leaf, e.g. +h, -h, +2h, -2h.
+
+    Returns:
+        (S, count, G).
+    """
     last = steps.shape[1] - 1
 
     def block(indices):

@@ -253,7 +253,7 @@ def per_component(found: Slopes, indices: np.ndarray, scale: np.ndarray) -> Prob
     """Slopes along scaled one-hot directions, turned into derivatives per unit of the component."""
     per = scale[:, None]
     fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
-    for name in ("value", "error", "left", "left_error", "right", "right_error", "rough"):
+    for name in ("value", "error", "left", "left_error", "right", "right_error", "rough", "reach"):
         fields[name] = fields[name] / per
     fields["quotients"] = fields["quotients"] / per[..., None]
     return Probes(Slopes(**fields), indices=indices)

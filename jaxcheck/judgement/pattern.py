@@ -41,22 +41,24 @@ def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), sizes: Sequence[
         return "the gradient is exactly zero (stop_gradient, or never accumulated)"
     live = np.abs(t) > 1e-6 * np.abs(t).max()
     ratio = _ratio(m, t)
-    if formula2(m, ratio * t) < CLOSE:
+    # A small error is close to many guesses; one that explains it leaves little of it.
+    close = min(CLOSE, 0.01 * formula2(m, t))
+    if formula2(m, ratio * t) < close:
         return f"ratio {_number(ratio)} on all {int(live.sum())} entries{_meaning(ratio, sizes)}"
     if leaf.is_complex:
         half = leaf.size
-        if formula2(np.concatenate([m[:, :half], -m[:, half:]], axis=1), t) < CLOSE:
+        if formula2(np.concatenate([m[:, :half], -m[:, half:]], axis=1), t) < close:
             return "conjugated: JAX's gradient of a complex parameter is dJ/dx - i dJ/dy"
     residual = m - t
     shaped = [x.reshape(-1, *leaf.shape) for x in (m, t, residual)] if not leaf.is_complex else None
     if shaped is not None and len(leaf.shape) >= 2:
-        found = _transposed(*shaped[:2])
+        found = _transposed(*shaped[:2], close)
         if found:
             return found
     for other in others:
         if other.m.shape == m.shape and other.leaf.shape == leaf.shape and other.leaf.path != leaf.path:
             theirs = truth(other)
-            if theirs is not None and formula2(m, theirs) < CLOSE:
+            if theirs is not None and formula2(m, theirs) < close:
                 return f"this is the gradient of leaf `{other.leaf.path}` (swapped)"
     if ev.values.any():
         coefficient = float((residual @ ev.values).sum() / (ev.values @ ev.values) / len(residual))
@@ -65,7 +67,7 @@ def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), sizes: Sequence[
             return (f"{kind} term {_number(abs(coefficient))} x parameter on all {residual.shape[1]} entries "
                     "(regularisation)")
     if shaped is not None:
-        return _partial(*shaped, live.reshape(-1, *leaf.shape)) or _moved(m, t, shaped) or ""
+        return _partial(*shaped, live.reshape(-1, *leaf.shape)) or _moved(m, t, shaped, close) or ""
     return ""
 
 
@@ -75,6 +77,8 @@ def _ratio(m: np.ndarray, t: np.ndarray) -> float:
 
 
 def _number(x: float) -> str:
+    if 0 < abs(x - 1) < 1e-3:
+        return f"1{x - 1:+.2g}"
     return f"{x:.4g}" if abs(x - round(x)) > 1e-6 or x == 0 else f"{x:.3f}"
 
 
@@ -94,12 +98,12 @@ def _meaning(ratio: float, sizes: Sequence[int]) -> str:
     return ""
 
 
-def _transposed(m: np.ndarray, t: np.ndarray) -> str:
+def _transposed(m: np.ndarray, t: np.ndarray, close: float) -> str:
     rows, columns = t.shape[-2:]
     if rows > 1 and columns > 1:
-        if rows == columns and formula2(m, np.swapaxes(t, -1, -2)) < CLOSE:
+        if rows == columns and formula2(m, np.swapaxes(t, -1, -2)) < close:
             return "transposed"
-        if formula2(m.reshape(m.shape[0], -1), np.swapaxes(t, -1, -2).reshape(m.shape[0], -1)) < CLOSE:
+        if formula2(m.reshape(m.shape[0], -1), np.swapaxes(t, -1, -2).reshape(m.shape[0], -1)) < close:
             return "transposed before the reshape"
     return ""
 
@@ -132,21 +136,21 @@ def _partial(m: np.ndarray, t: np.ndarray, residual: np.ndarray, live: np.ndarra
     return f"{count} of {size} entries are wrong, the others are right{how}"
 
 
-def _moved(m: np.ndarray, t: np.ndarray, shaped) -> str:
+def _moved(m: np.ndarray, t: np.ndarray, shaped, close: float) -> str:
     sm, st = shaped[:2]
     for axis in range(1, st.ndim):
         for shift in range(1, min(st.shape[axis], 9)):
             for signed in (shift, -shift):
-                if formula2(sm, np.roll(st, signed, axis)) < CLOSE:
+                if formula2(sm, np.roll(st, signed, axis)) < close:
                     return f"rolled by {signed} along axis {axis - 1}"
-        if st.shape[axis] > 1 and formula2(sm, np.flip(st, axis)) < CLOSE:
+        if st.shape[axis] > 1 and formula2(sm, np.flip(st, axis)) < close:
             return f"reversed along axis {axis - 1}"
-    if m.shape[1] > 1 and formula2(np.sort(m, axis=1), np.sort(t, axis=1)) < CLOSE:
+    if m.shape[1] > 1 and formula2(np.sort(m, axis=1), np.sort(t, axis=1)) < close:
         return "the right values in another order (a permutation)"
     for axis in range(1, st.ndim):
         if st.shape[axis] > 1:
             total = st.sum(axis=axis, keepdims=True)
             for name, value in (("summed", total), ("averaged", total / st.shape[axis])):
-                if formula2(sm, np.broadcast_to(value, sm.shape)) < CLOSE:
+                if formula2(sm, np.broadcast_to(value, sm.shape)) < close:
                     return f"{name} over axis {axis - 1} and broadcast back"
     return ""

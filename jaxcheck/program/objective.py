@@ -173,7 +173,7 @@ def iterates(traced: Traced) -> bool:
 
 def refuse_reverse_only(traced: Traced) -> None:
     """Raise JAX's TypeError where forward mode met a custom_vjp: tracing goes through, running does not."""
-    if any(eqn.primitive.name.startswith("custom_lin") for eqn, _ in walk(traced.program.closed)):
+    if any(eqn.primitive.name == "custom_lin" for eqn, _ in walk(traced.program.closed)):
         raise TypeError("can't apply forward-mode differentiation (jvp) to a custom_vjp function.")
 
 

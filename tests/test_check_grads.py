@@ -1,0 +1,238 @@
+"""The drop-in: what jax.test_util does, with its errors, but for what it lets through."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import jax.test_util as theirs
+import numpy as np
+import pytest
+from jax import lax
+
+import jaxcheck as jc
+from jaxcheck.test_util import check_grads, check_jvp, check_vjp
+
+V = jnp.asarray(np.random.default_rng(0).standard_normal(5), jnp.float32)
+ALL = ("fwd", "rev", "lin")
+
+
+def sine(spoil=lambda g: g):
+    f = jax.custom_vjp(jnp.sin)
+    f.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (jnp.cos(x) * spoil(g),))
+    return f
+
+
+def sine_forward(spoil=lambda t: t):
+    f = jax.custom_jvp(jnp.sin)
+    f.defjvp(lambda x, t: (f(x[0]), jnp.cos(x[0]) * spoil(t[0])))
+    return f
+
+
+def detached():
+    f = jax.custom_jvp(jnp.sin)
+    f.defjvp(lambda x, t: (f(x[0]), jnp.cos(lax.stop_gradient(x[0])) * t[0]))
+    return f
+
+
+def looped(x):
+    return lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, jnp.sin(s[1])), (0, x))[1]
+
+
+@pytest.mark.parametrize("modes", [("fwd",), ("rev",), ("lin",), ALL, ["fwd", "rev"]], ids=str)
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_right_in_all_modes_and_orders(modes, order):
+    assert check_grads(lambda x, y: jnp.sin(x) * y, (V[:2], 1.5), order, modes) is None
+
+
+RIGHT = {
+    "numpy": (lambda x: x**2, (np.arange(1.0, 4.0),)),
+    "numpy scalar": (jnp.exp, (np.float32(0.3),)),
+    "Python float": (jnp.exp, (0.3,)),
+    "Python int beside it": (lambda x, n: x**n, (0.3, 3)),
+    "list of arguments": (jnp.multiply, [V, V]),
+    "pytrees": (lambda p: {"y": p["a"] * p["b"][0]}, ({"a": V, "b": [V, None]},)),
+    "int array": (lambda x, i: x[i] ** 2, (V, jnp.arange(3))),
+    "bool": (lambda x, m: jnp.where(m, x, 2 * x), (V, V > 0)),
+    "key": (lambda k, x: x * jax.random.normal(k, x.shape), (jax.random.key(0), V)),
+    "int result beside it": (lambda x: (x**2, jnp.argmax(x)), (V,)),
+    "complex": (lambda z: z**2 * 1j, (jnp.array([1 + 2j, -0.3j], jnp.complex64),)),
+    "complex to real": (lambda z: jnp.abs(z), (jnp.array([1 + 2j, -0.3j], jnp.complex64),)),
+    "bfloat16": (jnp.tanh, (V.astype(jnp.bfloat16),)),
+    "float16": (jnp.tanh, (V.astype(jnp.float16),)),
+    "mixed dtypes": (lambda x, y: x.astype(jnp.float32) * y, (V.astype(jnp.bfloat16), V)),
+    "zero size": (jnp.sin, (jnp.zeros((0, 2)),)),
+    "no output": (lambda x: (), (V,)),
+    "only int arguments": (lambda i: i + 1, (3,)),
+    "no argument": (lambda: jnp.float32(1.0), ()),
+    "kink": (jax.nn.relu, (jnp.zeros(3),)),
+    "large": (lambda x: jnp.sum(x**2) + 1e6, (V,)),
+    "keyword default": (lambda x, k=2.0: x * k, (V,)),
+    "jitted": (jax.jit(jnp.tanh), (V,)),
+    "partial": (partial(jnp.power, 2.0), (V,)),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_arguments_of_every_kind(name):
+    f, args = RIGHT[name]
+    check_grads(f, args, order=2, modes=ALL)
+
+
+@pytest.mark.parametrize("name", ["numpy", "complex", "bfloat16", "pytrees"])
+@pytest.mark.parametrize("mode", ["fwd", "rev", "lin"])
+def test_and_a_mistake_in_each_of_them(name, mode):
+    f, args = RIGHT[name]
+    wrong = jax.custom_jvp(f)
+    wrong.defjvp(lambda x, t: (f(*x), jax.tree.map(lambda t: t * t.dtype.type(1.02), jax.jvp(f, x, t)[1])))
+    args = jax.tree.map(jnp.asarray, args)
+    with pytest.raises(jc.GradientMismatch, match="VJP" if mode == "rev" else "JVP"):
+        check_grads(wrong, args, 1, (mode,))
+
+
+def test_an_order_at_a_time():
+    check_grads(detached(), (V,), 1, ALL)
+    for mode in ALL:
+        with pytest.raises(jc.GradientMismatch) as caught:
+            check_grads(detached(), (V,), 2, (mode,))
+        assert caught.value.report.reason is jc.Reason.SECOND_ORDER_WRONG
+
+
+def test_third_order():
+    f = jax.custom_jvp(jnp.sin)
+    f.defjvp(lambda x, t: (f(x[0]), g(x[0]) * t[0]))
+    g = jax.custom_jvp(jnp.cos)
+    g.defjvp(lambda x, t: (g(x[0]), -lax.stop_gradient(jnp.sin(x[0])) * t[0]))
+    check_grads(f, (V[:2],), 2, ("fwd",))
+    with pytest.raises(jc.GradientMismatch, match="JVP of JVP of JVP|JVP of JVP"):
+        check_grads(f, (V[:2],), 3, ("fwd",))
+
+
+@pytest.mark.parametrize("spoil", [lambda g: -g, lambda g: 1.00001 * g, lambda g: g.at[3].mul(2.0), lambda g: 0 * g,
+                                   jnp.abs, lambda g: g * jnp.nan])  # fmt: skip
+def test_mistakes(spoil):
+    with pytest.raises(AssertionError) as caught:
+        check_grads(sine(spoil), (V,), 1, ["rev"])
+    assert isinstance(caught.value, jc.GradientMismatch) and caught.value.report.verdict is jc.Verdict.FAIL
+    with pytest.raises(AssertionError):
+        check_grads(sine_forward(spoil), (V,), 1, ["fwd"])
+
+
+def test_what_jax_lets_through():
+    x = jnp.linspace(-1.0, 1.0, 600)
+    theirs.check_grads(sine_forward(lambda t: 0 * t), (x,), 1, ["fwd"])  # or this test has lost its point
+    with pytest.raises(AssertionError):
+        check_grads(sine_forward(lambda t: 0 * t), (x,), 1, ["fwd"])
+    with pytest.raises(AssertionError):  # NaN is no agreement
+        check_grads(jnp.sqrt, (-1.0,), 1)
+
+
+def test_bounds_of_the_caller():
+    off = sine(lambda g: 1.001 * g)
+    for bound in (dict(rtol=1e-2), dict(atol=1e-1), dict(rtol={np.float32: 1e-2, np.float64: 1e-4}), dict(rtol=1e-2, eps=1e-3),
+                  dict(atol={jnp.dtype("float32"): 0.1}, rtol=0.0)):  # fmt: skip
+        check_grads(off, (V,), 1, ["rev"], **bound)
+    for bound in (dict(rtol=1e-4), dict(atol=1e-6, rtol=1e-6), dict(rtol={np.float32: 1e-4, np.float64: 1e-6}), dict(eps=1e-2)):
+        with pytest.raises(AssertionError):
+            check_grads(off, (V,), 1, ["rev"], **bound)
+    with pytest.raises(AssertionError):  # never scaled by size
+        check_grads(off, (jnp.linspace(-1, 1, 2000),), 1, ["rev"], rtol=1e-4)
+    check_grads(sine(), (V,), 1, ["rev"], 1e-3, 1e-3, 1e-3)  # as positions
+
+
+def same_error(f, args, **options):
+    raised = []
+    for check in (theirs.check_grads, check_grads):
+        with pytest.raises(Exception) as caught:  # noqa: PT011 the type is what is compared
+            check(f, args, **options)
+        raised.append(caught)
+    assert type(raised[0].value) is type(raised[1].value)
+    return str(raised[0].value), str(raised[1].value)
+
+
+def test_only_one_mode():
+    check_grads(sine(), (V,), 2, ["rev"])
+    check_grads(looped, (V,), 2, ["fwd"])
+    a, b = same_error(sine(), (V,), order=1)
+    assert "forward-mode" in a and "forward-mode" in b
+    a, b = same_error(looped, (V,), order=1)
+    assert "everse-mode differentiation does not work" in a and "everse-mode differentiation does not work" in b
+
+
+def test_errors_of_the_function_are_its_own():
+    def broken(x):
+        raise ZeroDivisionError("mine")
+
+    assert same_error(broken, (V,), order=1) == ("mine", "mine")
+    raising = jax.custom_vjp(jnp.sin)
+
+    def bwd(x, g):
+        raise KeyError("in the backward pass")
+
+    raising.defvjp(lambda x: (jnp.sin(x), x), bwd)
+    same_error(raising, (V,), order=1, modes=["rev"])
+    same_error(jnp.dot, (V, V[:3]), order=1)
+
+
+@pytest.mark.parametrize(("order", "modes"), [(0, ["fwd"]), (-1, ["rev"]), (1.5, ["rev"]), (True, ["rev"]), (1, []),
+                                              (1, ["backward"])])  # fmt: skip
+def test_bad_options(order, modes):
+    with pytest.raises(ValueError, match="order|modes"):
+        check_grads(jnp.sin, (V,), order, modes)
+
+
+def test_inside_a_trace():
+    with pytest.raises(Exception, match="trac|jit"):
+        jax.jit(lambda x: check_grads(jnp.sin, (x,), 1))(V)
+
+
+def test_check_jvp_and_check_vjp():
+    check_jvp(jnp.sin, partial(jax.jvp, jnp.sin), (V,))
+    check_vjp(jnp.sin, partial(jax.vjp, jnp.sin), (V,))
+    check_vjp(sine(), partial(jax.vjp, sine()), (V,), atol=1e-2, rtol=1e-2, eps=1e-3)
+
+    def given(x, t):
+        return jnp.sin(x[0]), 1.01 * jnp.cos(x[0]) * t[0]
+
+    with pytest.raises(AssertionError, match="here: JVP"):
+        check_jvp(jnp.sin, given, (V,), err_msg="here")
+    check_jvp(jnp.sin, given, (V,), rtol=0.1)
+    with pytest.raises(AssertionError, match="there: VJP"):
+        check_vjp(jnp.sin, lambda x: (jnp.sin(x), lambda g: (jnp.cos(x) * g.at[0].mul(2.0),)), (V,), err_msg="there")
+
+
+def test_check_vjp_with_other_arguments():
+    f = lambda p, i, m: (p["w"][i] * m, i)  # noqa: E731
+    args = ({"w": V, "n": 3}, jnp.arange(2), jnp.ones(2, jnp.float32))
+    check_vjp(f, partial(jax.vjp, f), args)
+    z = jnp.array([1 + 2j, -0.3j], jnp.complex64)
+    check_vjp(jnp.sin, partial(jax.vjp, jnp.sin), (z,))
+    check_jvp(jnp.sin, partial(jax.jvp, jnp.sin), (z,))
+    with pytest.raises(AssertionError):
+        check_vjp(jnp.sin, lambda z: (jnp.sin(z), lambda g: (jnp.conj(jnp.cos(z)) * g,)), (z,))
+
+
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("context", ["strict", "rank", "checks", "nans", "no jit"])
+def test_under_jaxs_own_test_settings(context, x64):
+    contexts = {"strict": lambda: jax.numpy_dtype_promotion("strict"), "rank": lambda: jax.numpy_rank_promotion("raise"),
+                "checks": lambda: jax.enable_checks(True), "nans": lambda: jax.debug_nans(True),
+                "no jit": jax.disable_jit}  # fmt: skip
+    with contexts[context](), jax.enable_x64(x64):
+        x = jnp.asarray(V)
+        check_grads(sine(), (x,), 2, ["rev"])
+        check_grads(sine_forward(), (x,), 2, ALL)
+        check_grads(lambda x, y: jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, jnp.ones_like(x))), y), (x, x), 1)
+        with pytest.raises(AssertionError):
+            check_grads(sine(lambda g: g * jnp.asarray(1.01, g.dtype)), (x,), 1, ["rev"])
+        assert x.dtype == V.dtype
+
+
+def test_the_same_twice():
+    said = []
+    for _ in range(2):
+        with pytest.raises(AssertionError) as caught:
+            check_grads(sine(lambda g: 1.01 * g), (V,), 1, ["rev"])
+        said.append(str(caught.value))
+    assert said[0] == said[1]
