@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from jaxcheck.evidence import exhaustive, sketch, witnesses
+from jaxcheck.evidence import exhaustive, gather, sketch, witnesses
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.prepare import Preface
 from jaxcheck.evidence.witnesses import Evidence, LeafEvidence, Problem
@@ -72,7 +72,7 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
     point = problem.theta.ravel()
     case = Case(problem, preface, settings, point, ladder_for(problem), compiled=preface.compiled)
     directions, mode, why = plan(problem, settings, point)
-    evidence = witnesses.gather(problem, point, directions, case.ladder, settings.seed)
+    evidence = gather.gather(problem, point, directions, case.ladder, settings.seed)
     case.evaluations += evidence.evaluations
     case.compiled += evidence.compiled
     value = float(evidence.outputs[0]) if problem.columns == 1 else NAN
@@ -81,6 +81,8 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
     if not np.isfinite(evidence.outputs).all():
         what = "the function's value" if problem.columns > 1 else f"loss(params) = {value}"
         return stop(Verdict.INCONCLUSIVE, Reason.NONFINITE, f"{what} is not finite at this point", value=value)
+    if evidence.sharpened:
+        why += "; path integrals of the gradient sharpen what low precision allows"
     leaves, extra, interrupted = _add_exhaustive(case, evidence, mode)
     opinions = []
     leaves = list(leaves)
@@ -125,14 +127,14 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
     every = any(p.directions is None and len(p.indices) == ev.m.shape[1] and np.isfinite(p.slopes.left).any()
                 for p in ev.probes)
     # Components far smaller than their leaf's RMS were moved too far to tell; by their own size now.
-    small = (ev.values != 0) & (np.abs(ev.values) < witnesses.FLOOR * np.sqrt(np.mean(ev.values**2)))
+    small = (ev.values != 0) & (np.abs(ev.values) < gather.FLOOR * np.sqrt(np.mean(ev.values**2)))
     small &= wide | (opinion.verdict is not Verdict.PASS)
     suspect = opinion.reason is Reason.NUMERIC_SUSPECT
     if every and not kinked and not small.any() and not suspect:
         return ev, opinion
     indices = _suspects(case, ev, opinion) if suspect or not every else np.flatnonzero(small)[:FOLLOW_UP]
-    probes, spent, compiled = witnesses.follow_up(case.problem, case.point, number, indices, case.ladder,
-                                                  case.settings.seed, 0.0 if small.any() else witnesses.FLOOR)
+    probes, spent, compiled = gather.follow_up(case.problem, case.point, number, indices, case.ladder,
+                                                  case.settings.seed, 0.0 if small.any() else gather.FLOOR)
     case.evaluations += spent
     case.compiled += compiled
     single, tied = probes
@@ -142,7 +144,7 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
     opinion = case.judge(ev)
     if opinion.reason is Reason.NUMERIC_SUSPECT and case.problem.unit < 1e-12:
         # Both claims against the differences: the function may live on a scale below the ladder's.
-        (single, _), spent, compiled = witnesses.follow_up(
+        (single, _), spent, compiled = gather.follow_up(
             case.problem, case.point, number, indices, FINER, case.settings.seed, 0.0)
         case.evaluations += spent
         case.compiled += compiled

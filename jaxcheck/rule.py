@@ -106,7 +106,8 @@ def _with_rows(report: Report, start: float) -> Report:
                "transformation": Reason.TRANSFORM_WRONG}
     wrong = [r for r in report.rows if r.status == "WRONG"]
     verdict, reason = report.verdict, report.reason
-    if wrong and verdict is not Verdict.FAIL:
+    silent = verdict is Verdict.INCONCLUSIVE and reason is Reason.NONFINITE  # no rule can be finite there
+    if wrong and verdict is not Verdict.FAIL and not silent:
         groups = [g for g in reasons if any(r.group == g for r in wrong)]
         verdict, reason = Verdict.FAIL, reasons[groups[0]]
     return dataclasses.replace(report, verdict=verdict, reason=reason, seconds=time.perf_counter() - start)

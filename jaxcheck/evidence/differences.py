@@ -54,6 +54,7 @@ class Slopes:
         quotients: the plain centred quotients, (..., K), largest step first.
         reach: the least one-sided quotient of the three largest steps: how fast the function moves here
             at all, where its derivative is zero.
+        noise: absolute error of one function value, as measured.
     """
 
     value: np.ndarray
@@ -70,6 +71,7 @@ class Slopes:
     size: np.ndarray
     quotients: np.ndarray
     reach: np.ndarray
+    noise: np.ndarray
 
     def __getitem__(self, where) -> Slopes:
         return Slopes(*(getattr(self, f.name)[where] for f in dataclasses.fields(self)))
@@ -181,8 +183,9 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float) -> Slopes:
     _, rough = tableau(centred, np.maximum(noise, level), steps, 2, 2)
     rough = np.where(level > noise, rough, error)
     noisy = np.maximum(noise, level) > 300 * floor
+    reach = np.min(np.maximum(np.abs(right), np.abs(left))[:3], axis=0)
     return Slopes(value, error, l, l_error, r, r_error, kink & ~jump, jump, one_sided, rough, noisy, size,
-                  np.moveaxis(centred, 0, -1), np.min(np.maximum(np.abs(right), np.abs(left))[:3], axis=0))
+                  np.moveaxis(centred, 0, -1), reach, noise)
 
 
 def _scatter(centred: np.ndarray, steps: np.ndarray) -> np.ndarray:

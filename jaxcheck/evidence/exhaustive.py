@@ -135,5 +135,6 @@ def two_step(problem: Problem, point: np.ndarray, chunk: int | None, tick: Calla
 def as_probes(value: np.ndarray, error: np.ndarray) -> Probes:
     """Two-step differences as probes: no one-sided slopes, so a kink shows as a wide bar."""
     nan, no = np.full_like(value, np.nan), np.zeros(value.shape, bool)
-    slopes = Slopes(value, error, nan, nan, nan, nan, no, no, no, error, no, np.abs(value), value[..., None], np.abs(value))
+    size = np.abs(value)
+    slopes = Slopes(value, error, nan, nan, nan, nan, no, no, no, error, no, size, value[..., None], size, 0 * size)
     return Probes(slopes, indices=np.arange(len(value)))

@@ -16,14 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import rows
-from jaxcheck.evidence.differences import EPS, Ladder, Slopes, slopes
-from jaxcheck.evidence.sketch import component_scale
+from jaxcheck.evidence.differences import EPS, Ladder, Slopes
 from jaxcheck.program.compile import execute
 from jaxcheck.program.objective import Traced, call
 from jaxcheck.theta import Leaf, Theta
-
-# Smallest step scale of a component, relative to its leaf's RMS.
-FLOOR = 1e-2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,13 +97,15 @@ class LeafEvidence:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evidence:
-    """All leaves, with the outputs (G,) at the point and what was spent."""
+    """All leaves, with the outputs (G,) at the point and what was spent; `sharpened` counts the slopes
+    that came from the path integral."""
 
     outputs: np.ndarray
     leaves: tuple[LeafEvidence, ...]
     repeatable: bool
     evaluations: int
     compiled: int
+    sharpened: int = 0
 
 
 def real_gradient(leaf: Leaf, gradient: Any, xp: Any = jnp) -> Any:
@@ -135,14 +133,14 @@ def gradient_of(problem: Problem, traced: Traced, program: Any, vector: Any, ext
     return jnp.concatenate(parts, axis=1)
 
 
-def nearby(point: np.ndarray, seed: int) -> np.ndarray:
-    """(4, P): the point, the point again, and two neighbours a few ulps away.
+def nearby(point: np.ndarray, seed: int, unit: float) -> np.ndarray:
+    """(4, P): the point, the point again, and two neighbours a few rounding units away.
 
     A gradient's scatter over the neighbours is its round-off: inputs that differ by rounding alone
     should give results that differ by rounding alone (backward error; Higham 2002, section 1.5).
     """
     rng = np.random.default_rng([seed, 7])
-    noise = rng.choice([-1.0, 1.0], (2, point.size)) * 4 * EPS
+    noise = rng.choice([-1.0, 1.0], (2, point.size)) * 4 * unit
     with np.errstate(all="ignore"):
         return np.concatenate([point[None], point[None], point * (1 + noise)])
 
@@ -171,7 +169,7 @@ def measure(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder:
         name = ("measure", chunk, problem.columns, tuple(problem.theta.leaves))
         (samples, grads), compiled = execute(
             name, build, [problem.primal.program, *(t.program for t in traced)],
-            nearby(point, seed), tuple(problem.extras), directions, ladder.offsets,
+            nearby(point, seed, problem.unit), tuple(problem.extras), directions, ladder.offsets,
             work=problem.cost * count,
         )
         samples = np.asarray(samples)
@@ -179,115 +177,16 @@ def measure(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder:
     m = grads.pop(0) if gradients and problem.manual is not None else None
     a = grads.pop(0) if gradients and problem.autodiff is not None else None
     if gradients and m is None and problem.host_manual is not None:
-        m = np.stack([problem.host_manual(x) for x in nearby(point, seed)])
+        m = np.stack([problem.host_manual(x) for x in nearby(point, seed, problem.unit)])
     return samples, m, a, compiled
 
 
 def _measure_host(problem, point, directions, ladder, seed, gradients):
     samples = rows.sample_host(problem.host_primal, point, directions, ladder.offsets)
-    points = nearby(point, seed)
+    points = nearby(point, seed, problem.unit)
     m = a = None
     if gradients and problem.host_manual is not None:
         m = np.stack([problem.host_manual(x) for x in points])
     if gradients and problem.host_autodiff is not None:
         a = np.stack([problem.host_autodiff(x) for x in points])
     return samples, m, a, 0
-
-
-def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | None], ladder: Ladder,
-           seed: int) -> Evidence:
-    """The evidence of all leaves.
-
-    Args:
-        plan: leaf number -> (D, n) directions, or None for one direction per component.
-    """
-    theta = problem.theta
-    blocks, slots = [], []
-    for number, leaf in enumerate(theta.leaves):
-        local = plan.get(number, np.zeros((0, leaf.stop - leaf.start)))
-        if local is None:
-            local = np.diag(component_scale(point[leaf.start : leaf.stop], FLOOR))
-        wide = np.zeros((len(local), theta.size))
-        wide[:, leaf.start : leaf.stop] = local
-        slots.append((len(local), local))
-        blocks.append(wide)
-    directions = np.concatenate(blocks)
-    samples, m, a, compiled = measure(problem, point, directions, ladder, seed)
-    found = slopes(samples, ladder, problem.unit)
-    leaves, row = [], 0
-    repeatable = m is None or bool(np.array_equal(m[0], m[1], equal_nan=True))
-    m, m_error = _gradient_with_error(m, problem)
-    a, a_error = _gradient_with_error(a, None)
-    for number, leaf in enumerate(theta.leaves):
-        count, local = slots[number]
-        mine, row = found[row : row + count], row + count
-        if plan.get(number, ()) is None:
-            probes = per_component(mine, np.arange(count), np.diagonal(local))
-        else:
-            probes = Probes(mine, directions=local)
-        where = slice(leaf.start, leaf.stop)
-        leaves.append(LeafEvidence(
-            leaf, point[where], m[:, where], m_error[:, where],
-            None if a is None else a[:, where], None if a is None else a_error[:, where], (probes,) if count else (),
-            problem.iterative,
-        ))
-    return Evidence(samples[0, 0] if samples.shape[1] else np.full(problem.columns, np.nan), tuple(leaves),
-                    repeatable, len(directions) * len(ladder.offsets) + 8, compiled)
-
-
-def tied_directions(values: np.ndarray, seed: int) -> np.ndarray:
-    """(2, n) directions that move equal values together.
-
-    Where the point ties several components (a maximum taken twice), each alone meets a kink, but
-    together they move on smooth ground: there a gradient that counts the tie twice shows.
-    """
-    rng = np.random.default_rng([seed, 11])
-    scale = component_scale(values, 1e-3)
-    _, group = np.unique(values, return_inverse=True)
-    size = (2, group.max(initial=0) + 1)
-    weights = rng.choice([-1.0, 1.0], size) * rng.uniform(0.5, 1.5, size)
-    return weights[:, group] * scale
-
-
-def per_component(found: Slopes, indices: np.ndarray, scale: np.ndarray) -> Probes:
-    """Slopes along scaled one-hot directions, turned into derivatives per unit of the component."""
-    per = scale[:, None]
-    fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
-    for name in ("value", "error", "left", "left_error", "right", "right_error", "rough", "reach"):
-        fields[name] = fields[name] / per
-    fields["quotients"] = fields["quotients"] / per[..., None]
-    return Probes(Slopes(**fields), indices=indices)
-
-
-def follow_up(problem: Problem, point: np.ndarray, number: int, indices: np.ndarray, ladder: Ladder,
-              seed: int, floor: float = FLOOR) -> tuple[tuple[Probes, Probes], int, int]:
-    """The full ladder on chosen components of one leaf, and along its ties.
-
-    Returns:
-        ((probes of the components, probes of the tied directions), evaluations, compiled).
-    """
-    leaf = problem.theta.leaves[number]
-    scale = component_scale(point[leaf.start : leaf.stop], floor)[indices]
-    # Padded to a power of two, so that the next follow-up finds this one's program.
-    ties = tied_directions(point[leaf.start : leaf.stop], seed)
-    count = len(indices)
-    padded = 1 << max(2, int(np.ceil(np.log2(count + len(ties)))))
-    wide = np.zeros((padded, problem.theta.size))
-    wide[np.arange(count), leaf.start + indices] = scale
-    wide[count : count + len(ties), leaf.start : leaf.stop] = ties
-    samples, _, _, compiled = measure(problem, point, wide, ladder, seed, gradients=False)
-    found = slopes(samples[:, : count + len(ties)], ladder, problem.unit)
-    single = per_component(found[:count], indices, scale)
-    return (single, Probes(found[count:], directions=ties)), padded * len(ladder.offsets), compiled
-
-
-def _gradient_with_error(stack: np.ndarray | None, problem: Problem | None):
-    """(4, G, P) evaluations to the gradient and its round-off bar (G, P)."""
-    if stack is None:
-        if problem is None:
-            return None, None
-        numbers = problem.numbers
-        return numbers, np.zeros_like(numbers)
-    with np.errstate(all="ignore"):
-        scatter = np.abs(stack[2:] - stack[0]).max(axis=0)
-        return stack[0], np.where(np.isfinite(scatter), scatter, 0.0) + 2 * EPS * np.abs(stack[0])

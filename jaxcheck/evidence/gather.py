@@ -1,0 +1,121 @@
+"""Gathers the evidence of all leaves at one point, and more of it where a leaf is under suspicion."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from jaxcheck.evidence import path
+from jaxcheck.evidence.differences import Ladder, Slopes, slopes
+from jaxcheck.evidence.sketch import component_scale
+from jaxcheck.evidence.witnesses import Evidence, LeafEvidence, Probes, Problem, measure
+
+# Smallest step scale of a component, relative to its leaf's RMS.
+FLOOR = 1e-2
+
+
+def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | None], ladder: Ladder,
+           seed: int) -> Evidence:
+    """The evidence of all leaves.
+
+    Args:
+        plan: leaf number -> (D, n) directions, or None for one direction per component.
+    """
+    theta = problem.theta
+    blocks, slots = [], []
+    for number, leaf in enumerate(theta.leaves):
+        local = plan.get(number, np.zeros((0, leaf.stop - leaf.start)))
+        if local is None:
+            local = np.diag(component_scale(point[leaf.start : leaf.stop], FLOOR))
+        wide = np.zeros((len(local), theta.size))
+        wide[:, leaf.start : leaf.stop] = local
+        slots.append((len(local), local))
+        blocks.append(wide)
+    directions = np.concatenate(blocks)
+    samples, m, a, compiled = measure(problem, point, directions, ladder, seed)
+    found = slopes(samples, ladder, problem.unit)
+    spent = len(directions) * len(ladder.offsets) + 8
+    sharpened = 0
+    if problem.unit > 1e-12 and problem.manual is not None and problem.primal is not None and len(directions):
+        found, sharpened, more, new = path.sharpen(problem, point, directions, found, m[0])
+        spent, compiled = spent + more, compiled + new
+    leaves, row = [], 0
+    repeatable = m is None or bool(np.array_equal(m[0], m[1], equal_nan=True))
+    m, m_error = _gradient_with_error(m, problem, problem.unit)
+    a, a_error = _gradient_with_error(a, None, problem.unit)
+    for number, leaf in enumerate(theta.leaves):
+        count, local = slots[number]
+        mine, row = found[row : row + count], row + count
+        if plan.get(number, ()) is None:
+            probes = per_component(mine, np.arange(count), np.diagonal(local))
+        else:
+            probes = Probes(mine, directions=local)
+        where = slice(leaf.start, leaf.stop)
+        leaves.append(LeafEvidence(
+            leaf, point[where], m[:, where], m_error[:, where],
+            None if a is None else a[:, where], None if a is None else a_error[:, where], (probes,) if count else (),
+            problem.iterative,
+        ))
+    return Evidence(samples[0, 0] if samples.shape[1] else np.full(problem.columns, np.nan), tuple(leaves),
+                    repeatable, spent, compiled, sharpened)
+
+
+def tied_directions(values: np.ndarray, seed: int) -> np.ndarray:
+    """(2, n) directions that move equal values together.
+
+    Where the point ties several components (a maximum taken twice), each alone meets a kink, but
+    together they move on smooth ground: there a gradient that counts the tie twice shows.
+    """
+    rng = np.random.default_rng([seed, 11])
+    scale = component_scale(values, 1e-3)
+    _, group = np.unique(values, return_inverse=True)
+    size = (2, group.max(initial=0) + 1)
+    weights = rng.choice([-1.0, 1.0], size) * rng.uniform(0.5, 1.5, size)
+    return weights[:, group] * scale
+
+
+def per_component(found: Slopes, indices: np.ndarray, scale: np.ndarray) -> Probes:
+    """Slopes along scaled one-hot directions, turned into derivatives per unit of the component."""
+    per = scale[:, None]
+    fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
+    for name in ("value", "error", "left", "left_error", "right", "right_error", "rough", "reach"):
+        fields[name] = fields[name] / per
+    fields["quotients"] = fields["quotients"] / per[..., None]
+    return Probes(Slopes(**fields), indices=indices)
+
+
+def follow_up(problem: Problem, point: np.ndarray, number: int, indices: np.ndarray, ladder: Ladder,
+              seed: int, floor: float = FLOOR) -> tuple[tuple[Probes, Probes], int, int]:
+    """The full ladder on chosen components of one leaf, and along its ties.
+
+    Returns:
+        ((probes of the components, probes of the tied directions), evaluations, compiled).
+    """
+    leaf = problem.theta.leaves[number]
+    scale = component_scale(point[leaf.start : leaf.stop], floor)[indices]
+    # Padded to a power of two, so that the next follow-up finds this one's program.
+    ties = tied_directions(point[leaf.start : leaf.stop], seed)
+    count = len(indices)
+    padded = 1 << max(2, int(np.ceil(np.log2(count + len(ties)))))
+    wide = np.zeros((padded, problem.theta.size))
+    wide[np.arange(count), leaf.start + indices] = scale
+    wide[count : count + len(ties), leaf.start : leaf.stop] = ties
+    samples, _, _, compiled = measure(problem, point, wide, ladder, seed, gradients=False)
+    found = slopes(samples[:, : count + len(ties)], ladder, problem.unit)
+    single = per_component(found[:count], indices, scale)
+    return (single, Probes(found[count:], directions=ties)), padded * len(ladder.offsets), compiled
+
+
+def _gradient_with_error(stack: np.ndarray | None, problem: Problem | None, unit: float):
+    """(4, G, P) evaluations to the gradient and its round-off bar (G, P): the scatter over the neighbours,
+    at least 16 units of the gradient's RMS."""
+    if stack is None:
+        if problem is None:
+            return None, None
+        numbers = problem.numbers
+        return numbers, np.zeros_like(numbers)
+    with np.errstate(all="ignore"):
+        scatter = np.abs(stack[2:] - stack[0]).max(axis=0)
+        rms = np.sqrt(np.mean(np.where(np.isfinite(stack[0]), stack[0], 0.0) ** 2, axis=1, keepdims=True))
+        return stack[0], np.where(np.isfinite(scatter), scatter, 0.0) + 2 * unit * np.abs(stack[0]) + 16 * unit * rms

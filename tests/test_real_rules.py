@@ -1,0 +1,77 @@
+"""Right rules raise no alarm, wrong twins do and are named. JAXCHECK_TEST_ALL=1 runs every one of them in full."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from real_rules import Rule
+from real_rules.by_hand import RIGHT, Twin, wrong
+from real_rules.of_jax import RULES
+from real_rules.of_libraries import PACKAGES, rules_of
+
+import jaxcheck as jc
+from jaxcheck.test_util import check_grads
+
+ALL = os.environ.get("JAXCHECK_TEST_ALL") == "1"
+# Of JAX's, those that go through check_rule as well when not all do.
+FULL = {"nn.relu", "nn.gelu", "special.i0e", "jnp.logaddexp", "jnp.linalg.solve", "custom_root", "custom_linear_solve",
+        "while", "cumprod with a zero", "complex abs", "take", "bfloat16", "random.normal"}  # fmt: skip
+# Laws of one kind each; of the twins only these need the laws or the transformations.
+HEAVY = {"attention", "under vmap", "inside scan", "rule of a rule", "fixed point", "solve", "labels", "layer norm"}
+
+
+def named(found, *, keep=lambda r: True):
+    return [pytest.param(r, id=r.name) for r in found if ALL or keep(r)]
+
+
+def describe(report: jc.Report) -> str:
+    return "\n".join(f"{r.group}/{r.name}: {r.detail}" for r in report.rows if r.status == "WRONG") + f"\n{report}"
+
+
+def in_full(rule: Rule, **options) -> None:
+    report = jc.check_rule(rule.f, *rule.args, **rule.options, **options)
+    assert report.verdict is jc.Verdict.PASS, describe(report)
+
+
+def drop_in(rule: Rule, order: int) -> None:
+    if order:
+        check_grads(rule.f, rule.args, order, rule.modes)
+
+
+@pytest.mark.parametrize("rule", named(RULES, keep=lambda r: not r.slow))
+def test_of_jax(rule):
+    drop_in(rule, rule.order if ALL else 1)
+    if ALL or rule.name in FULL:
+        in_full(rule)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_of_libraries(package):
+    pytest.importorskip(package)
+    for rule in rules_of(package):
+        if ALL or not rule.slow:
+            drop_in(rule, rule.order if ALL else 1)
+        if ALL:
+            in_full(rule)
+
+
+@pytest.mark.parametrize("rule", named(RIGHT))
+def test_by_hand(rule):
+    drop_in(rule, rule.order if "surrogate" not in rule.options else 0)
+    in_full(rule, **({} if ALL or rule.name not in HEAVY else dict(transforms=False)))
+
+
+@pytest.mark.parametrize("twin", named(wrong()))
+def test_wrong_twins(twin: Twin):
+    laws = twin.reason in ("LAW", "LAW_BROKEN") or ALL
+    report = jc.check_rule(twin.f, *twin.args, order=twin.order, algebra=laws, transforms=twin.transforms or ALL)
+    assert report.verdict is jc.Verdict.FAIL, describe(report)
+    assert {x.path for x in report.leaves if x.verdict is jc.Verdict.FAIL} >= twin.leaves, describe(report)
+    if twin.reason != "LAW":  # nonlinear: the leaf may be wrong as well
+        assert {x.path for x in report.leaves if x.verdict is jc.Verdict.FAIL} == twin.leaves, describe(report)
+        assert report.reason.name == twin.reason, describe(report)
+    assert {x.name for x in report.rows if x.status == "WRONG"} >= twin.rows, describe(report)
+    assert not report.ok
+    with pytest.raises(jc.GradientMismatch):
+        report.assert_ok()
