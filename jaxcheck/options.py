@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
+
+
+def _real(x: object) -> bool:
+    return isinstance(x, numbers.Real) and not isinstance(x, bool)
+
+
+def _whole(x: object) -> bool:
+    """A whole number of at least 1, NumPy's own included."""
+    return isinstance(x, numbers.Integral) and not isinstance(x, bool) and x >= 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +36,13 @@ class Exhaustive:
     chunk: int | None = None
 
     def __post_init__(self):
-        if self.step is not None and not (isinstance(self.step, (int, float)) and 0 < self.step < math.inf):
+        if self.step is not None and not (_real(self.step) and 0 < self.step < math.inf):
             raise ValueError(f"Exhaustive(step={self.step!r}): the step must be a finite number above 0, e.g. 1e-7")
         if self.scheme not in ("central", "forward"):
             raise ValueError(f'Exhaustive(scheme={self.scheme!r}): use "central" or "forward"')
         if self.scheme == "forward" and self.step is None:
             raise ValueError('Exhaustive(scheme="forward") needs step=, e.g. step=1e-7')
-        if self.chunk is not None and (not isinstance(self.chunk, int) or self.chunk < 1):
+        if self.chunk is not None and (not _whole(self.chunk)):
             raise ValueError(f"Exhaustive(chunk={self.chunk!r}): the chunk must be a whole number of rows, at least 1")
 
 
@@ -51,7 +61,7 @@ class Sketch:
     directions: int = 3
 
     def __post_init__(self):
-        if not isinstance(self.directions, int) or self.directions < 1:
+        if not _whole(self.directions):
             raise ValueError(f"Sketch(directions={self.directions!r}): use a whole number, at least 1")
 
 
@@ -73,7 +83,7 @@ class Tolerance:
     def __post_init__(self):
         for name in ("rtol", "atol"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            if not _real(value) or not 0 <= value < math.inf:
                 raise ValueError(f"Tolerance({name}={value!r}): the bound must be finite and not negative")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxcheck.evidence.witnesses import Evidence
 from jaxcheck.judgement import locate, pattern, power
+from jaxcheck.options import Exhaustive
 from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict, formula2
 
 
@@ -21,6 +22,8 @@ def write(case, evidence, opinions, extra, head, mode, why, value, start, interr
         results.append(result)
     verdict, reason = _overall(results)
     notes = list(case.preface.notes)
+    if interrupted and verdict is Verdict.PASS:
+        verdict, reason = Verdict.INCONCLUSIVE, Reason.INTERRUPTED
     dead = all(not ev.m.any() and (ev.a is None or not ev.a.any()) for ev in evidence.leaves)
     if verdict is Verdict.PASS and dead and reason is not Reason.SURROGATE:
         verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS
@@ -63,13 +66,20 @@ def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple
     floor, floor_component = power.UNKNOWN
     if verdict is Verdict.PASS and reason is not Reason.SURROGATE and leaf.size:
         floor, floor_component = power.floors(ev, settings.tolerance, settings.must_catch, influence)
-        if not floor <= settings.must_catch and influence:
-            verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS
+        # On a kink a whole range of gradients is right; that is no weakness of the check.
+        if not floor <= settings.must_catch and influence and reason is not Reason.KINK:
+            coarse = bool((ev.m_given > 0.1 * settings.must_catch * np.abs(ev.m).max(initial=0.0)).any())
+            verdict, reason = Verdict.INCONCLUSIVE, Reason.PRECISION if coarse else Reason.VACUOUS
             note = note or f"the smallest error that would have been caught is {floor:.1g} of the leaf"
     difference, norm_numeric = opinion.difference, opinion.norm_numeric
     if extra is not None and leaf.size:
         n = extra.leaves[number][0].T
         difference, norm_numeric = formula2(ev.m, n), float(np.linalg.norm(n))
+    asked = settings.mode
+    if isinstance(asked, Exhaustive) and asked.step is not None and leaf.size and verdict is not Verdict.FAIL:
+        if np.array_equal(ev.values + asked.step, ev.values) and np.array_equal(ev.values - asked.step, ev.values):
+            verdict, reason = Verdict.INCONCLUSIVE, Reason.DEAD_STEP
+            note = f"step={asked.step:g} is below the spacing of the floats here"
     precision = NAN
     if case.preface.native is not None:
         native = case.preface.native[:, leaf.start : leaf.stop]
@@ -93,7 +103,7 @@ def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple
     ), True
 
 
-RANK = (Reason.NONFINITE, Reason.MANUAL_WRONG, Reason.NUMERIC_SUSPECT, Reason.STRUCTURE, Reason.JUMP, Reason.DOMAIN,
+RANK = (Reason.NONFINITE, Reason.MANUAL_WRONG, Reason.NUMERIC_SUSPECT, Reason.STRUCTURE, Reason.DEAD_STEP, Reason.JUMP, Reason.DOMAIN,
         Reason.NOISE, Reason.PRECISION, Reason.VACUOUS, Reason.AUTODIFF_DIFFERS, Reason.KINK, Reason.SURROGATE)
 
 

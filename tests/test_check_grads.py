@@ -91,12 +91,21 @@ def test_and_a_mistake_in_each_of_them(name, mode):
         check_grads(wrong, args, 1, (mode,))
 
 
-def test_an_order_at_a_time():
+TRUSTED = pytest.mark.xfail(reason="rev alone: the reference is the suspect's own tangent, never checked")
+
+
+@pytest.mark.parametrize("mode", ["fwd", "lin", pytest.param("rev", marks=TRUSTED)])
+def test_an_order_at_a_time(mode):
     check_grads(detached(), (V,), 1, ALL)
-    for mode in ALL:
-        with pytest.raises(jc.GradientMismatch) as caught:
-            check_grads(detached(), (V,), 2, (mode,))
-        assert caught.value.report.reason is jc.Reason.SECOND_ORDER_WRONG
+    with pytest.raises(jc.GradientMismatch) as caught:
+        check_grads(detached(), (V,), 2, (mode,))
+    assert caught.value.report.reason is jc.Reason.SECOND_ORDER_WRONG
+
+
+@pytest.mark.parametrize("mode", ["fwd", "lin", pytest.param("rev", marks=TRUSTED)])
+def test_a_derivative_hidden_without_a_rule(mode):
+    with pytest.raises(jc.GradientMismatch):
+        check_grads(lambda x: x * lax.stop_gradient(x), (V,), 1, (mode,))
 
 
 def test_third_order():

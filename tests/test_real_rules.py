@@ -17,12 +17,17 @@ ALL = os.environ.get("JAXCHECK_TEST_ALL") == "1"
 # Of JAX's, those that go through check_rule as well when not all do.
 FULL = {"nn.relu", "nn.gelu", "special.i0e", "jnp.logaddexp", "jnp.linalg.solve", "custom_root", "custom_linear_solve",
         "while", "cumprod with a zero", "complex abs", "take", "bfloat16", "random.normal"}  # fmt: skip
-# Laws of one kind each; of the twins only these need the laws or the transformations.
+# Whose transformations take seconds.
 HEAVY = {"attention", "under vmap", "inside scan", "rule of a rule", "fixed point", "solve", "labels", "layer norm"}
 
 
 def named(found, *, keep=lambda r: True):
-    return [pytest.param(r, id=r.name) for r in found if ALL or keep(r)]
+    return [pytest.param(r, id=r.name, marks=marks(r)) for r in found if ALL or keep(r)]
+
+
+def marks(rule):
+    alarm = getattr(rule, "known", "") and not rule.known.startswith("order 2")
+    return [pytest.mark.xfail(reason=rule.known)] if alarm else []  # strict: a mended one must lose its mark
 
 
 def describe(report: jc.Report) -> str:
@@ -41,7 +46,7 @@ def drop_in(rule: Rule, order: int) -> None:
 
 @pytest.mark.parametrize("rule", named(RULES, keep=lambda r: not r.slow))
 def test_of_jax(rule):
-    drop_in(rule, rule.order if ALL else 1)
+    drop_in(rule, rule.order if ALL and not rule.known else 1)
     if ALL or rule.name in FULL:
         in_full(rule)
 
@@ -50,6 +55,11 @@ def test_of_jax(rule):
 def test_of_libraries(package):
     pytest.importorskip(package)
     for rule in rules_of(package):
+        if rule.known:
+            with pytest.raises((Exception, AssertionError)):  # noqa: B017, PT011 to be mended: then `known` goes
+                drop_in(rule, 1)
+                in_full(rule)
+            continue
         if ALL or not rule.slow:
             drop_in(rule, rule.order if ALL else 1)
         if ALL:

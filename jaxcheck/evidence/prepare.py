@@ -116,8 +116,10 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     )
     runnable = dataclasses.replace(primal, program=plain(primal))
     problem = Problem(theta, extras, runnable, manual, autodiff, numbers=numbers, host_manual=host_manual,
-                      iterative=iterates(primal))
-    preface = Preface(user.name, witnesses, tuple(notes), "", repeatable, native, sizes=_sizes(theta, user.args))
+                      iterative=iterates(primal), is_autodiff=grad is None and not rules,
+                      numbers_unit=None if numbers is None else units(theta, grad))
+    preface = Preface(user.name, witnesses, tuple(notes), "", repeatable, native,
+                      sizes=_sizes(theta, user.args, own.closed.consts))
     if manual is not None and precision == "float64" and _narrow(theta, primal):
         if grad is None:
             traced = gradient(own, len(leaves), stripped=False, leaves=leaves, extras=extras, precision="native")
@@ -171,7 +173,8 @@ def _prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
         Witness("autodiff", "host" if autodiff else "absent", silent),
     )
     problem = Problem(theta, (), None, None, None, numbers=numbers, host_primal=primal, host_manual=manual,
-                      host_autodiff=autodiff)
+                      host_autodiff=autodiff, is_autodiff=grad is None,
+                      numbers_unit=None if numbers is None else units(theta, grad))
     return problem, Preface(user.name, witnesses, tuple(notes), structure, repeatable, native,
                             sizes=_sizes(theta, user.args))
 
@@ -184,8 +187,19 @@ def _effects(own: Traced) -> list[str]:
             "are called once per evaluation."]
 
 
-def _sizes(theta: Theta, args: Theta) -> tuple[int, ...]:
+def units(theta: Theta, numbers: Any) -> np.ndarray:
+    """(P,) rounding unit of each number of a given gradient."""
+    parts = []
+    for leaf, g in zip(theta.leaves, select(theta, numbers)[0], strict=True):
+        dtype = jax.dtypes.result_type(g)
+        inexact = jax.dtypes.issubdtype(dtype, np.inexact) and hasattr(g, "dtype")
+        parts.append(np.full(leaf.stop - leaf.start, float(jnp.finfo(dtype).eps) if inexact else 0.0))
+    return np.concatenate(parts)
+
+
+def _sizes(theta: Theta, args: Theta, consts: Any = ()) -> tuple[int, ...]:
     found = {d for leaf in (*theta.leaves, *args.leaves) for d in leaf.shape}
+    found |= {d for x in consts for d in np.shape(x)}
     for value in args.values:
         found |= set(np.shape(value)) if hasattr(value, "shape") else set()
     return tuple(sorted(found))

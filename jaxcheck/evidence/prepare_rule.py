@@ -169,7 +169,8 @@ def prepare_rule(one: Subject, seed: int, precision: str) -> tuple[Problem, Pref
         Witness("autodiff", autodiff.how if autodiff else "absent", autodiff.note if autodiff else silent),
     )
     runnable = dataclasses.replace(primal, program=plain(primal))
-    problem = Problem(theta, extras, runnable, manual, autodiff, columns=len(g), iterative=iterates(primal))
+    problem = Problem(theta, extras, runnable, manual, autodiff, columns=len(g), iterative=iterates(primal),
+                      is_autodiff=not rules)
     sizes = tuple(sorted({d for leaf in theta.leaves for d in leaf.shape} | {d for a in avals for d in a.shape}))
     return problem, Preface(one.name, witnesses, tuple(notes), "", repeatable, sizes=sizes)
 

@@ -22,7 +22,8 @@ def component_scale(values: np.ndarray, floor: float) -> np.ndarray:
     if not np.isfinite(peak) or peak == 0:
         return np.ones_like(size)
     rms = peak * np.sqrt(np.mean((size / peak) ** 2))
-    return np.maximum(size, floor * rms)
+    # A zero component has no size of its own.
+    return np.where(size == 0, max(floor, 1e-2) * rms, np.maximum(size, floor * rms))
 
 
 def directions(leaf: Leaf, values: np.ndarray, count: int, seed: int) -> np.ndarray:

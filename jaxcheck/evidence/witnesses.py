@@ -42,6 +42,8 @@ class Problem:
     host_manual: Callable | None = None
     host_autodiff: Callable | None = None
     iterative: bool = False  # holds a loop that runs until a float is small
+    is_autodiff: bool = False  # M is jax.grad itself, without a rule of the user's
+    numbers_unit: np.ndarray | None = None  # rounding unit of each given number, (P,)
 
     @property
     def cost(self) -> float:
@@ -83,7 +85,11 @@ class Probes:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LeafEvidence:
-    """What the witnesses say of one leaf: gradients and bars (G, n); `a` is None without autodiff."""
+    """What the witnesses say of one leaf: gradients and bars (G, n); `a` is None without autodiff.
+
+    `m_given` (G, n) is the rounding of a gradient that was given as numbers; `is_autodiff` says that M
+    is JAX's own derivative of the program, no rule of the user's in it.
+    """
 
     leaf: Leaf
     values: np.ndarray
@@ -92,7 +98,10 @@ class LeafEvidence:
     a: np.ndarray | None
     a_error: np.ndarray | None
     probes: tuple[Probes, ...]
+    m_given: np.ndarray
+    unit: float = EPS
     iterative: bool = False
+    is_autodiff: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

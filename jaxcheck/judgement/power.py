@@ -26,7 +26,8 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     """
     norm = norms(ev.m)
     # A gradient that is nothing but its own round-off (a bias before batch norm) counts as zero.
-    if not (norm > 1e3 * norms(ev.m_error)).any() or not (norm > 0).any():
+    faint = reach(ev) <= 1e-8 * influence
+    if not (norm > 0).any() or (faint and not (norm > 1e3 * norms(ev.m_error)).any()):
         return (_zero_floor(ev, influence),) * 2
 
     def caught(mutant: np.ndarray) -> bool:
@@ -81,13 +82,14 @@ def _zero_floor(ev: LeafEvidence, influence: float) -> float:
 
 def influence(leaves: tuple[LeafEvidence, ...]) -> float:
     """Largest change of the outputs, to first order, for a move of one leaf by its own scale."""
-    best = 0.0
-    for ev in leaves:
-        with np.errstate(all="ignore"):
-            reach = np.abs(np.where(ev.values == 0, 1.0, ev.values))
-            moved = np.linalg.norm(np.nan_to_num(ev.m) * reach) if ev.m.size else 0.0
-        best = max(best, float(moved))
-    return best
+    return max((reach(ev) for ev in leaves), default=0.0)
+
+
+def reach(ev: LeafEvidence) -> float:
+    """Change of the outputs, to first order, for a move of one leaf by its own scale."""
+    with np.errstate(all="ignore"):
+        scale = np.abs(np.where(ev.values == 0, 1.0, ev.values))
+        return float(np.linalg.norm(np.nan_to_num(ev.m) * scale)) if ev.m.size else 0.0
 
 
 UNKNOWN = (NAN, NAN)

@@ -67,7 +67,7 @@ def norms(g: np.ndarray) -> np.ndarray:
 def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
     s = probes.slopes
     pm = probes.project(m)
-    pm_error = probes.project_error(_round_off(ev, ev.m_error))
+    pm_error = probes.project_error(_round_off(ev, ev.m_error) + ev.m_given)
     reference = np.abs(m) if a is None else np.maximum(np.abs(m), np.abs(a))
     if probes.directions is None:
         scale = np.broadcast_to(norms(reference), pm.shape)
@@ -172,7 +172,8 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
                 return _noise(opinion, relative, must_catch)
             if quantised:
                 return opinion(Verdict.PASS, Reason.NOISE, QUANTISED, kinks)
-            return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, kinks=kinks)
+            own = Reason.NUMERIC_SUSPECT if ev.is_autodiff else Reason.MANUAL_WRONG
+            return opinion(Verdict.FAIL, own, kinks=kinks)
         if jumps:
             return opinion(Verdict.INCONCLUSIVE, Reason.JUMP)
         if broken:
@@ -183,16 +184,26 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
         if m_bad:
             if quantised:
                 return opinion(Verdict.PASS, Reason.NOISE, QUANTISED, kinks)
+            if not any((x.contradicts_m & ~x.kink).any() for x in looks) and not explained.any():
+                # Convex and concave kinks at once: the one-sided slopes of the sum do not bracket its parts.
+                return opinion(Verdict.PASS, Reason.KINK, kinks=kinks)
             if any(x.gross.any() for x in looks) and not (excused and noisy):
                 # M differs from A on kinks only, but the tied directions speak against M alone.
                 alone = explained.any() and not a_bad
                 return opinion(Verdict.FAIL, Reason.MANUAL_WRONG if alone else Reason.NUMERIC_SUSPECT, kinks=kinks)
-            return opinion(Verdict.PASS, Reason.AGREE, "autodiff agrees; the differences are coarse here", kinks)
+            return opinion(Verdict.PASS, Reason.AGREE, "autodiff agrees; a difference is off by a little more "
+                           "than its bar", kinks)
         if jumps:
             return opinion(Verdict.INCONCLUSIVE, Reason.JUMP)
         return opinion(Verdict.PASS, Reason.KINK if kinks else Reason.AGREE, kinks=kinks)
     if m_bad and excused and noisy:
         return _noise(opinion, relative, must_catch)
+    explicable = not _far(m, a, ev, tolerance, explained, full=True)
+    if explicable and m_bad == a_bad:
+        # Ill-conditioned: inputs that differ by rounding alone give gradients this far apart.
+        if m_bad:
+            return opinion(Verdict.INCONCLUSIVE, Reason.PRECISION, "the gradient is ill-conditioned here", kinks)
+        return opinion(Verdict.PASS, Reason.AGREE, "as far as round-off lets an ill-conditioned gradient agree", kinks)
     if m_bad:
         note = "autodiff differs from the differences as well" if a_bad else ""
         return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, note, kinks)
@@ -228,15 +239,20 @@ def _kinked_components(single, m, looks, ev) -> np.ndarray:
     return explained
 
 
-def _round_off(ev: LeafEvidence, scatter: np.ndarray) -> np.ndarray:
-    """The scatter of a gradient as a round-off bar. On a kink neighbours may take the other side, which
-    is no round-off: there the bar is capped."""
-    if not any(p.slopes.kink.any() for p in ev.probes):
+def _round_off(ev: LeafEvidence, scatter: np.ndarray, full: bool = False) -> np.ndarray:
+    """The scatter of a gradient over its neighbours as a round-off bar.
+
+    Neighbours may fall on the other side of a threshold (a kink, a rule with a branch): that is no
+    round-off. So the bar is capped, except where `full` asks what ill-conditioning could explain.
+    """
+    if full:
         return scatter
-    return np.minimum(scatter, 1e-10 * np.sqrt(np.mean(ev.m**2, axis=1, keepdims=True)))
+    kinked = any(p.slopes.kink.any() for p in ev.probes)
+    cap = max(1e-10 if kinked else 1e-6, 1e3 * ev.unit)
+    return np.minimum(scatter, cap * np.sqrt(np.mean(ev.m**2, axis=1, keepdims=True)))
 
 
-def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray) -> bool:
+def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, full: bool = False) -> bool:
     """Whether M and A differ by more than the tolerance and their round-off.
 
     By formula (2) per column; and by single components that are off by far more than round-off
@@ -244,7 +260,7 @@ def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray) ->
     """
     m, a = np.where(explained, 0.0, m), np.where(explained, 0.0, a)
     r = np.abs(m - a)
-    bars = np.where(explained, 0.0, BARS * (_round_off(ev, ev.m_error) + _round_off(ev, ev.a_error)))
+    bars = np.where(explained, 0.0, BARS * (_round_off(ev, ev.m_error, full) + _round_off(ev, ev.a_error, full) + ev.m_given))
     bars = np.maximum(bars, np.sqrt(np.mean(bars**2, axis=1, keepdims=True)))
     if (norms(r) > tolerance.rtol * (norms(m) + norms(a)) + norms(bars) + tolerance.atol).any():
         return True

@@ -1,0 +1,37 @@
+"""The corpus of planted errors and of right-but-hard gradients, case by case, in every dtype it names.
+
+`python -m tests.planted.rates` prints detection, false-alarm and inconclusive rates over all of it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.planted import CASES
+from tests.planted.rates import expected, run
+
+RUNS = [(case, dtype) for case in CASES for dtype in case.dtypes]
+
+
+@pytest.mark.parametrize(("case", "dtype"), RUNS, ids=[f"{case.id}-{dtype}" for case, dtype in RUNS])
+def test_verdict_reason_and_leaves(case, dtype):
+    report = run(case, dtype)
+    wrong = expected(case, report)
+    assert not wrong, f"{case.what}: {wrong}\n{report}"
+
+
+def test_the_corpus_is_large_enough():
+    assert sum(case.verdict == "FAIL" for case in CASES) >= 60
+    assert sum(case.verdict == "PASS" for case in CASES) >= 60
+    assert len({case.id for case in CASES}) == len(CASES)
+
+
+def test_the_comparison_can_fail():
+    """Meta-test: a right case held to a wrong case's expectation is reported, and the other way round."""
+    import dataclasses
+
+    right = next(case for case in CASES if case.verdict == "PASS")
+    wrong = next(case for case in CASES if case.verdict == "FAIL")
+    report = run(right, "float64")
+    assert expected(dataclasses.replace(right, verdict="FAIL"), report)
+    assert expected(dataclasses.replace(wrong, leaves=("nowhere",)), run(wrong, "float64"))
