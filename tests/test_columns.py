@@ -30,6 +30,7 @@ def swish(x):
 
 swish.defvjp(lambda x: (swish(x), x), lambda x, g: (g,))
 X = np.random.default_rng(3).normal(size=(N, D))
+ONE = np.where(np.arange(N * H).reshape(N, H) == 1, -np.inf, 0.0)
 MASK = np.where(np.tri(N, dtype=bool), 0.0, -np.inf)
 
 
@@ -63,6 +64,7 @@ PROGRAMS = {
     "decay": (lambda W: jnp.sum(jnp.tanh(X @ W)) + 0.1 * jnp.sum(W**2), [(D, H)], "1"),
     "gram": (lambda W: jnp.sum(jnp.cos((X @ W) @ (X @ W).T)), [(D, H)], "1"),
     "attention": (attention, [(D, D), (D, D), (D, D)], "111"),
+    "infinite": (lambda W: jnp.sum(jnp.tanh((X @ W + ONE) @ jnp.ones((H, 4)))), [(D, H)], "1"),
     "norm": (lambda W, V: jnp.sum(jnp.tanh(jax.nn.standardize(X @ W)) @ V), [(D, H), (H, 4)], "11"),
     "stacked": (lambda W, V: jnp.sum(jnp.tanh(jnp.einsum("nd,kdh->knh", X, W)) @ V), [(3, D, H), (H, 2)], "11"),
     "experts": (lambda W, V: jnp.sum(jnp.tanh(jnp.einsum("knh,khd->knd", jnp.tanh(jnp.einsum("nd,kdh->knh", X, W)),

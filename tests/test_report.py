@@ -89,7 +89,6 @@ transformations   status        difference   detail
 -------------------------------------------------------------------------------
 vmap              UNSUPPORTED            -   no batching rule for pure_callback
 
-mode: exhaustive
 seed 7; 1 evaluation; 1.23 s
 """
 
@@ -112,7 +111,6 @@ worst point: 13 (seed 13), difference 0.2 at `W2`
     check_grad(loss, points[17])
   and 3 more that did not pass
 textbook: difference 0.285 is above 1e-3: a mistake
-mode: exhaustive
 seed 0; 10,000 evaluations; 2 s
 """
 

@@ -193,4 +193,4 @@ def _fill(value: Any, part: Any, own: Pins, wanted: Pins, where: Sequence[Any]) 
 
 def _change(new: Any, old: Any) -> Any:
     # Equal infinities, as in a mask, have not moved.
-    return new - old
+    return jnp.where(new == old, 0.0, new - old)

@@ -117,8 +117,11 @@ def footer(report: Report) -> list[str]:
         spent.append(f"{report.seconds:.3g} s")
     if report.leaves:
         spent.insert(0, numbers.count(report.theta_size, "parameter"))
-    mode = f"mode: {report.mode}" + (f" ({report.why_mode})" if report.why_mode else "")
-    words = numbers.band(report.difference)
+    # A check that stopped before it chose anything has no mode to tell of.
+    mode = f"mode: {report.mode} ({report.why_mode})" if report.why_mode else ""
+    # The textbook's bands are for smooth points: on a kink a right gradient is far from the differences.
+    banded = report.reason in (Reason.AGREE, Reason.MANUAL_WRONG, Reason.NUMERIC_SUSPECT)
+    words = numbers.band(report.difference) if banded else ""
     scale = f"textbook: difference {numbers.small(report.difference)} is {words}" if words else ""
     return [line for line in (caught(report), *precision(report), scale, witnesses(report), mode) if line] + [
         "; ".join(spent)
