@@ -114,7 +114,7 @@ def test_third_order():
     g = jax.custom_jvp(jnp.cos)
     g.defjvp(lambda x, t: (g(x[0]), -lax.stop_gradient(jnp.sin(x[0])) * t[0]))
     check_grads(f, (V[:2],), 2, ("fwd",))
-    with pytest.raises(jc.GradientMismatch, match="JVP of JVP of JVP|JVP of JVP"):
+    with pytest.raises(jc.GradientMismatch, match=r"JVP of JVP of JVP|JVP of JVP"):
         check_grads(f, (V[:2],), 3, ("fwd",))
 
 
@@ -139,10 +139,12 @@ def test_what_jax_lets_through():
 
 def test_bounds_of_the_caller():
     off = sine(lambda g: 1.001 * g)
-    for bound in (dict(rtol=1e-2), dict(atol=1e-1), dict(rtol={np.float32: 1e-2, np.float64: 1e-4}), dict(rtol=1e-2, eps=1e-3),
+    for bound in (dict(rtol=1e-2), dict(atol=1e-1), dict(rtol={np.float32: 1e-2, np.float64: 1e-4}), dict(rtol=1e-2,
+         eps=1e-3),
                   dict(atol={jnp.dtype("float32"): 0.1}, rtol=0.0)):  # fmt: skip
         check_grads(off, (V,), 1, ["rev"], **bound)
-    for bound in (dict(rtol=1e-4), dict(atol=1e-6, rtol=1e-6), dict(rtol={np.float32: 1e-4, np.float64: 1e-6}), dict(eps=1e-2)):
+    for bound in (dict(rtol=1e-4), dict(atol=1e-6, rtol=1e-6), dict(rtol={np.float32: 1e-4, np.float64: 1e-6}),
+         dict(eps=1e-2)):
         with pytest.raises(AssertionError):
             check_grads(off, (V,), 1, ["rev"], **bound)
     with pytest.raises(AssertionError):  # never scaled by size
@@ -187,12 +189,12 @@ def test_errors_of_the_function_are_its_own():
 @pytest.mark.parametrize(("order", "modes"), [(0, ["fwd"]), (-1, ["rev"]), (1.5, ["rev"]), (True, ["rev"]), (1, []),
                                               (1, ["backward"])])  # fmt: skip
 def test_bad_options(order, modes):
-    with pytest.raises(ValueError, match="order|modes"):
+    with pytest.raises(ValueError, match=r"order|modes"):
         check_grads(jnp.sin, (V,), order, modes)
 
 
 def test_inside_a_trace():
-    with pytest.raises(Exception, match="trac|jit"):
+    with pytest.raises(Exception, match=r"trac|jit"):
         jax.jit(lambda x: check_grads(jnp.sin, (x,), 1))(V)
 
 
@@ -225,7 +227,7 @@ def test_check_vjp_with_other_arguments():
 @pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize("context", ["strict", "rank", "checks", "nans", "no jit"])
 def test_under_jaxs_own_test_settings(context, x64):
-    contexts = {"strict": lambda: jax.numpy_dtype_promotion("strict"), "rank": lambda: jax.numpy_rank_promotion("raise"),
+    contexts = {"strict": lambda: jax.numpy_dtype_promotion("strict"), "rank": lambda: jax.numpy_rank_promotion("raise"),  # noqa: E501
                 "checks": lambda: jax.enable_checks(True), "nans": lambda: jax.debug_nans(True),
                 "no jit": jax.disable_jit}  # fmt: skip
     with contexts[context](), jax.enable_x64(x64):

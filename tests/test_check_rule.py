@@ -118,7 +118,8 @@ def test_second_order_by_itself():
     f = sine(lambda x, g: (jnp.cos(lax.stop_gradient(x)) * g,))
     assert jc.check_rule(f, V, **FAST).ok
     report = jc.check_rule(f, V, order=2, **FAST)
-    assert report.reason is jc.Reason.SECOND_ORDER_WRONG and "reverse over reverse" in wrong_rows(report, "second order")
+    assert report.reason is jc.Reason.SECOND_ORDER_WRONG and "reverse over reverse" in wrong_rows(report,
+         "second order")
     assert all(leaf.verdict is jc.Verdict.PASS for leaf in report.leaves)
 
 
@@ -154,7 +155,7 @@ def test_errors_of_the_function_come_out():
         jc.check_rule(jax.custom_vjp(lambda x: x), V)
     with pytest.raises(ValueError, match="order=3"):
         jc.check_rule(sine(), V, order=3)
-    with pytest.raises(Exception, match="trac|jit"):
+    with pytest.raises(Exception, match=r"trac|jit"):
         jax.jit(lambda x: jc.check_rule(sine(), x))(V)
 
 
@@ -218,7 +219,7 @@ def test_nothing_moves():
 
 @pytest.mark.parametrize("setting", ["strict", "rank", "nans", "x64"])
 def test_under_jaxs_own_test_settings(setting):
-    contexts = {"strict": lambda: jax.numpy_dtype_promotion("strict"), "rank": lambda: jax.numpy_rank_promotion("raise"),
+    contexts = {"strict": lambda: jax.numpy_dtype_promotion("strict"), "rank": lambda: jax.numpy_rank_promotion("raise"),  # noqa: E501
                 "nans": lambda: jax.debug_nans(True), "x64": lambda: jax.enable_x64(True)}  # fmt: skip
     with contexts[setting]():
         report = jc.check_rule(sine(), V, order=2)

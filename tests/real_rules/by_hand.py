@@ -19,7 +19,8 @@ V, POS, W, X = numbers(5), numbers(5, seed=1, low=0.5, high=2.0), numbers(3, 2, 
 MIX = 3 * numbers(5, seed=5)
 
 
-def vjp(f: Callable, bwd: Callable, keep: Callable | None = None, fwd: Callable | None = None, **options: Any) -> Callable:
+def vjp(f: Callable, bwd: Callable, keep: Callable | None = None, fwd: Callable | None = None,
+     **options: Any) -> Callable:
     """custom_vjp in one line: `bwd(residuals, g)`; what is kept are the arguments unless `keep(*args)` says."""
     rule = custom_vjp(f, **{k: v for k, v in options.items() if k.startswith("nondiff")})
     keep = keep or (lambda *x: x)
@@ -146,7 +147,7 @@ def fixed_point(scale=1.0, transposed=True):
         return lax.fori_loop(0, 80, lambda _, x: jnp.tanh(a @ x + b), jnp.zeros_like(b))
 
     def bwd(kept, g):
-        a, b, x = kept
+        a, _, x = kept
         slope = 1 - x**2
         j = jnp.eye(len(x), dtype=x.dtype) - slope[:, None] * a
         u = jnp.linalg.solve(j.T if transposed else j, g) * slope * scale
@@ -221,7 +222,8 @@ RIGHT = [
     Rule("nondiff_argnums of a custom_jvp", lambda x: applied(jnp.sin, x), (V,)),
     Rule("symbolic zeros vjp", masked_rule, (V, POS), modes=("rev",)),
     Rule("symbolic zeros jvp", zeros_known, (V, POS)),
-    Rule("optimize_remat", vjp(lambda x: jnp.sin(x), lambda r, g: (g * jnp.cos(r[0]),), optimize_remat=True), (V,), order=1,
+    Rule("optimize_remat", vjp(lambda x: jnp.sin(x), lambda r, g: (g * jnp.cos(r[0]),), optimize_remat=True), (V,),
+         order=1,
          modes=("rev",)),
     Rule("defjvps with None", lambda x: product(x, 3 * POS), (V,)),
     Rule("custom_gradient", cube, (V,), modes=("rev",)),
@@ -229,7 +231,8 @@ RIGHT = [
     Rule("fixed point", fixed_point(), (0.3 * numbers(3, 3, seed=3), V[:3]), order=1, modes=("rev",)),
     Rule("labels", vjp(ragged, _ragged_bwd), (X, jnp.array([0, 2, 1, 1])), modes=("rev",)),
     Rule("pytrees", vjp(affine, affine_bwd), (PARAMS, X), modes=("rev",)),
-    Rule("None cotangent", vjp(lambda x, y: jnp.sin(x) * jnp.sign(y), lambda r, g: (g * jnp.cos(r[0]) * jnp.sign(r[1]), None)),
+    Rule("None cotangent", vjp(lambda x, y: jnp.sin(x) * jnp.sign(y), lambda r,
+         g: (g * jnp.cos(r[0]) * jnp.sign(r[1]), None)),
          (V, POS), order=1, modes=("rev",)),
     Rule("key", vjp(key_noise, lambda r, g: (np.zeros(r[0].shape, jax.dtypes.float0), key_noise(r[0], g))),
          (jax.random.key(1), V), order=1, modes=("rev",),
@@ -246,7 +249,8 @@ RIGHT = [
          modes=("rev",),
          known="a cotangent's dtype at bfloat16, which nobody asked for"),
     Rule("bfloat16 pinned", vjp(lambda x: jnp.sin(x.astype(jnp.bfloat16)).astype(x.dtype), lambda r, g: (
-        (jnp.cos(r[0].astype(jnp.bfloat16)) * g.astype(jnp.bfloat16)).astype(r[0].dtype),)), (V,), order=1, modes=("rev",),
+        (jnp.cos(r[0].astype(jnp.bfloat16)) * g.astype(jnp.bfloat16)).astype(r[0].dtype),)), (V,), order=1,
+             modes=("rev",),
          known="float32 row and jvp of vjp: the function itself computes in bfloat16"),
     Rule("bfloat16 input", vjp(jnp.tanh, lambda r, g: (g * (1 - jnp.tanh(r[0]) ** 2),)), (V.astype(jnp.bfloat16),),
          modes=("rev",)),
@@ -257,12 +261,14 @@ RIGHT = [
         lambda x: jax.nn.softplus(norm(x) * x), r[0])[1](g)), (V,), modes=("rev",)),
     Rule("inside scan", lambda x: lax.scan(lambda c, _: (cube(c) * 0.5, c), x, None, 3)[0], (V,), modes=("rev",)),
     Rule("under vmap", lambda x: jax.vmap(norm)(x), (X,), modes=("rev",)),
-    Rule("expm1 over x", vjp(lambda x: jnp.expm1(x) / x, lambda r, g: (g * (jnp.exp(r[0]) / r[0] - jnp.expm1(r[0]) / r[0] ** 2),)),
+    Rule("expm1 over x", vjp(lambda x: jnp.expm1(x) / x, lambda r,
+         g: (g * (jnp.exp(r[0]) / r[0] - jnp.expm1(r[0]) / r[0] ** 2),)),
          (POS,), modes=("rev",)),
     Rule("logdet", vjp(lambda a: jnp.linalg.slogdet(a)[1], lambda r, g: (g * jnp.linalg.inv(r[0]).T,)),
          (numbers(3, 3, seed=3) + 2 * jnp.eye(3),), modes=("rev",)),
     Rule("solve", vjp(jnp.linalg.solve, lambda r, g: (lambda u, x: (-jnp.outer(u, x), u))(
-        jnp.linalg.solve(r[0].T, g), jnp.linalg.solve(*r))), (numbers(3, 3, seed=3) + 2 * jnp.eye(3), V[:3]), modes=("rev",)),
+        jnp.linalg.solve(r[0].T, g), jnp.linalg.solve(*r))), (numbers(3, 3, seed=3) + 2 * jnp.eye(3), V[:3]),
+             modes=("rev",)),
     Rule("straight-through", vjp(lambda x: jnp.round(x), lambda r, g: (g,)), (MIX,), options=dict(surrogate=True)),
     Rule("straight-through by stop_gradient", lambda x: x + lax.stop_gradient(jnp.round(x) - x), (MIX,),
          options=dict(surrogate=True)),
@@ -275,7 +281,7 @@ RIGHT = [
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Twin:
-    """What must be said: a `reason` (by name), the wrong leaves, and names of rows that are WRONG; `order` asked for."""
+    """What must be said: a `reason` (by name), the wrong leaves, and names of rows that are WRONG; `order` asked for."""  # noqa: E501
 
     name: str
     f: Callable
@@ -321,7 +327,7 @@ def wrong() -> Iterator[Twin]:
     for name, back in NONLINEAR.items():
         rows = ["scale of the cotangent"]
         yield bad(f"nonlinear: {name}", spoiled(back), (V,), (), "LAW", rows)
-    for name, factor in {"twice": 2.0, "half": 0.5, "sign": -1.0, "nothing": 0.0, "1+1e-3": 1.001, "1+1e-5": 1 + 1e-5}.items():
+    for name, factor in {"twice": 2.0, "half": 0.5, "sign": -1.0, "nothing": 0.0, "1+1e-3": 1.001, "1+1e-5": 1 + 1e-5}.items():  # noqa: E501
         yield bad(f"sin {name}", spoiled(lambda g, c=factor: c * g), (V,), ["x"])
         yield bad(f"pytree w {name}", vjp(affine, partial(affine_bwd, w=factor)), (PARAMS, X), ["p.w"])
         yield bad(f"jvp {name}", jvp(jnp.tanh, lambda x, t, c=factor: c * t[0] / jnp.cosh(x[0]) ** 2), (V,), ["x"],
@@ -334,12 +340,14 @@ def wrong() -> Iterator[Twin]:
     yield bad("attention sum lost", attention(lost=True), QKV, ["q", "k"])
     yield bad("labels scale", vjp(ragged, partial(_ragged_bwd, scale=0.25)), (X, jnp.array([0, 2, 1, 1])), ["x"])
     yield bad("labels one-hot lost", vjp(ragged, lambda r, g: (
-        g[:, None] * jax.nn.softmax(r[0]), np.zeros(4, jax.dtypes.float0))), (X, jnp.array([0, 2, 1, 1])), ["x"])  # fmt: skip
+        g[:, None] * jax.nn.softmax(r[0]), np.zeros(4, jax.dtypes.float0))), (X, jnp.array([0, 2, 1, 1])),
+             ["x"])  # fmt: skip
     yield bad("layer norm scale", layer_norm(lambda d: d * (1 + 1e-5)), (X,), ["x"])
     yield bad("fixed point transpose", fixed_point(transposed=False), (0.3 * numbers(3, 3, seed=3), V[:3]), ["a", "b"])
     yield bad("fixed point scale", fixed_point(scale=1.001), (0.3 * numbers(3, 3, seed=3), V[:3]), ["a", "b"])
     yield bad("solve sign", vjp(jnp.linalg.solve, lambda r, g: (lambda u, x: (jnp.outer(u, x), u))(
-        jnp.linalg.solve(r[0].T, g), jnp.linalg.solve(*r))), (numbers(3, 3, seed=3) + 2 * jnp.eye(3), V[:3]), ["a"])  # fmt: skip
+        jnp.linalg.solve(r[0].T, g), jnp.linalg.solve(*r))), (numbers(3, 3, seed=3) + 2 * jnp.eye(3), V[:3]),
+             ["a"])  # fmt: skip
     yield bad("logdet transpose", vjp(lambda a: jnp.linalg.slogdet(a)[1], lambda r, g: (g * jnp.linalg.inv(r[0]),)),
               (numbers(3, 3, seed=3) + 2 * jnp.eye(3),), ["a"])
     yield bad("two arguments swapped", vjp(lambda x, y: x * jnp.exp(y), lambda r, g: (
@@ -348,17 +356,20 @@ def wrong() -> Iterator[Twin]:
     yield bad("complex conj", vjp(lambda z: z * z, lambda r, g: (2 * jnp.conj(r[0]) * g,)), (z,), ["z"])
     yield bad("complex abs2 conj", vjp(lambda z: jnp.real(z * jnp.conj(z)), lambda r, g: (2 * r[0] * g,)), (z,), ["z"])
     yield bad("imaginary part lost", vjp(jnp.sin, lambda r, g: (jnp.cos(r[0]) * g.real,)), (z,), ["x"])
-    yield bad("second output lost", vjp(lambda x: (jnp.sin(x), jnp.cos(x)), lambda r, g: (g[0] * jnp.cos(r[0]),)), (V,), ["x"])
+    yield bad("second output lost", vjp(lambda x: (jnp.sin(x), jnp.cos(x)), lambda r, g: (g[0] * jnp.cos(r[0]),)),
+         (V,), ["x"])
     yield bad("one component", spoiled(lambda g: g.at[3].mul(1.01)), (V,), ["x"])
     yield bad("None of an argument that matters", vjp(lambda x, y: jnp.sin(x) * y, lambda r, g: (
         g * jnp.cos(r[0]) * r[1], None)), (V, POS), ["y"])  # fmt: skip
     yield bad("nondiff argument forgotten", lambda x: vjp(
-        lambda x, n: x**n, lambda n, r, g: (r[0] ** (n - 1) * g,), fwd=lambda x, n: (x**n, (x,)), nondiff_argnums=(1,))(x, 3),
+        lambda x, n: x**n, lambda n, r, g: (r[0] ** (n - 1) * g,), fwd=lambda x, n: (x**n,
+             (x,)), nondiff_argnums=(1,))(x, 3),
         (POS,), ["x"])  # fmt: skip
     yield bad("defjvps", _wrong_jvps(), (V, POS), ["y"], rows=["JVP"])
     yield bad("custom_gradient", jax.custom_gradient(lambda x: (x**3, lambda g: (2 * x**2 * g,))), (V,), ["args[0]"])
     yield bad("constant added", spoiled(lambda g: g + 1e-3), (V,), ["x"], "LAW", ["zero cotangent"])
-    yield bad("primal of fwd", vjp(jnp.sin, lambda r, g: (jnp.cos(r[0]) * g,), fwd=lambda x: (jnp.sin(x) * 1.001, (x,))),
+    yield bad("primal of fwd", vjp(jnp.sin, lambda r, g: (jnp.cos(r[0]) * g,), fwd=lambda x: (jnp.sin(x) * 1.001,
+         (x,))),
               (V,), (), "LAW_BROKEN", ["primal"])
     yield bad("primal of jvp", _wrong_primal(), (V,), (), "LAW_BROKEN", ["primal"])
     yield bad("under vmap", spoiled(only_batched), (V,), (), "TRANSFORM_WRONG",

@@ -24,7 +24,8 @@ def optax_rules():
     yield Rule("optax.softmax_ce", optax.softmax_cross_entropy, (W, jax.nn.one_hot(LABELS, 3)))
     yield Rule("optax.softmax_ce int", optax.softmax_cross_entropy_with_integer_labels, (W, LABELS))
     yield Rule("optax.sigmoid_bce", optax.sigmoid_binary_cross_entropy, (V, (POS > 1).astype(jnp.float32)))
-    yield Rule("optax.sigmoid_focal_loss", lambda x: optax.sigmoid_focal_loss(x, (POS > 1).astype(jnp.float32)), (V,), order=1)
+    yield Rule("optax.sigmoid_focal_loss", lambda x: optax.sigmoid_focal_loss(x, (POS > 1).astype(jnp.float32)), (V,),
+         order=1)
     yield Rule("optax.kl_divergence", optax.kl_divergence, (jax.nn.log_softmax(W), jax.nn.softmax(2 * W)), order=1)
     yield Rule("optax.ctc_loss", lambda x: optax.ctc_loss(x[None], jnp.zeros((1, 4)), jnp.array([[1, 2]]),
                                                          jnp.zeros((1, 2))), (W,), order=1)  # fmt: skip
@@ -73,7 +74,8 @@ def lineax_rules():
     yield Rule("lx.LU", solve(lx.LU()), (S, V[:3]))
     yield Rule("lx.QR", solve(lx.QR()), (W, numbers(4)), order=1)
     yield Rule("lx.SVD", solve(lx.SVD()), (W, numbers(4)), order=1)
-    yield Rule("lx.Cholesky", lambda a, b: solve(lx.Cholesky(), lx.positive_semidefinite_tag)((a + a.T) / 2, b), (S, V[:3]),
+    yield Rule("lx.Cholesky", lambda a, b: solve(lx.Cholesky(), lx.positive_semidefinite_tag)((a + a.T) / 2, b), (S,
+         V[:3]),
                order=1)  # fmt: skip
     yield Rule("lx.CG", lambda a, b: solve(lx.CG(1e-12, 1e-12), lx.positive_semidefinite_tag)((a + a.T) / 2, b),
                (S, V[:3]), order=1, slow=True)  # fmt: skip
@@ -88,15 +90,18 @@ def optimistix_rules():
         return optx.root_find(lambda y, x: y**3 + y - x, optx.Newton(1e-10, 1e-10), jnp.zeros_like(x), args=x).value
 
     def fixed(x):
-        return optx.fixed_point(lambda y, x: jnp.cos(y) * x / 4, optx.FixedPointIteration(1e-10, 1e-10), jnp.zeros_like(x),
+        return optx.fixed_point(lambda y, x: jnp.cos(y) * x / 4, optx.FixedPointIteration(1e-10, 1e-10),
+             jnp.zeros_like(x),
                                 args=x).value  # fmt: skip
 
     def least(x):
-        return optx.least_squares(lambda y, x: jnp.stack([y - x, 0.3 * (y**2 - 1)]), optx.LevenbergMarquardt(1e-10, 1e-10),
+        return optx.least_squares(lambda y, x: jnp.stack([y - x, 0.3 * (y**2 - 1)]), optx.LevenbergMarquardt(1e-10,
+             1e-10),
                                   jnp.zeros_like(x), args=x).value  # fmt: skip
 
     def least_of(x):
-        return optx.minimise(lambda y, x: jnp.sum((y - x) ** 2 + 0.1 * y**4), optx.BFGS(1e-10, 1e-10), jnp.zeros_like(x),
+        return optx.minimise(lambda y, x: jnp.sum((y - x) ** 2 + 0.1 * y**4), optx.BFGS(1e-10, 1e-10),
+             jnp.zeros_like(x),
                              args=x).value  # fmt: skip
 
     yield Rule("optx.root_find", root, (jnp.float32(0.7),), order=1, known="Unliftable")
@@ -115,10 +120,12 @@ def diffrax_rules():
 
         return f
 
-    yield Rule("dfx.RecursiveCheckpointAdjoint", decay(dfx.RecursiveCheckpointAdjoint()), (V[:2], jnp.float32(1.5)), order=1,
+    yield Rule("dfx.RecursiveCheckpointAdjoint", decay(dfx.RecursiveCheckpointAdjoint()), (V[:2], jnp.float32(1.5)),
+         order=1,
                modes=("rev",), slow=True)  # fmt: skip
     yield Rule("dfx.DirectAdjoint", decay(dfx.DirectAdjoint()), (V[:2], jnp.float32(1.5)), order=1, slow=True)
-    yield Rule("dfx.ForwardMode", decay(dfx.ForwardMode()), (V[:2], jnp.float32(1.5)), order=1, modes=("fwd",), slow=True)
+    yield Rule("dfx.ForwardMode", decay(dfx.ForwardMode()), (V[:2], jnp.float32(1.5)), order=1, modes=("fwd",),
+         slow=True)
 
 
 def jaxopt_rules():
@@ -133,11 +140,11 @@ def jaxopt_rules():
     def root(init, x):
         return jax.lax.fori_loop(0, 30, lambda _, y: y - (y**3 + y - x) / (3 * y**2 + 1), jnp.zeros_like(x))
 
-    yield Rule("jaxopt.GradientDescent", lambda l2: ridge(l2, W), (jnp.float32(0.5),), order=1, slow=True)
-    yield Rule("jaxopt.custom_root", lambda x: root(None, x), (jnp.float32(0.7),), order=1)
-    yield Rule("jaxopt.projection_simplex", jaxopt.projection.projection_simplex, (V,), order=1)
-    yield Rule("jaxopt.sparse_plus", jaxopt.loss.binary_sparsemax_loss, (jnp.int32(1), jnp.float32(0.3)), order=1)
-    yield Rule("jaxopt.prox_lasso", lambda x: jaxopt.prox.prox_lasso(x, 0.2), (V,), order=1)
+    yield Rule("jaxopt.GradientDescent", lambda l2: ridge(l2, W), (jnp.float32(0.5),), order=1, modes=("rev",), slow=True)  # noqa: E501
+    yield Rule("jaxopt.custom_root", lambda x: root(None, x), (jnp.float32(0.7),), order=1, modes=("rev",))
+    yield Rule("jaxopt.projection_simplex", jaxopt.projection.projection_simplex, (V,), order=1, modes=("rev",))
+    yield Rule("jaxopt.sparse_plus", jaxopt.loss.binary_sparsemax_loss, (jnp.int32(1), jnp.float32(0.3)), order=1, modes=("rev",))  # noqa: E501
+    yield Rule("jaxopt.prox_lasso", lambda x: jaxopt.prox.prox_lasso(x, 0.2), (V,), order=1, modes=("rev",))
 
 
 def flax_rules():
