@@ -171,8 +171,9 @@ def _beside_kinks(case: Case, directions, leaves, opinions) -> list[Opinion]:
     only one is. Left alone where M is autodiff's own choice, or where M is numbers and cannot move.
     """
     def chosen(ev, opinion):
-        same = ev.a is not None and np.allclose(ev.m, ev.a, rtol=1e-6, atol=1e-12 * np.abs(ev.m).max(initial=0.0))
-        return opinion.reason is Reason.KINK and not same and not ev.is_autodiff
+        if opinion.reason is not Reason.KINK or ev.is_autodiff:
+            return False
+        return ev.a is None or not np.allclose(ev.m, ev.a, rtol=1e-6, atol=1e-12 * np.abs(ev.m).max(initial=0.0))
 
     doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if chosen(*pair)]
     if not doubted or case.problem.numbers is not None:

@@ -82,6 +82,10 @@ class Reason(enum.Enum):
         "zero, repeatability, primal equality). The table names which."
     )
     TRANSFORM_WRONG = "The rule gives another result under a transformation (jit, vmap, scan, remat). The table names it."
+    UNDIFFERENTIABLE = (
+        "JAX cannot differentiate this function in the modes that were tried; the note gives its own words. "
+        "Give it a rule, or check it in the mode that it has."
+    )
     INTERRUPTED = "Stopped before every component was looked at. What is known so far is reported."
 
     @property

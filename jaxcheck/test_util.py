@@ -56,7 +56,7 @@ def check_grads(f: Callable, args: Sequence[Any], order: int, modes: Sequence[st
     args = tuple(args)
     refuse_tracing(args)
     theta = take_apart(args, "args")
-    if not theta.leaves:
+    if not theta.size:
         return
     primal, point = _trace(f, theta)
     if not primal.closed.out_avals:
@@ -111,7 +111,7 @@ def _check_one(f, f_jvp, f_vjp, args, atol, rtol, err_msg) -> None:
     args = tuple(args)
     refuse_tracing(args)
     theta = take_apart(args, "args")
-    if not theta.leaves:
+    if not theta.size:
         return
     primal, point = _trace(f, theta)
     one = derivatives.given(theta, primal, point, f_jvp, f_vjp)
@@ -143,6 +143,7 @@ def _raise(f: Callable, findings: Sequence[tuple[str, Finding]], err_msg: str = 
     line = f"{err_msg + ': ' if err_msg else ''}{where}: difference {finding.difference:.2g} (bar {finding.bar:.1g})"
     if finding.output >= 0:
         line += f"; worst output {finding.output}: {finding.claimed:.9g} against {finding.reference:.9g}"
+    notes = (line, finding.note) if finding.note else (line,)
     report = Report(kind="check_grads", name=getattr(f, "__name__", type(f).__name__), verdict=finding.verdict,
-                    reason=second, difference=finding.difference, notes=(line, finding.note) if finding.note else (line,))
+                    reason=second, difference=finding.difference, notes=notes)
     raise (GradientMismatch if wrong else GradientInconclusive)(report)

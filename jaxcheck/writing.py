@@ -103,8 +103,11 @@ def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple
     ), True
 
 
-RANK = (Reason.NONFINITE, Reason.MANUAL_WRONG, Reason.NUMERIC_SUSPECT, Reason.STRUCTURE, Reason.DEAD_STEP, Reason.JUMP, Reason.DOMAIN,
-        Reason.NOISE, Reason.PRECISION, Reason.VACUOUS, Reason.AUTODIFF_DIFFERS, Reason.KINK, Reason.SURROGATE)
+RANK = (
+    Reason.NONFINITE, Reason.MANUAL_WRONG, Reason.NUMERIC_SUSPECT, Reason.STRUCTURE, Reason.DEAD_STEP, Reason.JUMP,
+    Reason.DOMAIN, Reason.NOISE, Reason.PRECISION, Reason.VACUOUS, Reason.AUTODIFF_DIFFERS, Reason.KINK,
+    Reason.SURROGATE,
+)
 
 
 def _overall(results) -> tuple[Verdict, Reason]:

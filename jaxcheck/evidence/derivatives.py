@@ -66,7 +66,13 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
                 other = derived(primal, lambda xs, c: jax.vjp(lambda *a: stripped(*a), *xs)[1](list(c)), [values, cts])
     runnable = dataclasses.replace(primal, program=plain(primal))
     point = tuple(np.asarray(x) for x in point)
-    return Map(name, runnable, point, tangent, cotangent, reference, other, iterates(primal))
+    return Map(name, runnable, point, _plain(tangent), _plain(cotangent), _plain(reference), _plain(other),
+               iterates(primal))
+
+
+def _plain(traced: Traced | None) -> Traced | None:
+    """Nothing is differentiated after this: rules that are left over are only in the way."""
+    return None if traced is None else dataclasses.replace(traced, program=plain(traced))
 
 
 def jvp_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ...]]:
@@ -147,7 +153,8 @@ def given(theta: Any, primal: Traced, point: Sequence[Any], f_jvp: Callable | No
         xs, cts = leaves[: len(point)], list(leaves[len(point) :])
         out, back = f_vjp(*theta.rebuild(xs))
         flat, tree = jax.tree_util.tree_flatten(out)
-        full = [cts.pop(0) if jnp.issubdtype(x.dtype, jnp.inexact) else np.zeros(x.shape, jax.dtypes.float0) for x in flat]
+        none = jax.dtypes.float0
+        full = [cts.pop(0) if jnp.issubdtype(x.dtype, jnp.inexact) else np.zeros(x.shape, none) for x in flat]
         found = jax.tree_util.tree_leaves(back(jax.tree_util.tree_unflatten(tree, full)), is_leaf=lambda x: x is None)
         return [found[leaf.position] for leaf in theta.leaves]
 

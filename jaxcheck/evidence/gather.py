@@ -42,6 +42,10 @@ def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | Non
         spent, compiled = spent + more, compiled + new
     leaves, row = [], 0
     repeatable = m is None or bool(np.array_equal(m[0], m[1], equal_nan=True))
+    if len(directions) > 1 and np.isfinite(samples[0]).all():
+        # The point itself was sampled once per direction.
+        spread = np.ptp(samples[0], axis=0)
+        repeatable &= bool((spread <= 1e3 * problem.unit * np.abs(samples[0]).max(axis=0)).all())
     m, m_error = _gradient_with_error(m, problem, problem.unit)
     a, a_error = _gradient_with_error(a, None, problem.unit)
     for number, leaf in enumerate(theta.leaves):

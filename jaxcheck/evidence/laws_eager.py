@@ -13,7 +13,8 @@ from jaxcheck.evidence.laws_site import Site, draw, finite, host, norm, unit_of,
 from jaxcheck.result import Row
 
 # What JAX cannot do, or what a rule's author forbids; other TypeErrors and ValueErrors are the rule's mistakes.
-_BLAMELESS = ("forward-mode", "reverse-mode differentiation does not work", "not implemented", "closed-over")
+_BLAMELESS = ("forward-mode", "reverse-mode differentiation does not work", "not implemented", "closed-over",
+              "do not support jvp")
 
 
 def structure(site: Site) -> tuple[Row, bool]:

@@ -41,8 +41,12 @@ def sharpen(problem: Problem, point: np.ndarray, directions: np.ndarray, found: 
 
         def along(v):
             ends = [outputs_of(problem, primal, point + s * v, extras) for s in (REACH, -REACH)]
-            slope = jax.lax.map(lambda s: gradient_of(problem, problem.manual, manual, point + s * v, extras) @ v, places)
-            return ends[0], ends[1], slope
+
+
+            def slope(s):
+                return gradient_of(problem, problem.manual, manual, point + s * v, extras) @ v
+
+            return ends[0], ends[1], jax.lax.map(slope, places)
 
         return jax.lax.map(along, directions)
 

@@ -72,8 +72,14 @@ def _equal(x: Any, y: Any) -> bool:
 
 
 def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
-    """Validate the three ways to name points. `accepts(tree)` says whether the loss takes it: a list is a list
-    of points if the loss takes its first item, and a stacked pytree that happens to be a list otherwise. Raises TypeError or ValueError naming the argument."""
+    """Validate the three ways to name points.
+
+    `accepts(tree)` says whether the loss takes it: a list is a list of points if the loss takes its first
+    item, and a stacked pytree that happens to be a list otherwise.
+
+    Raises:
+        TypeError, ValueError: naming the argument.
+    """
     if (points is None) == (init is None):
         raise TypeError("give either points (a stacked pytree or a list of pytrees) or init=, not both")
     if (train_step is None) != (steps is None):

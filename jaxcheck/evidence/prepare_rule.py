@@ -45,6 +45,7 @@ class Subject:
     point: tuple[Any, ...]
     rules: tuple[Any, ...]
     name: str
+    names: tuple[str, ...]
 
 
 def argument_names(f: Callable, count: int) -> list[str]:
@@ -101,7 +102,8 @@ def subject(f: Callable, args: tuple[Any, ...], kwargs: dict[str, Any], argnums:
     trace(outputs, point, (), "native")  # natively first: see `prepare`
     primal = trace(outputs, point, (), precision)
     label = name or getattr(f, "__name__", type(f).__name__)
-    return Subject(f, args, kwargs, chosen, live, theta, primal, point, rules_in(primal.closed), label)
+    return Subject(f, args, kwargs, chosen, live, theta, primal, point, rules_in(primal.closed), label,
+                   tuple(names))
 
 
 def inexact_outputs(f: Callable, args: Sequence[Any], kwargs: dict, positions: Sequence[int], values: Any) -> list[Any]:
@@ -147,7 +149,9 @@ def prepare_rule(one: Subject, seed: int, precision: str) -> tuple[Problem, Pref
 
     leaves, extras = list(one.point), (g,)
     own = trace(projected, leaves, extras, "native")
-    repeatable = same_program(own, trace(projected, leaves, extras, "native"))
+    # Under another name: JAX remembers the trace of a function it has seen.
+    again = trace(lambda leaves, extras: projected(leaves, extras), leaves, extras, "native")
+    repeatable = same_program(own, again)
     primal = own if precision == "native" else trace(projected, leaves, extras, precision)
     arguments = dict(leaves=leaves, extras=extras, precision=precision)
     rules = count_rules(primal.closed, "user")

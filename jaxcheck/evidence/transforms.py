@@ -168,6 +168,8 @@ class Matrix:
             return Row("transformation", name, "WRONG", d, text)
         if name == "jvp of vjp" and any(eqn.primitive.name == "while" for eqn, _ in walk(closed)):
             return Row("transformation", name, "OK", d, "the derivative itself was not compared: it iterates")
+        if name == "jvp of vjp" and unit_in(closed) > 1e-15:
+            return Row("transformation", name, "OK", d, "the derivative itself was not compared: low precision inside")
         if name == "jvp of vjp":
             return self._second(name, found[count:], d)
         return Row("transformation", name, "OK", d)

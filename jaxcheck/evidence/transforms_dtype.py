@@ -33,6 +33,8 @@ DTYPES = (np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16))
 def rows(f: Callable, args: Sequence[Any], kwargs: dict, argnums: Any, seed: int) -> list[Row]:
     """One row per dtype. All are run at one point, which every one of them can represent."""
     found = []
+    used = {_real(x.dtype) for x in jax.tree_util.tree_leaves((args, kwargs))
+            if hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, np.inexact)}
     for dtype in (*DTYPES, np.dtype(np.float64)):
         try:
             rounded = jax.tree_util.tree_map(lambda x, d=dtype: _round(x, d), (tuple(args), kwargs))
@@ -46,10 +48,15 @@ def rows(f: Callable, args: Sequence[Any], kwargs: dict, argnums: Any, seed: int
                 found.append(wide.row())
                 continue
             with jax.enable_x64(False):
-                found.append(wide.compare(build(f, *rounded, argnums, dtype), dtype))
+                found.append(wide.compare(build(f, *rounded, argnums, dtype), dtype, dtype.name in used))
         except Exception as error:
             found.append(unsupported("transformation", dtype.name, error))
     return found
+
+
+def _real(dtype: Any) -> str:
+    """The real dtype of the same precision."""
+    return {"complex64": "float32", "complex128": "float64"}.get(str(dtype), str(dtype))
 
 
 def _round(x: Any, dtype: np.dtype) -> Any:
@@ -96,7 +103,8 @@ class Wide:
                 values = [max(n, norm(a - b)) for n, a, b in zip(values, out, self.value, strict=True)]
         return grads, values
 
-    def compare(self, narrow: Site, dtype: np.dtype) -> Row:
+    def compare(self, narrow: Site, dtype: np.dtype, used: bool) -> Row:
+        """`used`: the caller's own arguments have this dtype, so that its gradient must have it too."""
         name = dtype.name
         out = narrow.call(*narrow.live)
         g = [jnp.asarray(np.asarray(g).astype(o.dtype)) for g, o in zip(self.g, out, strict=True)]
@@ -104,10 +112,12 @@ class Wide:
         for path, x, u in zip(narrow.paths, narrow.live, grads, strict=True):
             if u.dtype != x.dtype:
                 text = f"leaf `{path}`: the gradient is {u.dtype}, the argument {x.dtype}"
+                if not used:  # promoted by a constant of the caller's: right for the dtype it was written for
+                    return unsupported("transformation", name, text)
                 return Row("transformation", name, "WRONG", float("nan"), text)
         if not finite(self.exact):
             return unsupported("transformation", name, "the gradient in float64 is not finite")
-        unit = unit_of(dtype)
+        unit = max(unit_of(dtype), self.inside())
         noise, value_noise = self.noise(unit)
         values = zip(host(out), self.value, value_noise, strict=True)
         if not all(norm(a - b) <= 64 * unit * norm(b) + 16 * n for a, b, n in values):
@@ -126,13 +136,17 @@ class Wide:
             largest = max(largest, relative if s > unit * max(sizes) else 0.0)
         return Row("transformation", name, "OK", largest)
 
+    def inside(self) -> float:
+        """Rounding unit of the coarsest precision that the function itself computes in when given float64."""
+        with jax.enable_x64(True):
+            return unit_in(jax.make_jaxpr(self.site.call)(*self.site.live))
+
     def row(self) -> Row:
         """In float64: whether what is computed narrower inside costs the rule its digits."""
         name = "float64"
         if not finite(self.exact):
             return unsupported("transformation", name, "the gradient in float64 is not finite")
-        with jax.enable_x64(True):
-            inside = unit_in(jax.make_jaxpr(self.site.call)(*self.site.live))
+        inside = self.inside()
         unit = unit_of(np.float64)
         if inside > 1e-15:
             text = "the function itself computes in less than float64"

@@ -39,6 +39,10 @@ def judge(ev: MapEvidence, rtol: float = 1e-7, atol: float = 0.0) -> list[Findin
     with np.errstate(all="ignore"):
         findings = []
         trusted = ev.reference
+        if ev.tangent is None and trusted is not None:
+            # Reverse mode alone is asked for: what vouches for it must itself agree with the ladder.
+            vouched = _tangents(ev, trusted, None, rtol, atol).verdict is not Verdict.FAIL
+            trusted = trusted if vouched else None
         if ev.tangent is not None:
             findings.append(_tangents(ev, ev.tangent, ev.reference, rtol, atol))
             if findings[0].verdict is Verdict.PASS and trusted is None:

@@ -260,7 +260,8 @@ def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, fu
     """
     m, a = np.where(explained, 0.0, m), np.where(explained, 0.0, a)
     r = np.abs(m - a)
-    bars = np.where(explained, 0.0, BARS * (_round_off(ev, ev.m_error, full) + _round_off(ev, ev.a_error, full) + ev.m_given))
+    bars = BARS * (_round_off(ev, ev.m_error, full) + _round_off(ev, ev.a_error, full) + ev.m_given)
+    bars = np.where(explained, 0.0, bars)
     bars = np.maximum(bars, np.sqrt(np.mean(bars**2, axis=1, keepdims=True)))
     if (norms(r) > tolerance.rtol * (norms(m) + norms(a)) + norms(bars) + tolerance.atol).any():
         return True

@@ -50,7 +50,8 @@ def _simplest(value: float, name: str) -> float:
         return value  # exact as written: halves, quarters, small integers, powers of two
 
     def rounds(number: float) -> bool:
-        return bool(np.asarray(number).astype(dtype) == np.asarray(value).astype(dtype))
+        with np.errstate(over="ignore"):
+            return bool(np.asarray(number).astype(dtype) == np.asarray(value).astype(dtype))
 
     decimal, digits = _shortest_decimal(value, rounds)
     best, cost = decimal, float(digits)

@@ -70,11 +70,19 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
     if traced.how != "float64" or native or closed.effects:
         # Re-emitted once and traced again: from here on it is an ordinary float64 program.
         run = lift(closed, native_islands=True, wide=traced.wide)
-        with jax.enable_x64(True):
-            closed = jax.make_jaxpr(run)(*(to_float64(x) for x in [*leaves, *extras]))
+        try:
+            with jax.enable_x64(True):
+                closed = jax.make_jaxpr(run)(*(to_float64(x) for x in [*leaves, *extras]))
+        except Unliftable as error:
+            return as_it_is(traced.closed, traced.out_tree, str(error), traced.wide)
     note = f"computed natively: {', '.join(native)}" if native else ""
     unit = coarsest(traced.closed) if native else float(np.finfo(np.float64).eps)
     return Traced(Program(closed), traced.out_tree, traced.how, note, traced.closed, unit, traced.wide)
+
+
+def as_it_is(closed: Any, tree: Any, why: str, wide: bool) -> Traced:
+    """A program that cannot be lifted, in its own precision, with error bars to match."""
+    return Traced(Program(closed), tree, "native", why, closed, coarsest(closed), wide)
 
 
 def as_function(closed: Any) -> Callable:
@@ -152,8 +160,11 @@ def derived(traced: Traced, f: Callable, args: Sequence[Any], precision: str = "
     if not narrow and not native and not inner.effects:
         return Traced(Program(inner), tree, "float64", closed=inner, wide=traced.wide)
     run = lift(inner, native_islands=True, wide=traced.wide)
-    with jax.enable_x64(True):
-        out = jax.make_jaxpr(run)(*(to_float64(x) for x in jax.tree_util.tree_leaves(args)))
+    try:
+        with jax.enable_x64(True):
+            out = jax.make_jaxpr(run)(*(to_float64(x) for x in jax.tree_util.tree_leaves(args)))
+    except Unliftable as error:
+        return as_it_is(inner, tree, str(error), traced.wide)
     unit = coarsest(inner) if native else float(np.finfo(np.float64).eps)
     note = f"computed natively: {', '.join(native)}" if native else ""
     return Traced(Program(out), tree, "native" if native else "lifted", note, inner, unit, traced.wide)

@@ -103,9 +103,23 @@ def _holds_jaxpr(value: Any) -> bool:
 
 def _call(eqn: Any, program: Any) -> Any:
     return eqn.replace(
-        primitive=primitives.closed_call_p, params={"call_jaxpr": interpret.closed(program)},
+        primitive=primitives.closed_call_p, params={"call_jaxpr": _named(interpret.closed(program))},
         effects=interpret.opened(program).effects,
     )  # fmt: skip
+
+
+def _named(program: Any) -> Any:
+    """The program with names for just the arguments it has.
+
+    A rule's program keeps the names of arguments that were static (nondiff_argnums); JAX minds that
+    in a call, though not in a rule.
+    """
+    jaxpr = interpret.opened(program)
+    names = getattr(jaxpr.debug_info, "arg_names", None)
+    if names is None or len(names) == len(jaxpr.invars):
+        return program
+    with jax.enable_x64(interpret.has_64_bits(program)):
+        return jax.make_jaxpr(core.jaxpr_as_fun(program))(*(v.aval for v in jaxpr.invars))
 
 
 def strip_rules(f: Callable[..., Any], which: Which = "user") -> Callable[..., Any]:
