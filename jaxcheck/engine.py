@@ -79,7 +79,7 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
     case.evaluations += evidence.evaluations
     case.compiled += evidence.compiled
     value = float(evidence.outputs[0]) if problem.columns == 1 else NAN
-    if not evidence.repeatable:
+    if not evidence.repeatable or not _repeats(problem, point, case.ladder, evidence):
         return stop(Verdict.INCONCLUSIVE, Reason.NONDETERMINISTIC, value=value)
     if not np.isfinite(evidence.outputs).all():
         what = "the function's value" if problem.columns > 1 else f"loss(params) = {value}"
@@ -95,6 +95,16 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
     opinions = _beside_kinks(case, directions, leaves, opinions)
     evidence = dataclasses.replace(evidence, leaves=tuple(leaves))
     return write(case, evidence, opinions, extra, head, mode, why, value, start, interrupted)
+
+
+def _repeats(problem: Problem, point: np.ndarray, ladder: Ladder, evidence: Evidence) -> bool:
+    """Whether a second run gives the same outputs, where foreign code takes part: a compiled program may
+    call it once for all rows, so that one run shows nothing."""
+    if problem.primal is None or not problem.primal.note:
+        return True
+    samples = witnesses.measure(problem, point, np.zeros((1, point.size)), ladder, 0, gradients=False)[0]
+    spread = np.abs(samples[0, 0] - evidence.outputs)
+    return bool((spread <= 1e3 * problem.unit * np.abs(evidence.outputs)).all()) or not np.isfinite(spread).all()
 
 
 def _add_exhaustive(case: Case, evidence: Evidence, mode: str):
@@ -186,6 +196,8 @@ def _beside_kinks(case: Case, directions, leaves, opinions) -> list[Opinion]:
     case.compiled += beside.compiled
     opinions = list(opinions)
     for k in doubted:
+        if np.array_equal(beside.leaves[k].m, leaves[k].m):
+            continue  # a constant says what it says of this point alone
         second = case.judge(beside.leaves[k])
         if second.verdict is Verdict.FAIL and second.reason is Reason.MANUAL_WRONG:
             leaves[k] = beside.leaves[k]

@@ -166,14 +166,15 @@ def boom(*_):
 @pytest.mark.parametrize("f", [sine(bwd=boom), sine(fwd=boom)], ids=["bwd", "fwd"])
 def test_raises_only_under_differentiation(f):
     report = jc.check_rule(f, V)
-    assert report.verdict is jc.Verdict.INCONCLUSIVE and "RuntimeError: boom" in report.notes[0]
+    assert report.verdict is jc.Verdict.FAIL and report.reason is jc.Reason.STRUCTURE
+    assert "RuntimeError: boom" in report.notes[0]
 
 
 @pytest.mark.parametrize(("f", "args", "words"), [
     (sine(lambda x, g: (g, g)), (V,), "container"),
     (sine(lambda x, g: g), (V,), "container"),
     (sine(lambda x, g: None), (V,), "container"),
-    (sine(lambda x, g: (g.sum(),)), (V,), "args[0]"),
+    (sine(lambda x, g: (g.sum(),)), (V,), "`x`"),
     (sine(lambda x, g: ((g * jnp.cos(x)).astype(jnp.bfloat16),)), (V,), "cotangent bfloat16[4], argument float32[4]"),
     (pair(lambda p, g: ({"a": g * p["b"]},)), (PAIR,), "container"),
     (pair(lambda p, g: ([g * p["b"], g * p["a"]],)), (PAIR,), "container"),
@@ -181,7 +182,8 @@ def test_raises_only_under_differentiation(f):
 ], ids=["too many", "no tuple", "None", "shape", "dtype", "keys", "list", "shape of one leaf"])  # fmt: skip
 def test_cotangents_of_another_structure(f, args, words):
     report = jc.check_rule(f, *args, transforms=False)
-    assert report.verdict is jc.Verdict.FAIL and report.reason is jc.Reason.LAW_BROKEN
+    assert report.verdict is jc.Verdict.FAIL
+    assert report.reason in (jc.Reason.STRUCTURE, jc.Reason.LAW_BROKEN)
     assert "structure" in wrong_rows(report, "law") and words in row(report, "structure").detail
 
 
@@ -189,7 +191,7 @@ def test_tangents_of_another_structure():
     f = jax.custom_jvp(jnp.sin)
     f.defjvp(lambda x, t: (f(x[0]), (jnp.cos(x[0]) * t[0]).sum()))
     report = jc.check_rule(f, V, transforms=False)
-    assert report.reason is jc.Reason.LAW_BROKEN and "Custom JVP rule" in row(report, "structure").detail
+    assert report.reason is jc.Reason.STRUCTURE and "Custom JVP rule" in row(report, "structure").detail
 
 
 def test_hidden_state_and_side_effects():

@@ -83,7 +83,7 @@ def test_precisions_pinned_inside(name):
 
 @pytest.mark.parametrize("number", range(4))
 @pytest.mark.parametrize(
-    "dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.xfail(reason="M's bar ignores the native unit"))])
+    "dtype", ["float32", "bfloat16"])
 def test_native_precision_does_not_accuse_round_off(dtype, number):
     """M and A are two programs in the same coarse arithmetic: they differ by their round-off."""
     p, x = network(dtype, seed=number)
@@ -94,7 +94,6 @@ def test_native_precision_does_not_accuse_round_off(dtype, number):
                          precision="native").verdict is not Verdict.PASS
 
 
-@pytest.mark.xfail(reason="numbers carry no bar for the rounding of their own dtype (Reason.PRECISION)")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_gradient_given_as_coarse_numbers_is_not_accused_of_its_round_off(dtype):
     rng = np.random.default_rng(0)

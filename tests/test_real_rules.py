@@ -35,6 +35,9 @@ def describe(report: jc.Report) -> str:
 
 def in_full(rule: Rule, **options) -> None:
     report = jc.check_rule(rule.f, *rule.args, **rule.options, **options)
+    if rule.name == "zero size":  # nothing to be wrong, and said so
+        assert report.reason is jc.Reason.VACUOUS, describe(report)
+        return
     assert report.verdict is jc.Verdict.PASS, describe(report)
 
 

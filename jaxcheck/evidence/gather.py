@@ -126,7 +126,7 @@ def follow_up(problem: Problem, point: np.ndarray, number: int, indices: np.ndar
 
 def _gradient_with_error(stack: np.ndarray | None, problem: Problem | None, unit: float):
     """(4, G, P) evaluations to the gradient and its round-off bar (G, P): the scatter over the neighbours,
-    at least 16 units of the gradient's RMS."""
+    and 16 units of its leaf's RMS (M alone: A and M are compared with the sum)."""
     if stack is None:
         if problem is None:
             return None, None
@@ -134,5 +134,10 @@ def _gradient_with_error(stack: np.ndarray | None, problem: Problem | None, unit
         return numbers, np.zeros_like(numbers)
     with np.errstate(all="ignore"):
         scatter = np.abs(stack[2:] - stack[0]).max(axis=0)
-        rms = np.sqrt(np.mean(np.where(np.isfinite(stack[0]), stack[0], 0.0) ** 2, axis=1, keepdims=True))
-        return stack[0], np.where(np.isfinite(scatter), scatter, 0.0) + 2 * unit * np.abs(stack[0]) + 16 * unit * rms
+        error = np.where(np.isfinite(scatter), scatter, 0.0) + 2 * unit * np.abs(stack[0])
+        for leaf in problem.theta.leaves if problem else ():
+            where = slice(leaf.start, leaf.stop)
+            known = np.where(np.isfinite(stack[0][:, where]), stack[0][:, where], 0.0)
+            if known.size:
+                error[:, where] += 16 * unit * np.sqrt(np.mean(known**2, axis=1, keepdims=True))
+        return stack[0], error

@@ -59,7 +59,7 @@ RULES = [
     *(Rule(f"nn.{n}", getattr(jax.nn, n), (W if n != "glu" else numbers(3, 4),)) for n in ACTIVATIONS
       if hasattr(jax.nn, n)),
     *(Rule(f"special.{n}", getattr(jss, n), (x,)) for n, x in SPECIAL.items() if x is not None and hasattr(jss, n)),
-    Rule("special.log_ndtr", jss.log_ndtr, (3 * V,), known="order 2: an assertion of JAX about a name"),
+    Rule("special.log_ndtr", jss.log_ndtr, (3 * V,)),
     Rule("special.xlogy", jss.xlogy, (POS, POS + 1)),
     Rule("special.xlog1py at 0", jss.xlog1py, (jnp.float32(0.0), jnp.float32(0.7))),
     Rule("special.gammainc", jss.gammainc, (POS, POS + 0.3), order=1, slow=True),
@@ -139,8 +139,8 @@ RULES = [
     Rule("attention", attention, tuple(numbers(1, 3, 1, 2, seed=s) for s in range(3))),
     Rule("logpdf normal", jax.scipy.stats.norm.logpdf, (V, jnp.float32(0.3), jnp.float32(0.8))),
     Rule("logpdf t", jax.scipy.stats.t.logpdf, (V, jnp.float32(3.0))),
-    Rule("random.gamma", lambda key, a: jax.random.gamma(key, a), (jax.random.key(0), POS), order=1,
-         known="RuntimeWarning: overflow encountered in cast, program/literals.py:53"),
+    # Not random.gamma: its rule is the implicit derivative of the distribution, which is another number than the
+    # derivative of the sampler at a fixed key, and the check says so.
     Rule("random.normal", lambda key, s: s * jax.random.normal(key, s.shape), (jax.random.key(0), POS)),
     Rule("complex abs", jnp.abs, (numbers(3, dtype=jnp.complex64),)),
     Rule("complex power", lambda z: z**3, (numbers(3, dtype=jnp.complex64),)),

@@ -42,8 +42,7 @@ def equinox_rules():
 
     scaled.def_fwd(lambda perturbed, x, y: (x * jnp.sin(y), None))
     scaled.def_bwd(lambda _, g, perturbed, x, y: g * jnp.sin(y))
-    yield Rule("eqx.filter_custom_vjp", lambda x: scaled(x, POS), (V,), order=1, modes=("rev",),
-               known="full: a cotangent's dtype at bfloat16")
+    yield Rule("eqx.filter_custom_vjp", lambda x: scaled(x, POS), (V,), order=1, modes=("rev",))
 
     @eqx.filter_custom_jvp
     def power(x, n):
@@ -104,10 +103,10 @@ def optimistix_rules():
              jnp.zeros_like(x),
                              args=x).value  # fmt: skip
 
-    yield Rule("optx.root_find", root, (jnp.float32(0.7),), order=1, known="Unliftable")
-    yield Rule("optx.fixed_point", fixed, (jnp.float32(0.7),), order=1, known="Unliftable")
-    yield Rule("optx.least_squares", least, (jnp.float32(0.7),), order=1, slow=True, known="Unliftable")
-    yield Rule("optx.minimise", least_of, (V[:2],), order=1, slow=True, known="Unliftable")
+    yield Rule("optx.root_find", root, (jnp.float32(0.7),), order=1)
+    yield Rule("optx.fixed_point", fixed, (jnp.float32(0.7),), order=1)
+    yield Rule("optx.least_squares", least, (jnp.float32(0.7),), order=1, slow=True)
+    yield Rule("optx.minimise", least_of, (V[:2],), order=1, slow=True)
 
 
 def diffrax_rules():
