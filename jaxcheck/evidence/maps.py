@@ -101,36 +101,43 @@ def from_vector(vector: Any, avals: Sequence[Any], conjugate: bool = False) -> l
 
 
 def measure(maps: Sequence[Map], seed: int, directions: int = 2, cotangents: int = 2) -> tuple[list[MapEvidence], int]:
-    """Run all maps in one compiled program; (evidence per map, programs compiled)."""
+    """Run all maps in one compiled program; (evidence per map, programs compiled).
+
+    Maps of higher order (those with a name) get one direction and one cotangent: most of the time of a
+    small check is compilation, and theirs are the large programs.
+    """
     programs: list[Program] = []
     inputs, plans = [], []
     for number, one in enumerate(maps):
         rng = np.random.default_rng([seed, number])
         point = to_vector(one.point, np)
-        v = _directions(one.point, rng, directions)
+        v = _directions(one.point, rng, 1 if one.name else directions)
         outs = one.primal.program.closed.out_avals
         m = sum(int(np.prod(a.shape)) * (2 if jnp.issubdtype(a.dtype, jnp.complexfloating) else 1) for a in outs)
-        g = rng.standard_normal((cotangents, m))
+        g = rng.standard_normal((1 if one.name else cotangents, m))
         slots = [one.primal, one.tangent, one.reference, one.cotangent, one.reference_pull]
         programs += [t.program for t in slots if t is not None]
         plans.append([t is not None for t in slots])
-        inputs.append((point, v, g))
+        # Made here: the rows are few and small, and arithmetic on them would only be compiled.
+        moved = (point + LADDER.offsets[:, None, None] * v).reshape(-1, point.size)
+        inputs.append((point, moved, v, g))
     total = len(LADDER.offsets)
 
     def build(bound, inputs):
         bound, out = list(bound), []
-        for one, present, (point, v, g) in zip(maps, plans, inputs, strict=True):
-            out.append(_one(one, [bound.pop(0) if p else None for p in present], point, v, g))
+        for one, present, (point, moved, v, g) in zip(maps, plans, inputs, strict=True):
+            out.append(_one(one, [bound.pop(0) if p else None for p in present], point, moved, v, g))
         return out
 
-    work = sum(one.cost * total * len(i[1]) for one, i in zip(maps, inputs, strict=True))
+    work = sum(one.cost * total * len(i[2]) for one, i in zip(maps, inputs, strict=True))
     with jax.enable_x64(True):
-        name = ("maps", tuple(map(tuple, plans)), tuple(rows.chunk_rows(o.cost, total * len(i[1]))
+        name = ("maps", tuple(map(tuple, plans)), tuple(rows.chunk_rows(o.cost, total * len(i[2]))
                                                         for o, i in zip(maps, inputs, strict=True)))
         found, compiled = execute(name, build, programs, inputs, work=work)
         found = jax.tree_util.tree_map(np.asarray, found)
     evidence = []
-    for one, (_, v, g), (samples, tangent, reference, pulled, other) in zip(maps, inputs, found, strict=True):
+    for one, (_, _, v, g), (samples, tangent, reference, pulled, other) in zip(maps, inputs, found, strict=True):
+        samples = samples.reshape(total, len(v), -1)
         numeric = slopes(samples, LADDER, one.primal.unit)
         evidence.append(MapEvidence(samples[0, 0], v, numeric, tangent, reference, g, pulled, other, one.iterative))
     return evidence, compiled
@@ -149,10 +156,14 @@ def _directions(point: Sequence[Any], rng: np.random.Generator, count: int) -> n
     return np.stack(out)
 
 
-def _one(one: Map, bound: Sequence[Any], point: Any, v: Any, g: Any) -> tuple:
+def _each(f: Callable, values: Any) -> Any:
+    """f of every row, one after the other: a rule need not bear vmap."""
+    return f(values[0])[None] if len(values) == 1 else jax.lax.map(f, values)
+
+
+def _one(one: Map, bound: Sequence[Any], point: Any, moved: Any, v: Any, g: Any) -> tuple:
     primal, tangent, reference, cotangent, other = bound
     ins = one.primal.program.closed.in_avals
-    outs = one.primal.program.closed.out_avals
     chunk = rows.chunk_rows(one.cost, len(v) * len(LADDER.offsets))
 
     def f(x):
@@ -162,7 +173,7 @@ def _one(one: Map, bound: Sequence[Any], point: Any, v: Any, g: Any) -> tuple:
         avals = traced.program.closed.in_avals
         half = len(avals) // 2
         xs = from_vector(point, avals[:half])
-        return jax.lax.map(lambda t: to_vector(run(*xs, *from_vector(t, avals[half:]))), v)
+        return _each(lambda t: to_vector(run(*xs, *from_vector(t, avals[half:]))), v)
 
     def pull(traced: Traced, run: Callable):
         avals = traced.program.closed.in_avals
@@ -173,10 +184,9 @@ def _one(one: Map, bound: Sequence[Any], point: Any, v: Any, g: Any) -> tuple:
             back = run(*xs, *from_vector(ct, avals[len(ins) :], conjugate=True))
             return to_vector([conj[0](b) if conj else b for b in back])
 
-        return jax.lax.map(one_cotangent, g)
+        return _each(one_cotangent, g)
 
-    del outs
-    samples = rows.sample(f, point, v, jnp.asarray(LADDER.offsets), chunk)
+    samples = rows.evaluate(f, moved, chunk)
     return (
         samples,
         None if tangent is None else push(one.tangent, tangent),

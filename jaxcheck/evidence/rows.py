@@ -51,6 +51,19 @@ def sample(f: Callable, theta: Any, directions: Any, offsets: Any, chunk: int) -
     return jnp.swapaxes(out.reshape(d, t, -1), 0, 1)
 
 
+def evaluate(f: Callable, points: Any, chunk: int) -> Any:
+    """f of every row of `points` (R, P), `chunk` rows at a time; traced code. Returns (R, G)."""
+    total = points.shape[0]
+    if chunk >= total:
+        return jax.vmap(f)(points) if total > 1 else f(points[0])[None]
+    if chunk == 1:
+        return jax.lax.map(f, points)
+    blocks = -(-total // chunk)
+    # Rows past the end repeat the last one; they are cut off below.
+    index = np.minimum(np.arange(blocks * chunk), total - 1).reshape(blocks, chunk)
+    return jax.lax.map(jax.vmap(f), points[index]).reshape(blocks * chunk, -1)[:total]
+
+
 def sample_host(f: Callable, theta: np.ndarray, directions: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """`sample` for a function that JAX cannot trace: row by row, in Python."""
     out = [[f(theta + t * v) for v in directions] for t in offsets]
