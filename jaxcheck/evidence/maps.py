@@ -58,6 +58,7 @@ class MapEvidence:
 
     Attributes:
         outputs: (m,) at the point. directions: (D, P). numeric: `Slopes` (D, m).
+        iterative: as in `Map`; higher: the map is itself a derivative.
         tangent, reference: (D, m) or None. cotangents: (G, m) and their pull-backs (G, P) or None.
     """
 
@@ -70,6 +71,7 @@ class MapEvidence:
     pulled: np.ndarray | None
     pulled_reference: np.ndarray | None = None
     iterative: bool = False
+    higher: bool = False
 
 
 def real_size(values: Sequence[ArrayLike]) -> int:
@@ -139,7 +141,8 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, cotangents: int
     for one, (_, _, v, g), (samples, tangent, reference, pulled, other) in zip(maps, inputs, found, strict=True):
         samples = samples.reshape(total, len(v), -1)
         numeric = slopes(samples, LADDER, one.primal.unit)
-        evidence.append(MapEvidence(samples[0, 0], v, numeric, tangent, reference, g, pulled, other, one.iterative))
+        evidence.append(MapEvidence(samples[0, 0], v, numeric, tangent, reference, g, pulled, other, one.iterative,
+                                    bool(one.name)))
     return evidence, compiled
 
 
