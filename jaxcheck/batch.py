@@ -76,7 +76,9 @@ def check_batch(
     label = name or preface.name
 
     def alone(index: int) -> Report:
-        one, front = prepare(loss, batch.tree(index), grad, args, has_aux, precision)
+        # The first point has been prepared already.
+        one, front = (problem, preface) if index == 0 else prepare(
+            loss, batch.tree(index), grad, args, has_aux, precision)
         title = f"{label} at {batch.labels[index]}"
         return examine(one, front, settings, kind="check_grad", name=title, start=time.perf_counter())
 

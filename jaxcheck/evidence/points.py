@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.witnesses import Problem
@@ -28,7 +29,7 @@ class Batch:
     def tree(self, index: int) -> Any:
         if self.listed is not None:
             return self.listed[index]
-        return jax.tree_util.tree_map(lambda x: x[index] if hasattr(x, "shape") else x, self.stacked)
+        return jax.tree_util.tree_map(lambda x: _item(x, index), self.stacked)
 
     def carried_alike(self, problem: Problem) -> bool:
         """Whether the leaves that are not differentiated are the same at all points: a program traced at
@@ -71,6 +72,15 @@ def _equal(x: Any, y: Any) -> bool:
     return x is y or bool(x == y)
 
 
+def _item(x: Any, index: int) -> Any:
+    """One item of a stacked leaf; indexing a JAX array would compile a program per shape."""
+    if not hasattr(x, "shape"):
+        return x
+    if isinstance(x, jax.Array) and not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jnp.asarray(np.asarray(x)[index])
+    return x[index]
+
+
 def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
     """Validate the three ways to name points.
 
@@ -95,7 +105,7 @@ def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
             raise ValueError(f"n={n!r}: how many points to draw from init, a whole number of at least 1")
         keys = jax.random.split(jax.random.key(seed), n)
         try:
-            stacked = jax.vmap(init)(keys)
+            stacked = jax.jit(jax.vmap(init))(keys)
         except Exception:
             # An init written in NumPy, or with Python control flow, is called key by key.
             listed = tuple(init(key) for key in keys)
