@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from jaxcheck.engine import examine
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.algebra import laws
@@ -19,6 +21,8 @@ from jaxcheck.program.calm import calmly
 from jaxcheck.result import NAN, Reason, Report, Row, Verdict
 from jaxcheck.settings import Settings
 
+# Relative asymmetry of a Hessian in float64 that rounding explains.
+SYMMETRIC = 1e-7
 SECOND = {"JVP": "forward over reverse", "VJP": "reverse over reverse"}
 
 
@@ -151,28 +155,40 @@ def _forward(one: Subject, settings: Settings) -> list[Row]:
         return [Row("forward", "JVP", "UNSUPPORTED", NAN, first_line(error))]
     if settings.surrogate:
         return []
-    return _rows([("forward", made)], settings)
+    return _rows("forward", made, settings)[0]
 
 
 def _second(one: Subject, settings: Settings) -> list[Row]:
     made, why = second_order(one)
     if made is None:
         return [Row("second order", "derivative of the gradient", "UNSUPPORTED", NAN, why)]
-    return _rows([("second order", made)], settings)
+    real = not any(np.iscomplexobj(x) for x in made.point)
+    rows, evidence = _rows("second order", made, settings, symmetric=real)
+    return [*rows, *([_symmetry(evidence)] if real and evidence.pulled is not None else [])]
 
 
-def _rows(found: list[tuple[str, maps.Map]], settings: Settings) -> list[Row]:
-    evidence, _ = maps.measure([one for _, one in found], settings.seed)
+def _symmetry(evidence: maps.MapEvidence) -> Row:
+    """u . H v = v . H u for two directions, H the derivative of the rule's own gradient (Schwarz)."""
+    with np.errstate(all="ignore"):
+        products = evidence.pulled @ evidence.directions.T
+        size = np.sqrt(np.abs(products[0, 0] * products[1, 1])) + np.abs(products).max()
+        gap = float(abs(products[0, 1] - products[1, 0]) / size) if size else 0.0
+    status = "OK" if gap <= SYMMETRIC or (evidence.iterative and gap <= 1e-3) else "WRONG"
+    return Row("second order", "Hessian symmetry", status, gap, "" if status == "OK" else "u.Hv differs from v.Hu")
+
+
+def _rows(group: str, one: maps.Map, settings: Settings, symmetric: bool = False):
+    """(rows, evidence) of one map."""
+    (evidence,), _ = maps.measure([one], settings.seed, symmetric=symmetric)
     out = []
-    for (group, _), ev in zip(found, evidence, strict=True):
-        for finding in judge(ev, settings.tolerance.rtol, settings.tolerance.atol):
-            status = {Verdict.PASS: "OK", Verdict.FAIL: "WRONG"}.get(finding.verdict, "UNSUPPORTED")
-            detail = finding.note or (finding.reason.name.lower() if finding.reason is not Reason.AGREE else "")
-            if finding.verdict is Verdict.FAIL:
-                detail = f"output {finding.output}: {finding.claimed:.9g} against {finding.reference:.9g}"
-            title = finding.what if group == "forward" else SECOND[finding.what]
-            out.append(Row(group, title, status, finding.difference, detail))
-    return out
+    for finding in judge(evidence, settings.tolerance.rtol, settings.tolerance.atol):
+        status = {Verdict.PASS: "OK", Verdict.FAIL: "WRONG"}.get(finding.verdict, "UNSUPPORTED")
+        detail = finding.note or (finding.reason.name.lower() if finding.reason is not Reason.AGREE else "")
+        if finding.verdict is Verdict.FAIL:
+            detail = f"output {finding.output}: {finding.claimed:.9g} against {finding.reference:.9g}"
+        title = finding.what if group == "forward" else SECOND[finding.what]
+        out.append(Row(group, title, status, finding.difference, detail))
+    return out, evidence
 
 
 check_rule.__module__ = "jaxcheck"

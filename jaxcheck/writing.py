@@ -86,8 +86,9 @@ def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple
         if native.shape == ev.m.shape:
             precision = formula2(native, ev.m)
         if verdict is Verdict.PASS and not np.isfinite(native).all():
-            verdict, reason = Verdict.FAIL, Reason.NONFINITE
             note = f"the formula is right in float64, but the gradient is NaN or inf in {leaf.dtype}"
+            # Where the function itself overflows, its gradient can do no better.
+            verdict, reason = Verdict.FAIL if case.preface.native_finite else Verdict.INCONCLUSIVE, Reason.NONFINITE
     bad = verdict is not Verdict.PASS or opinion.reason in (Reason.KINK, Reason.AUTODIFF_DIFFERS)
     others = [e for e in evidence.leaves if e is not ev]
     return LeafResult(

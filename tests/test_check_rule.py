@@ -234,3 +234,19 @@ def test_arguments_are_left_alone():
     kept = x.copy()
     jc.check_rule(sine(), x)
     assert (x == kept).all() and x.dtype == kept.dtype
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_hessian_symmetry(detached):
+    """First order right both times; with a detached factor the derivative of the gradient is no Hessian."""
+    hold = lax.stop_gradient if detached else lambda x: x
+
+    def bwd(r, g):
+        x, w = r
+        return g * hold(jnp.cos(x * w)) * w, g * jnp.cos(x * w) * x
+
+    f = jax.custom_vjp(lambda x, w: jnp.sin(x * w))
+    f.defvjp(lambda x, w: (f(x, w), (x, w)), bwd)
+    report = jc.check_rule(f, V, 2 * V, order=2, transforms=False, algebra=False)
+    assert row(report, "Hessian symmetry").status == ("WRONG" if detached else "OK")
+    assert report.reason is (jc.Reason.SECOND_ORDER_WRONG if detached else jc.Reason.AGREE)

@@ -102,21 +102,23 @@ def from_vector(vector: Any, avals: Sequence[Any], conjugate: bool = False) -> l
     return out
 
 
-def measure(maps: Sequence[Map], seed: int, directions: int = 2, cotangents: int = 2) -> tuple[list[MapEvidence], int]:
+def measure(maps: Sequence[Map], seed: int, directions: int = 2, cotangents: int = 2, *,
+            symmetric: bool = False) -> tuple[list[MapEvidence], int]:
     """Run all maps in one compiled program; (evidence per map, programs compiled).
 
     Maps of higher order (those with a name) get one direction and one cotangent: most of the time of a
-    small check is compilation, and theirs are the large programs.
+    small check is compilation, and theirs are the large programs. With `symmetric` (gradients, whose
+    derivative is a Hessian) the directions themselves are the cotangents, two of each.
     """
     programs: list[Program] = []
     inputs, plans = [], []
     for number, one in enumerate(maps):
         rng = np.random.default_rng([seed, number])
         point = to_vector(one.point, np)
-        v = _directions(one.point, rng, 1 if one.name else directions)
+        v = _directions(one.point, rng, 1 if one.name and not symmetric else directions)
         outs = one.primal.program.closed.out_avals
         m = sum(int(np.prod(a.shape)) * (2 if jnp.issubdtype(a.dtype, jnp.complexfloating) else 1) for a in outs)
-        g = rng.standard_normal((1 if one.name else cotangents, m))
+        g = v if symmetric else rng.standard_normal((1 if one.name else cotangents, m))
         slots = [one.primal, one.tangent, one.reference, one.cotangent, one.reference_pull]
         programs += [t.program for t in slots if t is not None]
         plans.append([t is not None for t in slots])

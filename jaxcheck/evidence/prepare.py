@@ -34,7 +34,8 @@ class Preface:
     """What is known before any difference is taken.
 
     `structure` is what is wrong with the gradient's structure, or ""; `native` is M in the caller's
-    own precision (G, P), None where it is the same as in float64; `repeatable` says whether two traces
+    own precision (G, P), None where it is the same as in float64, and `native_finite` whether the outputs are
+    finite there; `repeatable` says whether two traces
     and two native runs gave the same; `sizes` are the dimensions met, to name a ratio.
     """
 
@@ -44,6 +45,7 @@ class Preface:
     structure: str = ""
     repeatable: bool = True
     native: np.ndarray | None = None
+    native_finite: bool = True
     compiled: int = 0
     sizes: tuple[int, ...] = ()
 
@@ -246,5 +248,6 @@ def _native_run(problem: Problem, preface: Preface, primal: Traced, manual: Trac
             runs.append([np.asarray(x) for x in out])
             compiled += new
     same = all(np.array_equal(x, y, equal_nan=True) for x, y in zip(*runs, strict=True))
-    return dataclasses.replace(preface, native=runs[0][1], repeatable=preface.repeatable and same,
-                               compiled=preface.compiled + compiled)
+    return dataclasses.replace(
+        preface, native=runs[0][1], native_finite=bool(np.isfinite(runs[0][0]).all()),
+        repeatable=preface.repeatable and same, compiled=preface.compiled + compiled)
