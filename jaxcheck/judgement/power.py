@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from jaxcheck.evidence.witnesses import LeafEvidence
-from jaxcheck.judgement.vote import judge, norms
+from jaxcheck.judgement.measures import norms
+from jaxcheck.judgement.vote import judge
 from jaxcheck.options import Tolerance
 from jaxcheck.result import NAN, Verdict
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.witnesses import LeafEvidence
+from jaxcheck.judgement.measures import norms, relative_numbers
 from jaxcheck.options import Tolerance
-from jaxcheck.result import NAN, Reason, Verdict, formula2
+from jaxcheck.result import Reason, Verdict
 
 BARS = 5.0
 # M = A against N is only believed on gross evidence: both claims would have to be wrong together.
@@ -55,13 +56,6 @@ class _Probe:
     coarse: np.ndarray
     kink: np.ndarray
     noisy: np.ndarray
-
-
-def norms(g: np.ndarray) -> np.ndarray:
-    """Column 2-norms of (G, n), safe against overflow."""
-    peak = np.abs(g).max(axis=1, initial=0.0)
-    safe = np.where((peak > 0) & np.isfinite(peak), peak, 1.0)
-    return np.linalg.norm(g / safe[:, None], axis=1) * safe
 
 
 def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
@@ -125,7 +119,7 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
     if a is not None and not np.isfinite(a).all():
         a, broken = None, True
     residual = np.full(m.shape, np.nan) if a is None else m - a
-    numbers = _numbers(ev, m, a)
+    numbers = relative_numbers(ev, m, a)
 
     def opinion(verdict, reason, note="", kinks=0):
         return Opinion(verdict, reason, *numbers, residual, kinks, note)
@@ -268,33 +262,3 @@ def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, fu
     rms = np.sqrt(np.mean(np.maximum(np.abs(m), np.abs(a)) ** 2, axis=1, keepdims=True))
     floor = np.maximum(2 * bars, max(1e-10, 1e-3 * tolerance.rtol) * rms)
     return bool((r > 1e3 * tolerance.rtol * np.maximum(np.abs(a), np.abs(m)) + floor + tolerance.atol).any())
-
-
-def _numbers(ev: LeafEvidence, m: np.ndarray, a: np.ndarray | None) -> tuple[float, float, float, float]:
-    """(difference to N, difference to A, relative error bar of N, norm of N)."""
-    to_a = NAN if a is None else formula2(m, a)
-    whole = next((p for p in ev.probes if p.directions is None and len(p.indices) == m.shape[1]), None)
-    if whole is not None:
-        n = whole.slopes.value.T
-        if np.isfinite(n).all():
-            both = np.linalg.norm(m) + np.linalg.norm(n)
-            bar = float(np.linalg.norm(whole.slopes.error) / both) if both else NAN
-            return formula2(m, n), to_a, bar, float(np.linalg.norm(n))
-    dense = [p for p in ev.probes if p.directions is not None]
-    if not dense:
-        return NAN, to_a, NAN, NAN
-    probes = dense[0]
-    s = probes.slopes
-    good = np.isfinite(s.value) & np.isfinite(s.error)
-    if not good.any():
-        return NAN, to_a, NAN, NAN
-    # With v_i = +-s_i, E (v.r)^2 = sum (s_i r_i)^2: each direction estimates the scaled norms.
-    projected = probes.project(m)
-    norm_m = np.sqrt(probes.directions**2 @ (m**2).T)
-    off = np.sqrt(np.mean((projected - s.value)[good] ** 2))
-    norm_n = np.sqrt(np.mean(s.value[good] ** 2))
-    size = np.sqrt(np.mean(norm_m[good] ** 2)) + norm_n
-    bar = np.sqrt(np.mean(s.error[good] ** 2))
-    if size == 0:
-        return (0.0 if off == 0 else 1.0), to_a, NAN, 0.0
-    return float(off / size), to_a, float(bar / size), NAN
