@@ -10,11 +10,11 @@ from jaxcheck.evidence.maps import MapEvidence
 from jaxcheck.judgement.vote import BARS, coarse
 from jaxcheck.result import NAN, Reason, Verdict
 
-# A derivative along a direction of the inputs' own size is not known better than the rounding of the
-# outputs themselves: x -> f(x)/f(x) has derivative 1e-17, not 0.
 # What an iterative solver's stopping error explains (see `vote.ITERATIVE`), and in a derivative of its
 # derivative, where the error of a slowly converging iteration is met twice.
 LOOSE, LOOSE_HIGHER = 2e-5, 1e-3
+# A derivative along a direction of the inputs' own size is not known better than the rounding of the
+# outputs themselves: x -> f(x)/f(x) has derivative 1e-17, not 0.
 ROUND_OFF = 16 * float(np.finfo(np.float64).eps)
 
 
