@@ -265,7 +265,7 @@ PINNED["algorithm"] = (PINNED["algorithm"][0], lambda x: jnp.dot(x, x))
 
 
 # Under promotion JAX itself widens the scalar, and nothing is pinned.
-PROMOTABLE = ("algorithm", "scalar_const")
+PROMOTABLE = ("algorithm", "scalar_const", "const", "remat")
 
 
 @pytest.mark.parametrize("name", PINNED)

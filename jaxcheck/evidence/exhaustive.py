@@ -17,6 +17,7 @@ from jaxcheck.evidence.differences import Slopes, two_steps
 from jaxcheck.evidence.sketch import component_scale
 from jaxcheck.evidence.witnesses import Probes, Problem
 from jaxcheck.program import columns
+from jaxcheck.program.batching import sequential
 from jaxcheck.program.compile import execute
 from jaxcheck.program.objective import call
 
@@ -68,6 +69,8 @@ def _compiled(problem: Problem, point: np.ndarray, number: int, steps: np.ndarra
     program, theta = problem.primal.program, problem.theta
     count, size = steps.shape
     cost = max(plan.cost if plan else problem.cost, 1.0)
+    if not plan and sequential(program.closed, number):
+        chunk = 1
     chunk = min(size, chunk or max(1, rows.chunk_rows(cost, size * count) // count))
     # Calls of about a second each, so that progress shows and an interrupt loses little; all of one length.
     blocks = -(-size // chunk)

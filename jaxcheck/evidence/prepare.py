@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,8 @@ from jaxcheck.evidence.user import (
 )
 from jaxcheck.evidence.witnesses import Problem, gradient_of, outputs_of
 from jaxcheck.program.compile import execute
+from jaxcheck.program.constants import own as owned
+from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import Traced, gradient, iterates, plain, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
@@ -62,7 +63,10 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     if not theta.leaves:
         found = ", ".join(f"`{path}` ({why})" for path, why in theta.carried[:5]) or "nothing"
         raise TypeError(f"params has no differentiable leaf (float or complex); it holds {found}")
-    user = User(loss, grad, theta, take_apart(tuple(args), "args"), has_aux)
+    given = User(loss, grad, theta, take_apart(tuple(args), "args"), has_aux)
+    # Every witness sees the numbers that the caller's own program sees.
+    theta = seen(theta)
+    user = User(loss, grad, theta, seen(given.args), has_aux)
     extras = tuple(to_array(x) for x in user.args.inexact())
     leaves = [to_array(x) for x in theta.inexact()]
     # Natively first: JAX keeps some conversions of index arrays per object, and a 64-bit trace made
@@ -70,11 +74,11 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     try:
         own = trace(user.outputs, leaves, extras, "native")
     except Exception as error:
-        return _prepare_host(user, error)
+        return _prepare_host(given, error)
     try:
         # Under another name: JAX remembers the trace of a function it has seen.
         again = trace(lambda leaves, extras: user.outputs(leaves, extras), leaves, extras, "native")
-        repeatable = same_program(own, again)
+        repeatable = same_program(own.closed, again.closed)
     except jax.errors.UnexpectedTracerError:
         # The first trace left a tracer behind: the loss keeps state between calls (a global key, say).
         return Problem(theta, extras, own, None, None), Preface(user.name, (), (), repeatable=False)
@@ -132,6 +136,14 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
             traced = own_manual[0]
         preface = _native_run(problem, preface, own, traced)
     return problem, preface
+
+
+def seen(theta: Theta) -> Theta:
+    """The tree with its differentiable leaves as a program of the caller's sees them."""
+    values = list(theta.values)
+    for leaf in theta.leaves:
+        values[leaf.position] = owned(values[leaf.position])
+    return dataclasses.replace(theta, values=tuple(values))
 
 
 def _trace_gradient(user: User, leaves, extras, precision) -> tuple[Any, BaseException | None]:
@@ -214,22 +226,6 @@ def _narrow(theta: Theta, primal: Traced) -> bool:
     """Whether the caller's own run differs from the float64 one."""
     wide = all(leaf.dtype in ("float64", "complex128") for leaf in theta.leaves)
     return not (wide and jax.config.jax_enable_x64) or primal.how != "float64"
-
-
-def same_program(one: Traced, two: Traced) -> bool:
-    """Whether two traces are the same program with the same constants (NumPy randomness is baked in)."""
-    if len(one.program.closed.consts) != len(two.program.closed.consts):
-        return False
-    for x, y in zip(one.program.closed.consts, two.program.closed.consts, strict=True):
-        if jax.dtypes.issubdtype(jax.typeof(x).dtype, jax.dtypes.prng_key):
-            x, y = jax.random.key_data(x), jax.random.key_data(y)
-        if x is not y:
-            x, y = np.asarray(x), np.asarray(y)
-            if x.tobytes() != y.tobytes():
-                return False
-    # Texts name functions by address, which differ without a reason.
-    here, there = (re.sub(r" at 0x[0-9a-f]+", "", t.program.text) for t in (one, two))
-    return here == there
 
 
 def _native_run(problem: Problem, preface: Preface, primal: Traced, manual: Traced) -> Preface:

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import derivatives, maps
-from jaxcheck.evidence.prepare import Preface, same_program
+from jaxcheck.evidence.prepare import Preface
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.evidence.witnesses import Problem
 from jaxcheck.program.census import rules_in
+from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import Traced, gradient, iterates, plain, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
@@ -151,7 +152,7 @@ def prepare_rule(one: Subject, seed: int, precision: str) -> tuple[Problem, Pref
     own = trace(projected, leaves, extras, "native")
     # Under another name: JAX remembers the trace of a function it has seen.
     again = trace(lambda leaves, extras: projected(leaves, extras), leaves, extras, "native")
-    repeatable = same_program(own, again)
+    repeatable = same_program(own.closed, again.closed)
     primal = own if precision == "native" else trace(projected, leaves, extras, precision)
     arguments = dict(leaves=leaves, extras=extras, precision=precision)
     rules = count_rules(primal.closed, "user")

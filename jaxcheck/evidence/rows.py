@@ -24,6 +24,11 @@ def chunk_rows(cost: float, rows: int) -> int:
     return int(max(1, min(rows, max(fewest, 1.7e6 // max(cost, 1.0)))))
 
 
+def chunk_of(program: Any, rows: int) -> int:
+    """Rows per chunk for a `Program`: 1 where they run better one after the other."""
+    return 1 if program.sequential else chunk_rows(program.cost, rows)
+
+
 def sample(f: Callable, theta: Any, directions: Any, offsets: Any, chunk: int) -> Any:
     """f(theta + offsets[t] * directions[d]) for all d and t; traced code.
 
@@ -106,6 +111,8 @@ def components(row: Callable, start: Any, count: int, chunk: int, steps: Any) ->
 
     def block(indices):
         indices = jnp.minimum(indices, last)
+        if chunk == 1:
+            return jax.lax.map(lambda s: row(indices[0], s[indices[0]])[None], steps)
         return jax.vmap(lambda s: jax.vmap(row)(indices, s[indices]))(steps)
 
     indices = (start + jnp.arange(count)).reshape(-1, chunk)

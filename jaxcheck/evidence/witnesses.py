@@ -165,7 +165,7 @@ def measure(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder:
         return _measure_host(problem, point, directions, ladder, seed, gradients)
     traced = [t for t in (problem.manual, problem.autodiff) if gradients and t is not None]
     count = len(directions) * len(ladder.offsets)
-    chunk = rows.chunk_rows(problem.cost, count)
+    chunk = rows.chunk_of(problem.primal.program, count)
 
     def build(programs, points, extras, directions, offsets):
         primal, *rest = programs

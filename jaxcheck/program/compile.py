@@ -1,25 +1,33 @@
 """Traced programs and their compiled forms, kept so that a second check compiles nothing.
 
 A check traces the caller's function every time (cheap, and it sees a changed closure or a rule that
-was edited in a notebook), then looks the program up by its text: same text and shapes, same
-executable. Constants that were closed over travel as arguments, so new data needs no new compilation.
+was edited in a notebook), then looks the program up by its identity: the same computation and shapes, the
+same executable. Constants that were closed over travel as arguments, so new data needs no new compilation.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
+import functools
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from jaxcheck.program import batching, constants
+from jaxcheck.program.identity import identity
 from jaxcheck.program.shadow import lift
 
-_CACHE: collections.OrderedDict[Any, tuple[Any, Any]] = collections.OrderedDict()
-_CACHE_SIZE = 256
+# Compiled forms by what they compute, the last used last; bounded in number and in bytes of machine code.
+_CACHE: collections.OrderedDict[Any, tuple[Any, int]] = collections.OrderedDict()
+_CACHE_SIZE, _CACHE_BYTES = 256, 2**28
+# Checks may run in several threads; a program that two of them want at once is compiled twice, and kept once.
+_LOCK = threading.Lock()
 # Together these compile small programs four times faster than the defaults (jaxlib 0.10, CPU).
 _LLVM = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 QUICK = ({**_LLVM, "xla_cpu_use_fusion_emitters": False}, _LLVM)
@@ -36,13 +44,20 @@ class Program:
     lifted: bool = False
     native_islands: bool = False
 
-    @property
-    def text(self) -> str:
-        text = self.__dict__.get("_text")
-        if text is None:
-            text = str(self.closed.jaxpr)
-            object.__setattr__(self, "_text", text)
-        return text
+    @staticmethod
+    def of(closed: Any) -> Program:
+        """A program whose constants are settled, with those of the calls in it among its own."""
+        return Program(constants.hoisted(closed))
+
+    @functools.cached_property
+    def identity(self) -> Any:
+        """What it computes, hashable: see `identity.identity`."""
+        return identity(self.closed), self.lifted, self.native_islands
+
+    @functools.cached_property
+    def sequential(self) -> str:
+        """Why rows of this program should run one after the other, or ""."""
+        return batching.sequential(self.closed)
 
     def bind(self, consts: Sequence[Any]) -> Callable:
         closed = ClosedJaxpr(self.closed.jaxpr, list(consts))
@@ -51,14 +66,10 @@ class Program:
     def __call__(self, *flat: Any) -> list[Any]:
         return self.bind(self.closed.consts)(*flat)
 
-    @property
+    @functools.cached_property
     def cost(self) -> float:
         """Elements produced by all equations, loops multiplied out: a machine-independent work estimate."""
-        cost = self.__dict__.get("_cost")
-        if cost is None:
-            cost = work(self.closed.jaxpr)
-            object.__setattr__(self, "_cost", cost)
-        return cost
+        return work(self.closed.jaxpr)
 
 
 def work(jaxpr: Any) -> float:
@@ -90,7 +101,7 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
     """Run `build(callables, *args)`, compiled; `callables` are the programs with their constants.
 
     Args:
-        name: hashable; together with the programs' text and all shapes it identifies `build`.
+        name: hashable; together with the programs' identity and all shapes it identifies `build`.
         work: estimated elements computed. Small programs are compiled with little optimisation,
             because there the compiler costs more than the run.
 
@@ -100,11 +111,13 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
     consts = [tuple(p.closed.consts) for p in programs]
     small = work < 3e7 and jax.default_backend() == "cpu"
     device = jax.config.jax_default_device
-    key = (name, small, str(device), tuple((p.text, p.lifted, p.native_islands) for p in programs),
+    key = (name, small, str(device), tuple(p.identity for p in programs),
            _signature(consts), _signature(args), bool(jax.config.jax_enable_x64))
-    hit = _CACHE.get(key)
+    with _LOCK:
+        hit = _CACHE.get(key)
+        if hit is not None:
+            _CACHE.move_to_end(key)
     if hit is not None:
-        _CACHE.move_to_end(key)
         return hit[0](consts, *args), 0
 
     def whole(consts, *args):
@@ -112,11 +125,18 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
 
     lowered = jax.jit(whole).lower(consts, *args)
     executable = _compile(lowered, small)
-    # The programs are kept alive: their text names functions by address, which must not be reused.
-    _CACHE[key] = (executable, tuple(programs))
-    while len(_CACHE) > _CACHE_SIZE:
-        _CACHE.popitem(last=False)
+    with _LOCK:
+        _CACHE[key] = (executable, _size(executable))
+        while len(_CACHE) > 1 and (len(_CACHE) > _CACHE_SIZE or sum(n for _, n in _CACHE.values()) > _CACHE_BYTES):
+            _CACHE.popitem(last=False)
     return executable(consts, *args), 1
+
+
+def _size(executable: Any) -> int:
+    """Bytes of machine code; where the backend does not tell, a guess on the large side."""
+    with contextlib.suppress(AttributeError, NotImplementedError, jax.errors.JaxRuntimeError):
+        return int(executable.memory_analysis().generated_code_size_in_bytes) or 2**19
+    return 2**19
 
 
 def _compile(lowered: Any, small: bool) -> Any:
@@ -132,4 +152,5 @@ def _compile(lowered: Any, small: bool) -> Any:
 
 def clear() -> None:
     """Forget all compiled programs."""
-    _CACHE.clear()
+    with _LOCK:
+        _CACHE.clear()

@@ -94,7 +94,8 @@ def lift_value(value: Any, aval: Any) -> Any:
         return np.asarray(value).astype(dtype) if not isinstance(value, jax.Array) else value
     if isinstance(value, jax.core.Tracer):
         return _cast(value, lifted_dtype(dtype))
-    array = np.asarray(value)
+    # NumPy constants may hold more bits than their variable declares.
+    array = np.asarray(value).astype(dtype)
     if array.ndim == 0 and jnp.issubdtype(dtype, jnp.complexfloating):
         parts = (simplest(float(part), np.float32) for part in (array.real, array.imag))
         return np.asarray(complex(*parts), np.complex128)
@@ -168,8 +169,9 @@ class Lifter:
                 raise Unliftable(f"`{name}` cannot run in float64")
             return self._native(eqn, args)
         still = not any(v.moving for v in operands)
-        if name in _NATIVE or (still and (name in _COMPARISONS or self._is_draw(eqn))):
-            # A draw must be the draw of the original program: other bits, another mask.
+        if name in _NATIVE or (still and (name in _COMPARISONS or self._is_draw(eqn) or _narrows_data(eqn))):
+            # A draw must be the draw of the original program: other bits, another mask. And data that the
+            # program itself rounds is what the program sees.
             return self._native(eqn, args)
         if rules.rule_kind(eqn) is not None:
             return self._rule(eqn, args)
@@ -276,6 +278,12 @@ def lifted_aval(aval: Any) -> Any:
 
 def _constant(value: Any, aval: Any) -> Value:
     return Value(lift_value(value, aval), False)
+
+
+def _narrows_data(eqn: Any) -> bool:
+    """Whether an equation rounds an array to a narrower float. Numbers written in the program keep their digits."""
+    return eqn.primitive.name == "convert_element_type" and bool(eqn.invars[0].aval.shape) and is_low(
+        eqn.outvars[0].aval.dtype) and rules.is_inexact(eqn.invars[0].aval)
 
 
 def _is_dtype(value: Any) -> bool:

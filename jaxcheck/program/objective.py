@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
+from jaxcheck.program import constants
 from jaxcheck.program.compile import Program
 from jaxcheck.program.interpret import walk
 from jaxcheck.program.shadow import (
@@ -40,6 +41,7 @@ class Traced:
     closed: Any = None  # as traced, rules in place, before any lifting
     unit: float = float(np.finfo(np.float64).eps)
     wide: bool = True  # whether `closed` was traced in the 64-bit mode
+    rounded: bool = False  # whether float64 data in it was rounded, as the caller's 32-bit mode does
 
 
 NOT_TRACEABLE = (
@@ -60,29 +62,32 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
     """
     if precision == "native":
         closed, shape = jax.make_jaxpr(f, return_shape=True)(list(leaves), list(extras))
-        unit = coarsest(closed)
         wide = bool(jax.config.jax_enable_x64)
+        closed = constants.settled(closed, wide)
+        unit = coarsest(closed)
         tree = jax.tree_util.tree_structure(shape)
-        return Traced(Program(closed), tree, "native", closed=closed, unit=unit, wide=wide)
+        return Traced(Program.of(closed), tree, "native", closed=closed, unit=unit, wide=wide)
     traced = trace_float64(f, list(leaves), list(extras))
-    native = islands(traced.closed)
-    closed = traced.closed
+    rounded = traced.wide and not jax.config.jax_enable_x64
+    seen = closed = traced.closed
+    native = islands(closed)
     if traced.how != "float64" or native or closed.effects:
         # Re-emitted once and traced again: from here on it is an ordinary float64 program.
         run = lift(closed, native_islands=True, wide=traced.wide)
         try:
             with jax.enable_x64(True):
                 closed = jax.make_jaxpr(run)(*(to_float64(x) for x in [*leaves, *extras]))
+            closed = constants.settled(closed, True)
         except Unliftable as error:
-            return as_it_is(traced.closed, traced.out_tree, str(error), traced.wide)
+            return as_it_is(seen, traced.out_tree, str(error), traced.wide, rounded)
     note = f"computed natively: {', '.join(native)}" if native else ""
-    unit = coarsest(traced.closed) if native else float(np.finfo(np.float64).eps)
-    return Traced(Program(closed), traced.out_tree, traced.how, note, traced.closed, unit, traced.wide)
+    unit = coarsest(seen) if native else float(np.finfo(np.float64).eps)
+    return Traced(Program.of(closed), traced.out_tree, traced.how, note, seen, unit, traced.wide, rounded)
 
 
-def as_it_is(closed: Any, tree: Any, why: str, wide: bool) -> Traced:
+def as_it_is(closed: Any, tree: Any, why: str, wide: bool, rounded: bool) -> Traced:
     """A program that cannot be lifted, in its own precision, with error bars to match."""
-    return Traced(Program(closed), tree, "native", why, closed, coarsest(closed), wide)
+    return Traced(Program.of(closed), tree, "native", why, closed, coarsest(closed), wide, rounded)
 
 
 def as_function(closed: Any) -> Callable:
@@ -153,21 +158,25 @@ def derived(traced: Traced, f: Callable, args: Sequence[Any], precision: str = "
     """
     with jax.enable_x64(traced.wide):
         inner, shape = jax.make_jaxpr(f, return_shape=True)(*args)
+    rounded = traced.rounded
+    inner = constants.settled(inner, traced.wide, rounded)
     tree = jax.tree_util.tree_structure(shape)
     if precision == "native":
-        return Traced(Program(inner), tree, "native", closed=inner, unit=coarsest(inner), wide=traced.wide)
+        return Traced(Program.of(inner), tree, "native", "", inner, coarsest(inner), traced.wide, rounded)
     narrow, native = low_precision(inner), islands(inner)
     if not narrow and not native and not inner.effects:
-        return Traced(Program(inner), tree, "float64", closed=inner, wide=traced.wide)
+        return Traced(Program.of(inner), tree, "float64", closed=inner, wide=traced.wide, rounded=rounded)
     run = lift(inner, native_islands=True, wide=traced.wide)
     try:
         with jax.enable_x64(True):
             out = jax.make_jaxpr(run)(*(to_float64(x) for x in jax.tree_util.tree_leaves(args)))
+        out = constants.settled(out, True)
     except Unliftable as error:
-        return as_it_is(inner, tree, str(error), traced.wide)
+        return as_it_is(inner, tree, str(error), traced.wide, rounded)
     unit = coarsest(inner) if native else float(np.finfo(np.float64).eps)
     note = f"computed natively: {', '.join(native)}" if native else ""
-    return Traced(Program(out), tree, "native" if native else "lifted", note, inner, unit, traced.wide)
+    how = "native" if native else "lifted"
+    return Traced(Program.of(out), tree, how, note, inner, unit, traced.wide, rounded)
 
 
 def iterates(traced: Traced) -> bool:
@@ -195,7 +204,7 @@ def plain(traced: Traced) -> Program:
     if not count_rules(closed, "all"):
         return traced.program
     try:
-        return Program(strip(closed, "all"))
+        return Program.of(strip(closed, "all"))
     except (NotImplementedError, TypeError, ValueError, KeyError):
         return traced.program
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxcheck.program import interpret, lifting, rules, rules_source
+from jaxcheck.program import constants, interpret, lifting, rules, rules_source
 from jaxcheck.program.lifting import Unliftable
 from jaxcheck.program.native import NativeTrace, trace_native
 
@@ -160,6 +160,7 @@ def trace_float64(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
     wide = not error
     if error:
         traced, wide = trace_native(f, args, kwargs, _is_data), _x64()
+        traced = traced._replace(closed=constants.settled(traced.closed, wide))
         programs = _programs(traced.closed)
     reasons, stuck = _narrow(programs), _stuck(programs)
     # An island in pure float64 is no hindrance: the program can run as it stands.
@@ -172,9 +173,12 @@ def trace_float64(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
 
 def _promoted(f: Any, args: Any, kwargs: Any) -> tuple[NativeTrace | None, str]:
     wide_args, wide_kwargs = jax.tree_util.tree_map(to_float64, (args, kwargs))
+    rounded = not _x64()
     try:
         with jax.enable_x64(True):
             traced = trace_native(f, wide_args, wide_kwargs, _is_data)
+            # What the caller's own program rounds is rounded here, too.
+            traced = traced._replace(closed=constants.settled(traced.closed, True, rounded))
             failure = _rule_failure(traced.closed)
         # A rule which refuses either way (one that forbids derivatives, say) is no reason.
         if failure and not _rule_failure(trace_native(f, args, kwargs, _is_data).closed):

@@ -1,0 +1,85 @@
+"""Whether many rows of a program are better run one after the other than in one batch.
+
+vmap is not always the way: a convolution whose two operands are both batched becomes a grouped convolution
+with as many groups as rows, which XLA on CPU turns into a dense one, quadratic in the rows; and callbacks,
+effects and foreign primitives may have no batching rule at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.extend import core
+from jax.interpreters import batching
+
+from jaxcheck.program import interpret, rules
+
+_CALLBACKS = ("pure_callback", "io_callback", "debug_callback")
+
+
+def sequential(program: Any, which: int | None = None) -> str:
+    """Why the rows of a closed jaxpr should run one by one; "" where vmap does well.
+
+    Found without running anything: by the equations, and by asking JAX for the batched program.
+
+    Args:
+        which: the only input that moves from row to row (default: every inexact one).
+    """
+    jaxpr = interpret.opened(program)
+    if jaxpr.effects:
+        return "effects"
+    moving = [rules.is_inexact(v.aval) if which is None else i == which for i, v in enumerate(jaxpr.invars)]
+    why = _batches_badly(jaxpr, moving)[1]
+    if why or not _foreign(program):
+        return why
+    avals = [jax.ShapeDtypeStruct((2, *v.aval.shape) if m else v.aval.shape, v.aval.dtype)
+             for v, m in zip(jaxpr.invars, moving, strict=True)]
+    axes = [0 if m else None for m in moving]
+    try:
+        with jax.enable_x64(interpret.has_64_bits(program)):
+            jax.eval_shape(jax.vmap(lambda *x: core.jaxpr_as_fun(program)(*x), in_axes=axes), *avals)
+    except (NotImplementedError, ValueError, TypeError, KeyError) as error:
+        return f"no batching rule: {(str(error).splitlines() or [''])[0][:100]}"
+    return ""
+
+
+def _flags(eqn: Any, inner: Any, at: list[bool]) -> list[bool]:
+    """Which parameters of a nested program move when the marked operands of its equation do."""
+    invars, name = interpret.opened(inner).invars, eqn.primitive.name
+    shift = len(at) - len(invars)
+    if name == "while" or shift not in (0, 1):
+        return [rules.is_inexact(v.aval) for v in invars]
+    flags = at[shift:]
+    if name == "scan":  # what is carried moves as soon as anything does
+        first = eqn.params.get("num_consts", 0)
+        last = first + eqn.params.get("num_carry", len(flags))
+        flags[first:last] = [rules.is_inexact(v.aval) for v in invars[first:last]]
+    return flags
+
+
+def _foreign(program: Any) -> bool:
+    """Whether any primitive has no batching rule that JAX knows of; only then is it worth asking."""
+    known = getattr(batching, "fancy_primitive_batchers", {})
+    return any(eqn.primitive not in known and not any(interpret.sub_jaxprs(eqn.params))
+               for eqn, _ in interpret.walk(program))
+
+
+def _batches_badly(jaxpr: Any, moving: Sequence[bool]) -> tuple[list[bool], str]:
+    """(which outputs move, why not to batch); loops and branches count as moving as a whole."""
+    moves = dict(zip(jaxpr.invars, moving, strict=True))
+    for eqn in jaxpr.eqns:
+        at = [not interpret.is_literal(a) and moves.get(a, False) for a in eqn.invars]
+        name = eqn.primitive.name
+        if name == "conv_general_dilated" and all(at):
+            return [], "a convolution of two moving operands"
+        if name in _CALLBACKS and any(at) and not eqn.params.get("vmap_method"):
+            return [], f"{name} without a vmap_method"
+        out = any(at)
+        for _, inner in interpret.sub_jaxprs(eqn.params) if out else ():
+            why = _batches_badly(interpret.opened(inner), _flags(eqn, inner, at))[1]
+            if why:
+                return [], why
+        moves.update((v, out) for v in eqn.outvars)
+    return [not interpret.is_literal(v) and moves.get(v, False) for v in jaxpr.outvars], ""

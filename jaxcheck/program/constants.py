@@ -1,0 +1,245 @@
+"""The constants of a program, at every depth: of the type that the program declares, and in one place.
+
+Since JAX 0.10 closed-over NumPy arrays stay NumPy in a jaxpr, and what JAX makes of an array is remembered
+per object for as long as some program holds it, whatever the mode. So a float64 array that was met in the
+32-bit mode stands in a trace of the 64-bit mode as a float32 constant, in equations that were traced for
+float64: such a program is not well typed, and cannot be evaluated before it is mended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+from jax.extend.core import primitives
+
+from jaxcheck.program import interpret
+
+_ROUNDED = {"float64": np.float32, "complex128": np.complex64}
+_WIDENED = {"float32": np.dtype(np.float64), "complex64": np.dtype(np.complex128)}
+
+
+def as_seen(x: Any, wide: bool | None = None) -> Any:
+    """A value as a program of the caller's sees it: float64 NumPy data is rounded to float32 once, in the
+    32-bit mode of JAX. `wide` says whether the mode is the 64-bit one (default: the mode now).
+
+    A Python number is weakly typed there, and comes back as the float (or complex) nearest to what JAX makes of it.
+    """
+    if jax.config.jax_enable_x64 if wide is None else wide:
+        return x
+    if isinstance(x, (float, complex)) and not isinstance(x, np.generic):
+        with np.errstate(over="ignore"):
+            return type(x)(np.asarray(x).astype(np.complex64 if isinstance(x, complex) else np.float32)[()])
+    if isinstance(x, (np.ndarray, np.generic)) and str(x.dtype) in _ROUNDED:
+        with np.errstate(over="ignore"):
+            return np.asarray(x).astype(_ROUNDED[str(x.dtype)])
+    return x
+
+
+def own(x: Any, wide: bool | None = None) -> Any:
+    """A leaf as an array that is ours alone, of the numbers that the caller's program sees; JAX arrays, which nobody
+    can write into, as they are. NumPy's are copied: the caller may write into them, and JAX remembers by object
+    what it made of an array in another mode."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return np.array(as_seen(x, wide))
+    return as_seen(x, wide)
+
+
+class Settler:
+    """Casts every constant and literal of a program, nested ones included, to the dtype of its variable.
+
+    With `wide`, the program was traced in the 64-bit mode. With `rounded`, float64 arrays are rounded to float32 on the way: the program was traced in the 64-bit
+    mode, while the caller's own runs in the 32-bit mode. Numbers written in the program (scalars) keep all
+    their digits. A program that occurs twice is settled once.
+    """
+
+    def __init__(self, wide: bool, rounded: bool = False):
+        self.wide = wide
+        self.rounded = rounded
+        self._done: dict[int, tuple[Any, Any]] = {}
+
+    def closed(self, program: Any) -> Any:
+        """The program settled, of the same kind (with its constants or without); itself where nothing changes."""
+        key = id(program)
+        if key not in self._done:  # kept with its result, so that the id stays its own
+            self._done[key] = (program, self._settle(program))
+        return self._done[key][1]
+
+    def _settle(self, program: Any) -> Any:
+        program = retyped(program) if self.wide else program
+        jaxpr = interpret.opened(program)
+        eqns = [self._equation(eqn) for eqn in jaxpr.eqns]
+        outs = [self._atom(a) for a in jaxpr.outvars]
+        same = all(new is old for new, old in zip([*eqns, *outs], [*jaxpr.eqns, *jaxpr.outvars], strict=True))
+        changed = jaxpr if same else jaxpr.replace(eqns=eqns, outvars=outs)
+        given = interpret.constants(program)
+        consts = [self.value(c, v.aval) for c, v in zip(given, jaxpr.constvars, strict=False)]
+        if changed is jaxpr and all(new is old for new, old in zip(consts, given, strict=True)):
+            return program
+        if hasattr(program, "jaxpr") and program.jaxpr is not program:
+            return core.ClosedJaxpr(changed, consts)
+        return changed
+
+    def _equation(self, eqn: Any) -> Any:
+        ins = [self._atom(a) for a in eqn.invars]
+        params = interpret.map_jaxprs(eqn.params, self.closed)
+        kept = all(params[k] is v or (isinstance(v, (tuple, list)) and all(
+            x is y for x, y in zip(params[k], v, strict=True))) for k, v in eqn.params.items())
+        if kept and all(new is old for new, old in zip(ins, eqn.invars, strict=True)):
+            return eqn
+        return eqn.replace(invars=ins, params=eqn.params if kept else params)
+
+    def _atom(self, atom: Any) -> Any:
+        if not interpret.is_literal(atom):
+            return atom
+        value = self.value(atom.val, atom.aval)
+        return atom if value is atom.val else core.Literal(value, atom.aval)
+
+    def value(self, value: Any, aval: Any) -> Any:
+        """One constant. Its bytes are what its variable declares; only NumPy's are ever rounded."""
+        wanted = getattr(aval, "dtype", None)
+        if wanted is None or jax.dtypes.issubdtype(wanted, jax.dtypes.extended) or isinstance(value, jax.core.Tracer):
+            return value
+        own = getattr(value, "dtype", None)
+        if own is None:  # a Python number: as it was written
+            return value
+        if isinstance(value, np.ndarray) and self.rounded and value.ndim and str(wanted) in _ROUNDED:
+            with np.errstate(over="ignore"):
+                return np.asarray(value).astype(_ROUNDED[str(wanted)]).astype(wanted)
+        return value if own == wanted else np.asarray(value).astype(wanted)
+
+
+def settled(program: Any, wide: bool, rounded: bool = False) -> Any:
+    """See `Settler`."""
+    return Settler(wide, rounded).closed(program)
+
+
+def retyped(program: Any) -> Any:
+    """A program of the 64-bit mode in which each use of a narrow NumPy constant has the type that it was traced for."""
+    jaxpr = interpret.opened(program)
+    narrow = {v: c for v, c in zip(jaxpr.constvars, interpret.constants(program), strict=False)
+              if isinstance(c, np.ndarray) and str(v.aval.dtype) in _WIDENED}
+    wide: dict[Any, Any] = {}
+    eqns = []
+    for eqn in jaxpr.eqns:
+        at = [i for i, a in enumerate(eqn.invars) if not interpret.is_literal(a) and a in narrow]
+        ins = list(eqn.invars)
+        for i in _wide_operands(eqn, at) if at else ():
+            atom = ins[i]
+            if atom not in wide:
+                wide[atom] = core.Var(atom.aval.update(dtype=_WIDENED[str(atom.aval.dtype)]))
+            ins[i] = wide[atom]
+        eqns.append(eqn.replace(invars=ins) if at else eqn)
+    if not wide:
+        return program
+    used = {a for eqn in eqns for a in eqn.invars if not interpret.is_literal(a)}
+    used |= {a for a in jaxpr.outvars if not interpret.is_literal(a)}
+    consts = dict(zip(jaxpr.constvars, interpret.constants(program), strict=True))
+    consts = {v: c for v, c in consts.items() if v in used}
+    consts |= {w: np.asarray(narrow[v]).astype(w.aval.dtype) for v, w in wide.items()}
+    return core.ClosedJaxpr(jaxpr.replace(eqns=eqns, constvars=list(consts)), list(consts.values()))
+
+
+def _wide_operands(eqn: Any, suspects: Sequence[int]) -> Sequence[int]:
+    """Which of the narrow constants an equation may have been traced for as float64: those from which, made
+    float64, it gives what it is said to give."""
+    if any(True for _ in interpret.sub_jaxprs(eqn.params)):
+        inner = {i: _parameter(eqn, i) for i in suspects}
+        return [i for i, var in inner.items() if var is not None and str(var.aval.dtype) in _ROUNDED]
+
+    def fits(wide: Sequence[int]) -> bool:
+        def run(*moving: Any) -> list[Any]:
+            values = iter(moving)
+            return interpret.bind(eqn, [a.val if interpret.is_literal(a) else next(values) for a in eqn.invars])
+
+        avals = [jax.ShapeDtypeStruct(a.aval.shape, _WIDENED[str(a.aval.dtype)] if i in wide else a.aval.dtype)
+                 for i, a in enumerate(eqn.invars) if not interpret.is_literal(a)]
+        try:
+            with jax.enable_x64(True):
+                found = jax.eval_shape(run, *avals)
+        except (TypeError, ValueError):  # operands of two types
+            return False
+        return all(f.dtype == v.aval.dtype for f, v in zip(found, eqn.outvars, strict=True))
+
+    tried = [list(suspects), *([i] for i in suspects if len(suspects) > 1)]
+    return next((wide for wide in tried if fits(wide)), [])
+
+
+def _parameter(eqn: Any, position: int) -> Any | None:
+    """The variable of a nested program that an operand becomes, or None where there is none."""
+    params, name = eqn.params, eqn.primitive.name
+    if name == "while":
+        first = params["cond_nconsts"]  # the body's operands are its constants, then what is carried
+        if position < first:
+            return interpret.opened(params["cond_jaxpr"]).invars[position]
+        return interpret.opened(params["body_jaxpr"]).invars[position - first]
+    for _, inner in interpret.sub_jaxprs(params):
+        invars = interpret.opened(inner).invars
+        shift = len(eqn.invars) - len(invars)
+        if shift in (0, 1) and position >= shift:  # the index of a cond comes first
+            return invars[position - shift]
+    return None
+
+
+def hoisted(program: Any) -> Any:
+    """The closed jaxpr with the constants of the `jit` calls in it among its own, an array that occurs twice once.
+
+    A compiled program takes its own constants as arguments; so new data in a jitted function needs no new
+    compilation. Calls with shardings of their own are left as they are.
+    """
+    consts = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
+    known = {id(value): var for var, value in consts.items()}
+    jaxpr = _hoist(program.jaxpr, consts, known)
+    if jaxpr is program.jaxpr:
+        return program
+    return core.ClosedJaxpr(_with_constvars(jaxpr, consts), list(consts.values()))
+
+
+def _hoist(jaxpr: Any, consts: dict[Any, Any], known: dict[int, Any]) -> Any:
+    """The jaxpr with constants of calls taken out into `consts`; its new free variables are keys there."""
+    eqns, changed = [], False
+    for eqn in jaxpr.eqns:
+        new = _hoist_call(eqn, consts, known) if eqn.primitive.name in ("jit", "pjit") else eqn
+        changed |= new is not eqn
+        eqns.append(new)
+    return jaxpr.replace(eqns=eqns) if changed else jaxpr
+
+
+def _hoist_call(eqn: Any, consts: dict[Any, Any], known: dict[int, Any]) -> Any:
+    inner = eqn.params.get("jaxpr")
+    if not interpret.is_jaxpr(inner) or not hasattr(inner, "consts") or not _unsharded(eqn):
+        return eqn
+    own: dict[Any, Any] = {}
+    body = _hoist(inner.jaxpr, own, {})
+    own = dict(zip(inner.jaxpr.constvars, inner.consts, strict=True)) | own
+    if not own:
+        return eqn
+    outer = []
+    for var, value in own.items():
+        at = known.get(id(value))
+        if at is None:
+            # A variable of its own out here: the same call may stand here twice.
+            at = known[id(value)] = core.Var(var.aval)
+            consts[at] = value
+        outer.append(at)
+    called = body.replace(constvars=[], invars=[*own, *body.invars], debug_info=_unnamed(body.debug_info))
+    return eqn.replace(primitive=primitives.closed_call_p, invars=[*outer, *eqn.invars],
+                       params={"call_jaxpr": core.ClosedJaxpr(called, [])}, effects=called.effects)
+
+
+def _with_constvars(jaxpr: Any, consts: dict[Any, Any]) -> Any:
+    return jaxpr.replace(constvars=list(consts))
+
+
+def _unnamed(info: Any) -> Any:
+    # Names of arguments are for as many arguments as there were.
+    return info._replace(arg_names=None) if hasattr(info, "_replace") else info
+
+
+def _unsharded(eqn: Any) -> bool:
+    keys = ("in_shardings", "out_shardings", "in_layouts", "out_layouts")
+    values = [v for key in keys for v in eqn.params.get(key, ())]
+    return not eqn.effects and all(v is None or "Unspecified" in type(v).__name__ for v in values)

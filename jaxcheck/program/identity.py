@@ -1,0 +1,172 @@
+"""When two programs are provably the same computation: what a compiled form may be reused for.
+
+The identity of a program holds everything that its results depend on, apart from its own constants and
+inputs, which are arguments of the compiled form: every equation with all its parameters, and the bytes of
+every constant that stands deeper. What cannot be compared by value (functions, foreign objects) is the same
+only if it is the same object; it is kept alive with the identity, so that its address is not used again.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+import types
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxcheck.program import interpret
+
+# Parameters that say how a program is called in messages, not what it computes.
+_SPOKEN = frozenset({"name", "debug_info", "name_and_src_info", "ctx_mesh_names"})
+_PLAIN = (str, bytes, int, float, complex, bool, type(None), type(Ellipsis), np.dtype)
+
+
+class Same:
+    """Compared by identity: an object of which no more is known than that it is this one."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, held: Any):
+        self.held = held
+
+    def __hash__(self) -> int:
+        return id(self.held)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and other.held is self.held
+
+
+class _Writer:
+    """Writes a program into a digest, and what no digest can hold into `others`."""
+
+    def __init__(self, by_name: bool, done: dict[int, Any]):
+        self.sink = hashlib.blake2b(digest_size=20)
+        self.others: list[Any] = []
+        self.by_name = by_name
+        self._done = done
+        self._numbers: dict[Any, int] = {}
+
+    def put(self, *parts: Any) -> None:
+        for part in parts:
+            text = part if isinstance(part, bytes) else str(part).encode()
+            self.sink.update(len(text).to_bytes(8, "little"))
+            self.sink.update(text)
+
+    def program(self, program: Any, own_constants: bool) -> None:
+        jaxpr = interpret.opened(program)
+        for role, atoms in (("const", jaxpr.constvars), ("in", jaxpr.invars)):
+            for atom in atoms:
+                self.put(role)
+                self.variable(atom)
+        if own_constants:
+            for value in interpret.constants(program):
+                self.value(value)
+        for eqn in jaxpr.eqns:
+            self.put("eqn", eqn.primitive.name)
+            for atom in eqn.invars:
+                self.atom(atom)
+            for key in sorted(eqn.params):
+                if key not in _SPOKEN:
+                    self.put(key)
+                    self.value(eqn.params[key])
+            for effect in sorted(map(str, eqn.effects)):
+                self.put(effect)
+            context = getattr(eqn, "ctx", None)
+            if context is not None:
+                self.put(getattr(context, "threefry_partitionable", ""), getattr(context, "xla_metadata", ""))
+            for var in eqn.outvars:
+                self.variable(var)
+        for atom in jaxpr.outvars:
+            self.atom(atom)
+
+    def nested(self, program: Any) -> None:
+        """A program inside, each occurring one once: it sees nothing of what is around it."""
+        known = self._done.get(id(program))
+        if known is None:
+            inner = _Writer(self.by_name, self._done)
+            inner.program(program, True)
+            known = self._done[id(program)] = (inner.sink.digest(), inner.others)
+        self.put("program", known[0])
+        self.others += known[1]
+
+    def variable(self, var: Any) -> None:
+        self._numbers[var] = len(self._numbers)
+        self.put(var.aval, getattr(var.aval, "weak_type", ""))
+
+    def atom(self, atom: Any) -> None:
+        if interpret.is_literal(atom):
+            self.put("literal", atom.aval)
+            self.value(atom.val)
+        else:
+            self.put("var", self._numbers.get(atom, -1))
+
+    def value(self, value: Any) -> None:
+        kind = type(value)
+        if kind in (bool, int, str, bytes) or value is None:
+            self.put(kind.__name__, value)
+        elif interpret.is_jaxpr(value):
+            self.nested(value)
+        elif isinstance(value, (tuple, list)):
+            self.put(kind.__name__, len(value))
+            for item in value:
+                self.value(item)
+        elif isinstance(value, dict):
+            self.put("dict", len(value))
+            for key in sorted(value, key=str):
+                self.value(key)
+                self.value(value[key])
+        elif isinstance(value, (float, complex, np.ndarray, np.generic, jax.Array)):
+            self.number(value)
+        elif isinstance(value, (*_PLAIN, enum.Enum, type)):
+            self.put(kind.__name__, repr(value))
+        else:
+            self.other(value)
+
+    def number(self, value: Any) -> None:
+        if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
+            self.put("key", jax.random.key_impl(value))
+            value = jax.random.key_data(value)
+        array = np.ascontiguousarray(value)
+        self.put(type(value).__name__ if isinstance(value, (float, complex)) else "array", array.dtype, np.shape(value))
+        if array.size:
+            # Unlike `tobytes`, a view copies nothing.
+            self.sink.update(array.reshape(-1).view(np.uint8))
+
+    def other(self, value: Any) -> None:
+        self.put("other", len(self.others))
+        if self.by_name:
+            self.others.append(_called(value))
+            return
+        try:
+            hash(value)
+        except TypeError:
+            value = Same(value)
+        self.others.append(Same(value) if isinstance(value, types.FunctionType) else value)
+
+
+def _called(value: Any) -> str:
+    """What a function or object is called: two traces of one program make new ones of the same name."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    return f"{type(value).__name__} {getattr(value, '__qualname__', '')}"
+
+
+def identity(program: Any, *, own_constants: bool = False, by_name: bool = False) -> tuple[bytes, tuple[Any, ...]]:
+    """What a closed jaxpr computes, hashable. Equal identities compute the same from equal inputs and constants.
+
+    Args:
+        own_constants: with the bytes of the program's own constants, too.
+        by_name: functions among the parameters (the rules of a custom rule, say) count by their name: for two
+            traces of one function, in which they are new objects.
+    """
+    writer = _Writer(by_name, {})
+    writer.program(program, own_constants)
+    return writer.sink.digest(), tuple(writer.others)
+
+
+def same_program(one: Any, two: Any) -> bool:
+    """Whether two traces of one function are the same program, with the same constants at every depth."""
+    return identity(one, own_constants=True, by_name=True) == identity(two, own_constants=True, by_name=True)
