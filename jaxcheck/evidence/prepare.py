@@ -24,7 +24,7 @@ from jaxcheck.evidence.witnesses import Problem, gradient_of, outputs_of
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import own as owned
 from jaxcheck.program.identity import same_program
-from jaxcheck.program.objective import Traced, gradient, iterates, plain, trace
+from jaxcheck.program.objective import LeakedTracer, Traced, gradient, iterates, plain, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
 from jaxcheck.theta import Theta, take_apart
@@ -79,9 +79,10 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
         # Under another name: JAX remembers the trace of a function it has seen.
         again = trace(lambda leaves, extras: user.outputs(leaves, extras), leaves, extras, "native")
         repeatable = same_program(own.closed, again.closed)
-    except jax.errors.UnexpectedTracerError:
+    except (LeakedTracer, jax.errors.UnexpectedTracerError):
         # The first trace left a tracer behind: the loss keeps state between calls (a global key, say).
-        return Problem(theta, extras, own, None, None), Preface(user.name, (), (), repeatable=False)
+        note = "The loss keeps values of one call for a later one (JAX: a leaked tracer)."
+        return Problem(theta, extras, own, None, None), Preface(user.name, (), (note,), repeatable=False)
     try:
         own_manual, failure = (None, None) if not callable(grad) else _trace_gradient(user, leaves, extras, "native")
     except StructureError as error:
@@ -93,7 +94,12 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     rules = count_rules(primal.closed, "user")
     manual = numbers = host_manual = native = None
     if grad is None:
-        manual = gradient(primal, len(leaves), stripped=False, **arguments)
+        try:
+            manual = gradient(primal, len(leaves), stripped=False, **arguments)
+        except (LeakedTracer, jax.errors.UnexpectedTracerError) as error:
+            # Called on numbers, a rule that keeps its residuals outside may still be right.
+            host_manual, failure = host.autodiff_on_host(given)[0], error
+            notes.append(f"The gradient was computed eagerly: {first_line(error)}")
         if not rules:
             notes.append("No custom rule of yours is inside: the gradient under test is autodiff itself.")
     elif not callable(grad):
@@ -105,6 +111,9 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
         notes += [own_manual[1]] if own_manual[1] else []
         again = own_manual if precision == "native" else _trace_gradient(user, leaves, extras, precision)[0]
         manual = again[0] if again is not None else None
+        if manual is not None and repeatable:
+            second = _trace_gradient(user, leaves, extras, "native")[0]
+            repeatable = second is not None and same_program(own_manual[0].closed, second[0].closed)
     if callable(grad) and manual is None:
         try:
             host_manual, native, note = host.gradient_on_host(user, failure)
@@ -134,7 +143,7 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
             traced = gradient(own, len(leaves), stripped=False, leaves=leaves, extras=extras, precision="native")
         else:
             traced = own_manual[0]
-        preface = _native_run(problem, preface, own, traced)
+        preface = _native_run(problem, preface, dataclasses.replace(own, program=plain(own)), traced)
     return problem, preface
 
 
@@ -160,7 +169,7 @@ def _trace_gradient(user: User, leaves, extras, precision) -> tuple[Any, BaseExc
         raise
     except Exception as error:
         return None, error
-    return (traced, found["note"]), None
+    return (dataclasses.replace(traced, program=plain(traced)), found["note"]), None
 
 
 def _prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
@@ -197,11 +206,13 @@ def _prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
 
 
 def _effects(own: Traced) -> list[str]:
-    effects = sorted({type(e).__name__.removesuffix("Effect") for e in getattr(own.closed, "effects", ())})
-    if not effects:
-        return []
-    return [f"The loss has side effects ({', '.join(effects)}): prints are left out of the differences, callbacks "
-            "are called once per evaluation."]
+    """What is said of a loss that does more than compute."""
+    notes = []
+    if own.effects:
+        notes.append(f"The loss has side effects ({', '.join(own.effects)}); prints and logs are left out.")
+    if own.closed.effects:
+        notes.append("It calls back for numbers that it uses: once per evaluation, row by row.")
+    return notes
 
 
 def units(theta: Theta, numbers: Any) -> np.ndarray:

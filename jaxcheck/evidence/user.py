@@ -67,9 +67,17 @@ class User:
     def name(self) -> str:
         return getattr(self.loss, "__name__", type(self.loss).__name__)
 
+    def _arguments(self, leaves: Any, extras: Any) -> tuple[Any, ...]:
+        """The arguments with other differentiable leaves; what is carried along is copied, see `copies`."""
+        theta, args = self.theta, self.args
+        if not any(isinstance(x, jax.core.Tracer) for x in (*leaves, *extras)):
+            theta = dataclasses.replace(theta, values=copies(theta.values))
+            args = dataclasses.replace(args, values=copies(args.values))
+        return theta.rebuild(leaves), *args.rebuild(extras)
+
     def value(self, leaves: Any, extras: Any) -> Any:
         """The loss's value on the given leaves; raises TypeError where `has_aux` does not fit."""
-        out = self.loss(self.theta.rebuild(leaves), *self.args.rebuild(extras))
+        out = self.loss(*self._arguments(leaves, extras))
         if self.has_aux:
             if not (isinstance(out, tuple) and len(out) == 2):
                 raise TypeError(f"with has_aux=True loss must return (value, aux), not {type(out).__name__}")
@@ -84,7 +92,7 @@ class User:
 
     def gradient(self, leaves: Any, extras: Any) -> tuple[list[Any], str]:
         """(gradients of the differentiable leaves, note). Raises StructureError naming the leaf."""
-        tree = self.grad(self.theta.rebuild(leaves), *self.args.rebuild(extras))
+        tree = self.grad(*self._arguments(leaves, extras))
         return select(self.theta, tree)
 
     def host_leaves(self, theta: Theta, vector: np.ndarray) -> list[Any]:
@@ -106,12 +114,24 @@ class User:
         return self.host_leaves(self.args, self.args.ravel())
 
     def fresh(self) -> list[Any]:
-        """The parameters as given, numpy ones copied."""
-        return [x.copy() if isinstance(x, np.ndarray) else x for x in self.theta.inexact()]
+        """The parameters as given, copied: a function may write into NumPy's, and donate JAX's."""
+        return copies(self.theta.inexact())
 
     def fresh_args(self) -> list[Any]:
-        """The differentiable extra arguments as given, numpy ones copied: a function may write into them."""
-        return [x.copy() if isinstance(x, np.ndarray) else x for x in self.args.inexact()]
+        """The differentiable extra arguments as given, copied likewise."""
+        return copies(self.args.inexact())
+
+
+def copies(tree: Any) -> Any:
+    """A pytree with its arrays copied: jitted functions may donate them, others may write into them."""
+    def one(x: Any) -> Any:
+        if isinstance(x, np.ndarray):
+            return x.copy()
+        if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer):
+            return jnp.copy(x)
+        return x
+
+    return jax.tree_util.tree_map(one, tree)
 
 
 def select(theta: Theta, tree: Any) -> tuple[list[Any], str]:

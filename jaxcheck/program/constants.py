@@ -48,6 +48,17 @@ def own(x: Any, wide: bool | None = None) -> Any:
     return as_seen(x, wide)
 
 
+class LeakedTracer(Exception):
+    """A function keeps values of one call for a later one: what it kept was not a number."""
+
+
+def refuse_leaks(program: Any, what: str) -> None:
+    """Raise LeakedTracer where a value of another trace is baked into a program, at any depth."""
+    for inner in interpret.walk_jaxprs(program):
+        if any(isinstance(c, jax.core.Tracer) for c in interpret.constants(inner)):
+            raise LeakedTracer(f"{what} keeps values of one call for a later one (JAX: a leaked tracer)")
+
+
 class Settler:
     """Casts every constant and literal of a program, nested ones included, to the dtype of its variable.
 

@@ -18,7 +18,9 @@ from jax.extend.core import jaxpr_as_fun
 
 from jaxcheck.program import constants
 from jaxcheck.program.compile import Program
+from jaxcheck.program.constants import LeakedTracer
 from jaxcheck.program.interpret import walk
+from jaxcheck.program.quiet import quiet
 from jaxcheck.program.shadow import (
     Unliftable,
     islands,
@@ -42,6 +44,7 @@ class Traced:
     unit: float = float(np.finfo(np.float64).eps)
     wide: bool = True  # whether `closed` was traced in the 64-bit mode
     rounded: bool = False  # whether float64 data in it was rounded, as the caller's 32-bit mode does
+    effects: tuple[str, ...] = ()  # what it does beside computing, prints and logs included
 
 
 NOT_TRACEABLE = (
@@ -58,18 +61,22 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
 
     Raises:
         NOT_TRACEABLE: when `f` needs concrete values (NumPy, Python control flow on numbers).
+        LeakedTracer: when `f` keeps values of one call for a later one.
         Whatever `f` itself raises.
     """
     if precision == "native":
         closed, shape = jax.make_jaxpr(f, return_shape=True)(list(leaves), list(extras))
         wide = bool(jax.config.jax_enable_x64)
-        closed = constants.settled(closed, wide)
+        constants.refuse_leaks(closed, "the function")
+        said = tuple(sorted({type(e).__name__.removesuffix("Effect") for e in closed.effects}))
+        closed = quiet(constants.settled(closed, wide))
         unit = coarsest(closed)
         tree = jax.tree_util.tree_structure(shape)
-        return Traced(Program.of(closed), tree, "native", closed=closed, unit=unit, wide=wide)
+        return Traced(Program.of(closed), tree, "native", closed=closed, unit=unit, wide=wide, effects=said)
     traced = trace_float64(f, list(leaves), list(extras))
     rounded = traced.wide and not jax.config.jax_enable_x64
     seen = closed = traced.closed
+    constants.refuse_leaks(closed, "the function")
     native = islands(closed)
     if traced.how != "float64" or native or closed.effects:
         # Re-emitted once and traced again: from here on it is an ordinary float64 program.
@@ -139,7 +146,9 @@ def gradient(traced: Traced, count: int, *, stripped: bool, leaves: Sequence[Any
         return jax.lax.map(lambda e: pull(e)[0], jnp.eye(columns, dtype=out.dtype))
 
     native = own_values(closed, [*leaves, *extras])
-    return derived(traced, grad, [native[:count], native[count:]], precision)
+    found = derived(traced, grad, [native[:count], native[count:]], precision)
+    # Nothing is differentiated after this: rules that are left over are only in the way.
+    return dataclasses.replace(found, program=plain(found))
 
 
 def own_values(closed: Any, values: Sequence[Any]) -> list[Any]:
@@ -159,7 +168,8 @@ def derived(traced: Traced, f: Callable, args: Sequence[Any], precision: str = "
     with jax.enable_x64(traced.wide):
         inner, shape = jax.make_jaxpr(f, return_shape=True)(*args)
     rounded = traced.rounded
-    inner = constants.settled(inner, traced.wide, rounded)
+    constants.refuse_leaks(inner, "a custom rule")
+    inner = quiet(constants.settled(inner, traced.wide, rounded))
     tree = jax.tree_util.tree_structure(shape)
     if precision == "native":
         return Traced(Program.of(inner), tree, "native", "", inner, coarsest(inner), traced.wide, rounded)
@@ -198,8 +208,8 @@ def refuse_reverse_only(traced: Traced) -> None:
 
 
 def plain(traced: Traced) -> Program:
-    """The primal program without any custom rule, JAX's own included: values are the same, and its
-    text does not name rules by address, so a second check finds the compiled form."""
+    """The program without any custom rule, JAX's own included: values are the same, and no rule, a new object
+    with every trace, is among what identifies it, so a second check finds the compiled form."""
     closed = traced.program.closed
     if not count_rules(closed, "all"):
         return traced.program
@@ -210,6 +220,6 @@ def plain(traced: Traced) -> Program:
 
 
 __all__ = [
-    "NOT_TRACEABLE", "Traced", "Unliftable", "as_function", "call", "derived", "gradient", "iterates", "own_values",
+    "NOT_TRACEABLE", "LeakedTracer", "Traced", "Unliftable", "as_function", "call", "derived", "gradient", "iterates", "own_values",
     "plain", "refuse_reverse_only", "trace",
 ]

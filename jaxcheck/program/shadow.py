@@ -15,6 +15,7 @@ from jax.extend import core
 from jaxcheck.program import constants, interpret, lifting, rules, rules_source
 from jaxcheck.program.lifting import Unliftable
 from jaxcheck.program.native import NativeTrace, trace_native
+from jaxcheck.program.quiet import quiet
 
 __all__ = [
     "Traced", "Unliftable", "in_float64", "islands", "lift", "low_precision", "runnable",
@@ -160,7 +161,7 @@ def trace_float64(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
     wide = not error
     if error:
         traced, wide = trace_native(f, args, kwargs, _is_data), _x64()
-        traced = traced._replace(closed=constants.settled(traced.closed, wide))
+        traced = traced._replace(closed=quiet(constants.settled(traced.closed, wide)))
         programs = _programs(traced.closed)
     reasons, stuck = _narrow(programs), _stuck(programs)
     # An island in pure float64 is no hindrance: the program can run as it stands.
@@ -178,7 +179,9 @@ def _promoted(f: Any, args: Any, kwargs: Any) -> tuple[NativeTrace | None, str]:
         with jax.enable_x64(True):
             traced = trace_native(f, wide_args, wide_kwargs, _is_data)
             # What the caller's own program rounds is rounded here, too.
-            traced = traced._replace(closed=constants.settled(traced.closed, True, rounded))
+            traced = traced._replace(closed=quiet(constants.settled(traced.closed, True, rounded)))
+            if not any(isinstance(x, jax.core.Tracer) for x in traced.flat):
+                _try_callbacks(traced)
             failure = _rule_failure(traced.closed)
         # A rule which refuses either way (one that forbids derivatives, say) is no reason.
         if failure and not _rule_failure(trace_native(f, args, kwargs, _is_data).closed):
@@ -187,6 +190,17 @@ def _promoted(f: Any, args: Any, kwargs: Any) -> tuple[NativeTrace | None, str]:
     except Exception as error:
         # A program written for one precision may fail in any way in another; native it is.
         return None, _say(error)
+
+
+def _try_callbacks(traced: NativeTrace) -> None:
+    """Run a program with callbacks once: what a callback makes of float64 numbers only it knows.
+
+    Raises:
+        Whatever it raises: results of another dtype than declared, say.
+    """
+    if any(name in ("pure_callback", "io_callback") for name in _stuck((traced.closed,))):
+        data = [x for x, m in zip(traced.flat, traced.dynamic, strict=True) if m]
+        jax.block_until_ready(jax.jit(core.jaxpr_as_fun(traced.closed))(*data))
 
 
 def _other_in_64_bits(programs: tuple[Any, ...]) -> str:
