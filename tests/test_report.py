@@ -35,8 +35,8 @@ mode: exhaustive (25 parameters are few)
 
 FAILING = """
 FAIL check_grad(loss)  difference 0.285 to N, 0.285 to A
-MANUAL_WRONG: The gradient under test disagrees with the centred differences. Look at the leaves and
-components named below.
+MANUAL_WRONG: The derivative under test is contradicted, beyond error bars, by the centred differences or by
+autodiff. What is off is named below.
 
 leaf          shape   dtype      |M|               to N      to A         would catch   verdict
 ---------------------------------------------------------------------------------------------------------
@@ -94,8 +94,8 @@ seed 7; 1 evaluation; 1.23 s
 
 BATCH = """
 FAIL check_batch(loss)  difference 0.285 to N, 0.285 to A
-MANUAL_WRONG: The gradient under test disagrees with the centred differences. Look at the leaves and
-components named below.
+MANUAL_WRONG: The derivative under test is contradicted, beyond error bars, by the centred differences or by
+autodiff. What is off is named below.
 blamed: M, the gradient under test
 points: 100 checked: 92 PASS, 7 FAIL, 1 INCONCLUSIVE (8 % did not pass)
 worst point: 13 (seed 13), difference 0.2 at `W2`
