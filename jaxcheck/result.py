@@ -46,7 +46,7 @@ class LeafResult:
 
     Attributes:
         path: the leaf as the caller would write it, e.g. `layers[1].W`.
-        shape, dtype: of the parameter.
+        shape, dtype: of the parameter, as given.
         verdict, reason: of this leaf alone; leaves are judged one by one.
         norm_manual, norm_numeric, norm_autodiff: 2-norms (NaN when the witness is silent).
         difference: formula (2), ||M - N|| / (||M|| + ||N||), relative, against the differences.
@@ -59,6 +59,7 @@ class LeafResult:
         precision: relative difference between the gradient in its own dtype and in float64.
         kinks: how many components (or directions) sit on a kink.
         probes: how many directions or components the differences looked at.
+        native: the dtype in which JAX runs it: float32 for NumPy's float64 unless 64-bit mode is on.
     """
 
     path: str
@@ -80,6 +81,7 @@ class LeafResult:
     kinks: int = 0
     probes: int = 0
     note: str = ""
+    native: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

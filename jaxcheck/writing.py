@@ -86,7 +86,7 @@ def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple
         if native.shape == ev.m.shape:
             precision = formula2(native, ev.m)
         if verdict is Verdict.PASS and not np.isfinite(native).all():
-            note = f"the formula is right in float64, but the gradient is NaN or inf in {leaf.dtype}"
+            note = f"the formula is right in float64, but the gradient is NaN or inf in {leaf.native}"
             # Where the function itself overflows, its gradient can do no better.
             verdict, reason = Verdict.FAIL if case.preface.native_finite else Verdict.INCONCLUSIVE, Reason.NONFINITE
     bad = verdict is not Verdict.PASS or opinion.reason in (Reason.KINK, Reason.AUTODIFF_DIFFERS)
@@ -100,7 +100,7 @@ def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple
         worst=locate.worst(ev, opinion, 5) if bad else (),
         hint=pattern.hint(ev, others, case.preface.sizes) if verdict is Verdict.FAIL else "",
         precision=precision, kinks=opinion.kinks,
-        probes=sum(len(p.slopes.value) for p in ev.probes), note=note,
+        probes=sum(len(p.slopes.value) for p in ev.probes), note=note, native=leaf.native,
     ), True
 
 

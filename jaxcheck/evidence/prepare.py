@@ -62,7 +62,7 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     if not theta.leaves:
         found = ", ".join(f"`{path}` ({why})" for path, why in theta.carried[:5]) or "nothing"
         raise TypeError(f"params has no differentiable leaf (float or complex); it holds {found}")
-    user = User(loss, grad, theta, take_apart(tuple(args), "args"), has_aux)
+    user = User(loss, grad, theta, take_apart(tuple(args), "args", differentiated=False), has_aux)
     extras = tuple(to_array(x) for x in user.args.inexact())
     leaves = [to_array(x) for x in theta.inexact()]
     # Natively first: JAX keeps some conversions of index arrays per object, and a 64-bit trace made
@@ -94,7 +94,7 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
             notes.append("No custom rule of yours is inside: the gradient under test is autodiff itself.")
     elif not callable(grad):
         try:
-            numbers = real_rows(theta, select(theta, grad)[0])
+            numbers = real_rows(theta, user.numbers())
         except StructureError as error:
             return Problem(theta, extras, own, None, None), Preface(user.name, (), (), structure=str(error))
     elif own_manual is not None:
@@ -122,7 +122,7 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     runnable = dataclasses.replace(primal, program=plain(primal))
     problem = Problem(theta, extras, runnable, manual, autodiff, numbers=numbers, host_manual=host_manual,
                       iterative=iterates(primal), is_autodiff=grad is None and not rules,
-                      numbers_unit=None if numbers is None else units(theta, grad))
+                      numbers_unit=None if numbers is None else units(user))
     preface = Preface(user.name, witnesses, tuple(notes), "", repeatable, native,
                       sizes=_sizes(theta, user.args, own.closed.consts))
     if manual is not None and precision == "float64" and _narrow(theta, primal):
@@ -139,8 +139,9 @@ def _trace_gradient(user: User, leaves, extras, precision) -> tuple[Any, BaseExc
     found = {}
 
     def f(leaves, extras):
-        picked, found["note"] = user.gradient(leaves, extras)
-        return [jnp.asarray(g)[None] for g in picked]
+        chosen = user.selection(leaves, extras)
+        found["note"], found["pair"] = chosen.note, chosen.value is not None
+        return [jnp.asarray(g)[None] for g in chosen.leaves]
 
     try:
         traced = trace(f, leaves, extras, precision)
@@ -148,6 +149,8 @@ def _trace_gradient(user: User, leaves, extras, precision) -> tuple[Any, BaseExc
         raise
     except Exception as error:
         return None, error
+    if found["pair"] and precision == "native":
+        user.confirm(leaves, extras)
     return (traced, found["note"]), None
 
 
@@ -170,7 +173,7 @@ def _prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
                 manual, native, note = host.gradient_on_host(user, None)
                 notes += [note] if note else []
             else:
-                numbers = real_rows(theta, select(theta, grad)[0])
+                numbers = real_rows(theta, user.numbers())
         except StructureError as error:
             structure = str(error)
     witnesses = (
@@ -179,7 +182,7 @@ def _prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
     )
     problem = Problem(theta, (), None, None, None, numbers=numbers, host_primal=primal, host_manual=manual,
                       host_autodiff=autodiff, is_autodiff=grad is None,
-                      numbers_unit=None if numbers is None else units(theta, grad))
+                      numbers_unit=None if numbers is None else units(user))
     return problem, Preface(user.name, witnesses, tuple(notes), structure, repeatable, native,
                             sizes=_sizes(theta, user.args))
 
@@ -192,10 +195,10 @@ def _effects(own: Traced) -> list[str]:
             "are called once per evaluation."]
 
 
-def units(theta: Theta, numbers: Any) -> np.ndarray:
+def units(user: User) -> np.ndarray:
     """(P,) rounding unit of each number of a given gradient."""
     parts = []
-    for leaf, g in zip(theta.leaves, select(theta, numbers)[0], strict=True):
+    for leaf, g in zip(user.theta.leaves, select(user.theta, user.grad, user.has_aux).leaves, strict=True):
         dtype = jax.dtypes.result_type(g)
         inexact = jax.dtypes.issubdtype(dtype, np.inexact) and hasattr(g, "dtype")
         parts.append(np.full(leaf.stop - leaf.start, float(jnp.finfo(dtype).eps) if inexact else 0.0))

@@ -93,7 +93,7 @@ def precision(report: Report) -> list[str]:
     for leaf in shown:
         right = "right, " if leaf.verdict is Verdict.PASS else ""
         lines.append(
-            f"precision: leaf `{leaf.path}`: {right}native {leaf.dtype} "
+            f"precision: leaf `{leaf.path}`: {right}native {leaf.native or leaf.dtype} "
             f"loses {numbers.small(leaf.precision)} of the gradient"
         )
     return lines
