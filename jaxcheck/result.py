@@ -106,7 +106,8 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One point of a batch. `reproduce` is a line of Python that checks this point alone."""
+    """One point of a batch that did not pass. `difference` is formula (2) at this point, `leaf` the one
+    to blame there; `reproduce` is a line of Python that checks this point alone."""
 
     index: int
     label: str
@@ -133,7 +134,10 @@ class Report:
         mode: "exhaustive" or "sketch"; `why_mode` says why.
         value: the loss at the point (NaN when not scalar).
         rows: side tables (laws, transformations).
-        points: the points of a batch, worst first; empty for a single check.
+        points: the points of a batch that did not pass, worst first; empty for a single check.
+        points_passed, points_failed, points_inconclusive: how many of a batch's points did what.
+        point: the label of the one point of a batch that the numbers above belong to, all of them: the
+            leaves, the differences, the value, the rows. Empty for a single check.
         notes: sentences for the reader, most important first.
         seed: of the directions; evaluations: loss evaluations spent; seconds: wall time.
     """
@@ -157,6 +161,10 @@ class Report:
     evaluations: int = 0
     seconds: float = NAN
     compiled: int = 0
+    points_passed: int = 0
+    points_failed: int = 0
+    points_inconclusive: int = 0
+    point: str = ""
 
     @property
     def ok(self) -> bool:

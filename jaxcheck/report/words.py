@@ -35,7 +35,8 @@ def headline(report: Report) -> str:
         for difference, witness in ((report.difference, "N"), (report.difference_autodiff, "A"))
         if not math.isnan(difference)
     ]
-    tail = f"  difference {', '.join(measured)}" if measured else ""
+    at = f" at {report.point}" if report.point else ""
+    tail = f"  difference {', '.join(measured)}{at}" if measured else ""
     return f"{report.verdict.value} {report.kind}({report.name}){tail}"
 
 
@@ -76,8 +77,9 @@ def caught(report: Report) -> str:
     if not parts:
         return ""
     unknown = [leaf.path for leaf in report.leaves if math.isnan(leaf.floor)]
+    at = f" at {report.point}" if report.point else ""
     but = f"; not known for {numbers.names(unknown)}" if unknown else ""
-    return f"would have caught {', '.join(parts)} (relative to the leaf's norm){but}"
+    return f"would have caught {', '.join(parts)} (relative to the leaf's norm){at}{but}"
 
 
 def precision(report: Report) -> list[str]:
