@@ -22,6 +22,7 @@ from jaxcheck.evidence.user import (
     to_array,
 )
 from jaxcheck.evidence.witnesses import Problem, gradient_of, outputs_of
+from jaxcheck.program.census import rules_in
 from jaxcheck.program.compile import execute
 from jaxcheck.program.objective import Traced, gradient, iterates, plain, trace
 from jaxcheck.program.strip import count_rules
@@ -91,7 +92,7 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     if grad is None:
         manual = gradient(primal, len(leaves), stripped=False, **arguments)
         if not rules:
-            notes.append("No custom rule of yours is inside: the gradient under test is autodiff itself.")
+            notes.append(of_no_rule(primal.closed))
     elif not callable(grad):
         try:
             numbers = real_rows(theta, user.numbers())
@@ -185,6 +186,15 @@ def _prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
                       numbers_unit=None if numbers is None else units(user))
     return problem, Preface(user.name, witnesses, tuple(notes), structure, repeatable, native,
                             sizes=_sizes(theta, user.args))
+
+
+def of_no_rule(closed: Any) -> str:
+    """What is under test where autodiff without the user's rules would be the same program."""
+    installed = dict.fromkeys(f"{r.name} ({r.file}:{r.line})" for r in rules_in(closed) if r.origin != "jax")
+    if not installed:
+        return "No custom rule but JAX's own is inside: JAX's own derivative is under test."
+    return ("The custom rules inside are of installed packages and are not taken out for an autodiff witness; "
+            f"the derivative under test is made with them: {'; '.join(list(installed)[:6])}")
 
 
 def _effects(own: Traced) -> list[str]:

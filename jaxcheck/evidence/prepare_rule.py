@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import derivatives, maps
-from jaxcheck.evidence.prepare import Preface, same_program
+from jaxcheck.evidence.prepare import Preface, of_no_rule, same_program
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.evidence.witnesses import Problem
 from jaxcheck.program.census import rules_in
@@ -155,8 +155,8 @@ def prepare_rule(one: Subject, seed: int, precision: str) -> tuple[Problem, Pref
     primal = own if precision == "native" else trace(projected, leaves, extras, precision)
     arguments = dict(leaves=leaves, extras=extras, precision=precision)
     rules = count_rules(primal.closed, "user")
-    notes = [] if rules else ["No custom rule of yours is inside f: jax's own derivative was checked."]
-    autodiff, silent = None, "no custom rule to remove"
+    notes = [] if rules else [of_no_rule(primal.closed)]
+    autodiff, silent = None, "no custom rule of yours to remove"
     manual, why = None, ""
     try:
         manual = gradient(primal, len(leaves), stripped=False, **arguments)
