@@ -260,7 +260,8 @@ def callback():
 
     def f(x):
         noise = jax.pure_callback(lambda x: rng.normal(size=x.shape).astype(x.dtype),
-                                  jax.ShapeDtypeStruct(x.shape, x.dtype), lax.stop_gradient(x), vmap_method="sequential")
+                                  jax.ShapeDtypeStruct(x.shape, x.dtype), lax.stop_gradient(x),
+                                  vmap_method="sequential")
         return x**2 + noise
 
     return f
@@ -292,7 +293,8 @@ def test_the_evaluations_are_those_that_were_made(order):
 
     def f(x):
         count = jax.pure_callback(lambda x: (calls.append(1), np.zeros_like(x))[1],
-                                  jax.ShapeDtypeStruct(x.shape, x.dtype), lax.stop_gradient(x), vmap_method="sequential")
+                                  jax.ShapeDtypeStruct(x.shape, x.dtype), lax.stop_gradient(x),
+                                  vmap_method="sequential")
         return 2 * x**2 + x * lax.stop_gradient(x) + count
 
     with pytest.raises(jc.GradientMismatch) as caught:

@@ -148,7 +148,8 @@ def sine_of(shape, spoil):
     return f, jnp.asarray(np.random.default_rng(3).normal(size=shape), jnp.float32)
 
 
-@pytest.mark.parametrize(("shape", "said"), [((), "on its one entry"), ((3,), "on all 3 entries"), ((1,), "on its one entry"),
+@pytest.mark.parametrize(("shape", "said"), [((), "on its one entry"), ((1,), "on its one entry"),
+                                             ((3,), "on all 3 entries"),
                                              ((5, 4), "on all 3 entries that are not near zero, of 20")])
 def test_entries_are_those_of_the_leaf_not_of_its_cotangents(shape, said):
     """Several outputs, so several cotangents, each with a gradient of its own."""
@@ -190,7 +191,8 @@ T = np.array([1.0, -2.0, 3.0, 0.5])
         (evidence(2 * T, a=T, n=3 * T, error=1e-12), "ratio 0.6667 on all 4 entries"),  # A is wrong as well
         (evidence(2 * T, a=T, n=3 * T, error=0.1), ""),
         (evidence(2 * T * [1, 1, 1, 1 + 3e-6], a=T), "ratio 2.000 on all 4 entries"),
-        (evidence([2e6, 4e6, 1.0], a=[1e6, 2e6, 1.0 + 1e-9]), "ratio 2.000 on all 2 entries that are not near zero, of 3"),
+        (evidence([2e6, 4e6, 1.0], a=[1e6, 2e6, 1.0 + 1e-9]),
+         "ratio 2.000 on all 2 entries that are not near zero, of 3"),
         (evidence([2e6, 4e6, 3.0], a=[1e6, 2e6, 4.0]), "ratio 2.000 on 2 of 3 entries"),
     ],
     ids=["A", "N", "a blunt N", "A against N", "A against a blunt N", "a little off", "one near zero", "one not"],

@@ -134,7 +134,8 @@ def batch() -> Report:
     )
     return failing(
         kind="check_batch", leaves=(), points=points, witnesses=(), why_mode="", evaluations=10_000, seconds=2.0,
-        points_passed=92, points_failed=7, points_inconclusive=1, point="seed 13", difference=0.2, difference_autodiff=0.2,
+        points_passed=92, points_failed=7, points_inconclusive=1, point="seed 13", difference=0.2,
+        difference_autodiff=0.2,
     )
 
 

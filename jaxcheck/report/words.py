@@ -147,6 +147,5 @@ def footer(report: Report) -> list[str]:
         spent.insert(0, numbers.count(report.theta_size, "parameter"))
     # A check that stopped before it chose anything has no mode to tell of.
     mode = f"mode: {report.mode} ({report.why_mode})" if report.why_mode else ""
-    return [line for line in (caught(report), *precision(report), textbook(report), witnesses(report), mode) if line] + [
-        "; ".join(spent)
-    ]
+    lines = (caught(report), *precision(report), textbook(report), witnesses(report), mode)
+    return [*(line for line in lines if line), "; ".join(spent)]
