@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jaxcheck.program.shadow import in_float64 as in_float64
     from jaxcheck.program.strip import strip_rules as strip_rules
     from jaxcheck.result import Component as Component
+    from jaxcheck.result import GradientCheckWarning as GradientCheckWarning
     from jaxcheck.result import GradientInconclusive as GradientInconclusive
     from jaxcheck.result import GradientMismatch as GradientMismatch
     from jaxcheck.result import LeafResult as LeafResult
@@ -45,6 +46,7 @@ _HOME = {
     "jaxcheck.program.strip": ("strip_rules",),
     "jaxcheck.result": (
         "Component",
+        "GradientCheckWarning",
         "GradientInconclusive",
         "GradientMismatch",
         "LeafResult",
@@ -61,6 +63,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "Component",
     "Exhaustive",
+    "GradientCheckWarning",
     "GradientInconclusive",
     "GradientMismatch",
     "LeafResult",

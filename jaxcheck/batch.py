@@ -13,14 +13,16 @@ import numpy as np
 from jaxcheck.engine import examine
 from jaxcheck.evidence import batched
 from jaxcheck.evidence.points import Batch, collect
-from jaxcheck.evidence.prepare import Preface, prepare
+from jaxcheck.evidence.prepare import prepare
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program.calm import calmly
-from jaxcheck.result import LeafResult, Point, Report, Verdict
+from jaxcheck.result import Point, Report, Verdict
 from jaxcheck.settings import Settings
+from jaxcheck.theta import take_apart
 
 # Failing points that are examined one by one for the report; the others are counted and listed.
 EXAMINED = 8
+MOST_STATISTICS = 20
 
 
 @calmly
@@ -55,7 +57,7 @@ def check_batch(
     not spent: the same ladder is used); a point that does not clearly agree is checked again alone.
 
     Returns:
-        A `Report` whose leaves hold the worst over the points, whose `points` name the failing ones
+        A `Report` of the worst point (`report.point`), whose `points` name those that did not pass
         (worst first) with a line that reproduces each, and whose notes give shares and statistics.
 
     Raises:
@@ -87,16 +89,19 @@ def check_batch(
         return _one_by_one(batch, alone, label, settings, start)
     table = batched.measure(problem, batch.theta_rows(problem), settings.seed, _directions(settings))
     clear = batched.clear(table, settings.tolerance.rtol, settings.tolerance.atol, settings.must_catch)
-    return _report(batch, problem, preface, table, clear, alone, label, settings, start)
+    return _report(batch, problem, table, clear, alone, label, settings, start)
 
 
 def _accepts(loss: Callable, tree: Any, args: Any) -> bool:
     """Whether the loss takes `tree` as its parameters, as far as shapes tell."""
-    try:
-        jax.eval_shape(lambda: loss(tree, *args))
+    theta, rest = take_apart(tree), take_apart(tuple(args), "args", differentiated=False)
+    leaves = [to_array(x) for x in (*theta.inexact(), *rest.inexact())]
+    count = len(theta.leaves)
+    try:  # traced, as the check itself will: under a trace NumPy's arrays have the methods of JAX's
+        jax.eval_shape(lambda *flat: loss(theta.rebuild(flat[:count]), *rest.rebuild(flat[count:])), *leaves)
     except Exception:
         try:
-            loss(tree, *args)
+            loss(copies(tree), *copies(args))
         except Exception:
             return False
     return True
@@ -115,13 +120,25 @@ def _one_by_one(batch: Batch, alone: Callable, label: str, settings: Settings, s
     """Points that cannot share a program (host functions, gradients given as numbers)."""
     reports = [alone(i) for i in range(len(batch))]
     order = sorted(range(len(batch)), key=lambda i: _badness(reports[i]), reverse=True)
-    worst = reports[order[0]]
     points = tuple(_point(batch, i, reports[i]) for i in order if reports[i].verdict is not Verdict.PASS)
-    note = _shares([r.verdict for r in reports])
+    shown = dataclasses.replace(
+        reports[order[0]], evaluations=sum(r.evaluations for r in reports), compiled=sum(r.compiled for r in reports))
+    return _written(batch, order[0], shown, [r.verdict for r in reports], points, (), label, start)
+
+
+def _written(batch, shown: int, report: Report, verdicts, points, more, label, start) -> Report:
+    """The report of one point, made that of the batch: every number in it still is of that point, but
+    for the counts, what was spent, and the notes that say otherwise."""
+    count = {v: sum(x is v for x in verdicts) for v in Verdict}
+    passed, failed, unsure = count[Verdict.PASS], count[Verdict.FAIL], count[Verdict.INCONCLUSIVE]
+    total, at = len(verdicts), batch.labels[shown]
+    shares = f"{total} points: {passed} pass, {failed} fail ({failed / total:.1%}), {unsure} inconclusive"
+    worst = points[0] if points else None
+    where = f"worst: {at}" + (f", at leaf `{worst.leaf}`" if worst and worst.leaf else "")
+    notes = (shares, f"{where}; the numbers of leaves and differences are those of {at} alone", *more, *report.notes)
     return dataclasses.replace(
-        worst, kind="check_batch", name=label, points=points, notes=(note, *worst.notes),
-        evaluations=sum(r.evaluations for r in reports), compiled=sum(r.compiled for r in reports),
-        seconds=time.perf_counter() - start)
+        report, kind="check_batch", name=label, points=points, notes=notes, point=at, points_passed=passed,
+        points_failed=failed, points_inconclusive=unsure, seconds=time.perf_counter() - start)
 
 
 def _badness(report: Report) -> tuple[int, float]:
@@ -129,13 +146,7 @@ def _badness(report: Report) -> tuple[int, float]:
     return rank, float(np.nan_to_num(report.difference, nan=np.inf))
 
 
-def _shares(verdicts: Sequence[Verdict]) -> str:
-    count = {v: sum(x is v for x in verdicts) for v in Verdict}
-    return (f"{len(verdicts)} points: {count[Verdict.PASS]} pass, {count[Verdict.FAIL]} fail "
-            f"({count[Verdict.FAIL] / len(verdicts):.1%}), {count[Verdict.INCONCLUSIVE]} inconclusive")
-
-
-def _report(batch, problem, preface: Preface, table: batched.Table, clear, alone, label, settings, start) -> Report:
+def _report(batch, problem, table: batched.Table, clear, alone, label, settings, start) -> Report:
     """Examine the unclear points alone (the first few), settle the others by the batch's own numbers."""
     unclear = np.flatnonzero(~clear)
     order = unclear[np.argsort(-table.badness()[unclear], kind="stable")]
@@ -144,55 +155,61 @@ def _report(batch, problem, preface: Preface, table: batched.Table, clear, alone
     by_numbers = batched.fails(table, settings.tolerance.rtol, settings.tolerance.atol)
     if settings.surrogate:
         by_numbers[:] = False  # only a check of its own knows what is declared
-    spent = compiled = 0
-    examined = 0
-    for index in order:
+    for index in map(int, order):
         # Gross failures of a kind already examined need no second opinion; anything doubtful gets one.
-        if examined >= EXAMINED and by_numbers[index] and Verdict.FAIL in verdicts:
+        if len(reports) >= EXAMINED and by_numbers[index] and Verdict.FAIL in verdicts:
             verdicts[index] = Verdict.FAIL
             continue
-        reports[index] = alone(int(index))
+        reports[index] = alone(index)
         verdicts[index] = reports[index].verdict
-        spent += reports[index].evaluations
-        compiled += reports[index].compiled
-        examined += 1
-    points = []
-    for index in order:
-        if verdicts[index] is Verdict.PASS:
+    if not reports:
+        worst = int(np.argmax(table.badness()))
+        reports[worst] = alone(worst)
+    shown = max(reports, key=lambda i: _badness(reports[i]))
+    # By the batch's own measure those that only it has judged are less bad than the ones examined.
+    ranked = sorted(reports, key=lambda i: _badness(reports[i]), reverse=True)
+    examined = [_point(batch, i, reports[i]) for i in ranked if reports[i].verdict is not Verdict.PASS]
+    counted = [_counted(batch, problem, table, i) for i in map(int, order) if i not in reports]
+    failed = [p for p in examined if p.verdict is Verdict.FAIL]
+    points = (*failed, *counted, *(p for p in examined if p.verdict is not Verdict.FAIL))
+    best = reports[shown]
+    best = dataclasses.replace(
+        best, evaluations=table.evaluations + sum(r.evaluations for r in reports.values()),
+        compiled=table.compiled + sum(r.compiled for r in reports.values()),
+        why_mode=f"{batch.labels[shown]}: {best.why_mode}; all points: random directions in one program"
+        if best.why_mode else "all points: random directions in one program")
+    return _written(batch, shown, best, verdicts, points, _statistics(batch, problem, table), label, start)
+
+
+def _counted(batch: Batch, problem, table: batched.Table, index: int) -> Point:
+    """A point that failed by the batch's numbers alone."""
+    off = table.difference_a[index] if np.isfinite(table.difference_a[index]).any() else table.difference[index]
+    leaf = _columns(problem)[int(np.argmax(np.nan_to_num(off, nan=0.0)))].path
+    return Point(index, batch.labels[index], Verdict.FAIL, float(table.whole[index]), leaf, batch.lines[index])
+
+
+def _columns(problem) -> list:
+    """The leaves that a table's columns stand for: empty ones have none."""
+    return [leaf for leaf in problem.theta.leaves if leaf.size]
+
+
+def _statistics(batch: Batch, problem, table: batched.Table) -> list[str]:
+    """One sentence per leaf on the differences at all points, which are coarser than those of one point alone."""
+    said = []
+    for k, leaf in enumerate(_columns(problem)[:MOST_STATISTICS]):
+        good = np.isfinite(table.difference[:, k]) & ~table.kink[:, k]
+        if not good.any():
+            said.append(f"`{leaf.path}` over the batch: no smooth, finite difference at any point")
             continue
-        if index in reports:
-            points.append(_point(batch, int(index), reports[index]))
-        else:
-            leaf = problem.theta.leaves[int(np.nanargmax(np.nan_to_num(table.difference_a[index], nan=0.0)))].path
-            points.append(Point(int(index), batch.labels[index], verdicts[index], float(table.whole[index]), leaf,
-                                batch.lines[index]))
-    best = alone(0) if not reports else max(reports.values(), key=_badness)
-    compiled += best.compiled if not reports else 0
-    # A report that stopped early (a loss that is NaN) has no leaves.
-    leaves = tuple(_leaf(leaf, best, table, k) for k, leaf in enumerate(problem.theta.leaves)) if best.leaves else ()
-    notes = [_shares(verdicts)]
-    if points:
-        notes.append(f"worst: {points[0].label}, at leaf `{points[0].leaf}`")
-    notes += [_statistics(leaf.path, table.difference[:, k]) for k, leaf in enumerate(problem.theta.leaves)][:20]
-    return dataclasses.replace(
-        best, kind="check_batch", name=label, leaves=leaves, points=tuple(points), notes=(*notes, *preface.notes),
-        mode="sketch", why_mode="many points share one program",
-        difference=float(np.nanmax(table.whole)) if np.isfinite(table.whole).any() else best.difference,
-        evaluations=table.evaluations + spent, compiled=table.compiled + compiled,
-        seconds=time.perf_counter() - start)
-
-
-def _leaf(leaf, best: Report, table, k: int) -> LeafResult:
-    worst = float(np.nanmax(table.difference[:, k])) if np.isfinite(table.difference[:, k]).any() else float("nan")
-    return dataclasses.replace(best.leaf(leaf.path), difference=worst)
-
-
-def _statistics(path: str, values: np.ndarray) -> str:
-    good = values[np.isfinite(values)]
-    if not good.size:
-        return f"`{path}`: no finite difference at any point"
-    return (f"`{path}`: difference median {np.median(good):.1e}, 99 % {np.quantile(good, 0.99):.1e}, "
-            f"largest {good.max():.1e}")
+        values = table.difference[good, k]
+        largest = int(np.flatnonzero(good)[np.argmax(values)])
+        bar = table.bar[largest, k]
+        around = f" +-{bar:.1e}" if np.isfinite(bar) else ""
+        left = f"; left out: {len(good) - good.sum()} on a kink or not finite" if not good.all() else ""
+        most = f"99 % {np.quantile(values, 0.99, method='lower'):.1e}, " if len(values) >= 100 else ""
+        said.append(f"`{leaf.path}` over the batch, by coarser differences: median {np.median(values):.1e}, {most}"
+                    f"largest {values.max():.1e}{around} at {batch.labels[largest]}{left}")
+    return said
 
 
 check_batch.__module__ = "jaxcheck"

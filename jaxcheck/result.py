@@ -7,90 +7,15 @@ a report pickles, travels between processes and is read back years later.
 from __future__ import annotations
 
 import dataclasses
-import enum
 import importlib
 import math
 from typing import Any
 
 import numpy as np
 
+from jaxcheck.reasons import Reason, Verdict
+
 NAN = float("nan")
-
-
-class Verdict(enum.Enum):
-    """The three outcomes. INCONCLUSIVE is not PASS: it says that nothing was shown, and why."""
-
-    PASS = "PASS"
-    FAIL = "FAIL"
-    INCONCLUSIVE = "INCONCLUSIVE"
-
-
-class Reason(enum.Enum):
-    """Why a verdict is what it is. The value is the advice that goes with it."""
-
-    AGREE = "All witnesses agree within their error bars."
-    MANUAL_WRONG = (
-        "The gradient under test disagrees with the centred differences. "
-        "Look at the leaves and components named below."
-    )
-    AUTODIFF_DIFFERS = (
-        "The hand-written gradient and the differences agree; autodiff of the plain program does "
-        "not (a stop_gradient, or NaN from an untaken `where` branch). That may be why the rule exists."
-    )
-    NUMERIC_SUSPECT = (
-        "The gradient and autodiff agree with each other but not with the differences. The program "
-        "hides part of its derivative (stop_gradient, a rule that is not under test). If that is meant, "
-        "pass surrogate=True."
-    )
-    KINK = (
-        "The function has a kink at this point; the gradient lies between the one-sided slopes, so it "
-        "is a valid subgradient. Move the point to test the rule on smooth ground."
-    )
-    SURROGATE = (
-        "Declared a surrogate: only structure, finiteness and determinism were checked, not the formula."
-    )
-    STRUCTURE = "The gradient has another structure, shape or dtype than the parameters. Return one leaf each."
-    PRECISION = (
-        "The formula is right in float64 but the numbers as given are too coarse to confirm it. "
-        "Pass the gradient as a function, or compute it in higher precision."
-    )
-    JUMP = "The function jumps at this point; it has no derivative here. Check at another point."
-    NOISE = (
-        "The function is too noisy for a verdict (iterative solver, low precision). Tighten its "
-        "tolerance, or run it in float64."
-    )
-    DOMAIN = (
-        "The function is not finite next to this point on either side, so no difference can be taken. "
-        "Move the point into the domain."
-    )
-    NONFINITE = "The loss or its gradient is NaN or infinite at this point. Check for 0/0, log(0) or overflow."
-    DEAD_STEP = "The step is below the spacing of the parameters' floats: nothing moved. Use a larger step."
-    NONDETERMINISTIC = (
-        "Two evaluations at the same point differ. Fix the PRNG key, close over one dropout mask, "
-        "or turn dropout off for the check."
-    )
-    VACUOUS = (
-        "This check could not have caught an error: nothing moves, or the error bars are wider than "
-        "must_catch. Check at a point where the loss responds to the parameters."
-    )
-    SECOND_ORDER_WRONG = (
-        "Right at first order, wrong at second: the derivative of the rule's own result disagrees with "
-        "differences of the gradient. Derive the backward pass from differentiable operations."
-    )
-    LAW_BROKEN = (
-        "The rule breaks a law that every rule obeys (linearity in the cotangent, adjointness, zero to "
-        "zero, repeatability, primal equality). The table names which."
-    )
-    TRANSFORM_WRONG = "The rule gives another result under a transformation (jit, vmap, scan, remat). The table names it."
-    UNDIFFERENTIABLE = (
-        "JAX cannot differentiate this function in the modes that were tried; the note gives its own words. "
-        "Give it a rule, or check it in the mode that it has."
-    )
-    INTERRUPTED = "Stopped before every component was looked at. What is known so far is reported."
-
-    @property
-    def advice(self) -> str:
-        return self.value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +46,7 @@ class LeafResult:
 
     Attributes:
         path: the leaf as the caller would write it, e.g. `layers[1].W`.
-        shape, dtype: of the parameter.
+        shape, dtype: of the parameter, as given.
         verdict, reason: of this leaf alone; leaves are judged one by one.
         norm_manual, norm_numeric, norm_autodiff: 2-norms (NaN when the witness is silent).
         difference: formula (2), ||M - N|| / (||M|| + ||N||), relative, against the differences.
@@ -134,6 +59,7 @@ class LeafResult:
         precision: relative difference between the gradient in its own dtype and in float64.
         kinks: how many components (or directions) sit on a kink.
         probes: how many directions or components the differences looked at.
+        native: the dtype in which JAX runs it: float32 for NumPy's float64 unless 64-bit mode is on.
     """
 
     path: str
@@ -155,6 +81,7 @@ class LeafResult:
     kinks: int = 0
     probes: int = 0
     note: str = ""
+    native: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +106,8 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One point of a batch. `reproduce` is a line of Python that checks this point alone."""
+    """One point of a batch that did not pass. `difference` is formula (2) at this point, `leaf` the one
+    to blame there; `reproduce` is a line of Python that checks this point alone."""
 
     index: int
     label: str
@@ -206,7 +134,10 @@ class Report:
         mode: "exhaustive" or "sketch"; `why_mode` says why.
         value: the loss at the point (NaN when not scalar).
         rows: side tables (laws, transformations).
-        points: the points of a batch, worst first; empty for a single check.
+        points: the points of a batch that did not pass, worst first; empty for a single check.
+        points_passed, points_failed, points_inconclusive: how many of a batch's points did what.
+        point: the label of the one point of a batch that the numbers above belong to, all of them: the
+            leaves, the differences, the value, the rows. Empty for a single check.
         notes: sentences for the reader, most important first.
         seed: of the directions; evaluations: loss evaluations spent; seconds: wall time.
     """
@@ -230,11 +161,19 @@ class Report:
     evaluations: int = 0
     seconds: float = NAN
     compiled: int = 0
+    points_passed: int = 0
+    points_failed: int = 0
+    points_inconclusive: int = 0
+    point: str = ""
 
     @property
     def ok(self) -> bool:
         """True only for PASS."""
         return self.verdict is Verdict.PASS
+
+    def __bool__(self) -> bool:
+        """`ok`, so that `assert check_grad(...)` asserts what it seems to."""
+        return self.ok
 
     @property
     def theta_size(self) -> int:
@@ -308,6 +247,10 @@ class GradientInconclusive(_ReportError):
     """The check could not decide; `.report.reason` says why."""
 
 
+class GradientCheckWarning(UserWarning):
+    """A check that returns no report passed, but part of it could not be judged, or only as a subgradient."""
+
+
 def formula2(a: np.ndarray, b: np.ndarray) -> float:
     """||a - b|| / (||a|| + ||b||), the textbook's `difference`; 0 when both are exactly zero, NaN if not finite.
 
@@ -324,6 +267,6 @@ def formula2(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm(a - b) / (np.linalg.norm(a) + np.linalg.norm(b)))
 
 
-for _public in (Verdict, Reason, Component, LeafResult, Witness, Row, Point, Report, GradientMismatch,
-                GradientInconclusive):
+for _public in (Component, LeafResult, Witness, Row, Point, Report, GradientMismatch,
+                GradientInconclusive, GradientCheckWarning):
     _public.__module__ = "jaxcheck"

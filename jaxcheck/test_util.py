@@ -4,11 +4,15 @@
 
 Same signatures, same AssertionErrors. What differs: differences are taken in float64 whatever the
 arguments' dtype, with steps chosen by jaxcheck (`eps` is accepted and not needed); a tolerance that
-the caller gives is an upper bound for what passes, never scaled by array size; NaN is no agreement.
+the caller gives is an upper bound for what passes, never scaled by array size; NaN is no agreement;
+and what could be judged only in part, or only as a subgradient, is told by a `GradientCheckWarning`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,15 +23,25 @@ from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.user import refuse_tracing, to_array
 from jaxcheck.judgement.maps import Finding, judge
 from jaxcheck.program.calm import calmly
-from jaxcheck.program.objective import trace
-from jaxcheck.result import GradientInconclusive, GradientMismatch, Reason, Report, Verdict
-from jaxcheck.theta import take_apart
+from jaxcheck.program.constants import own
+from jaxcheck.program.identity import same_program
+from jaxcheck.program.objective import LeakedTracer, Traced, trace
+from jaxcheck.result import (
+    GradientCheckWarning,
+    GradientInconclusive,
+    GradientMismatch,
+    Reason,
+    Report,
+    Verdict,
+)
+from jaxcheck.theta import Theta, take_apart
 
 _NAMES = {"JVP": "JVP", "VJP": "VJP cotangent projection"}
+_MODES = ("fwd", "rev", "lin")
 
 
 @calmly
-def check_grads(f: Callable, args: Sequence[Any], order: int, modes: Sequence[str] = ("fwd", "rev"),
+def check_grads(f: Callable, args: Sequence[Any], order: int, modes: str | Sequence[str] = ("fwd", "rev"),
                 atol: Any = None, rtol: Any = None, eps: Any = None) -> None:
     """Check JVPs and VJPs of `f` up to `order` against differences in float64.
 
@@ -35,39 +49,34 @@ def check_grads(f: Callable, args: Sequence[Any], order: int, modes: Sequence[st
         f: function of pytrees to a pytree. Integer, bool and key leaves are carried along.
         args: tuple of its arguments.
         order: up to which order derivatives are checked, at least 1.
-        modes: "fwd", "rev", "lin", as in JAX.
+        modes: "fwd", "rev", "lin", as in JAX: one of them, or several.
         atol, rtol: the caller's bounds (a number, or a dict by dtype as in JAX, of which the largest
             value counts), in place of the default 1e-7 relative. Not scaled by size.
         eps: accepted for compatibility; steps are chosen by the ladder.
 
     Raises:
         GradientMismatch: an AssertionError that carries a report, where a derivative is wrong.
-        GradientInconclusive: an AssertionError, where nothing could be judged.
-        ValueError: for an unknown mode or an order below 1.
+        GradientInconclusive: an AssertionError, where nothing could be judged, or `f` is random.
+        TypeError: nothing in `args`, or nothing that `f` returns, can be differentiated.
+        ValueError: for an unknown mode, an order below 1, or a bound that is negative or not finite.
         Whatever JAX raises when it differentiates `f`.
+
+    Warns:
+        GradientCheckWarning: once, where it passed but part of it could not be judged, or is known only
+            to be a subgradient (at a kink).
     """
     del eps
-    modes = tuple(modes)
-    unknown = set(modes) - {"fwd", "rev", "lin"}
-    if unknown or not modes:
+    modes = tuple(re.split(r"[,\s]+", modes)) if isinstance(modes, str) else tuple(modes)
+    if set(modes) - set(_MODES) or not modes:
         raise ValueError(f'modes={modes!r}: use "fwd", "rev" and "lin"')
     if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or order < 1:
         raise ValueError(f"order={order!r}: a whole number, at least 1")
-    args = tuple(args)
-    refuse_tracing(args)
-    theta = take_apart(args, "args")
-    if not theta.size:
-        return
-    primal, point = _trace(f, theta)
-    if not primal.closed.out_avals:
-        return
-    found = list(derivatives.orders("", primal, point, int(order), modes))
-    evidence, _ = maps.measure(found, seed=0)
-    findings = []
-    for one, ev in zip(found, evidence, strict=True):
-        for finding in judge(ev, *_bounds(rtol, atol)):
-            findings.append((one.name, finding))
-    _raise(f, findings)
+    bounds = _bounds(rtol, atol)
+
+    def make(primal: Traced, point: tuple[Any, ...], theta: Theta) -> list[maps.Map]:
+        return list(derivatives.orders("", primal, point, int(order), modes))
+
+    _check(f, args, make, bounds)
 
 
 @calmly
@@ -75,10 +84,11 @@ def check_jvp(f: Callable, f_jvp: Callable, args: Sequence[Any], atol: Any = Non
               eps: Any = None, err_msg: str = "") -> None:
     """Check `f_jvp(args, tangents) -> (out, out_tangents)` (say `partial(jax.jvp, f)`) against differences.
 
-    Arguments and errors as in `check_grads`; `err_msg` begins the message.
+    Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    _check_one(f, f_jvp, None, args, atol, rtol, err_msg)
+    _check(f, args, lambda primal, point, theta: [derivatives.given(theta, primal, point, f_jvp, None)],
+           _bounds(rtol, atol), err_msg)
 
 
 @calmly
@@ -86,64 +96,123 @@ def check_vjp(f: Callable, f_vjp: Callable, args: Sequence[Any], atol: Any = Non
               eps: Any = None, err_msg: str = "") -> None:
     """Check `f_vjp(*args) -> (out, pull_back)` (say `partial(jax.vjp, f)`) against differences.
 
-    Arguments and errors as in `check_grads`; `err_msg` begins the message.
+    Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    _check_one(f, None, f_vjp, args, atol, rtol, err_msg)
+    _check(f, args, lambda primal, point, theta: [derivatives.given(theta, primal, point, None, f_vjp)],
+           _bounds(rtol, atol), err_msg)
 
 
-def _trace(f: Callable, theta: Any):
-    def flat(leaves, extras):
-        out = f(*theta.rebuild(leaves))
-        return [x for x in jax.tree_util.tree_leaves(out) if _is_inexact(x)]
-
-    # Python numbers as JAX itself would take them: at cos(math.pi) in float32 the slope is not zero.
-    point = tuple(np.asarray(x, jax.dtypes.canonicalize_dtype(to_array(x).dtype)) if isinstance(x, (float, complex))
-                  else to_array(x) for x in theta.inexact())
-    return trace(flat, list(point), []), point
-
-
-def _is_inexact(x: Any) -> bool:
-    return bool(jax.dtypes.issubdtype(jax.dtypes.result_type(x), np.inexact))
-
-
-def _check_one(f, f_jvp, f_vjp, args, atol, rtol, err_msg) -> None:
+def _check(f: Callable, args: Sequence[Any], make: Callable, bounds: tuple[float, float], err_msg: str = "") -> None:
     args = tuple(args)
     refuse_tracing(args)
     theta = take_apart(args, "args")
+    if not theta.leaves:
+        found = ", ".join(f"`{path}` ({why})" for path, why in theta.carried[:5]) or "nothing"
+        raise TypeError(f"args has no differentiable leaf (float or complex); it holds {found}")
+
+    def flat(leaves, extras):
+        out = jax.tree_util.tree_leaves(f(*theta.rebuild(leaves)))
+        return [x for x in out if jax.dtypes.issubdtype(jax.dtypes.result_type(x), np.inexact)]
+
+    # Numbers as JAX itself would take them: at cos(math.pi) in float32 the slope is not zero.
+    point = tuple(to_array(own(x)) for x in theta.inexact())
+    head = {"kind": "check_grads", "name": getattr(f, "__name__", type(f).__name__), "carried": theta.carried}
+    random = Report(verdict=Verdict.INCONCLUSIVE, reason=Reason.NONDETERMINISTIC, **head)
+    if not _same_when_traced_again(flat, list(point)):
+        _inconclusive(random, err_msg)
+    primal = trace(flat, list(point), [])
+    # What runs natively is foreign code, or holds some: a trace does not show whether it is random.
+    if primal.note and not _same_when_run_again(flat, list(point), primal.unit):
+        _inconclusive(random, err_msg)
+    if not primal.closed.out_avals:
+        raise TypeError("f returned no float or complex output: there is nothing to differentiate")
     if not theta.size:
-        return
-    primal, point = _trace(f, theta)
-    one = derivatives.given(theta, primal, point, f_jvp, f_vjp)
-    (evidence,), _ = maps.measure([one], seed=0)
-    _raise(f, [("", finding) for finding in judge(evidence, *_bounds(rtol, atol))], err_msg)
+        return  # every differentiable leaf is empty, and of an empty array nothing can be wrong
+    found = make(primal, point, theta)
+    evidence, compiled = maps.measure(found, seed=0)
+    head |= {"evaluations": sum(len(maps.LADDER.offsets) * len(ev.directions) for ev in evidence),
+             "compiled": compiled}
+    findings = [(one.name, finding) for one, ev in zip(found, evidence, strict=True) for finding in judge(ev, *bounds)]
+    _tell(findings, head, err_msg)
+
+
+def _same_when_traced_again(flat: Callable, point: list[Any]) -> bool:
+    """Whether two traces, natively, are the same program: NumPy's randomness is baked into each."""
+    try:
+        one = trace(flat, point, [], "native")
+        # Under another name: JAX remembers the trace of a function it has seen.
+        again = trace(lambda leaves, extras: flat(leaves, extras), point, [], "native")
+    except (LeakedTracer, jax.errors.UnexpectedTracerError):
+        return False  # the first trace left a tracer behind: f keeps state between calls
+    return same_program(one.closed, again.closed)
+
+
+def _same_when_run_again(flat: Callable, point: list[Any], unit: float) -> bool:
+    """Whether two calls agree to rounding."""
+    one, two = (maps.to_vector(flat(point, []), np) for _ in range(2))
+    with np.errstate(all="ignore"):
+        return bool((np.abs(one - two) <= 1e3 * unit * np.abs(one)).all()) or not np.isfinite(one - two).all()
 
 
 def _bounds(rtol: Any, atol: Any) -> tuple[float, float]:
-    """The caller's bounds as two numbers; what is not given stays at jaxcheck's own."""
+    """The caller's bounds as two numbers; what is not given stays at jaxcheck's own.
 
-    def number(x, default):
-        if x is None:
+    Raises:
+        ValueError: naming the bound that is negative, NaN, infinite or no number.
+    """
+
+    def number(name: str, given: Any, default: float) -> float:
+        if given is None:
             return default
-        if isinstance(x, dict):
-            return max(map(float, x.values()), default=default)
-        return float(x)
+        try:
+            values = [float(x) for x in (given.values() if isinstance(given, dict) else [given])]
+        except (TypeError, ValueError):
+            values = [float("nan")]
+        if not all(0 <= x < float("inf") for x in values):
+            raise ValueError(f"{name}={given!r}: a finite number, not negative, or a dict of such numbers by dtype")
+        return max(values, default=default)
 
-    return number(rtol, 1e-7), number(atol, 0.0)
+    return number("rtol", rtol, 1e-7), number("atol", atol, 0.0)
 
 
-def _raise(f: Callable, findings: Sequence[tuple[str, Finding]], err_msg: str = "") -> None:
-    wrong = [(n, x) for n, x in findings if x.verdict is Verdict.FAIL]
-    unsure = [(n, x) for n, x in findings if x.verdict is Verdict.INCONCLUSIVE]
-    if not wrong and not (unsure and len(unsure) == len(findings)):
-        return
-    name, finding = (wrong or unsure)[0]
-    where = _NAMES[finding.what] + (f" of {name}" if name else "")
-    second = Reason.SECOND_ORDER_WRONG if name and wrong else finding.reason
-    line = f"{err_msg + ': ' if err_msg else ''}{where}: difference {finding.difference:.2g} (bar {finding.bar:.1g})"
+def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg: str) -> None:
+    """Raise for what is wrong, or where nothing could be judged; warn where something could not."""
+    wrong = [pair for pair in findings if pair[1].verdict is Verdict.FAIL]
+    unsure = [pair for pair in findings if pair[1].verdict is Verdict.INCONCLUSIVE]
+    if wrong:
+        name, finding = wrong[0]
+        first = [x.verdict for n, x in findings if not n]
+        higher = bool(name) and all(verdict is Verdict.PASS for verdict in first)
+        reason = Reason.SECOND_ORDER_WRONG if higher else finding.reason
+        raise GradientMismatch(_report(name, finding, reason, head, err_msg))
+    if unsure and len(unsure) == len(findings):
+        _inconclusive(_report(*unsure[0], unsure[0][1].reason, head, err_msg), "")
+    told = [f"{_where(name, x)} was not judged, {x.reason}: {x.note or x.reason.advice}" for name, x in unsure]
+    told += [f"{_where(name, x)} is known only as a subgradient, {x.reason}: {x.reason.advice}"
+             for name, x in findings if x.verdict is Verdict.PASS and x.reason is Reason.KINK]
+    if told:
+        begin = f"{err_msg}: " if err_msg else ""
+        more = f" (and {len(told) - 1} more of the kind)" if len(told) > 1 else ""
+        text = f"{begin}{head['kind']}({head['name']}) passed, but {told[0]}{more}"
+        # The caller's line: above this, `_check`, the door and the frame of `calmly`.
+        warnings.warn(text, GradientCheckWarning, stacklevel=5)
+
+
+def _where(name: str, finding: Finding) -> str:
+    return _NAMES[finding.what] + (f" of {name}" if name else "")
+
+
+def _report(name: str, finding: Finding, reason: Reason, head: dict[str, Any], err_msg: str) -> Report:
+    line = (f"{err_msg}: " if err_msg else "") + _where(name, finding)
+    if np.isfinite(finding.difference):
+        line += f": difference {finding.difference:.2g} (bar {finding.bar:.1g})"
     if finding.output >= 0:
         line += f"; worst output {finding.output}: {finding.claimed:.9g} against {finding.reference:.9g}"
     notes = (line, finding.note) if finding.note else (line,)
-    report = Report(kind="check_grads", name=getattr(f, "__name__", type(f).__name__), verdict=finding.verdict,
-                    reason=second, difference=finding.difference, notes=notes)
-    raise (GradientMismatch if wrong else GradientInconclusive)(report)
+    return Report(verdict=finding.verdict, reason=reason, difference=finding.difference, notes=notes, **head)
+
+
+def _inconclusive(report: Report, err_msg: str) -> None:
+    notes = (err_msg, *report.notes) if err_msg else report.notes
+    raise GradientInconclusive(dataclasses.replace(report, notes=notes))

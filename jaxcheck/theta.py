@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxcheck.foreign import is_array, refuse
+
 
 def path_name(path: Sequence[Any], root: str = "params") -> str:
     """A key path as a person writes it: `layers[1].W`; `root` for a tree that is one bare leaf."""
@@ -48,9 +50,9 @@ def why_not_differentiable(leaf: Any) -> str:
         return f"Python {type(leaf).__name__}"
     if isinstance(leaf, (float, complex)):
         return ""
-    dtype = getattr(leaf, "dtype", None)
-    if dtype is None:
+    if not is_array(leaf):
         return f"{type(leaf).__name__} object"
+    dtype = leaf.dtype
     if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
         return "PRNG key"
     if jax.dtypes.issubdtype(dtype, np.inexact):
@@ -60,11 +62,15 @@ def why_not_differentiable(leaf: Any) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One differentiable leaf: its path, shape, dtype, and its slice of theta (`start`, `stop`)."""
+    """One differentiable leaf: its path, shape, dtype, and its slice of theta (`start`, `stop`).
+
+    `dtype` is what the caller has, `native` what JAX makes of it: float32 of NumPy's float64, by default.
+    """
 
     path: str
     shape: tuple[int, ...]
     dtype: str
+    native: str
     is_complex: bool
     position: int  # among all leaves of the tree
     start: int
@@ -128,8 +134,16 @@ def to_real(x: Any) -> np.ndarray:
     return x.astype(np.float64).ravel()
 
 
-def take_apart(tree: Any, root: str = "params", names: Sequence[str] | None = None) -> Theta:
-    """Flatten `tree` into a `Theta`. `root` names a bare leaf; `names`, the items of a tuple of arguments."""
+def take_apart(tree: Any, root: str = "params", names: Sequence[str] | None = None, *,
+               differentiated: bool = True) -> Theta:
+    """Flatten `tree` into a `Theta`. `root` names a bare leaf; `names`, the items of a tuple of arguments.
+
+    Args:
+        differentiated: False for extra arguments, which may hold any object.
+
+    Raises:
+        TypeError: a leaf hides numbers from the check (see `foreign`).
+    """
     with_paths, treedef = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)
     leaves, carried, start = [], [], 0
     if names is None:
@@ -137,15 +151,17 @@ def take_apart(tree: Any, root: str = "params", names: Sequence[str] | None = No
     else:
         paths = tuple(_joined(names[path[0].idx], path_name(path[1:], "")) for path, _ in with_paths)
     for position, (name, (_, value)) in enumerate(zip(paths, with_paths, strict=True)):
+        refuse(name, value, differentiated=differentiated)
         why = why_not_differentiable(value)
         if why:
             carried.append((name, why))
             continue
-        dtype = jax.dtypes.result_type(value)
+        native = jax.dtypes.result_type(value)
+        dtype = value.dtype if is_array(value) else native
         shape = tuple(np.shape(value))
         is_complex = bool(jax.dtypes.issubdtype(dtype, np.complexfloating))
         stop = start + math.prod(shape) * (2 if is_complex else 1)
-        leaves.append(Leaf(name, shape, str(dtype), is_complex, position, start, stop))
+        leaves.append(Leaf(name, shape, str(dtype), str(native), is_complex, position, start, stop))
         start = stop
     values = tuple(value for _, value in with_paths)
     return Theta(treedef, values, paths, tuple(leaves), tuple(carried))
@@ -188,7 +204,8 @@ def mismatch(theta: Theta, grads: Any) -> tuple[list[Any] | None, str]:
             return None, f"the gradient of leaf `{leaf.path}` has dtype {dtype}, the parameter {leaf.dtype}"
         if jax.dtypes.issubdtype(dtype, np.complexfloating) and not leaf.is_complex:
             return None, f"the gradient of the real leaf `{leaf.path}` is complex ({dtype})"
-        if str(dtype) != leaf.dtype and leaf.path in wanted:
+        # Without 64-bit mode a float32 gradient of a float64 parameter is what JAX itself gives.
+        if str(dtype) not in (leaf.dtype, leaf.native) and leaf.path in wanted:
             notes.append(f"`{leaf.path}`: gradient {dtype}, parameter {leaf.dtype}")
     note = "The gradient's dtype differs from the parameter's: " + "; ".join(notes[:3]) if notes else ""
     return [given[leaf.path] for leaf in theta.leaves], note

@@ -71,10 +71,13 @@ def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple
             coarse = bool((ev.m_given > 0.1 * settings.must_catch * np.abs(ev.m).max(initial=0.0)).any())
             verdict, reason = Verdict.INCONCLUSIVE, Reason.PRECISION if coarse else Reason.VACUOUS
             note = note or f"the smallest error that would have been caught is {floor:.1g} of the leaf"
-    difference, norm_numeric = opinion.difference, opinion.norm_numeric
+    difference, norm_numeric, error_bar = opinion.difference, opinion.norm_numeric, opinion.error_bar
     if extra is not None and leaf.size:
-        n = extra.leaves[number][0].T
+        n, error = (x.T for x in extra.leaves[number])
         difference, norm_numeric = formula2(ev.m, n), float(np.linalg.norm(n))
+        # The bar of these differences, not of the ladder's: the textbook's have none.
+        both = np.linalg.norm(ev.m) + norm_numeric
+        error_bar = float(np.linalg.norm(error) / both) if both else NAN
     asked = settings.mode
     if isinstance(asked, Exhaustive) and asked.step is not None and leaf.size and verdict is not Verdict.FAIL:
         if np.array_equal(ev.values + asked.step, ev.values) and np.array_equal(ev.values - asked.step, ev.values):
@@ -86,7 +89,7 @@ def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple
         if native.shape == ev.m.shape:
             precision = formula2(native, ev.m)
         if verdict is Verdict.PASS and not np.isfinite(native).all():
-            note = f"the formula is right in float64, but the gradient is NaN or inf in {leaf.dtype}"
+            note = f"the formula is right in float64, but the gradient is NaN or inf in {leaf.native}"
             # Where the function itself overflows, its gradient can do no better.
             verdict, reason = Verdict.FAIL if case.preface.native_finite else Verdict.INCONCLUSIVE, Reason.NONFINITE
     bad = verdict is not Verdict.PASS or opinion.reason in (Reason.KINK, Reason.AUTODIFF_DIFFERS)
@@ -95,12 +98,12 @@ def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple
         path=leaf.path, shape=leaf.shape, dtype=leaf.dtype, verdict=verdict, reason=reason,
         norm_manual=float(np.linalg.norm(ev.m)), norm_numeric=norm_numeric,
         norm_autodiff=NAN if ev.a is None else float(np.linalg.norm(ev.a)),
-        difference=difference, difference_autodiff=opinion.difference_autodiff, error_bar=opinion.error_bar,
+        difference=difference, difference_autodiff=opinion.difference_autodiff, error_bar=error_bar,
         floor=floor, floor_component=floor_component,
         worst=locate.worst(ev, opinion, 5) if bad else (),
         hint=pattern.hint(ev, others, case.preface.sizes) if verdict is Verdict.FAIL else "",
         precision=precision, kinks=opinion.kinks,
-        probes=sum(len(p.slopes.value) for p in ev.probes), note=note,
+        probes=sum(len(p.slopes.value) for p in ev.probes), note=note, native=leaf.native,
     ), True
 
 

@@ -47,16 +47,103 @@ def test_structure(name):
         report.assert_ok()
 
 
-@pytest.mark.parametrize(
-    ("given", "text"),
-    [(lambda p: (loss(p), grad(p)), "(value, grads)"), (lambda p: (grad(p), {"n": 3}), "(grads, aux)"),
-     (jax.value_and_grad(loss), "(value, grads)"),
-     (jax.value_and_grad(lambda p: (loss(p), "aux"), has_aux=True), "(value, grads)")],
-    ids=["value, grads", "grads, aux", "value_and_grad", "value_and_grad with aux"],
-)
-def test_a_pair_is_looked_through_and_said(given, text):
-    report = jc.check_grad(loss, P, given).assert_ok()
-    assert any(text in note for note in report.notes)
+NP = jax.tree.map(lambda x: np.asarray(x, np.float64), P)
+
+
+def np_loss(p):
+    return float(np.sum(np.sin(p["W"])) + np.sum(p["b"] ** 3))
+
+
+def np_grad(p):
+    return {"W": np.cos(p["W"]), "b": 3 * p["b"] ** 2}
+
+
+def np_value_and_grad(p):
+    return np_loss(p), np_grad(p)
+
+
+def emptied(p):
+    """Writes into what it is given before it is asked for the loss's value."""
+    value, g = np_value_and_grad(p)
+    p["W"][:], p["b"][:] = 0, 0
+    return value, g
+
+
+def with_aux(p):
+    return loss(p), {"n": 3, "name": "aux"}
+
+
+PAIRS = {
+    "value, grads": (loss, lambda p: (loss(p), grad(p)), {}, "(value, grads)"),
+    "value_and_grad": (loss, jax.value_and_grad(loss), {}, "(value, grads)"),
+    "jitted": (loss, jax.jit(jax.value_and_grad(loss)), {}, "(value, grads)"),
+    "its aux": (loss, jax.value_and_grad(with_aux, has_aux=True), {}, "((value, aux), grads)"),
+    "both with aux": (with_aux, jax.value_and_grad(with_aux, has_aux=True), {"has_aux": True}, "((value, aux), grads)"),
+    "grads, aux": (with_aux, lambda p: (grad(p), {"n": 3}), {"has_aux": True}, "(grads, aux)"),
+    "jax.grad's aux": (with_aux, jax.grad(with_aux, has_aux=True), {"has_aux": True}, "(grads, aux)"),
+    "value without aux": (with_aux, lambda p: (loss(p), grad(p)), {"has_aux": True}, "(value, grads)"),
+    "NumPy": (np_loss, np_value_and_grad, {}, "(value, grads)"),
+    "NumPy backprop": (loss, lambda p: np_value_and_grad(jax.tree.map(np.asarray, p)), {}, "(value, grads)"),
+    "NumPy that writes": (np_loss, emptied, {}, "(value, grads)"),
+    "as numbers": (loss, jax.value_and_grad(loss)(P), {}, "(value, grads)"),
+    "another way to the value": (loss, lambda p: (1 + loss(p) - 1, grad(p)), {}, "(value, grads)"),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_pair_is_looked_through_and_said(name):
+    the_loss, given, options, text = PAIRS[name]
+    params = NP if "NumPy" in name else P
+    report = jc.check_grad(the_loss, params, given, **options).assert_ok()
+    assert any(text in note for note in report.notes) or name == "as numbers"
+
+
+def two(a, b):
+    return jnp.sum(jnp.sin(a["x"])) * b + b
+
+
+A, B = {"x": jnp.arange(1.0, 4.0)}, jnp.float32(0.7)
+
+
+def first_of_two(a, b):
+    """Right in its first half, wrong in its second."""
+    return {"x": jnp.cos(a["x"]) * b}, 100 * b
+
+
+@pytest.mark.parametrize("has_aux", [False, True])
+@pytest.mark.parametrize("how", ["function", "jitted", "numbers", "NumPy"])
+@pytest.mark.parametrize("argnums", [(0, 1), (1, 0)])
+def test_gradients_of_two_arguments_are_no_pair_to_look_through(argnums, how, has_aux):
+    if has_aux and argnums == (0, 1):
+        pytest.skip("with has_aux=True this is what (grads, aux) looks like, and the caller has said so")
+    given = jax.grad(two, argnums)
+    given = {"function": given, "jitted": jax.jit(given), "numbers": given(A, B),
+             "NumPy": lambda a, b: jax.tree.map(np.asarray, jax.grad(two, argnums)(
+                 {"x": jnp.asarray(np.asarray(a["x"]))}, b))}[how]
+    loss_of = (lambda a, b: (two(a, b), None)) if has_aux else two
+    report = jc.check_grad(loss_of, A, given, args=(B,), has_aux=has_aux)
+    assert (report.verdict, report.reason) == (Verdict.FAIL, Reason.STRUCTURE)
+    said = " ".join(report.notes)
+    assert "argnums" in said and "params=(a, b)" in said
+    assert ("not the loss's value" in said) is (argnums == (1, 0))
+
+
+def test_a_second_half_that_is_wrong_is_seen_the_way_that_is_advised():
+    assert jc.check_grad(two, A, first_of_two, args=(B,)).reason is Reason.STRUCTURE
+    report = jc.check_grad(lambda p: two(*p), (A, B), lambda p: first_of_two(*p))
+    assert [x.path for x in report.leaves if x.verdict is Verdict.FAIL] == ["[1]"]
+    # Scalars: each half fits, and only the loss's value tells a value from a gradient.
+    f = lambda x, y: x**3 * y + 1  # noqa: E731
+    assert jc.check_grad(f, 1.5, jax.grad(f, (0, 1)), args=(2.0,)).reason is Reason.STRUCTURE
+    assert jc.check_grad(f, 1.5, jax.value_and_grad(f), args=(2.0,)).ok
+
+
+def test_a_pair_of_a_random_loss_is_random_not_of_wrong_structure():
+    rng = np.random.default_rng(0)
+    noisy = lambda p: loss(p) + rng.normal()  # noqa: E731
+    for f in (noisy, lambda p: float(np_loss(p) + rng.normal())):
+        report = jc.check_grad(f, NP, lambda p, f=f: (f(p), np_grad(p) if f is not noisy else grad(p)))
+        assert report.reason is Reason.NONDETERMINISTIC
 
 
 def throw(error):
@@ -151,17 +238,6 @@ TRACED = {
 def test_called_while_jax_traces(transform):
     with pytest.raises(TypeError, match="for debugging, not for the training step"):
         TRACED[transform]()
-
-
-NP = jax.tree.map(lambda x: np.asarray(x, np.float64), P)
-
-
-def np_loss(p):
-    return float(np.sum(np.sin(p["W"])) + np.sum(p["b"] ** 3))
-
-
-def np_grad(p):
-    return {"W": np.cos(p["W"]), "b": 3 * p["b"] ** 2}
 
 
 def twice_b(p):

@@ -180,3 +180,106 @@ def test_bad_input(name):
 def test_the_seed_decides_the_points():
     first, again, other = (jc.check_batch(loss, init=init, n=6, grad=wrong, seed=s).points[0] for s in (1, 1, 2))
     assert first == again and first.difference != other.difference
+
+
+def wrong_at(*indices):
+    """Wrong by another factor at each of some points."""
+    first = POINTS["W"][:, 0, 0]
+
+    def g(p):
+        here = jnp.argmin(jnp.abs(first - p["W"][0, 0]))
+        factor = sum(jnp.where(here == i, 0.1 * (k + 1), 0.0) for k, i in enumerate(indices))
+        return {**grad(p), "b": (1 + factor) * grad(p)["b"]}
+
+    return g
+
+
+def by_hand(p):
+    return float(np.mean(np.tanh(np.asarray(X, float) @ np.asarray(p["W"], float) + np.asarray(p["b"], float)) ** 2))
+
+
+FAILING = {"none": (), "one": (7,), "six": (1, 4, 7, 9, 12, 19), "most": tuple(range(2, 17))}
+
+
+@pytest.mark.parametrize("host", [False, True], ids=["one program", "one by one"])
+@pytest.mark.parametrize("name", FAILING)
+def test_every_number_belongs_to_a_named_point(name, host):
+    """The report is that of one point, which is the worst and is named; counts, lists and words agree."""
+    bad = FAILING[name]
+    the_loss, g = (by_hand if host else loss), wrong_at(*bad)
+    report = jc.check_batch(the_loss, POINTS, g)
+    shown = int(report.point.removeprefix("point "))
+    alone = jc.check_grad(the_loss, point(shown), g)
+    for field in ("verdict", "reason", "leaves", "difference", "difference_autodiff", "mode", "value", "witnesses"):
+        assert repr(getattr(report, field)) == repr(getattr(alone, field)), field
+    assert (report.points_passed, report.points_failed, report.points_inconclusive) == (20 - len(bad), len(bad), 0)
+    assert sorted(p.index for p in report.points) == sorted(bad)
+    said = str(report)
+    assert f"at point {shown}" in said.splitlines()[0] and f"those of point {shown} alone" in report.notes[1]
+    share = f" ({100 * len(bad) / 20:.3g} % did not pass)" if bad else ""
+    assert f"points: 20 checked: {'20 PASS' if not bad else f'{20 - len(bad)} PASS, {len(bad)} FAIL'}{share}" in said
+    if bad:
+        assert report.points[0].index == shown and report.points[0].difference == report.difference
+        assert len(bad) > 8 or report.difference == max(p.difference for p in report.points)
+    again = jc.Report.from_json(report.to_json())
+    assert repr(again) == repr(report) and str(again) == said
+
+
+def test_points_that_are_counted_only_are_blamed_at_their_own_leaf():
+    """With a leaf that is empty and has no column, and without autodiff, so that N alone decides."""
+    points = {"a": POINTS["b"][:, :0], "b": POINTS["W"][:, 0], "c": POINTS["W"][:, 1]}
+    f = lambda p: jax.lax.while_loop(lambda s: s[0] < 1, lambda s: (s[0] + 1, jnp.sum(jnp.sin(p["b"]) + p["c"] ** 3)),  # noqa: E731
+                                     (0, 0.0))[1] + jnp.sum(p["a"])
+    right = lambda p: {"a": p["a"], "b": jnp.cos(p["b"]), "c": 3 * p["c"] ** 2}  # noqa: E731
+    report = jc.check_batch(f, points, lambda p: {**right(p), "c": 6 * p["c"] ** 2})
+    assert len(report.points) == 20 and {p.leaf for p in report.points} == {"c"}
+    assert {p.verdict for p in report.points} == {Verdict.FAIL}
+    assert jc.check_batch(f, points, right).ok
+
+
+def test_a_kink_is_not_told_as_a_difference():
+    xs = jnp.asarray([[1.0, -2.0], [0.0, 1.0], [0.5, 1.0]])
+    report = jc.check_batch(lambda x: jnp.sum(jnp.abs(x)), xs, jnp.sign)
+    assert report.ok and any("left out: 1 on a kink or not finite" in note for note in report.notes)
+
+
+def step(p):
+    return jax.tree.map(lambda a, g: a - 0.5 * g, p, grad(p))
+
+
+def stepped_in_place(p):
+    g = jax.tree.map(np.asarray, grad(p))
+    for name in p:
+        p[name] -= 0.5 * g[name]
+    return p
+
+
+STEPS = {
+    "donating": (jax.jit(step, donate_argnums=0), jnp.asarray),
+    "donating NumPy": (jax.jit(step, donate_argnums=0), np.asarray),
+    "in place": (stepped_in_place, np.array),
+}
+
+
+@pytest.mark.parametrize("how", STEPS)
+def test_a_step_that_consumes_what_it_is_given(how):
+    """The caller's arrays live on, and so do the points, each with its own numbers."""
+    taken, kind = STEPS[how]
+    start = jax.tree.map(kind, point(0))
+    before = jax.tree.map(np.array, start)
+    options = dict(train_step=taken, steps=[0, 1, 3])
+    plain = jc.check_batch(loss, point(0), wrong, train_step=step, steps=[0, 1, 3])
+    report = jc.check_batch(loss, start, wrong, **options)
+    assert jc.check_batch(loss, start, grad, **options).ok
+    jax.tree.map(np.testing.assert_array_equal, start, before)
+    assert sorted(p.label for p in report.points) == ["step 0", "step 1", "step 3"]
+    theirs = {p.label: p.difference for p in plain.points}
+    assert len(set(theirs.values())) == 3  # or the points cannot be told apart
+    assert {p.label: p.difference for p in report.points} == pytest.approx(theirs, rel=1e-4)
+
+
+def test_a_step_that_keeps_its_key():
+    start = {**point(0), "key": jax.random.key(3), "n": 2}
+    keyed = lambda p: {**p, **step({"W": p["W"], "b": p["b"]})}  # noqa: E731
+    g = lambda p: {**grad(p), "key": None, "n": None}  # noqa: E731
+    assert jc.check_batch(loss, start, g, train_step=jax.jit(keyed, donate_argnums=0), steps=[0, 2]).ok

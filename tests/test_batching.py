@@ -22,7 +22,8 @@ def conv(dimensions, **options):
     def f(p):
         out = lax.conv_general_dilated(p["x"], p["k"], options.get("strides", (1,) * dimensions),
                                        [(1, 1)] * dimensions,
-                                       lhs_dilation=options.get("lhs_dilation"), rhs_dilation=options.get("rhs_dilation"),
+                                       lhs_dilation=options.get("lhs_dilation"),
+                                       rhs_dilation=options.get("rhs_dilation"),
                                        dimension_numbers=numbers, feature_group_count=options.get("groups", 1))
         return jnp.sum(jnp.sin(out))
 
@@ -57,6 +58,9 @@ def test_why_rows_run_one_by_one():
     assert "convolution" in sequential(program)
     assert not sequential(program, 0) and not sequential(program, 1)
     assert not sequential(jax.make_jaxpr(lambda x: f({"x": x, "k": params["k"]}))(params["x"]))
-    looped = jax.make_jaxpr(lambda x, k: lax.scan(lambda c, _: (f({"x": x * c, "k": k}), None), 1.0, None, 2)[0])(*params.values())
+    def step(c, x, k):
+        return f({"x": x * c, "k": k}), None
+
+    looped = jax.make_jaxpr(lambda x, k: lax.scan(lambda c, _: step(c, x, k), 1.0, None, 2)[0])(*params.values())
     assert "convolution" in sequential(looped)
     assert not sequential(jax.make_jaxpr(lambda x: jnp.sort(x) @ x)(np.ones(3)))

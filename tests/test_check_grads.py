@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import warnings
 from functools import partial
 
 import jax
@@ -12,6 +14,8 @@ import pytest
 from jax import lax
 
 import jaxcheck as jc
+from jaxcheck import test_util
+from jaxcheck.judgement.maps import Finding
 from jaxcheck.test_util import check_grads, check_jvp, check_vjp
 
 V = jnp.asarray(np.random.default_rng(0).standard_normal(5), jnp.float32)
@@ -63,10 +67,6 @@ RIGHT = {
     "float16": (jnp.tanh, (V.astype(jnp.float16),)),
     "mixed dtypes": (lambda x, y: x.astype(jnp.float32) * y, (V.astype(jnp.bfloat16), V)),
     "zero size": (jnp.sin, (jnp.zeros((0, 2)),)),
-    "no output": (lambda x: (), (V,)),
-    "only int arguments": (lambda i: i + 1, (3,)),
-    "no argument": (lambda: jnp.float32(1.0), ()),
-    "kink": (jax.nn.relu, (jnp.zeros(3),)),
     "large": (lambda x: jnp.sum(x**2) + 1e6, (V,)),
     "keyword default": (lambda x, k=2.0: x * k, (V,)),
     "jitted": (jax.jit(jnp.tanh), (V,)),
@@ -78,6 +78,25 @@ RIGHT = {
 def test_arguments_of_every_kind(name):
     f, args = RIGHT[name]
     check_grads(f, args, order=2, modes=ALL)
+
+
+NOTHING = {
+    "no output": (lambda x: (), (V,), "f returned no float or complex output"),
+    "int output": (lambda x: jnp.argmax(x), (V,), "f returned no float or complex output"),
+    "only int arguments": (lambda i: i + 1.0, (3,), r"`\[0\]` \(Python int\)"),
+    "only an int array": (lambda i: i + 1.0, (jnp.arange(3),), r"`\[0\]` \(int32 array\)"),
+    "only a key": (lambda k: jax.random.normal(k, (2,)), (jax.random.key(0),), "PRNG key"),
+    "no argument": (lambda: jnp.float32(1.0), (), "it holds nothing"),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_nothing_to_differentiate_is_an_error_as_in_jax(name):
+    f, args, text = NOTHING[name]
+    for door in (lambda: check_grads(f, args, 1), lambda: check_vjp(f, partial(jax.vjp, f), args),
+                 lambda: check_jvp(f, partial(jax.jvp, f), args)):
+        with pytest.raises(TypeError, match=text):
+            door()
 
 
 @pytest.mark.parametrize("name", ["numpy", "complex", "bfloat16", "pytrees"])
@@ -147,6 +166,142 @@ def test_bounds_of_the_caller():
     with pytest.raises(AssertionError):  # never scaled by size
         check_grads(off, (jnp.linspace(-1, 1, 2000),), 1, ["rev"], rtol=1e-4)
     check_grads(sine(), (V,), 1, ["rev"], 1e-3, 1e-3, 1e-3)  # as positions
+
+
+@pytest.mark.parametrize("bad", [-1, -1e-9, float("nan"), np.float32("nan"), float("inf"), {np.float32: -1.0}, "small"],
+                         ids=str)
+@pytest.mark.parametrize("which", ["rtol", "atol"])
+def test_bounds_that_are_none(which, bad):
+    for door in (lambda **o: check_grads(jnp.sin, (V,), 1, **o),
+                 lambda **o: check_jvp(jnp.sin, partial(jax.jvp, jnp.sin), (V,), **o),
+                 lambda **o: check_vjp(jnp.sin, partial(jax.vjp, jnp.sin), (V,), **o)):
+        with pytest.raises(ValueError, match=f"{which}="):
+            door(**{which: bad})
+
+
+@pytest.mark.parametrize("modes", ["fwd", "rev", "lin", "fwd,rev", "fwd rev lin"])
+def test_modes_as_one_string(modes):
+    check_grads(jnp.sin, (V,), 1, modes)
+    with pytest.raises(jc.GradientMismatch):
+        check_grads(sine_forward(lambda t: 1.01 * t), (V,), 1, modes)
+
+
+@pytest.mark.parametrize("modes", ["fwd", "rev", "lin", ALL], ids=str)
+@pytest.mark.parametrize(("f", "x"), [(jnp.abs, jnp.zeros(3)), (jax.nn.relu, jnp.array([1.0, 0.0, -2.0])),
+                                      (jnp.max, jnp.ones(2)), (lambda x: jnp.sum(jnp.abs(x)), jnp.zeros(2))],
+                         ids=["abs", "relu", "max", "sum of abs"])
+def test_a_kink_is_told_once(f, x, modes):
+    with pytest.warns(jc.GradientCheckWarning, match=r"subgradient, KINK") as caught:
+        check_grads(f, (x,), 1, modes)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    with warnings.catch_warnings():  # and nothing is told beside it
+        warnings.simplefilter("error")
+        check_grads(f, (x + 1e-2 * jnp.arange(1.0, 1 + x.size),), 1, modes)
+
+
+def test_the_warning_is_of_the_caller_in_all_doors():
+    x = jnp.zeros(3)
+    for door in (lambda: check_jvp(jnp.abs, partial(jax.jvp, jnp.abs), (x,), err_msg="here"),
+                 lambda: check_vjp(jnp.abs, partial(jax.vjp, jnp.abs), (x,), err_msg="here")):
+        with pytest.warns(jc.GradientCheckWarning, match="here: .*KINK") as caught:
+            door()
+        assert len(caught) == 1 and caught[0].filename == __file__
+
+
+def test_a_mistake_at_a_kink_is_no_warning():
+    wrong = jax.custom_jvp(jnp.abs)
+    wrong.defjvp(lambda x, t: (jnp.abs(x[0]), 3.0 * t[0]))
+    with pytest.raises(jc.GradientMismatch):
+        check_grads(wrong, (jnp.zeros(3),), 1)
+
+
+def findings(*verdicts):
+    return [("" if i == 0 else "JVP", Finding("JVP", v, r)) for i, (v, r) in enumerate(verdicts)]
+
+
+YES = (jc.Verdict.PASS, jc.Reason.AGREE)
+NO = (jc.Verdict.FAIL, jc.Reason.MANUAL_WRONG)
+UNSURE = (jc.Verdict.INCONCLUSIVE, jc.Reason.DOMAIN)
+
+
+@pytest.mark.parametrize("made", itertools.product([YES, NO, UNSURE], repeat=2), ids=str)
+def test_what_was_not_judged_is_told(made):
+    """Wrong is an error; not judged at all, one too; not judged in part, a warning with the reason."""
+    head = {"kind": "check_grads", "name": "f"}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            test_util._tell(findings(*made), head, "")
+            raised = None
+        except AssertionError as error:
+            raised = error
+    expected = jc.GradientMismatch if NO in made else jc.GradientInconclusive if YES not in made else type(None)
+    assert type(raised) is expected
+    partly = UNSURE in made and expected is type(None)
+    assert [w.category for w in caught] == [jc.GradientCheckWarning] * partly
+    assert all("was not judged, DOMAIN" in str(w.message) for w in caught)
+    if NO in made:  # "right at first order" is only said where it is known
+        assert (raised.report.reason is jc.Reason.SECOND_ORDER_WRONG) is (made == (YES, NO))
+
+
+def test_nothing_judged_raises():
+    with pytest.raises(jc.GradientInconclusive, match="DOMAIN"):
+        check_grads(lambda x: jnp.where(x == 1, x, jnp.nan), (jnp.float32(1.0),), 1, "fwd")
+
+
+def once():
+    """A function of another constant every time it is called."""
+    rng = np.random.default_rng(0)
+    return lambda x: jnp.sin(x) * rng.normal()
+
+
+def callback():
+    rng = np.random.default_rng(0)
+
+    def f(x):
+        noise = jax.pure_callback(lambda x: rng.normal(size=x.shape).astype(x.dtype),
+                                  jax.ShapeDtypeStruct(x.shape, x.dtype), lax.stop_gradient(x),
+                                  vmap_method="sequential")
+        return x**2 + noise
+
+    return f
+
+
+def leak():
+    kept = []
+
+    def f(x):
+        y = sum(kept, jnp.zeros(())) + x
+        kept.append(x)
+        return y
+
+    return f
+
+
+@pytest.mark.parametrize("make", [once, callback, leak])
+def test_what_is_random_is_not_judged(make):
+    for door in (lambda f: check_grads(f, (V,), 1), lambda f: check_vjp(f, partial(jax.vjp, jnp.sin), (V,))):
+        with pytest.raises(jc.GradientInconclusive) as caught:
+            door(make())
+        assert caught.value.report.reason is jc.Reason.NONDETERMINISTIC
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_the_evaluations_are_those_that_were_made(order):
+    """Counted where they happen, in the function itself; derivatives call it now and then as well."""
+    calls = []
+
+    def f(x):
+        count = jax.pure_callback(lambda x: (calls.append(1), np.zeros_like(x))[1],
+                                  jax.ShapeDtypeStruct(x.shape, x.dtype), lax.stop_gradient(x),
+                                  vmap_method="sequential")
+        return 2 * x**2 + x * lax.stop_gradient(x) + count
+
+    with pytest.raises(jc.GradientMismatch) as caught:
+        check_grads(f, (V,), order, "fwd")
+    report = caught.value.report
+    assert report.evaluations and "0 evaluations" not in str(report)
+    assert 0 <= len(calls) - report.evaluations <= 8
 
 
 def same_error(f, args, **options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sysconfig
 
 import jax
 import jax.numpy as jnp
@@ -125,7 +126,7 @@ def test_second_order_by_itself():
 
 def test_no_custom_rule_inside():
     report = jc.check_rule(lambda x: jnp.sin(x), V)
-    assert report.ok and "No custom rule of yours" in " ".join(report.notes)
+    assert report.ok and "No custom rule but JAX's own" in " ".join(report.notes)
     hidden = lambda x: x * lax.stop_gradient(x)  # noqa: E731
     assert not jc.check_rule(hidden, V, **FAST).ok
 
@@ -250,3 +251,27 @@ def test_hessian_symmetry(detached):
     report = jc.check_rule(f, V, 2 * V, order=2, transforms=False, algebra=False)
     assert row(report, "Hessian symmetry").status == ("WRONG" if detached else "OK")
     assert report.reason is (jc.Reason.SECOND_ORDER_WRONG if detached else jc.Reason.AGREE)
+
+
+INSTALLED = """
+import jax, jax.numpy as jnp
+
+@jax.custom_vjp
+def twice(x):
+    return 2 * jnp.sin(x)
+
+twice.defvjp(lambda x: (twice(x), x), lambda x, g: (2 * jnp.cos(x) * g,))
+"""
+
+
+def test_the_rule_of_an_installed_package_is_named_as_that():
+    where = f"{sysconfig.get_path('purelib')}/somewhere/rules.py"
+    names: dict = {}
+    exec(compile(INSTALLED, where, "exec"), names)
+    twice, x = names["twice"], jnp.arange(1.0, 4.0)
+    reports = [jc.check_rule(twice, x, algebra=False, transforms=False), jc.check_grad(lambda x: jnp.sum(twice(x)), x)]
+    for report in reports:
+        said = " ".join(report.notes)
+        assert "installed packages" in said and f"twice ({where}:" in said and "but JAX's own" not in said
+    plain = jc.check_grad(lambda x: jnp.sum(jax.nn.relu(x)), x)  # a rule of JAX's own is none
+    assert "No custom rule but JAX's own" in " ".join(plain.notes)

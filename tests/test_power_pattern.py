@@ -9,6 +9,10 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck import Reason, Verdict
+from jaxcheck.evidence.differences import Slopes
+from jaxcheck.evidence.witnesses import LeafEvidence, Probes
+from jaxcheck.judgement.pattern import hint
+from jaxcheck.theta import Leaf
 
 RNG = np.random.default_rng(5)
 X = jnp.asarray(RNG.normal(size=(7, 4)), jnp.float32)
@@ -135,3 +139,63 @@ def test_the_tolerance_is_the_callers():
     assert jc.check_grad(loss, P, grad, tolerance=jc.Tolerance(rtol=1e-4)).ok
     wide = jc.Tolerance(rtol=0, atol=1.0)
     assert jc.check_grad(loss, P, grad, tolerance=wide, must_catch=1).verdict is not Verdict.FAIL
+
+
+def sine_of(shape, spoil):
+    f = jax.custom_vjp(lambda x: jnp.sin(x).ravel()[:3])
+    right = lambda x: jnp.sin(x).ravel()[:3]  # noqa: E731
+    f.defvjp(lambda x: (right(x), x), lambda x, g: (spoil(jax.vjp(right, x)[1](g)[0]),))
+    return f, jnp.asarray(np.random.default_rng(3).normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize(("shape", "said"), [((), "on its one entry"), ((1,), "on its one entry"),
+                                             ((3,), "on all 3 entries"),
+                                             ((5, 4), "on all 3 entries that are not near zero, of 20")])
+def test_entries_are_those_of_the_leaf_not_of_its_cotangents(shape, said):
+    """Several outputs, so several cotangents, each with a gradient of its own."""
+    f, x = sine_of(shape, lambda g: 2 * g)
+    report = jc.check_rule(f, x, algebra=False, transforms=False)
+    assert report.leaves[0].hint == f"ratio 2.000 {said}"
+
+
+def test_entries_of_a_complex_leaf_are_counted_once():
+    z = jnp.asarray(RNG.normal(size=4) + 1j * RNG.normal(size=4))
+    report = jc.check_grad(lambda z: jnp.sum(jnp.abs(z) ** 4), z, lambda z: 8 * jnp.abs(z) ** 2 * jnp.conj(z))
+    assert report.leaves[0].hint == "ratio 2.000 on all 4 entries"
+
+
+def evidence(m, a=None, n=None, error=0.0):
+    """A leaf as measured: M, A and N per component, N with a bar."""
+    m = np.atleast_2d(np.asarray(m, float))
+    leaf = Leaf("w", (m.shape[1],), "float64", "float64", False, 0, 0, m.shape[1])
+    probes = ()
+    if n is not None:
+        value, no = np.asarray(n, float)[:, None], np.zeros((len(n), 1), bool)
+        bar, nan = np.full_like(value, error), np.full_like(value, np.nan)
+        s = Slopes(value, bar, nan, nan, nan, nan, no, no, no, bar, no, value, value[..., None], value, bar)
+        probes = (Probes(s, indices=np.arange(len(n))),)
+    none = np.zeros_like(m)
+    a = None if a is None else np.atleast_2d(np.asarray(a, float))
+    return LeafEvidence(leaf, np.ones(m.shape[1]), m, none, a, none, probes, none)
+
+
+T = np.array([1.0, -2.0, 3.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("ev", "said"),
+    [
+        (evidence(2 * T, a=T), "ratio 2.000 on all 4 entries"),
+        (evidence(2 * T, n=T, error=1e-12), "ratio 2.000 on all 4 entries"),
+        (evidence(2 * T, n=T, error=1e-2), ""),  # N's bar does not carry three digits
+        (evidence(2 * T, a=T, n=3 * T, error=1e-12), "ratio 0.6667 on all 4 entries"),  # A is wrong as well
+        (evidence(2 * T, a=T, n=3 * T, error=0.1), ""),
+        (evidence(2 * T * [1, 1, 1, 1 + 3e-6], a=T), "ratio 2.000 on all 4 entries"),
+        (evidence([2e6, 4e6, 1.0], a=[1e6, 2e6, 1.0 + 1e-9]),
+         "ratio 2.000 on all 2 entries that are not near zero, of 3"),
+        (evidence([2e6, 4e6, 3.0], a=[1e6, 2e6, 4.0]), "ratio 2.000 on 2 of 3 entries"),
+    ],
+    ids=["A", "N", "a blunt N", "A against N", "A against a blunt N", "a little off", "one near zero", "one not"],
+)
+def test_a_hint_says_what_the_numbers_carry(ev, said):
+    assert hint(ev) == said

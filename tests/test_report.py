@@ -13,7 +13,7 @@ from handmade import NAN, failing, inconclusive, leaf, passing, strange
 from rich.console import Console
 
 from jaxcheck.report import html, numbers, save, text, words
-from jaxcheck.result import Component, Point, Reason, Report, Row, Verdict
+from jaxcheck.result import Component, Point, Reason, Report, Row, Verdict, Witness
 
 PASSING = """
 PASS check_grad(loss)  difference 3.2e-11 to N, 1.1e-16 to A
@@ -35,8 +35,8 @@ mode: exhaustive (25 parameters are few)
 
 FAILING = """
 FAIL check_grad(loss)  difference 0.285 to N, 0.285 to A
-MANUAL_WRONG: The gradient under test disagrees with the centred differences. Look at the leaves and
-components named below.
+MANUAL_WRONG: The derivative under test is contradicted, beyond error bars, by the centred differences or by
+autodiff. What is off is named below.
 
 leaf          shape   dtype      |M|               to N      to A         would catch   verdict
 ---------------------------------------------------------------------------------------------------------
@@ -63,9 +63,9 @@ INCONCLUSIVE check_grad(loss)
 NONDETERMINISTIC: Two evaluations at the same point differ. Fix the PRNG key, close over one dropout mask, or
 turn dropout off for the check.
 
-leaf   shape   dtype      |M|         to N   to A   would catch   verdict
------------------------------------------------------------------------------------------------
-W1     4x5     float32   1.25   - ±1.0e-11      -   - / 2.0e-06   INCONCLUSIVE NONDETERMINISTIC
+leaf   shape   dtype      |M|   to N   to A   would catch   verdict
+-----------------------------------------------------------------------------------------
+W1     4x5     float32   1.25      -      -   - / 2.0e-06   INCONCLUSIVE NONDETERMINISTIC
 
 blamed: the function, which is random, at `W1`
 precision: leaf `W1`: native float32 loses 1.1e-07 of the gradient
@@ -93,9 +93,9 @@ seed 7; 1 evaluation; 1.23 s
 """
 
 BATCH = """
-FAIL check_batch(loss)  difference 0.285 to N, 0.285 to A
-MANUAL_WRONG: The gradient under test disagrees with the centred differences. Look at the leaves and
-components named below.
+FAIL check_batch(loss)  difference 0.2 to N, 0.2 to A at seed 13
+MANUAL_WRONG: The derivative under test is contradicted, beyond error bars, by the centred differences or by
+autodiff. What is off is named below.
 blamed: M, the gradient under test
 points: 100 checked: 92 PASS, 7 FAIL, 1 INCONCLUSIVE (8 % did not pass)
 worst point: 13 (seed 13), difference 0.2 at `W2`
@@ -110,7 +110,7 @@ worst point: 13 (seed 13), difference 0.2 at `W2`
   FAIL 17 (seed 17), difference 0.2 at `W2`
     check_grad(loss, points[17])
   and 3 more that did not pass
-textbook: difference 0.285 is above 1e-3: a mistake
+textbook: difference 0.2 is above 1e-3: a mistake
 seed 0; 10,000 evaluations; 2 s
 """
 
@@ -127,13 +127,15 @@ def rule() -> Report:
 
 
 def batch() -> Report:
-    verdicts = [Verdict.FAIL] * 7 + [Verdict.INCONCLUSIVE] + [Verdict.PASS] * 92
+    verdicts = [Verdict.FAIL] * 7 + [Verdict.INCONCLUSIVE]
     points = tuple(
         Point(i, f"seed {i}", verdict, 0.2, "W2", f"check_grad(loss, points[{i}])")
         for i, verdict in enumerate(verdicts, start=13)
     )
     return failing(
-        kind="check_batch", leaves=(), points=points, witnesses=(), why_mode="", evaluations=10_000, seconds=2.0
+        kind="check_batch", leaves=(), points=points, witnesses=(), why_mode="", evaluations=10_000, seconds=2.0,
+        points_passed=92, points_failed=7, points_inconclusive=1, point="seed 13", difference=0.2,
+        difference_autodiff=0.2,
     )
 
 
@@ -328,3 +330,80 @@ def test_every_reason_renders():
         said = str(failing(reason=reason, leaves=(leaf("W", Verdict.FAIL, reason),)))
         shown = textwrap.fill(f"{reason.name}: {reason.advice}", 110)
         assert (said.replace("\n", " ").find(shown.replace("\n", " ")) >= 0) == (reason is not Reason.AGREE)
+
+
+def component(manual=2.0, numeric=1.0, bar=1e-11, autodiff=1.0) -> Component:
+    return Component("W1", (0,), 0.5, manual, numeric, bar, autodiff)
+
+
+@pytest.mark.parametrize(
+    ("worst", "said"),
+    [
+        ((component(),), True),
+        ((component(numeric=1.001, bar=1e-3),), True),  # within N's own bar
+        ((), False),  # nothing was compared
+        ((component(autodiff=NAN),), False),
+        ((component(numeric=NAN, bar=NAN),), False),
+        ((component(numeric=1.01),), False),  # N and A differ, whatever M does
+        ((component(), component(numeric=3.0)), False),
+        ((component(numeric=1.5, bar=1.0),), False),  # so wide that N sides with nobody
+    ],
+)
+def test_n_and_a_are_said_to_agree_where_they_were_seen_to(worst, said):
+    bad = leaf("W1", Verdict.FAIL, Reason.MANUAL_WRONG, worst=worst, difference=0.3, difference_autodiff=0.3)
+    assert ("N and A agree" in " ".join(words.blame(failing(leaves=(bad,))))) is said
+
+
+@pytest.mark.parametrize("difference", [NAN, 0.0, 1e-9, 1e-6, 1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("verdict", Verdict)
+def test_the_textbooks_words_do_not_contradict_the_verdict(verdict, difference):
+    reason = Reason.MANUAL_WRONG if verdict is Verdict.FAIL else Reason.AGREE
+    said = words.textbook(passing(verdict=verdict, reason=reason, difference=difference))
+    if verdict is Verdict.FAIL:
+        assert "right" not in said and "fine" not in said
+        assert ("does not see" in said) is (difference < 1e-3)
+    if verdict is Verdict.PASS and "mistake" in said:
+        assert "tolerance of this check is wider" in said
+
+
+@pytest.mark.parametrize(
+    ("text_", "bar", "said"),
+    [("0.3", 1e-3, "0.3 ±1.0e-03"), ("0.3", NAN, "0.3 ±?"), ("-", 1e-3, "-"), ("nan", NAN, "nan"), ("1", 0.0, "1 ±0")],
+)
+def test_a_number_whose_bar_is_unknown_is_not_shown_as_exact(text_, bar, said):
+    assert numbers.with_bar(text_, bar) == said
+
+
+def test_a_floor_that_is_none_is_not_said_to_be_one():
+    inf = float("inf")
+    said = words.caught(passing(leaves=(leaf("W", floor=1e-9, floor_component=1e-8), leaf("b", floor=inf))))
+    assert said == ("would have caught any leaf error above 1.0e-09, any single component above 1.0e-08 (relative to "
+                    "the leaf's norm); nothing in `b`")
+    assert "component" not in words.caught(passing(leaves=(leaf(floor_component=inf), leaf("b"))))
+    assert words.caught(passing(leaves=(leaf(floor=inf, floor_component=inf),))) == ""
+    assert "where that is zero" in words.caught(passing(leaves=(leaf(norm_manual=0.0),)))
+
+
+@pytest.mark.parametrize("how", ["absent", "float64"])
+def test_no_advice_speaks_of_a_witness_that_may_be_absent(how):
+    """Advice goes with a reason alone, and a reason does not know who spoke: the line of witnesses does."""
+    said = str(passing(witnesses=(Witness("manual", "float64"), Witness("autodiff", how, "a while loop"))))
+    assert "ll witnesses" not in said and f"A (autodiff) {how}" in said
+    assert "every witness that spoke" in Reason.AGREE.advice
+
+
+def test_nothing_is_said_of_evaluations_that_were_not_counted():
+    assert "evaluation" not in words.footer(passing(evaluations=0))[-1]
+    assert "1 evaluation;" in words.footer(passing(evaluations=1))[-1]
+
+
+@pytest.mark.parametrize("points_", [(), tuple(Point(i, "", Verdict.FAIL, 0.2, "W", "") for i in range(6))])
+@pytest.mark.parametrize("counts", [(14, 6, 0), (20, 0, 0), (0, 6, 14), (0, 0, 0)])
+def test_shares_are_of_all_points_not_of_those_that_are_listed(points_, counts):
+    passed, failed, unsure = counts
+    report = passing(points=points_, points_passed=passed, points_failed=failed, points_inconclusive=unsure)
+    said = str(report)
+    assert ("checked" in said) is bool(sum(counts))  # an old file holds no counts
+    assert ("% did not pass" in said) is bool(failed + unsure)
+    if failed + unsure:
+        assert f"({100 * (failed + unsure) / 20:.3g} % did not pass)" in said

@@ -47,6 +47,28 @@ def test_only_pass_is_ok():
     assert not inconclusive().ok
 
 
+@pytest.mark.parametrize("make", [passing, failing, inconclusive])
+def test_a_report_is_true_where_it_passed(make):
+    report = make()
+    assert bool(report) is report.ok is (report.verdict == "PASS")
+    if report.verdict == "PASS":
+        assert report
+    else:
+        with pytest.raises(AssertionError):
+            assert report
+
+
+@pytest.mark.parametrize("member", [*Verdict, *Reason], ids=str)
+def test_verdicts_and_reasons_are_their_names(member):
+    assert member == member.name == member.value == str(member) == f"{member}"
+    assert type(member)(member.name) is member
+    assert member != member.name.lower()
+    assert {member.name: 1}[member] == 1
+    assert json.dumps([member]) == f'["{member.name}"]'
+    for again in (pickle.loads(pickle.dumps(member)), copy.deepcopy(member)):
+        assert again is member
+
+
 @pytest.mark.parametrize(
     ("report", "error"), [(failing(), GradientMismatch), (inconclusive(), GradientInconclusive)], ids=["fail", "inc"]
 )
@@ -144,6 +166,15 @@ def _in_leaf(data, **changed):
 def test_json_that_is_no_report_is_a_clear_error(spoil, message):
     with pytest.raises(ValueError, match=message):
         Report.from_json(spoil(passing().to_json()))
+
+
+def test_a_file_with_names_is_read():
+    """Files have always held names; a reason is looked up by it, never by its words."""
+    data = failing().to_json()
+    assert (data["verdict"], data["reason"]) == ("FAIL", "MANUAL_WRONG")
+    again = Report.from_json(data)
+    assert (again.verdict, again.reason) == (Verdict.FAIL, Reason.MANUAL_WRONG)
+    assert type(again.verdict) is Verdict and type(again.reason) is Reason
 
 
 def test_fields_with_defaults_may_be_missing():

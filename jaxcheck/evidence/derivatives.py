@@ -15,6 +15,7 @@ from jaxcheck.evidence.maps import Map
 from jaxcheck.program.objective import (
     Traced,
     as_function,
+    base,
     derived,
     iterates,
     own_values,
@@ -22,7 +23,7 @@ from jaxcheck.program.objective import (
     refuse_reverse_only,
     trace,
 )
-from jaxcheck.program.strip import count_rules, strip
+from jaxcheck.program.strip import count_rules
 
 
 def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], first_order: bool) -> Map:
@@ -31,7 +32,7 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
     Raises:
         Whatever JAX raises when it differentiates (forward mode of a custom_vjp: TypeError).
     """
-    closed = primal.closed
+    closed = base(primal)
     values = own_values(closed, point)
     tangents = [np.zeros_like(x) for x in values]
     f = as_function(closed)
@@ -52,10 +53,10 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
     if "rev" in modes:
         cts = [np.zeros(a.shape, a.dtype) for a in closed.out_avals]
         cotangent = derived(primal, pull, [values, cts])
-    has_rules = first_order and count_rules(closed, "user") > 0
+    has_rules = first_order and count_rules(primal.closed, "user") > 0
     other = None
     if has_rules or tangent is None:
-        stripped = as_function(strip(closed, "user")) if has_rules else f
+        stripped = as_function(base(primal, stripped=True)) if has_rules else f
         try:
             reference = derived(primal, lambda xs, ts: jax.jvp(lambda *a: stripped(*a), xs, ts)[1], [values, tangents])
             refuse_reverse_only(reference)
@@ -77,8 +78,9 @@ def _plain(traced: Traced | None) -> Traced | None:
 
 def jvp_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ...]]:
     """(x, t) -> (f(x), J t) as a traced function, at t = x, as jax.test_util does."""
-    f = as_function(primal.closed)
-    values = own_values(primal.closed, point)
+    closed = base(primal)
+    f = as_function(closed)
+    values = own_values(closed, point)
 
     def both(xs, ts):
         out, tangent = jax.jvp(lambda *a: f(*a), xs, ts)
@@ -89,8 +91,9 @@ def jvp_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ..
 
 def vjp_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ...]]:
     """x -> J(x)^T f(x) as a traced function, as jax.test_util does."""
-    f = as_function(primal.closed)
-    values = own_values(primal.closed, point)
+    closed = base(primal)
+    f = as_function(closed)
+    values = own_values(closed, point)
 
     def pulled(xs):
         out, pull = jax.vjp(lambda *a: f(*a), *xs)
@@ -104,8 +107,9 @@ def gradient_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[An
 
     For real inputs only the Hessian is symmetric as it stands; complex inputs follow JAX's convention.
     """
-    f = as_function(primal.closed)
-    values = own_values(primal.closed, point)
+    closed = base(primal)
+    f = as_function(closed)
+    values = own_values(closed, point)
 
     def scalar(xs):
         total = 0.0

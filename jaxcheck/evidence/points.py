@@ -128,15 +128,26 @@ def _names(n: int, line: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(f"point {i}" for i in range(n)), tuple(line % i for i in range(n))
 
 
+def _copied(tree: Any) -> Any:
+    def copy(x):
+        if isinstance(x, np.ndarray) or (isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)):
+            return x.copy()
+        return x
+
+    return jax.tree_util.tree_map(copy, tree)
+
+
 def _trained(params, line, train_step, steps) -> Batch:
     wanted = list(steps)
     if not wanted or any(not isinstance(s, int) or s < 0 for s in wanted):
         raise ValueError(f"steps={steps!r}: a list of step counts, each a whole number that is not negative")
-    found, labels = {}, []
+    found = {}
+    # A step may donate what it is given (or write into it): it gets its own, never the caller's nor a stored one.
+    params = _copied(params)
     with Progress(max(wanted), "training steps") as progress:
         for step in range(max(wanted) + 1):
             if step in wanted:
-                found[step] = params
+                found[step] = _copied(params)
             if step < max(wanted):
                 params = train_step(params)
                 progress.tick(1)

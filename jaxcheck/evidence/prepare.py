@@ -21,6 +21,7 @@ from jaxcheck.evidence.user import (
     to_array,
 )
 from jaxcheck.evidence.witnesses import Problem, gradient_of, outputs_of
+from jaxcheck.program.census import rules_in
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import own as owned
 from jaxcheck.program.identity import same_program
@@ -63,7 +64,7 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     if not theta.leaves:
         found = ", ".join(f"`{path}` ({why})" for path, why in theta.carried[:5]) or "nothing"
         raise TypeError(f"params has no differentiable leaf (float or complex); it holds {found}")
-    given = User(loss, grad, theta, take_apart(tuple(args), "args"), has_aux)
+    given = User(loss, grad, theta, take_apart(tuple(args), "args", differentiated=False), has_aux)
     # Every witness sees the numbers that the caller's own program sees.
     theta = seen(theta)
     user = User(loss, grad, theta, seen(given.args), has_aux)
@@ -101,10 +102,10 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
             host_manual, failure = host.autodiff_on_host(given)[0], error
             notes.append(f"The gradient was computed eagerly: {first_line(error)}")
         if not rules:
-            notes.append("No custom rule of yours is inside: the gradient under test is autodiff itself.")
+            notes.append(of_no_rule(primal.closed))
     elif not callable(grad):
         try:
-            numbers = real_rows(theta, select(theta, grad)[0])
+            numbers = real_rows(theta, user.numbers())
         except StructureError as error:
             return Problem(theta, extras, own, None, None), Preface(user.name, (), (), structure=str(error))
     elif own_manual is not None:
@@ -135,7 +136,7 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     runnable = dataclasses.replace(primal, program=plain(primal))
     problem = Problem(theta, extras, runnable, manual, autodiff, numbers=numbers, host_manual=host_manual,
                       iterative=iterates(primal), is_autodiff=grad is None and not rules,
-                      numbers_unit=None if numbers is None else units(theta, grad))
+                      numbers_unit=None if numbers is None else units(user))
     preface = Preface(user.name, witnesses, tuple(notes), "", repeatable, native,
                       sizes=_sizes(theta, user.args, own.closed.consts))
     if manual is not None and precision == "float64" and _narrow(theta, primal):
@@ -160,8 +161,9 @@ def _trace_gradient(user: User, leaves, extras, precision) -> tuple[Any, BaseExc
     found = {}
 
     def f(leaves, extras):
-        picked, found["note"] = user.gradient(leaves, extras)
-        return [jnp.asarray(g)[None] for g in picked]
+        chosen = user.selection(leaves, extras)
+        found["note"], found["pair"] = chosen.note, chosen.value is not None
+        return [jnp.asarray(g)[None] for g in chosen.leaves]
 
     try:
         traced = trace(f, leaves, extras, precision)
@@ -169,6 +171,8 @@ def _trace_gradient(user: User, leaves, extras, precision) -> tuple[Any, BaseExc
         raise
     except Exception as error:
         return None, error
+    if found["pair"] and precision == "native":
+        user.confirm(leaves, extras)
     return (dataclasses.replace(traced, program=plain(traced)), found["note"]), None
 
 
@@ -191,7 +195,7 @@ def _prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
                 manual, native, note = host.gradient_on_host(user, None)
                 notes += [note] if note else []
             else:
-                numbers = real_rows(theta, select(theta, grad)[0])
+                numbers = real_rows(theta, user.numbers())
         except StructureError as error:
             structure = str(error)
     witnesses = (
@@ -200,9 +204,18 @@ def _prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
     )
     problem = Problem(theta, (), None, None, None, numbers=numbers, host_primal=primal, host_manual=manual,
                       host_autodiff=autodiff, is_autodiff=grad is None,
-                      numbers_unit=None if numbers is None else units(theta, grad))
+                      numbers_unit=None if numbers is None else units(user))
     return problem, Preface(user.name, witnesses, tuple(notes), structure, repeatable, native,
                             sizes=_sizes(theta, user.args))
+
+
+def of_no_rule(closed: Any) -> str:
+    """What is under test where autodiff without the user's rules would be the same program."""
+    installed = dict.fromkeys(f"{r.name} ({r.file}:{r.line})" for r in rules_in(closed) if r.origin != "jax")
+    if not installed:
+        return "No custom rule but JAX's own is inside: JAX's own derivative is under test."
+    return ("The custom rules inside are of installed packages and are not taken out for an autodiff witness; "
+            f"the derivative under test is made with them: {'; '.join(list(installed)[:6])}")
 
 
 def _effects(own: Traced) -> list[str]:
@@ -215,10 +228,10 @@ def _effects(own: Traced) -> list[str]:
     return notes
 
 
-def units(theta: Theta, numbers: Any) -> np.ndarray:
+def units(user: User) -> np.ndarray:
     """(P,) rounding unit of each number of a given gradient."""
     parts = []
-    for leaf, g in zip(theta.leaves, select(theta, numbers)[0], strict=True):
+    for leaf, g in zip(user.theta.leaves, select(user.theta, user.grad, user.has_aux).leaves, strict=True):
         dtype = jax.dtypes.result_type(g)
         inexact = jax.dtypes.issubdtype(dtype, np.inexact) and hasattr(g, "dtype")
         parts.append(np.full(leaf.stop - leaf.start, float(jnp.finfo(dtype).eps) if inexact else 0.0))

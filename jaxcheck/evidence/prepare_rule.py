@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import derivatives, maps
-from jaxcheck.evidence.prepare import Preface
+from jaxcheck.evidence.prepare import Preface, of_no_rule
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.evidence.witnesses import Problem
 from jaxcheck.program.census import rules_in
+from jaxcheck.program.constants import own as owned
 from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import Traced, gradient, iterates, plain, trace
 from jaxcheck.program.strip import count_rules
@@ -99,7 +100,7 @@ def subject(f: Callable, args: tuple[Any, ...], kwargs: dict[str, Any], argnums:
     def outputs(leaves, extras):
         return inexact_outputs(f, args, kwargs, chosen, theta.rebuild(leaves))
 
-    point = tuple(to_array(x) for x in theta.inexact())
+    point = tuple(to_array(owned(x)) for x in theta.inexact())
     trace(outputs, point, (), "native")  # natively first: see `prepare`
     primal = trace(outputs, point, (), precision)
     label = name or getattr(f, "__name__", type(f).__name__)
@@ -156,8 +157,8 @@ def prepare_rule(one: Subject, seed: int, precision: str) -> tuple[Problem, Pref
     primal = own if precision == "native" else trace(projected, leaves, extras, precision)
     arguments = dict(leaves=leaves, extras=extras, precision=precision)
     rules = count_rules(primal.closed, "user")
-    notes = [] if rules else ["No custom rule of yours is inside f: jax's own derivative was checked."]
-    autodiff, silent = None, "no custom rule to remove"
+    notes = [] if rules else [of_no_rule(primal.closed)]
+    autodiff, silent = None, "no custom rule of yours to remove"
     manual, why = None, ""
     try:
         manual = gradient(primal, len(leaves), stripped=False, **arguments)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.witnesses import real_gradient
+from jaxcheck.foreign import is_array
 from jaxcheck.theta import Theta, mismatch
 
 
@@ -90,10 +91,31 @@ class User:
         check_scalar(value)
         return jnp.reshape(value, (1,))
 
+    def selection(self, leaves: Any, extras: Any) -> Selection:
+        """What is under test in what `grad` returns. Raises StructureError naming the leaf."""
+        return select(self.theta, self.grad(*self._arguments(leaves, extras)), self.has_aux)
+
     def gradient(self, leaves: Any, extras: Any) -> tuple[list[Any], str]:
         """(gradients of the differentiable leaves, note). Raises StructureError naming the leaf."""
-        tree = self.grad(*self._arguments(leaves, extras))
-        return select(self.theta, tree)
+        kept = copies((leaves, extras))  # grad may write into what it is given
+        chosen = self.selection(leaves, extras)
+        if chosen.value is not None:
+            refuse_other_value(chosen.value, lambda: self.value(*copies(kept)))
+        return chosen.leaves, chosen.note
+
+    def confirm(self, leaves: Any, extras: Any) -> None:
+        """Run `grad` and the loss once, compiled, and raise StructureError unless the first half of the
+        pair that `grad` returns is the loss's value."""
+        first, *values = jax.jit(lambda x, e: (self.selection(x, e).value, self.value(x, e), self.value(x, e)))(
+            leaves, extras)
+        refuse_other_value(first, lambda: values.pop())
+
+    def numbers(self) -> list[Any]:
+        """The gradient that was given as data, leaf by leaf. Raises StructureError naming the leaf."""
+        chosen = select(self.theta, self.grad, self.has_aux)
+        if chosen.value is not None:
+            refuse_other_value(chosen.value, lambda: self.value(self.fresh(), self.fresh_args()))
+        return chosen.leaves
 
     def host_leaves(self, theta: Theta, vector: np.ndarray) -> list[Any]:
         """Leaves in float64, each of the caller's own kind: numpy, JAX array or Python number."""
@@ -134,21 +156,72 @@ def copies(tree: Any) -> Any:
     return jax.tree_util.tree_map(one, tree)
 
 
-def select(theta: Theta, tree: Any) -> tuple[list[Any], str]:
-    """The gradient's leaves and a note; a (value, grads) or (grads, aux) pair is looked through.
+class Selection(NamedTuple):
+    """The gradient's leaves, a note, and the first half of a pair (value, grads), None without one."""
+
+    leaves: list[Any]
+    note: str
+    value: Any = None
+
+
+def select(theta: Theta, tree: Any, has_aux: bool = False) -> Selection:
+    """The gradient in what was returned. A pair is looked through where it can be nothing else.
+
+    (value, grads) and ((value, aux), grads) are taken for that by their form; whether the first half is the
+    loss's value is found by running it (`refuse_other_value`). (grads, aux) takes `has_aux`: without it the
+    second half may be a gradient as well, of another argument, and must not be left unseen.
 
     Raises:
-        StructureError: naming the leaf.
+        StructureError: naming the leaf, and for a pair what to do about it.
     """
     found, note = mismatch(theta, tree)
     if found is not None:
-        return found, note
-    if isinstance(tree, tuple) and len(tree) == 2:
-        for position, what in ((1, "(value, grads)"), (0, "(grads, aux)")):
-            inner, more = mismatch(theta, tree[position])
-            if inner is not None:
-                return inner, f"grad returned {what}; the gradient was taken from it. {more}".strip()
+        return Selection(found, note)
+    if not (isinstance(tree, tuple) and len(tree) == 2):
+        raise StructureError(note)
+    first, second = (mismatch(theta, half) for half in tree)
+    if has_aux and first[0] is not None:
+        return Selection(first[0], _looked_through("(grads, aux)", first[1]))
+    head = tree[0]
+    value, what = (head[0], "((value, aux), grads)") if isinstance(head, tuple) and len(head) == 2 else (
+        head, "(value, grads)")
+    if second[0] is not None and _is_scalar(value):
+        return Selection(second[0], _looked_through(what, second[1]), value)
+    if first[0] is not None or second[0] is not None:
+        which = "first" if first[0] is not None else "second"
+        raise StructureError(f"grad returned a pair whose {which} half alone fits the parameters, and the other half "
+                             f"would not be looked at. {_PAIR}")
     raise StructureError(note)
+
+
+_PAIR = ("Return the gradient alone; for (grads, aux) pass has_aux=True; for the gradients of several arguments "
+         "(argnums=(0, 1)) make these one tree of params, loss(params) with params=(a, b)")
+
+
+def _looked_through(what: str, note: str) -> str:
+    return f"grad returned {what}; the gradient was taken from it. {note}".strip()
+
+
+def _is_scalar(x: Any) -> bool:
+    if not (is_array(x) or isinstance(x, float)) or np.shape(x) != ():
+        return False
+    return bool(jax.dtypes.issubdtype(jax.dtypes.result_type(x), np.floating))
+
+
+def refuse_other_value(first: Any, value: Callable[[], Any]) -> None:
+    """Raise StructureError where `first` is not the loss's value; a loss that is random has no such value."""
+    one = value()
+    if _same(first, one) or not _same(one, value()):
+        return
+    raise StructureError(f"grad returned a pair whose first half, {float(first):.6g}, is not the loss's value, "
+                         f"{float(one):.6g}: it is not (value, grads). {_PAIR}")
+
+
+def _same(x: Any, y: Any) -> bool:
+    """Whether two scalars are one number, as far as the coarser of their dtypes can tell."""
+    unit = max(float(jnp.finfo(jax.dtypes.result_type(v)).eps) for v in (x, y))
+    one, two = float(x), float(y)
+    return one == two or abs(one - two) <= unit**0.5 * max(abs(one), abs(two)) or bool(np.isnan(one) and np.isnan(two))
 
 
 def real_rows(theta: Theta, picked: Any) -> np.ndarray:

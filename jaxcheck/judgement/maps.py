@@ -50,7 +50,11 @@ def judge(ev: MapEvidence, rtol: float = 1e-7, atol: float = 0.0) -> list[Findin
             if findings[0].verdict is Verdict.PASS and trusted is None:
                 trusted = ev.tangent
         if ev.pulled is not None:
-            findings.append(_cotangents(ev, trusted, rtol, atol))
+            found = _cotangents(ev, trusted, rtol, atol)
+            if found.verdict is Verdict.PASS and (ev.numeric.kink & np.isfinite(ev.numeric.value)).any():
+                # Tangents that are trusted on a kink are themselves but one of many right ones.
+                found = dataclasses.replace(found, reason=Reason.KINK)
+            findings.append(found)
         return findings
 
 

@@ -13,17 +13,39 @@ from jaxcheck.evidence.witnesses import LeafEvidence
 from jaxcheck.result import formula2
 
 CLOSE = 1e-5
+# An entry obeys an explanation of its leaf when it does so to this relative error.
+FITS = 1e-3
 
 
 def truth(ev: LeafEvidence) -> np.ndarray | None:
-    """The reference gradient (G, n): autodiff, or the differences when every component was looked at."""
-    if ev.a is not None and np.isfinite(ev.a).all():
+    """The reference gradient (G, n): autodiff, unless the differences speak against it; or the differences
+    when every component was looked at, and so sharply that a ratio can be read off them."""
+    n = _differences(ev)
+    if ev.a is not None and np.isfinite(ev.a).all() and _unopposed(ev, ev.a):
         return ev.a
+    return n
+
+
+def _differences(ev: LeafEvidence) -> np.ndarray | None:
     for probes in ev.probes:
         if probes.directions is None and len(probes.indices) == ev.m.shape[1]:
-            n = probes.slopes.value.T
-            return n if np.isfinite(n).all() else None
+            n, error = np.empty_like(ev.m), np.empty_like(ev.m)
+            n[:, probes.indices], error[:, probes.indices] = probes.slopes.value.T, probes.slopes.error.T
+            sharp = np.linalg.norm(error) <= 0.1 * CLOSE * np.linalg.norm(n)
+            return n if np.isfinite(n).all() and sharp else None
     return None
+
+
+def _unopposed(ev: LeafEvidence, claim: np.ndarray) -> bool:
+    """Whether no smooth difference contradicts a claim grossly."""
+    for probes in ev.probes:
+        s = probes.slopes
+        with np.errstate(all="ignore"):
+            off = np.abs(probes.project(claim) - s.value)
+            far = off > 5 * s.error + 1e-3 * np.abs(s.value)
+            if (far & ~s.kink & ~s.jump & np.isfinite(s.error)).any():
+                return False
+    return True
 
 
 def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), sizes: Sequence[int] = ()) -> str:
@@ -44,7 +66,7 @@ def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), sizes: Sequence[
     # A small error is close to many guesses; one that explains it leaves little of it.
     close = min(CLOSE, 0.01 * formula2(m, t))
     if formula2(m, ratio * t) < close:
-        return f"ratio {_number(ratio)} on all {int(live.sum())} entries{_meaning(ratio, sizes)}"
+        return f"ratio {_number(ratio)} on {_entries(m, ratio * t, live, leaf)}{_meaning(ratio, sizes)}"
     if leaf.is_complex:
         half = leaf.size
         if formula2(np.concatenate([m[:, :half], -m[:, half:]], axis=1), t) < close:
@@ -64,11 +86,30 @@ def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), sizes: Sequence[
         coefficient = float((residual @ ev.values).sum() / (ev.values @ ev.values) / len(residual))
         if coefficient and formula2(residual, np.broadcast_to(coefficient * ev.values, residual.shape)) < 1e-4:
             kind = "missing" if coefficient < 0 else "extra"
-            return (f"{kind} term {_number(abs(coefficient))} x parameter on all {residual.shape[1]} entries "
-                    "(regularisation)")
+            where = _entries(residual, coefficient * ev.values[None], np.abs(ev.values)[None] > 0, leaf)
+            return f"{kind} term {_number(abs(coefficient))} x parameter on {where} (regularisation)"
     if shaped is not None:
         return _partial(*shaped, live.reshape(-1, *leaf.shape)) or _moved(m, t, shaped, close) or ""
     return ""
+
+
+def _entries(found: np.ndarray, explained: np.ndarray, live: np.ndarray, leaf) -> str:
+    """On how many entries of the leaf an explanation holds, of those where it says something (`live`).
+
+    Entries of the caller's leaf are counted: not once per cotangent, not twice for a complex number.
+    """
+    with np.errstate(all="ignore"):
+        holds = np.abs(found - explained) <= FITS * np.abs(explained)
+    live = np.broadcast_to(live, found.shape)
+    some, every = live.any(axis=0), (holds | ~live).all(axis=0)
+    if leaf.is_complex:
+        some, every = some[: leaf.size] | some[leaf.size :], every[: leaf.size] & every[leaf.size :]
+    count, total = int((some & every).sum()), int(some.sum())
+    if leaf.size == 1:
+        return "its one entry"
+    if count < total:
+        return f"{count} of {leaf.size} entries"
+    return f"all {total} entries" + ("" if total == leaf.size else f" that are not near zero, of {leaf.size}")
 
 
 def _ratio(m: np.ndarray, t: np.ndarray) -> float:

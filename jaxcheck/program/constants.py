@@ -62,9 +62,9 @@ def refuse_leaks(program: Any, what: str) -> None:
 class Settler:
     """Casts every constant and literal of a program, nested ones included, to the dtype of its variable.
 
-    With `wide`, the program was traced in the 64-bit mode. With `rounded`, float64 arrays are rounded to float32 on the way: the program was traced in the 64-bit
-    mode, while the caller's own runs in the 32-bit mode. Numbers written in the program (scalars) keep all
-    their digits. A program that occurs twice is settled once.
+    With `wide`, the program was traced in the 64-bit mode. With `rounded`, float64 arrays are rounded to float32 on
+    the way: the caller's own program runs in the 32-bit mode. Numbers written in the program (scalars) keep all their
+    digits. A program that occurs twice is settled once.
     """
 
     def __init__(self, wide: bool, rounded: bool = False):
@@ -158,41 +158,66 @@ def _wide_operands(eqn: Any, suspects: Sequence[int]) -> Sequence[int]:
     """Which of the narrow constants an equation may have been traced for as float64: those from which, made
     float64, it gives what it is said to give."""
     if any(True for _ in interpret.sub_jaxprs(eqn.params)):
-        inner = {i: _parameter(eqn, i) for i in suspects}
-        return [i for i, var in inner.items() if var is not None and str(var.aval.dtype) in _ROUNDED]
-
-    def fits(wide: Sequence[int]) -> bool:
-        def run(*moving: Any) -> list[Any]:
-            values = iter(moving)
-            return interpret.bind(eqn, [a.val if interpret.is_literal(a) else next(values) for a in eqn.invars])
-
-        avals = [jax.ShapeDtypeStruct(a.aval.shape, _WIDENED[str(a.aval.dtype)] if i in wide else a.aval.dtype)
-                 for i, a in enumerate(eqn.invars) if not interpret.is_literal(a)]
-        try:
-            with jax.enable_x64(True):
-                found = jax.eval_shape(run, *avals)
-        except (TypeError, ValueError):  # operands of two types
-            return False
-        return all(f.dtype == v.aval.dtype for f, v in zip(found, eqn.outvars, strict=True))
-
+        found = []
+        for role, inner in interpret.sub_jaxprs(eqn.params):
+            places = ((i, _place(eqn, role, inner, i)) for i in suspects)
+            found += [i for i, at in places if at is not None
+                      and str(interpret.opened(inner).invars[at].aval.dtype) in _ROUNDED]
+        return sorted(set(found))
     tried = [list(suspects), *([i] for i in suspects if len(suspects) > 1)]
-    return next((wide for wide in tried if fits(wide)), [])
+    return next((wide for wide in tried if _fits(eqn, wide)), [])
 
 
-def _parameter(eqn: Any, position: int) -> Any | None:
-    """The variable of a nested program that an operand becomes, or None where there is none."""
-    params, name = eqn.params, eqn.primitive.name
-    if name == "while":
-        first = params["cond_nconsts"]  # the body's operands are its constants, then what is carried
-        if position < first:
-            return interpret.opened(params["cond_jaxpr"]).invars[position]
-        return interpret.opened(params["body_jaxpr"]).invars[position - first]
-    for _, inner in interpret.sub_jaxprs(params):
-        invars = interpret.opened(inner).invars
-        shift = len(eqn.invars) - len(invars)
-        if shift in (0, 1) and position >= shift:  # the index of a cond comes first
-            return invars[position - shift]
-    return None
+def _fits(eqn: Any, wide: Sequence[int] = ()) -> bool:
+    """Whether an equation gives the types that it is said to give, the operands `wide` being float64."""
+
+    def run(*moving: Any) -> list[Any]:
+        values = iter(moving)
+        return interpret.bind(eqn, [a.val if interpret.is_literal(a) else next(values) for a in eqn.invars])
+
+    avals = [jax.ShapeDtypeStruct(a.aval.shape, _WIDENED[str(a.aval.dtype)] if i in wide else a.aval.dtype)
+             for i, a in enumerate(eqn.invars) if not interpret.is_literal(a)]
+    try:
+        with jax.enable_x64(True):
+            found = jax.eval_shape(run, *avals)
+    except (TypeError, ValueError):  # operands of two types
+        return False
+    return all(f.dtype == v.aval.dtype for f, v in zip(found, eqn.outvars, strict=True))
+
+
+def mixed(program: Any, narrow: Sequence[int] = ()) -> bool:
+    """Whether a program of the 64-bit mode has narrow NumPy constants in equations that were traced for float64.
+
+    Such constants may have gone into nested programs as operands; so it must be emitted again as a whole
+    (`lift`), not mended equation by equation. `narrow` are the inputs that hold such constants.
+    """
+    jaxpr = interpret.opened(program)
+    held = {v for v, c in zip(jaxpr.constvars, interpret.constants(program), strict=False)
+            if isinstance(c, np.ndarray) and str(getattr(v.aval, "dtype", "")) in _WIDENED}
+    held |= {jaxpr.invars[i] for i in narrow}
+    for eqn in jaxpr.eqns:
+        at = [i for i, a in enumerate(eqn.invars) if not interpret.is_literal(a) and a in held]
+        inner = list(interpret.sub_jaxprs(eqn.params))
+        if inner:
+            for role, sub in inner:
+                places = (_place(eqn, role, sub, i) for i in at)
+                if mixed(sub, [place for place in places if place is not None]):
+                    return True
+        elif at and not _fits(eqn):
+            return True
+    return False
+
+
+def _place(eqn: Any, role: str, inner: Any, position: int) -> int | None:
+    """Which parameter of a nested program an operand becomes, or None where it is none."""
+    invars = interpret.opened(inner).invars
+    if eqn.primitive.name == "while":
+        first, both = eqn.params["cond_nconsts"], eqn.params["cond_nconsts"] + eqn.params["body_nconsts"]
+        if role == "body":
+            return position - first if position >= first else None
+        return position if position < first else position - both + first if position >= both else None
+    shift = len(eqn.invars) - len(invars)
+    return position - shift if shift in (0, 1) and position >= shift else None  # the index of a cond comes first
 
 
 def hoisted(program: Any) -> Any:

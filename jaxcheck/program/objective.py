@@ -20,6 +20,7 @@ from jaxcheck.program import constants
 from jaxcheck.program.compile import Program
 from jaxcheck.program.constants import LeakedTracer
 from jaxcheck.program.interpret import walk
+from jaxcheck.program.lifting import lifted_dtype
 from jaxcheck.program.quiet import quiet
 from jaxcheck.program.shadow import (
     Unliftable,
@@ -44,6 +45,7 @@ class Traced:
     unit: float = float(np.finfo(np.float64).eps)
     wide: bool = True  # whether `closed` was traced in the 64-bit mode
     rounded: bool = False  # whether float64 data in it was rounded, as the caller's 32-bit mode does
+    mixed: bool = False  # whether `closed` has to be emitted again before anything is made of it
     effects: tuple[str, ...] = ()  # what it does beside computing, prints and logs included
 
 
@@ -72,13 +74,16 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
         closed = quiet(constants.settled(closed, wide))
         unit = coarsest(closed)
         tree = jax.tree_util.tree_structure(shape)
-        return Traced(Program.of(closed), tree, "native", closed=closed, unit=unit, wide=wide, effects=said)
+        mixed = wide and constants.mixed(closed)
+        program = Program.of(_emitted_again(closed) if mixed else closed)
+        return Traced(program, tree, "native", closed=closed, unit=unit, wide=wide, mixed=mixed, effects=said)
     traced = trace_float64(f, list(leaves), list(extras))
     rounded = traced.wide and not jax.config.jax_enable_x64
     seen = closed = traced.closed
     constants.refuse_leaks(closed, "the function")
     native = islands(closed)
-    if traced.how != "float64" or native or closed.effects:
+    mixed = traced.wide and constants.mixed(closed)
+    if traced.how != "float64" or native or closed.effects or mixed:
         # Re-emitted once and traced again: from here on it is an ordinary float64 program.
         run = lift(closed, native_islands=True, wide=traced.wide)
         try:
@@ -89,7 +94,20 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
             return as_it_is(seen, traced.out_tree, str(error), traced.wide, rounded)
     note = f"computed natively: {', '.join(native)}" if native else ""
     unit = coarsest(seen) if native else float(np.finfo(np.float64).eps)
-    return Traced(Program.of(closed), traced.out_tree, traced.how, note, seen, unit, traced.wide, rounded)
+    return Traced(Program.of(closed), traced.out_tree, traced.how, note, seen, unit, traced.wide, rounded, mixed)
+
+
+def _emitted_again(closed: Any) -> Any:
+    """A program of the 64-bit mode in float64 throughout, custom rules included: see `constants.mixed`."""
+    with jax.enable_x64(True):
+        avals = [jax.ShapeDtypeStruct(a.shape, lifted_dtype(a.dtype)) for a in closed.in_avals]
+        return constants.settled(jax.make_jaxpr(lift(closed, native_islands=True, wide=True))(*avals), True)
+
+
+def base(traced: Traced, stripped: bool = False) -> Any:
+    """The closed jaxpr that derivatives are made of: as traced, with the user's custom rules in force or without."""
+    closed = strip(traced.closed, "user") if stripped else traced.closed
+    return _emitted_again(closed) if traced.mixed else closed
 
 
 def as_it_is(closed: Any, tree: Any, why: str, wide: bool, rounded: bool) -> Traced:
@@ -133,7 +151,7 @@ def gradient(traced: Traced, count: int, *, stripped: bool, leaves: Sequence[Any
     Raises:
         Whatever differentiating raises (reverse mode through while_loop: ValueError).
     """
-    closed = strip(traced.closed, "user") if stripped else traced.closed
+    closed = base(traced, stripped)
     f = jaxpr_as_fun(closed)
 
     columns = closed.out_avals[0].shape[0]
@@ -220,6 +238,7 @@ def plain(traced: Traced) -> Program:
 
 
 __all__ = [
-    "NOT_TRACEABLE", "LeakedTracer", "Traced", "Unliftable", "as_function", "call", "derived", "gradient", "iterates", "own_values",
+    "NOT_TRACEABLE", "LeakedTracer", "Traced", "Unliftable", "as_function", "base", "call", "derived", "gradient",
+    "iterates", "own_values",
     "plain", "refuse_reverse_only", "trace",
 ]

@@ -88,6 +88,13 @@ def inexact_positions(atoms: Sequence[Any]) -> tuple[int, ...]:
     return tuple(i for i, a in enumerate(atoms) if is_inexact(a.aval))
 
 
+def live_operands(eqn: Any) -> tuple[int, ...]:
+    """The operands that a rule's equation may be differentiated in: what its function closes over comes first, and
+    is not among them (JAX refuses it)."""
+    first = eqn.params.get("num_consts", 0) if rule_kind(eqn) in ("custom_vjp", "custom_jvp") else 0
+    return tuple(i for i in inexact_positions(eqn.invars) if i >= first)
+
+
 def _partial(eqn: Any, values: Sequence[Any], live: tuple[int, ...], outs: tuple[int, ...]):
     """The equation as a function of its live operands alone, giving only some results.
 
@@ -150,7 +157,7 @@ def rule_programs(eqn: Any) -> list[Any]:
     A rule may refuse (non-differentiable operands, forward mode of a custom_vjp): what cannot be
     traced cannot be reached by a gradient either, so nothing is lost.
     """
-    live, outs = inexact_positions(eqn.invars), inexact_positions(eqn.outvars)
+    live, outs = live_operands(eqn), inexact_positions(eqn.outvars)
     if not live or not outs:
         return []
     found = []
@@ -192,7 +199,7 @@ def _has_jvp(eqn: Any) -> bool:
     if rule_kind(eqn) == "custom_jvp":
         return True
     try:
-        jvp_program(eqn, inexact_positions(eqn.invars))
+        jvp_program(eqn, live_operands(eqn))
     except Exception:
         # However it says no (it is the user's code), the other mode is what is left.
         return False

@@ -222,7 +222,7 @@ def _rule_failure(closed_jaxpr: Any) -> str:
     for eqn, _ in interpret.walk(closed_jaxpr):
         if rules.rule_kind(eqn) is None or rules_source.owner(eqn).origin == "jax":
             continue
-        live, outs = (rules.inexact_positions(atoms) for atoms in (eqn.invars, eqn.outvars))
+        live, outs = rules.live_operands(eqn), rules.inexact_positions(eqn.outvars)
         try:
             if live and outs:
                 rules.vjp_program(eqn, live, outs)

@@ -9,11 +9,13 @@ from jaxcheck.result import LeafResult, Report, Verdict
 
 UNKNOWN = "-"
 
-# The textbook's reading of formula (2), from the strictest band down.
+# The textbook's reading of formula (2): above this, a mistake.
+MISTAKE = 1e-3
+# From the strictest band down.
 _BANDS = (
     (1e-7, "below 1e-7: great, most likely right"),
     (1e-5, "between 1e-7 and 1e-5: fine, but look at the components"),
-    (1e-3, "between 1e-5 and 1e-3: look closely at the components"),
+    (MISTAKE, "between 1e-5 and 1e-3: look closely at the components"),
 )
 
 
@@ -37,7 +39,10 @@ def value(number: complex, digits: int = 7) -> str:
 
 
 def with_bar(text: str, bar: float) -> str:
-    return text if math.isnan(bar) else f"{text} ±{small(bar)}"
+    """A number and its error bar: `?` where that is unknown, for a number without one would look exact."""
+    if text in (UNKNOWN, "nan"):
+        return text
+    return f"{text} ±{'?' if math.isnan(bar) else small(bar)}"
 
 
 def shape(dimensions: tuple[int, ...]) -> str:

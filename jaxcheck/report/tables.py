@@ -115,18 +115,21 @@ def rows(report: Report) -> Iterator[tuple[Table, int]]:
 
 
 def points(report: Report) -> list[Text]:
-    """What a batch found: counts, the worst point, and lines that repeat the failing ones."""
-    if not report.points:
-        return []
-    total = len(report.points)
-    counts = {verdict: sum(point.verdict is verdict for point in report.points) for verdict in Verdict}
-    said = [f"{number:,} {verdict.value}" for verdict, number in counts.items() if number]
+    """What a batch found: counts, the worst point, and lines that repeat those that did not pass."""
+    counts = {Verdict.PASS: report.points_passed, Verdict.FAIL: report.points_failed,
+              Verdict.INCONCLUSIVE: report.points_inconclusive}
+    total = sum(counts.values())
     bad = [point for point in report.points if point.verdict is not Verdict.PASS]
-    share = f" ({100 * len(bad) / total:.3g} % did not pass)" if bad else ""
-    lines = [Text(f"points: {total:,} checked: {', '.join(said)}{share}")]
-    lines.append(Text(f"worst point: {_point(report.points[0])}"))
+    lines = []
+    if total:
+        said = [f"{number:,} {verdict}" for verdict, number in counts.items() if number]
+        lost = total - report.points_passed
+        share = f" ({100 * lost / total:.3g} % did not pass)" if lost else ""
+        lines.append(Text(f"points: {total:,} checked: {', '.join(said)}{share}"))
+    if bad:
+        lines.append(Text(f"worst point: {_point(bad[0])}"))
     for point in bad[:MOST_POINTS]:
-        lines.append(Text(f"  {point.verdict.value} {_point(point)}", style=COLOURS[point.verdict]))
+        lines.append(Text(f"  {point.verdict} {_point(point)}", style=COLOURS[point.verdict]))
         if point.reproduce:
             lines.append(Text(f"    {point.reproduce}"))
     if len(bad) > MOST_POINTS:

@@ -114,7 +114,8 @@ def wrong(cell: Cell) -> str:
         if isinstance(right, Report):
             if right.verdict is not Verdict.PASS:
                 return f"right: {right.verdict.value} {right.reason.name} {right.difference:.1e}"
-            silent = [w for w in right.witnesses if w.how == "absent" and not w.note.startswith(("same program", "no custom"))]
+            silent = [w for w in right.witnesses
+                      if w.how == "absent" and not w.note.startswith(("same program", "no custom"))]
             if silent:
                 return f"right: no autodiff: {silent[0].note}"
             if cell.grad != "numbers" and not right.difference < 1e-9:

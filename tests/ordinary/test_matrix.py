@@ -17,7 +17,7 @@ def sample(door):
 
 
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64")
-@pytest.mark.parametrize("cell", [c for door in matrix.DOORS for c in sample(door)], ids=lambda c: "-".join(map(str, c)))
+@pytest.mark.parametrize("cell", [c for d in matrix.DOORS for c in sample(d)], ids=lambda c: "-".join(map(str, c)))
 def test_a_right_gradient_passes_and_one_off_by_a_thousandth_fails(cell):
     assert matrix.wrong(cell) == ""
 

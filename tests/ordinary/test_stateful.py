@@ -84,7 +84,8 @@ def test_donation_on_the_host():
     w, key = W + 0, jax.random.key(0)
     step = jax.jit(lambda p: base(p["w"]), donate_argnums=0)
     tree = {"w": w, "n": jnp.arange(2), "key": key}
-    report = jc.check_grad(lambda p: float(step(p)), tree, lambda p: {"w": np.asarray(slope(p["w"]))} | {"n": None, "key": None})
+    backprop = lambda p: {"w": np.asarray(slope(p["w"])), "n": None, "key": None}  # noqa: E731
+    report = jc.check_grad(lambda p: float(step(p)), tree, backprop)
     assert report.verdict is Verdict.PASS
     assert np.isfinite(w + 1).all() and int(tree["n"].sum()) == 1
     jax.random.normal(key)
