@@ -14,6 +14,7 @@ from jaxcheck.engine import examine
 from jaxcheck.evidence import batched
 from jaxcheck.evidence.points import Batch, collect
 from jaxcheck.evidence.prepare import prepare
+from jaxcheck.evidence.user import copies, to_array
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program.calm import calmly
 from jaxcheck.result import Point, Report, Verdict
