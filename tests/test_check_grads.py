@@ -399,3 +399,20 @@ def test_the_same_twice():
             check_grads(sine(lambda g: 1.01 * g), (V,), 1, ["rev"])
         said.append(str(caught.value))
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(("action", "category", "outcome"), [
+    ("error", Warning, "warned"), ("error", UserWarning, "warned"), ("ignore", Warning, "silent"),
+    ("error", jc.GradientCheckWarning, "raised"),
+])  # fmt: skip
+def test_a_suite_whose_warnings_are_errors_does_not_turn_red_at_a_kink(action, category, outcome):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter(action, category)
+        try:
+            check_grads(jnp.abs, (jnp.zeros(3),), 1)
+        except jc.GradientCheckWarning:
+            assert outcome == "raised"
+            return
+    assert outcome == ("warned" if seen else "silent")
+    if seen:
+        assert seen[0].filename == __file__
