@@ -40,6 +40,9 @@ class Way(Generic[State]):
     `index` given.
     """
 
+    def __init__(self) -> None:
+        self.callers: list[Any] = []  # the equations around the one at hand, outermost first
+
     def constant(self, value: Any, aval: Any) -> Any:
         """What a constant or a literal of the program is read as."""
         raise NotImplementedError
@@ -112,9 +115,13 @@ def _equation(way: Way[State], eqn: Any, operands: list[Any], state: State) -> t
     program = nested(eqn) if open_loop is None else None
     if (open_loop is None and program is None) or way.whole(eqn, operands):
         return way.equation(eqn, operands, state)
-    if open_loop is not None:
-        return open_loop(way, eqn, operands, state)
-    return run(way, program, _passed(eqn, operands), state)
+    way.callers.append(eqn)
+    try:
+        if open_loop is not None:
+            return open_loop(way, eqn, operands, state)
+        return run(way, program, _passed(eqn, operands), state)
+    finally:
+        way.callers.pop()
 
 
 def _passed(eqn: Any, operands: list[Any]) -> list[Any]:

@@ -41,6 +41,7 @@ class Perturbed(jaxpr.Way[Any]):
     """The way. Its state is a part of the offset at which signs are read: 0, or in a loop its iteration's."""
 
     def __init__(self, noise: Noise, unit_of: UnitOf):
+        super().__init__()
         self.noise = noise
         self.unit_of = unit_of
         self.unseen: dict[str, None] = {}  # run once, on plain operands, since they act on the world
@@ -97,7 +98,7 @@ class _Step(rounded.Step):
         return self._way.noise.move(x, count, self.unit(x), self._salt) if rules.is_inexact(x) else x
 
     def spread(self, x: Any, size: Any) -> Any:
-        return self._way.noise.spread(x, size, self.unit(x), self._salt)
+        return self._way.noise.add(x, size, self.unit(x), self._salt)
 
 
 def _own_unit(eqn: Any, dtype: Any) -> float:

@@ -25,6 +25,7 @@ EXACT = frozenset(
 )
 # A function of decisions alone.
 DECIDED = frozenset("sign floor ceil round random_gamma rng_uniform random_bits iota is_finite".split())
+_PRODUCTS = frozenset("dot_general conv_general_dilated".split())
 _FACTORS = frozenset("triangular_solve tridiagonal_solve cholesky cholesky_update householder_product".split())
 # Backward stable by norm only: a small entry, or a zero, is as far off as the largest.
 _BY_NORM = frozenset("eig schur hessenberg tridiagonal geqrf geqp3 qr".split())
@@ -124,7 +125,13 @@ def _cost(eqn: Any) -> units.Cost:
 
 
 def _rounded(step: Step, cost: units.Cost) -> list[Any]:
-    operands = [step.move(x, cost.operand) for x in step.noisy] if cost.operand else step.noisy
+    operands = list(step.noisy)
+    if cost.operand:
+        moved = range(len(operands))
+        if step.eqn.primitive.name in _PRODUCTS:
+            # One factor is enough to move every term by itself; the smaller one costs less.
+            moved = (min(moved, key=lambda i: np.size(operands[i])),)
+        operands = [step.move(x, cost.operand) if i in moved else x for i, x in enumerate(operands)]
     return [step.move(r, cost.result) for r in interpret.bind(step.eqn, operands)]
 
 
@@ -136,7 +143,7 @@ def _spread(step: Step, x: Any) -> Any:
     """A matrix with each of its entries moved by a unit of its largest."""
     if not rules.is_inexact(x) or x.ndim < 2:
         return x
-    return step.spread(x, jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True).astype(x.dtype))
+    return step.spread(x, jnp.max(jnp.abs(x), axis=(-2, -1), keepdims=True))
 
 
 def _lu(step: Step) -> tuple[list[Any], list[Any]]:
@@ -197,11 +204,17 @@ def _chosen(step: Step, plain: list[Any]) -> list[Any]:
     return [step.move(r) for r in interpret.bind(step.eqn, operands)]
 
 
+def _fewer_bits(step: Step, plain: list[Any]) -> list[Any]:
+    bits = step.eqn.params["mantissa_bits"]
+    return [step.move(step.noisy[0], 2.0 ** -(bits + 1) / units.unit(plain[0].dtype))]
+
+
 _SPECIAL: dict[str, Callable[[Step, list[Any]], list[Any]]] = {
     "eigh": _eigh,
     "svd": _svd,
     "rem": _rem,
     "sort": _sort,
+    "reduce_precision": _fewer_bits,
     "select_and_scatter_add": _chosen,
     "select_and_gather_add": _chosen,
     **dict.fromkeys(_BY_NORM, lambda step, plain: _by_norm(step)),
