@@ -18,6 +18,8 @@ _PIECE = 16384
 # Offsets come in two parts, the place in the program and the iteration of the loop around it.
 PLACES = 8192
 LENGTH = _PIECE + 2 * PLACES
+
+
 def signs(draws: int = 4, seed: int = 0) -> np.ndarray:
     """`draws` rows of random signs, as `perturbed` takes them: int8, (draws, LENGTH)."""
     return np.random.default_rng(seed).integers(0, 2, (draws, LENGTH), np.int8) * np.int8(2) - np.int8(1)
