@@ -1,9 +1,9 @@
 """How far off the library functions of this backend are: `python -m tests.measure_units [points]` prints the table
 that `program/units.py` holds.
 
-The error of f at x is split in two: what a relative error of one unit in x would explain (`operand`), and a
-relative error of f (`result`). Printed are the largest error over u |f| alone, and over u (|f| + |x f'(x)|), each
-over points spread evenly in the logarithm. Truth is mpmath's, at 40 digits.
+The error of f at x is split: what a relative error of one unit in x would explain (`operand`), and a relative
+error of f (`result`). Printed are the largest error over u |f| alone, over u (|f| + |x f'(x)|), and over what
+`units` grants, each over points spread evenly in the logarithm. Truth is mpmath's, at 40 digits.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 from jax import lax
@@ -87,9 +88,10 @@ def points(case: Case, count: int, dtype: type) -> np.ndarray:
     return np.unique(np.concatenate(found).astype(dtype))
 
 
-def measure(case: Case, count: int, dtype: type) -> tuple[float, float, float]:
-    """(largest error in units of the result, in units of result and operands together, where the first is)."""
-    u, worst, together, where = units.unit(dtype), 0.0, 0.0, 0.0
+def measure(case: Case, count: int, dtype: type) -> tuple[float, float, float, float]:
+    """Largest errors: in units of the result, in units of result and operands, in what `units` grants; and where
+    the first one is."""
+    u, cost, worst, together, granted, where = units.unit(dtype), units.library(case.name), 0.0, 0.0, 0.0, 0.0
     with jax.enable_x64(True), mp.workdps(40):
         for second in case.second or (None,):
             xs = points(case, count, dtype)
@@ -109,17 +111,47 @@ def measure(case: Case, count: int, dtype: type) -> tuple[float, float, float]:
                 if alone > worst:
                     worst, where = alone, float(x)
                 together = max(together, float(error / (u * (abs(truth) + sum(slopes)))))
-    return worst, together, where
+                there = dtype is np.float64 and cost.spot is not None and cost.spot.low < x < cost.spot.high
+                result = cost.spot.result if there else cost.result
+                units_of_error = result * abs(truth) + cost.operand * sum(slopes) + cost.absolute
+                granted = max(granted, float(error / (u * units_of_error)))
+    return worst, together, granted, where
+
+
+def sums() -> None:
+    """How the errors of sums of n terms grow, over u (|sum| + root of the sum of squares), and what is granted."""
+    rng, u = np.random.default_rng(0), units.unit(np.float32)
+    head = "".join(f"{name:>16}{'granted':>9}" for name in ("reduce_sum", "matmul", "cumsum", "scatter-add"))
+    print(f"{'terms':>8} {'signs':6}{head}")
+    for n in (10, 100, 1000, 10_000, 100_000):
+        for signs in ("equal", "random"):
+            x, b = rng.normal(size=(8, n)).astype(np.float32), rng.normal(size=(n, 8)).astype(np.float32)
+            x, b = (abs(x), abs(b)) if signs == "equal" else (x, b)
+            wide, cells = x.astype(float), []
+            for value, truth, squares, cost in (
+                (jax.jit(lambda x: x.sum(1))(x), wide.sum(1), (wide**2).sum(1), units.tree(n)),
+                (jax.jit(lambda x, b: x @ b)(x, b), wide @ b, wide**2 @ b.astype(float) ** 2, units.product(n)),
+                (jax.jit(lambda x: lax.cumsum(x, 1))(x), wide.cumsum(1), (wide**2).cumsum(1), units.tree(n)),
+                (jax.jit(lambda x: jax.ops.segment_sum(x.T, jnp.zeros(x.shape[1], int), 1)[0])(x), wide.sum(1), (wide**2).sum(1),
+                 units.sequence(n)),
+            ):  # fmt: skip
+                error = np.abs(np.asarray(value, float) - truth) / (u * (abs(truth) + np.sqrt(squares)))
+                cells.append(f"{error.max():16.1f}{cost.result:9.1f}")
+            print(f"{n:8} {signs:6}{''.join(cells)}")
 
 
 def main() -> None:
+    if sys.argv[1:] == ["sums"]:
+        sums()
+        return
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 400
-    print(f"{'primitive':30}{'float64':>10}{'with op.':>10}{'at':>10}{'float32':>12}{'with op.':>10}{'at':>10}   held")
+    head = "".join(f"{dtype:>12}{'with op.':>10}{'granted':>10}{'at':>10}" for dtype in ("float64", "float32"))
+    print(f"{'primitive':28}{head}   result + operand + absolute")
     for case in (*UNARY, *BINARY):
         cells = [measure(case, count if not case.second else count // 4, d) for d in (np.float64, np.float32)]
         held = units.library(case.name)
-        line = "".join(f"{a:12.1f}{b:10.1f}{x:10.2g}" for a, b, x in cells)
-        print(f"{case.name:28}{line}   {held.result:g} + {held.operand:g}")
+        line = "".join(f"{a:12.1f}{b:10.1f}{c:10.2f}{x:10.2g}" for a, b, c, x in cells)
+        print(f"{case.name:28}{line}   {held.result:g} + {held.operand:g} + {held.absolute:g}")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ def _whitened(x):
 SMOOTH = {
     "tanh": jnp.tanh, "sin": jnp.sin, "softplus": jax.nn.softplus, "sigmoid": jax.nn.sigmoid, "gelu": jax.nn.gelu,
     "silu": jax.nn.silu, "square": jnp.square, "exp": lambda x: jnp.exp(0.3 * x), "erf": jax.scipy.special.erf,
-    "softmax": jax.nn.softmax, "log_softmax": jax.nn.log_softmax, "normed": _normed, "cosh": lambda x: jnp.cosh(0.2 * x),
+    "softmax": jax.nn.softmax, "log_softmax": jax.nn.log_softmax, "normed": _normed,
+    "cosh": lambda x: jnp.cosh(0.2 * x),
     "cumsum": lambda x: jnp.cumsum(x, 0), "log1p": lambda x: jnp.log1p(x * x), "sqrt": lambda x: jnp.sqrt(x * x + 0.1),
     "pow": lambda x: (x * x + 0.5) ** 1.7, "ratio": lambda x: x / (1.0 + x[..., ::-1] ** 2),
     "indexed": lambda x: x[jnp.arange(x.shape[0]) // 2], "segments": lambda x: x + jax.ops.segment_sum(

@@ -89,6 +89,13 @@ def _cumsum(x, axis, reverse):
     return np.flip(np.cumsum(np.flip(x, axis), axis), axis) if reverse else np.cumsum(x, axis)
 
 
+def _broadcast(x, shape, broadcast_dimensions, **_):
+    wide = np.reshape(
+        x, [x.shape[broadcast_dimensions.index(i)] if i in broadcast_dimensions else 1 for i in range(len(shape))]
+    )
+    return np.broadcast_to(wide, shape)
+
+
 def _scatter_add(eqn, operand, indices, updates):
     """Each update on its own, by where JAX puts a one."""
     out = np.array(operand)
@@ -96,7 +103,10 @@ def _scatter_add(eqn, operand, indices, updates):
     for i in range(updates.size):
         one = np.zeros(updates.size, dtype)
         one[i] = 1
-        at = np.asarray(interpret.bind(eqn, [np.zeros(operand.shape, dtype), indices, one.reshape(updates.shape)])[0]) != 0
+        at = (
+            np.asarray(interpret.bind(eqn, [np.zeros(operand.shape, dtype), indices, one.reshape(updates.shape)])[0])
+            != 0
+        )
         out[at] += updates.flat[i]
     return out
 
@@ -106,6 +116,14 @@ _NAMED = {
     "reduce_sum": lambda x, axes, **_: np.sum(x, axes), "reduce_max": lambda x, axes, **_: np.max(x, axes),
     "reduce_min": lambda x, axes, **_: np.min(x, axes), "integer_pow": lambda x, y: x**y,
     "argmax": lambda x, axes, index_dtype: np.argmax(x, axes[0]).astype(index_dtype),
+    "reshape": lambda x, new_sizes, **_: x.reshape(new_sizes),
+    "squeeze": lambda x, dimensions: np.squeeze(x, dimensions),
+    "transpose": lambda x, permutation: x.transpose(permutation),
+    "select_n": lambda which, *cases: np.choose(which, cases),
+    "broadcast_in_dim": _broadcast, "rev": lambda x, dimensions: np.flip(x, dimensions),
+    "concatenate": lambda *xs, dimension: np.concatenate(xs, dimension), "stop_gradient": lambda x: x,
+    "slice": lambda x, start_indices, limit_indices, strides: x[
+        tuple(map(slice, start_indices, limit_indices, strides or (1,) * x.ndim))],
     "clamp": lambda low, x, high: np.clip(x, low, high),
 }  # fmt: skip
 

@@ -132,7 +132,13 @@ def _rounded(step: Step, cost: units.Cost) -> list[Any]:
             # One factor is enough to move every term by itself; the smaller one costs less.
             moved = (min(moved, key=lambda i: np.size(operands[i])),)
         operands = [step.move(x, cost.operand) if i in moved else x for i, x in enumerate(operands)]
-    return [step.move(r, cost.result) for r in interpret.bind(step.eqn, operands)]
+    results = [step.move(r, cost.result) for r in interpret.bind(step.eqn, operands)]
+    if cost.absolute:
+        results = [step.spread(r, np.asarray(cost.absolute, r.dtype)) for r in results]
+    if cost.spot is not None and results[0].dtype == np.float64:
+        x, (low, high, count) = step.plain[0], cost.spot
+        results = [jnp.where((x > low) & (x < high), step.move(r, count), r) for r in results]
+    return results
 
 
 def _by_norm(step: Step) -> list[Any]:
