@@ -118,6 +118,10 @@ def measure(case: Case, count: int, dtype: type) -> tuple[float, float, float, f
     return worst, together, granted, where
 
 
+def one_after_the_other(x: jax.Array) -> jax.Array:
+    return jax.ops.segment_sum(x.T, jnp.zeros(x.shape[1], int), 1)[0]
+
+
 def sums() -> None:
     """How the errors of sums of n terms grow, over u (|sum| + root of the sum of squares), and what is granted."""
     rng, u = np.random.default_rng(0), units.unit(np.float32)
@@ -132,8 +136,7 @@ def sums() -> None:
                 (jax.jit(lambda x: x.sum(1))(x), wide.sum(1), (wide**2).sum(1), units.tree(n)),
                 (jax.jit(lambda x, b: x @ b)(x, b), wide @ b, wide**2 @ b.astype(float) ** 2, units.product(n)),
                 (jax.jit(lambda x: lax.cumsum(x, 1))(x), wide.cumsum(1), (wide**2).cumsum(1), units.tree(n)),
-                (jax.jit(lambda x: jax.ops.segment_sum(x.T, jnp.zeros(x.shape[1], int), 1)[0])(x), wide.sum(1), (wide**2).sum(1),
-                 units.sequence(n)),
+                (jax.jit(one_after_the_other)(x), wide.sum(1), (wide**2).sum(1), units.sequence(n)),
             ):  # fmt: skip
                 error = np.abs(np.asarray(value, float) - truth) / (u * (abs(truth) + np.sqrt(squares)))
                 cells.append(f"{error.max():16.1f}{cost.result:9.1f}")
