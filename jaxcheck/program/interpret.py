@@ -140,10 +140,10 @@ def bind(eqn: Any, args: Sequence[Any], params: dict[str, Any] | None = None) ->
 
 def literal_value(atom: Any) -> Any:
     """A literal's value as numpy, of exactly the dtype that its type declares."""
-    return _as_declared(atom.val, atom.aval)
+    return as_declared(atom.val, atom.aval)
 
 
-def _as_declared(value: Any, aval: Any) -> Any:
+def as_declared(value: Any, aval: Any) -> Any:
     dtype = getattr(aval, "dtype", None)
     if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
         return value
@@ -154,7 +154,7 @@ def evaluate(
     program: Any,
     args: Sequence[Any],
     handle: Callable[[Any, list[Any]], Sequence[Any]] = bind,
-    constant: Callable[[Any, Any], Any] = _as_declared,
+    constant: Callable[[Any, Any], Any] = as_declared,
 ) -> list[Any]:
     """Run a closed jaxpr, one equation after the other.
 

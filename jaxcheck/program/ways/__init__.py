@@ -1,0 +1,1 @@
+"""Ways to run a program, each a small interpretation of single equations on the one evaluator."""
