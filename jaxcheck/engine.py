@@ -11,7 +11,7 @@ from jaxcheck.evidence import exhaustive, gather, sketch, witnesses
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.prepare import Preface
 from jaxcheck.evidence.witnesses import Evidence, LeafEvidence, Problem
-from jaxcheck.judgement import locate
+from jaxcheck.judgement import locate, measures
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.options import Exhaustive, Sketch
 from jaxcheck.progress import Progress
@@ -136,6 +136,7 @@ def _add_exhaustive(case: Case, evidence: Evidence, mode: str):
 
 def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
     """Judge a leaf; before anyone is blamed, the suspicious components get the full ladder."""
+    ev = dataclasses.replace(ev, probes=measures.believed(ev.probes))
     opinion = case.judge(ev)
     if opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size:
         return ev, opinion
@@ -143,8 +144,8 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
     wide = _wide(ev, case.settings.must_catch)
     if opinion.verdict is Verdict.PASS and not kinked and not wide.any():
         return ev, opinion
-    every = any(p.directions is None and len(p.indices) == ev.m.shape[1] and np.isfinite(p.slopes.left).any()
-                for p in ev.probes)
+    laddered = [p.indices for p in ev.probes if p.directions is None and np.isfinite(p.slopes.left).any()]
+    every = len(np.unique(np.concatenate([np.zeros(0, int), *laddered]))) == ev.m.shape[1]
     # Components far smaller than their leaf's RMS were moved too far to tell; by their own size now.
     small = (ev.values != 0) & (np.abs(ev.values) < gather.FLOOR * np.sqrt(np.mean(ev.values**2)))
     small &= wide | (opinion.verdict is not Verdict.PASS)
@@ -157,9 +158,11 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
     case.evaluations += spent
     case.compiled += compiled
     single, tied = probes
-    kept = _without(ev.probes, indices)
+    # Coarser differences of components that now have the ladder are dropped, or, moved by more, compared.
+    replaced = np.setdiff1d(indices, np.flatnonzero(small))
+    kept = tuple(measures.without(p, replaced) for p in ev.probes)
     more = (single, tied) if kinked else (single,)
-    ev = dataclasses.replace(ev, probes=(*kept, *(p for p in more if len(p.slopes.value))))
+    ev = dataclasses.replace(ev, probes=measures.believed((*kept, *more)))
     opinion = case.judge(ev)
     if opinion.reason is Reason.NUMERIC_SUSPECT and case.problem.unit < 1e-12:
         # Both claims against the differences: the function may live on a scale below the ladder's.
@@ -167,7 +170,8 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
             case.problem, case.point, number, indices, FINER, case.settings.seed, 0.0)
         case.evaluations += spent
         case.compiled += compiled
-        finer = dataclasses.replace(ev, probes=(*(p for p in kept if p.directions is None), single))
+        kept = tuple(measures.without(p, indices) for p in ev.probes if p.directions is None)
+        finer = dataclasses.replace(ev, probes=measures.believed((*kept, single)))
         second = case.judge(finer)
         if second.verdict is Verdict.PASS:
             return finer, second
@@ -210,22 +214,14 @@ def _wide(ev: LeafEvidence, must_catch: float) -> np.ndarray:
     """(n,) components whose own bar is so wide that must_catch may be missed."""
     wide = np.zeros(ev.m.shape[1], bool)
     with np.errstate(all="ignore"):
-        norm = np.sqrt((ev.m**2).sum(axis=1))
+        size = measures.reference(ev.m, measures.own_size(ev))
+        narrow = np.zeros_like(wide)
         for p in ev.probes:
             if p.directions is None:
-                wide[p.indices] |= ~(p.slopes.error <= 0.01 * must_catch * norm).all(axis=1)
-    return wide & (norm > 0).any()
-
-
-def _without(probes, indices):
-    """Coarser differences of components that now have the ladder are dropped."""
-    out = []
-    for p in probes:
-        if p.directions is None:
-            keep = ~np.isin(p.indices, indices)
-            p = witnesses.Probes(p.slopes[keep], indices=p.indices[keep])
-        out.append(p)
-    return tuple(out)
+                sharp = (p.slopes.error <= 0.01 * must_catch * size[:, p.indices].T).all(axis=1)
+                narrow[p.indices] |= sharp
+                wide[p.indices] |= ~sharp
+    return wide & ~narrow & ev.m.any()
 
 
 def _suspects(case: Case, ev: LeafEvidence, opinion: Opinion) -> np.ndarray:

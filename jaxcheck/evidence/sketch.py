@@ -10,7 +10,14 @@ import zlib
 
 import numpy as np
 
+from jaxcheck.evidence.differences import Ladder
 from jaxcheck.theta import Leaf
+
+# Moved by more than 1 / SPAN of its own size, a component is seen at its own scale by the finer half of the
+# ladder's steps at most.
+SPAN = float(Ladder().steps[Ladder().count // 2] / Ladder().first)
+# Least scale in the directions that follow the components' own sizes, relative to the RMS.
+PROPORTION = 1e-3
 
 
 def component_scale(values: np.ndarray, floor: float) -> np.ndarray:
@@ -26,17 +33,81 @@ def component_scale(values: np.ndarray, floor: float) -> np.ndarray:
     return np.where(size == 0, max(floor, 1e-2) * rms, np.maximum(size, floor * rms))
 
 
+def own_scale(values: np.ndarray, floor: float) -> np.ndarray:
+    """`component_scale` within each unit: components far below the RMS have an RMS of their own.
+
+    A flat vector of parameters may hold lengths of 1e6 beside rates of 1e-6. Moved by a part of the leaf's
+    RMS the small ones would jump over all that the function does. A zero moves with the smallest unit.
+    """
+    scale = component_scale(values, floor)
+    size = np.abs(values)
+    rest = (size > 0) & (size < SPAN * scale)
+    if not rest.any():
+        return scale
+    while rest.any():
+        scale[rest] = component_scale(values[rest], floor)
+        smallest = scale[rest].min()
+        rest = rest & (size < SPAN * scale)
+    return np.where(size == 0, smallest, scale)
+
+
+def units(values: np.ndarray) -> np.ndarray:
+    """(n,) the size of the unit that each component has: the RMS of those that are not far below it.
+
+    A zero counts as of the smallest unit.
+    """
+    size = np.abs(values)
+    out = np.ones_like(size)
+    rest = (size > 0) & np.isfinite(size)
+    while rest.any():
+        peak = size[rest].max()
+        rms = peak * np.sqrt(np.mean((size[rest] / peak) ** 2))
+        mine = rest & (size >= SPAN * rms)
+        out[mine] = rms
+        out[size == 0] = rms
+        rest &= ~mine
+    return out
+
+
+def typical(g: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """(G, n) the size to which the rounding of each component is relative: the leaf's RMS, or, where the leaf
+    mixes units and that is less, what the most influential unit's RMS is in the component's own unit.
+
+    Args:
+        g: (G, n); unit: (n,), see `units`.
+    """
+    known = np.where(np.isfinite(g), g, 0.0)
+    if not known.size:
+        return known
+    rms = np.broadcast_to(np.sqrt(np.mean(known**2, axis=1, keepdims=True)), known.shape)
+    sizes = np.unique(unit)
+    if len(sizes) == 1:
+        return rms
+    influence = np.max([s * np.sqrt(np.mean(known[:, unit == s] ** 2, axis=1)) for s in sizes], axis=0)
+    return np.minimum(rms, influence[:, None] / unit)
+
+
 def directions(leaf: Leaf, values: np.ndarray, count: int, seed: int) -> np.ndarray:
     """(count, n) directions on one leaf, n its real length.
 
     Signs come from the seed and the leaf's path, so that adding a leaf does not change another's. Every
-    second direction is scaled by the components themselves (a floor of 1e-3 of the RMS): components
-    near the edge of a domain, far smaller than their neighbours, are then moved in proportion.
+    second direction is scaled by the components themselves (a floor of 1e-3 of the RMS, unit by unit):
+    components near the edge of a domain, far smaller than their neighbours, are then moved in proportion.
+    Where a leaf mixes units those come first, for the others say nothing of its small components.
     """
     n = leaf.stop - leaf.start
     rng = np.random.default_rng([seed, zlib.crc32(leaf.path.encode())])
+    even = component_scale(values, 1.0)
+    odd = own_scale(values, PROPORTION)
+    if mixed(values):
+        even, odd = odd, even
     out = np.empty((count, n))
     for k in range(count):
         signs = rng.choice([-1.0, 1.0], n) * rng.uniform(0.5, 1.5, n)
-        out[k] = signs * component_scale(values, 1.0 if k % 2 == 0 else 1e-3)
+        out[k] = signs * (even if k % 2 == 0 else odd)
     return out
+
+
+def mixed(values: np.ndarray) -> bool:
+    """Whether directions in proportion to the leaf's RMS miss what some components do."""
+    return bool((own_scale(values, PROPORTION) != component_scale(values, PROPORTION)).any())

@@ -12,12 +12,12 @@ import dataclasses
 import numpy as np
 
 from jaxcheck.evidence.differences import Slopes
+from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.evidence.witnesses import LeafEvidence
-from jaxcheck.judgement.measures import norms, relative_numbers
+from jaxcheck.judgement.measures import BARS, norms, own_size, reference, relative_numbers
 from jaxcheck.options import Tolerance
 from jaxcheck.result import Reason, Verdict
 
-BARS = 5.0
 # M = A against N is only believed on gross evidence: both claims would have to be wrong together.
 GROSS = 1e-4
 # A loop that stops at a tolerance is differentiated as stopped; an implicit rule is exact at the limit.
@@ -62,11 +62,11 @@ def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
     s = probes.slopes
     pm = probes.project(m)
     pm_error = probes.project_error(_round_off(ev, ev.m_error) + ev.m_given)
-    reference = np.abs(m) if a is None else np.maximum(np.abs(m), np.abs(a))
+    largest = np.abs(m) if a is None else np.maximum(np.abs(m), np.abs(a))
     if probes.directions is None:
-        scale = np.broadcast_to(norms(reference), pm.shape)
+        scale = reference(largest, own_size(ev))[:, probes.indices].T
     else:
-        scale = np.sqrt(probes.directions**2 @ (reference**2).T)
+        scale = np.sqrt(probes.directions**2 @ (largest**2).T)
     slack = tolerance.rtol * scale + tolerance.atol
     usable = np.isfinite(s.value) & np.isfinite(s.error) & ~s.jump
     low = np.minimum(s.left - BARS * s.left_error, s.right - BARS * s.right_error) - slack
@@ -75,7 +75,7 @@ def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
     def contradicts(claim, claim_error):
         off = ~(np.abs(claim - s.value) <= BARS * (s.error + claim_error) + slack)
         outside = ~((low - claim_error <= claim) & (claim <= high + claim_error))
-        return usable & np.where(s.kink, outside, off)
+        return usable & ~(np.abs(claim) > s.steepest) & np.where(s.kink, outside, off)
 
     off_m = contradicts(pm, pm_error)
     if a is None:
@@ -85,6 +85,7 @@ def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
     distance = np.where(s.kink, np.maximum(low - pm, pm - high), np.abs(pm - s.value))
     gross = off_m & ~(distance <= np.maximum(4 * BARS * s.error, GROSS * scale))
     excused = np.abs(pm - s.value) <= BARS * s.rough + slack
+    usable &= ~(np.abs(pm) > s.steepest)
     return _Probe(usable, off_m, off_a, gross, excused, coarse(s, pm, scale), s.kink & usable, s.noisy)
 
 
@@ -243,22 +244,25 @@ def _round_off(ev: LeafEvidence, scatter: np.ndarray, full: bool = False) -> np.
         return scatter
     kinked = any(p.slopes.kink.any() for p in ev.probes)
     cap = max(1e-10 if kinked else 1e-6, 1e3 * ev.unit)
-    return np.minimum(scatter, cap * np.sqrt(np.mean(ev.m**2, axis=1, keepdims=True)))
+    return np.minimum(scatter, cap * typical(ev.m, units(ev.values)))
 
 
 def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, full: bool = False) -> bool:
     """Whether M and A differ by more than the tolerance and their round-off.
 
-    By formula (2) per column; and by single components that are off by far more than round-off
-    although too small a part of the leaf to move its norm.
+    By formula (2) per column, of the gradients and of what each component does to the output when it moves by
+    its own size; and by single components that are off by far more than round-off although too small a
+    part of the leaf to move its norm.
     """
     m, a = np.where(explained, 0.0, m), np.where(explained, 0.0, a)
     r = np.abs(m - a)
     bars = BARS * (_round_off(ev, ev.m_error, full) + _round_off(ev, ev.a_error, full) + ev.m_given)
-    bars = np.where(explained, 0.0, bars)
-    bars = np.maximum(bars, np.sqrt(np.mean(bars**2, axis=1, keepdims=True)))
-    if (norms(r) > tolerance.rtol * (norms(m) + norms(a)) + norms(bars) + tolerance.atol).any():
-        return True
-    rms = np.sqrt(np.mean(np.maximum(np.abs(m), np.abs(a)) ** 2, axis=1, keepdims=True))
+    bars, unit, size = np.where(explained, 0.0, bars), units(ev.values), own_size(ev)
+    bars = np.maximum(bars, typical(bars, unit))
+    for weight in (1.0, size / size.max(initial=0.0)):
+        w = weight * np.ones(m.shape)
+        if (norms(w * r) > tolerance.rtol * (norms(w * m) + norms(w * a)) + norms(w * bars) + tolerance.atol).any():
+            return True
+    rms = typical(np.maximum(np.abs(m), np.abs(a)), unit)
     floor = np.maximum(2 * bars, max(1e-10, 1e-3 * tolerance.rtol) * rms)
     return bool((r > 1e3 * tolerance.rtol * np.maximum(np.abs(a), np.abs(m)) + floor + tolerance.atol).any())
