@@ -44,8 +44,9 @@ def plan(problem: Problem, settings: Settings, point: np.ndarray) -> tuple[dict[
     rows = wanted * len(leaves) * len(ladder.offsets) * problem.cost
     if settings.mode is None and rows > 3e10:
         wanted = 1
+    alone = not problem.autodiff and not problem.host_autodiff
     directions = {
-        k: sketch.directions(leaf, point[leaf.start : leaf.stop], wanted, settings.seed)
+        k: sketch.directions(leaf, point[leaf.start : leaf.stop], wanted, settings.seed, alone)
         for k, leaf in enumerate(leaves) if leaf.size
     }
     if isinstance(settings.mode, Exhaustive):

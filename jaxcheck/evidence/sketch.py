@@ -87,27 +87,26 @@ def typical(g: np.ndarray, unit: np.ndarray) -> np.ndarray:
     return np.minimum(rms, influence[:, None] / unit)
 
 
-def directions(leaf: Leaf, values: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """(count, n) directions on one leaf, n its real length.
+def directions(leaf: Leaf, values: np.ndarray, count: int, seed: int, apart: bool = False) -> np.ndarray:
+    """(count or more, n) directions on one leaf, n its real length.
 
     Signs come from the seed and the leaf's path, so that adding a leaf does not change another's. Every
-    second direction is scaled by the components themselves (a floor of 1e-3 of the RMS, unit by unit):
-    components near the edge of a domain, far smaller than their neighbours, are then moved in proportion.
-    Where a leaf mixes units those come first, for the others say nothing of its small components.
+    second direction is scaled by the components themselves (a floor of 1e-3 of the RMS): components
+    near the edge of a domain, far smaller than their neighbours, are then moved in proportion. The RMS is
+    that of each unit.
+
+    Args:
+        apart: move each unit alone as well, where there are several: what the small ones do may be
+            nothing beside what the large ones do.
     """
     n = leaf.stop - leaf.start
     rng = np.random.default_rng([seed, zlib.crc32(leaf.path.encode())])
-    even = component_scale(values, 1.0)
-    odd = own_scale(values, PROPORTION)
-    if mixed(values):
-        even, odd = odd, even
-    out = np.empty((count, n))
-    for k in range(count):
-        signs = rng.choice([-1.0, 1.0], n) * rng.uniform(0.5, 1.5, n)
-        out[k] = signs * (even if k % 2 == 0 else odd)
+    scales = [own_scale(values, 1.0 if k % 2 == 0 else PROPORTION) for k in range(count)]
+    sizes = units(values)
+    several = np.unique(sizes)
+    if apart and len(several) > 1:
+        scales += [np.where(sizes == s, own_scale(values, 1.0), 0.0) for s in several]
+    out = np.empty((len(scales), n))
+    for k, scale in enumerate(scales):
+        out[k] = rng.choice([-1.0, 1.0], n) * rng.uniform(0.5, 1.5, n) * scale
     return out
-
-
-def mixed(values: np.ndarray) -> bool:
-    """Whether directions in proportion to the leaf's RMS miss what some components do."""
-    return bool((own_scale(values, PROPORTION) != component_scale(values, PROPORTION)).any())
