@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 
+from jaxcheck import kinks
 from jaxcheck.evidence import exhaustive, gather, sketch, witnesses
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.prepare import Preface
@@ -23,7 +24,6 @@ from jaxcheck.writing import write
 EXHAUSTIVE_WORK = 6e7
 # Components of one leaf that get the full ladder when they are suspected.
 FOLLOW_UP = 64
-NUDGE = 1e-3
 FINER = Ladder(first=1e-5, ratio=4.0, count=10)
 
 
@@ -93,7 +93,7 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
     for number, ev in enumerate(leaves):
         leaves[number], opinion = _settle(case, number, ev)
         opinions.append(opinion)
-    opinions = _beside_kinks(case, directions, leaves, opinions)
+    opinions = kinks.second_opinions(case, directions, leaves, opinions)
     evidence = dataclasses.replace(evidence, leaves=tuple(leaves))
     return write(case, evidence, opinions, extra, head, mode, why, value, start, interrupted)
 
@@ -177,38 +177,6 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
         if second.verdict is Verdict.PASS:
             return finer, second
     return ev, opinion
-
-
-def _beside_kinks(case: Case, directions, leaves, opinions) -> list[Opinion]:
-    """A second opinion on leaves that passed only as subgradients: the same check a little off the kink.
-
-    On a kink a range of gradients is right, and a gradient that is 1 % wrong may lie in it; beside it
-    only one is. Left alone where M is autodiff's own choice, or where M is numbers and cannot move.
-    """
-    def chosen(ev, opinion):
-        if opinion.reason is not Reason.KINK or ev.is_autodiff:
-            return False
-        return ev.a is None or not np.allclose(ev.m, ev.a, rtol=1e-6, atol=1e-12 * np.abs(ev.m).max(initial=0.0))
-
-    doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if chosen(*pair)]
-    if not doubted or case.problem.numbers is not None:
-        return opinions
-    rng = np.random.default_rng([case.settings.seed, 13])
-    scale = np.concatenate([sketch.component_scale(ev.values, 1e-2) for ev in leaves])
-    point = case.point + NUDGE * scale * rng.choice([-1.0, 1.0], scale.size) * rng.uniform(0.5, 1.5, scale.size)
-    beside = gather.gather(case.problem, point, directions, case.ladder, case.settings.seed)
-    case.evaluations += beside.evaluations
-    case.compiled += beside.compiled
-    opinions = list(opinions)
-    for k in doubted:
-        if np.array_equal(beside.leaves[k].m, leaves[k].m):
-            continue  # a constant says what it says of this point alone
-        second = case.judge(beside.leaves[k])
-        if second.verdict is Verdict.FAIL and second.reason is Reason.MANUAL_WRONG:
-            leaves[k] = beside.leaves[k]
-            opinions[k] = dataclasses.replace(second, note="seen beside the kink: the point was moved by about "
-                                              f"{NUDGE:g} of the parameters' size")
-    return opinions
 
 
 def _wide(ev: LeafEvidence, must_catch: float) -> np.ndarray:

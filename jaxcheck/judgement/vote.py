@@ -61,7 +61,7 @@ class _Probe:
 def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
     s = probes.slopes
     pm = probes.project(m)
-    pm_error = probes.project_error(_round_off(ev, ev.m_error) + ev.m_given)
+    pm_error = probes.project_error(round_off(ev, ev.m_error) + ev.m_given)
     largest = np.abs(m) if a is None else np.maximum(np.abs(m), np.abs(a))
     if probes.directions is None:
         scale = reference(largest, own_size(ev))[:, probes.indices].T
@@ -81,7 +81,7 @@ def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
     if a is None:
         off_a = np.zeros_like(off_m)
     else:
-        off_a = contradicts(probes.project(a), probes.project_error(_round_off(ev, ev.a_error)))
+        off_a = contradicts(probes.project(a), probes.project_error(round_off(ev, ev.a_error)))
     distance = np.where(s.kink, np.maximum(low - pm, pm - high), np.abs(pm - s.value))
     gross = off_m & ~(distance <= np.maximum(4 * BARS * s.error, GROSS * scale))
     excused = np.abs(pm - s.value) <= BARS * s.rough + slack
@@ -234,7 +234,7 @@ def _kinked_components(single, m, looks, ev) -> np.ndarray:
     return explained
 
 
-def _round_off(ev: LeafEvidence, scatter: np.ndarray, full: bool = False) -> np.ndarray:
+def round_off(ev: LeafEvidence, scatter: np.ndarray, full: bool = False) -> np.ndarray:
     """The scatter of a gradient over its neighbours as a round-off bar.
 
     Neighbours may fall on the other side of a threshold (a kink, a rule with a branch): that is no
@@ -256,7 +256,7 @@ def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, fu
     """
     m, a = np.where(explained, 0.0, m), np.where(explained, 0.0, a)
     r = np.abs(m - a)
-    bars = BARS * (_round_off(ev, ev.m_error, full) + _round_off(ev, ev.a_error, full) + ev.m_given)
+    bars = BARS * (round_off(ev, ev.m_error, full) + round_off(ev, ev.a_error, full) + ev.m_given)
     bars, unit, size = np.where(explained, 0.0, bars), units(ev.values), own_size(ev)
     bars = np.maximum(bars, typical(bars, unit))
     for weight in (1.0, size / size.max(initial=0.0)):
