@@ -65,12 +65,15 @@ def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple
     if verdict is Verdict.PASS and reason is not Reason.SURROGATE and leaf.size:
         floor, floor_component = power.floors(ev, settings.tolerance, settings.must_catch, influence)
         weakest = max(floor, floor_component)
-        zero = not ev.m.any() and (ev.a is None or not ev.a.any())
+        zero = not ev.m.any() and (ev.a is None or not ev.a.any() or not np.isfinite(ev.a).all())
         # On a kink a whole range of gradients is right; that is no weakness of the check.
         if not weakest <= settings.must_catch and reason is not Reason.KINK:
             coarse = bool((ev.m_given > 0.1 * settings.must_catch * np.abs(ev.m).max(initial=0.0)).any())
             verdict, reason = Verdict.INCONCLUSIVE, Reason.PRECISION if coarse else Reason.VACUOUS
             note = note or _unseen(zero, floor, floor_component, settings.must_catch)
+        elif zero and case.preface.left_out:
+            verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS
+            note = "no output that was looked at responds; some were left out, for they are not finite"
         elif zero and reason is not Reason.KINK:
             note = note or ("zero, and the differences see none; what would have been caught is relative to what "
                             "the other leaves do")
