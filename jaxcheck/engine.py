@@ -164,6 +164,7 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
     kept = tuple(measures.without(p, replaced) for p in ev.probes)
     more = (single, tied) if kinked else (single,)
     ev = dataclasses.replace(ev, probes=measures.believed((*kept, *more)))
+    ev = _by_claim(case, number, ev)
     opinion = case.judge(ev)
     if opinion.reason is Reason.NUMERIC_SUSPECT and case.problem.unit < 1e-12:
         # Both claims against the differences: the function may live on a scale below the ladder's.
@@ -179,11 +180,33 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
     return ev, opinion
 
 
+def _by_claim(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
+    """More differences of components where every ladder so far is too coarse for the claim: M would move the
+    function within the smallest step by more than it moves at all. What it scatters by there, over the claim,
+    is the distance within which it turns by M's word."""
+    scale = np.full(ev.m.shape[1], np.nan)
+    with np.errstate(all="ignore"):
+        claim = np.abs(ev.m).max(axis=0)
+        for p in ev.probes:
+            if p.directions is None:
+                steep = claim[p.indices] > p.slopes.steepest.min(axis=1)
+                here = np.where(steep, p.slopes.noise.max(axis=1) / claim[p.indices], 0.0)
+                scale[p.indices] = np.fmin(scale[p.indices], here)
+    indices = np.flatnonzero(scale > 0)[:FOLLOW_UP]
+    if not indices.size:
+        return ev
+    (single, _), spent, compiled = gather.follow_up(case.problem, case.point, number, indices, case.ladder,
+                                                    case.settings.seed, scale=scale[indices])
+    case.evaluations += spent
+    case.compiled += compiled
+    return dataclasses.replace(ev, probes=measures.believed((*ev.probes, single)))
+
+
 def _wide(ev: LeafEvidence, must_catch: float) -> np.ndarray:
     """(n,) components whose own bar is so wide that must_catch may be missed."""
     wide = np.zeros(ev.m.shape[1], bool)
     with np.errstate(all="ignore"):
-        size = measures.reference(ev.m, measures.own_size(ev))
+        size = measures.reference(ev, ev.m, apart=False)
         narrow = np.zeros_like(wide)
         for p in ev.probes:
             if p.directions is None:

@@ -118,14 +118,18 @@ def per_component(found: Slopes, indices: np.ndarray, scale: np.ndarray) -> Prob
 
 
 def follow_up(problem: Problem, point: np.ndarray, number: int, indices: np.ndarray, ladder: Ladder,
-              seed: int, floor: float = FLOOR) -> tuple[tuple[Probes, Probes], int, int]:
+              seed: int, floor: float = FLOOR, scale: np.ndarray | None = None) -> tuple[tuple[Probes, Probes], int, int]:
     """The full ladder on chosen components of one leaf, and along its ties.
+
+    Args:
+        scale: how far each of them may move; default their own size, at least `floor` of the leaf's RMS.
 
     Returns:
         ((probes of the components, probes of the tied directions), evaluations, compiled).
     """
     leaf = problem.theta.leaves[number]
-    scale = component_scale(point[leaf.start : leaf.stop], floor)[indices]
+    if scale is None:
+        scale = component_scale(point[leaf.start : leaf.stop], floor)[indices]
     # Padded to a power of two, so that the next follow-up finds this one's program.
     ties = tied_directions(point[leaf.start : leaf.stop], seed)
     count = len(indices)

@@ -51,10 +51,11 @@ def own_scale(values: np.ndarray, floor: float) -> np.ndarray:
     return np.where(size == 0, smallest, scale)
 
 
-def units(values: np.ndarray) -> np.ndarray:
+def units(values: np.ndarray, zero: str = "smallest") -> np.ndarray:
     """(n,) the size of the unit that each component has: the RMS of those that are not far below it.
 
-    A zero counts as of the smallest unit.
+    Args:
+        zero: "smallest" or "largest", the unit of components that are zero and show none.
     """
     size = np.abs(values)
     out = np.ones_like(size)
@@ -64,8 +65,10 @@ def units(values: np.ndarray) -> np.ndarray:
         rms = peak * np.sqrt(np.mean((size[rest] / peak) ** 2))
         mine = rest & (size >= SPAN * rms)
         out[mine] = rms
-        out[size == 0] = rms
         rest &= ~mine
+    shown = out[(size > 0) & np.isfinite(size)]
+    if shown.size:
+        out[size == 0] = shown.min() if zero == "smallest" else shown.max()
     return out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxcheck.evidence.sketch import component_scale
+from jaxcheck.evidence.sketch import units
 from jaxcheck.evidence.witnesses import LeafEvidence, Probes
 from jaxcheck.result import NAN, formula2
 
@@ -19,20 +19,34 @@ def norms(g: np.ndarray) -> np.ndarray:
     return np.linalg.norm(g / safe[:, None], axis=1) * safe
 
 
-def own_size(ev: LeafEvidence) -> np.ndarray:
-    """(n,) how far each component moves when it moves by its own size."""
-    return component_scale(ev.values, 0.0)
+def own_size(ev: LeafEvidence, zero: str = "largest") -> np.ndarray:
+    """(n,) how far each component moves when it moves by its own size; a zero, by that of a unit of the leaf."""
+    return np.where(ev.values == 0, units(ev.values, zero), np.abs(ev.values))
 
 
-def reference(g: np.ndarray, size: np.ndarray) -> np.ndarray:
+def influences(ev: LeafEvidence, g: np.ndarray) -> np.ndarray:
+    """(G, n) what each component does to the output when it moves by its own size, up to a factor.
+
+    A zero shows no size of its own; it takes the smallest, so that it does not drown what is known.
+    """
+    size = own_size(ev, "smallest")
+    return g * (size / size.max(initial=0.0) if size.any() else size)
+
+
+def reference(ev: LeafEvidence, g: np.ndarray, apart: bool = True) -> np.ndarray:
     """(G, n) what an error in each component is relative to: the leaf's norm, or, where that is less, the
     leaf's influence on the output over the component's own size.
 
     Components of one leaf may have mixed units: next to the derivative by something tiny, the derivative
     by something huge is nothing in the norm, and yet moves the output as much.
+
+    Args:
+        apart: weigh every component by its own size, and a zero as strictly as any; otherwise by the size of
+            its unit, and a zero by nothing but the norm.
     """
+    sizes = [own_size(ev, zero) for zero in ("smallest", "largest")] if apart else [units(ev.values)] * 2
     with np.errstate(all="ignore"):
-        weighed = norms(g * size)[:, None] / size
+        weighed = norms(g * sizes[0])[:, None] / sizes[1]
     return np.fmin(weighed, norms(g)[:, None])
 
 

@@ -38,7 +38,7 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
 
     whole = _smallest(lambda size: caught(ev.m * (1 + size)))
     index = _hardest(ev)
-    counts_for = reference(ev.m, own_size(ev))[:, index]
+    counts_for = reference(ev, ev.m, apart=False)[:, index]
 
     def one(size):
         mutant = ev.m.copy()
@@ -66,13 +66,14 @@ def _hardest(ev: LeafEvidence) -> int:
         if ev.a is not None and np.isfinite(ev.a).all():
             seen = ev.m_error + ev.a_error
         for probes in ev.probes:
-            error = np.where(np.isfinite(probes.slopes.error), probes.slopes.error, np.inf)
+            known = np.isfinite(probes.slopes.error) & ~(np.abs(probes.project(ev.m)) > probes.slopes.steepest)
+            error = np.where(known, probes.slopes.error, np.inf)
             if probes.directions is None:
                 seen[:, probes.indices] = np.minimum(seen[:, probes.indices], error.T)
             elif ev.a is None:
                 for direction, bars in zip(probes.directions, error, strict=True):
                     seen = np.minimum(seen, bars[:, None] / np.abs(direction))
-        relative = (seen / reference(ev.m, own_size(ev))).max(axis=0)
+        relative = (seen / reference(ev, ev.m, apart=False)).max(axis=0)
     return int(np.argmax(np.where(np.isnan(relative), 0.0, relative)))
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.evidence.witnesses import LeafEvidence
-from jaxcheck.judgement.measures import BARS, norms, own_size, reference, relative_numbers
+from jaxcheck.judgement.measures import BARS, influences, norms, reference, relative_numbers
 from jaxcheck.options import Tolerance
-from jaxcheck.result import Reason, Verdict
+from jaxcheck.result import Reason, Verdict, formula2
 
 # M = A against N is only believed on gross evidence: both claims would have to be wrong together.
 GROSS = 1e-4
@@ -64,7 +64,7 @@ def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
     pm_error = probes.project_error(round_off(ev, ev.m_error) + ev.m_given)
     largest = np.abs(m) if a is None else np.maximum(np.abs(m), np.abs(a))
     if probes.directions is None:
-        scale = reference(largest, own_size(ev))[:, probes.indices].T
+        scale = reference(ev, largest)[:, probes.indices].T
     else:
         scale = np.sqrt(probes.directions**2 @ (largest**2).T)
     slack = tolerance.rtol * scale + tolerance.atol
@@ -152,11 +152,12 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
     m_bad = any(x.contradicts_m.any() for x in looks)
     a_bad = any(x.contradicts_a.any() for x in looks)
     noisy = any(x.noisy.any() for x in looks)
-    if m_bad and ev.iterative and relative_small(numbers, a):
+    relative = numbers[0] if a is None else max(numbers[1], formula2(influences(ev, m), influences(ev, a)))
+    # An iterative solver's derivative, as stopped, is what the differences see.
+    if m_bad and ev.iterative and np.fmax(numbers[0], relative) <= ITERATIVE:
         return opinion(Verdict.PASS, Reason.NOISE, "an iterative loop inside limits what can be said", kinks)
     excused = all((x.excused | ~x.contradicts_m).all() for x in looks)
     quantised = m_bad and all((x.coarse | ~x.contradicts_m).all() for x in looks)
-    relative = numbers[1] if a is not None else numbers[0]
 
     if usable == 0 and not kinks:
         reason = Reason.JUMP if jumps else Reason.DOMAIN
@@ -211,13 +212,6 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
     return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, "found by autodiff; too small for the differences to see", kinks)
 
 
-def relative_small(numbers, a) -> bool:
-    """Within what an iterative solver's own stopping error explains: its derivative, not the function's,
-    is what the differences see."""
-    found = numbers[0] if a is None else max(numbers[0], numbers[1])
-    return found <= ITERATIVE
-
-
 def _noise(opinion, relative: float, must_catch: float) -> Opinion:
     if relative <= must_catch:
         return opinion(Verdict.PASS, Reason.NOISE, "agrees as far as the function's own noise allows")
@@ -257,11 +251,11 @@ def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, fu
     m, a = np.where(explained, 0.0, m), np.where(explained, 0.0, a)
     r = np.abs(m - a)
     bars = BARS * (round_off(ev, ev.m_error, full) + round_off(ev, ev.a_error, full) + ev.m_given)
-    bars, unit, size = np.where(explained, 0.0, bars), units(ev.values), own_size(ev)
+    bars, unit = np.where(explained, 0.0, bars), units(ev.values)
     bars = np.maximum(bars, typical(bars, unit))
-    for weight in (1.0, size / size.max(initial=0.0)):
-        w = weight * np.ones(m.shape)
-        if (norms(w * r) > tolerance.rtol * (norms(w * m) + norms(w * a)) + norms(w * bars) + tolerance.atol).any():
+    for weigh in (lambda g: g, lambda g: influences(ev, g)):
+        size = norms(weigh(m)) + norms(weigh(a))
+        if (norms(weigh(r)) > tolerance.rtol * size + norms(weigh(bars)) + tolerance.atol).any():
             return True
     rms = typical(np.maximum(np.abs(m), np.abs(a)), unit)
     floor = np.maximum(2 * bars, max(1e-10, 1e-3 * tolerance.rtol) * rms)
