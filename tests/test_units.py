@@ -128,6 +128,7 @@ def test_units_do_not_change_the_verdict():
         verdicts = set()
         for unit in (np.ones(6), factor):
             report = jc.check_grad(lambda x, u: float(np.sum(np.sin(np.asarray(x) / u))), x * unit,
-                                   lambda x, u: np.cos(x / u) / u * np.array([wrong, 1, 1, 1, 1, 1]), args=(unit,))
+                                   lambda x, u: np.cos(x / u) / u * np.array([wrong, 1, 1, 1, 1, 1]),  # noqa: B023
+                                   args=(unit,))
             verdicts.add(report.verdict)
         assert verdicts == {Verdict.PASS if wrong == 1 else Verdict.FAIL}

@@ -81,8 +81,8 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
     with jax.enable_x64(True):
         (samples, grads, v, scatter), compiled = execute(
             ("batch", n, group, inner, tuple(theta.leaves)), build,
-            [problem.primal.program, *(t.program for t in traced)], points, scales, tuple(problem.extras), signs, offsets,
-            work=per_point * n)
+            [problem.primal.program, *(t.program for t in traced)], points, scales, tuple(problem.extras), signs,
+            offsets, work=per_point * n)
         samples, v, scatter = np.asarray(samples), np.asarray(v), np.asarray(scatter)
         grads = [np.asarray(g) for g in grads]
     found = slopes(np.moveaxis(samples, 1, 0), RUNGS, problem.unit)  # (n, D)

@@ -118,7 +118,8 @@ def per_component(found: Slopes, indices: np.ndarray, scale: np.ndarray) -> Prob
 
 
 def follow_up(problem: Problem, point: np.ndarray, number: int, indices: np.ndarray, ladder: Ladder,
-              seed: int, floor: float = FLOOR, scale: np.ndarray | None = None) -> tuple[tuple[Probes, Probes], int, int]:
+              seed: int, floor: float = FLOOR, scale: np.ndarray | None = None
+              ) -> tuple[tuple[Probes, Probes], int, int]:
     """The full ladder on chosen components of one leaf, and along its ties.
 
     Args:
