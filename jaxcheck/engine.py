@@ -7,11 +7,12 @@ import time
 
 import numpy as np
 
+from jaxcheck import kinks
 from jaxcheck.evidence import exhaustive, gather, sketch, witnesses
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.prepare import Preface
 from jaxcheck.evidence.witnesses import Evidence, LeafEvidence, Problem
-from jaxcheck.judgement import locate
+from jaxcheck.judgement import locate, measures
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.options import Exhaustive, Sketch
 from jaxcheck.progress import Progress
@@ -23,7 +24,6 @@ from jaxcheck.writing import write
 EXHAUSTIVE_WORK = 6e7
 # Components of one leaf that get the full ladder when they are suspected.
 FOLLOW_UP = 64
-NUDGE = 1e-3
 FINER = Ladder(first=1e-5, ratio=4.0, count=10)
 
 
@@ -44,8 +44,9 @@ def plan(problem: Problem, settings: Settings, point: np.ndarray) -> tuple[dict[
     rows = wanted * len(leaves) * len(ladder.offsets) * problem.cost
     if settings.mode is None and rows > 3e10:
         wanted = 1
+    alone = not problem.autodiff and not problem.host_autodiff
     directions = {
-        k: sketch.directions(leaf, point[leaf.start : leaf.stop], wanted, settings.seed)
+        k: sketch.directions(leaf, point[leaf.start : leaf.stop], wanted, settings.seed, alone)
         for k, leaf in enumerate(leaves) if leaf.size
     }
     if isinstance(settings.mode, Exhaustive):
@@ -92,7 +93,7 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
     for number, ev in enumerate(leaves):
         leaves[number], opinion = _settle(case, number, ev)
         opinions.append(opinion)
-    opinions = _beside_kinks(case, directions, leaves, opinions)
+    opinions = kinks.second_opinions(case, directions, leaves, opinions)
     evidence = dataclasses.replace(evidence, leaves=tuple(leaves))
     return write(case, evidence, opinions, extra, head, mode, why, value, start, interrupted)
 
@@ -136,6 +137,7 @@ def _add_exhaustive(case: Case, evidence: Evidence, mode: str):
 
 def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
     """Judge a leaf; before anyone is blamed, the suspicious components get the full ladder."""
+    ev = dataclasses.replace(ev, probes=measures.believed(ev.probes))
     opinion = case.judge(ev)
     if opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size:
         return ev, opinion
@@ -143,8 +145,8 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
     wide = _wide(ev, case.settings.must_catch)
     if opinion.verdict is Verdict.PASS and not kinked and not wide.any():
         return ev, opinion
-    every = any(p.directions is None and len(p.indices) == ev.m.shape[1] and np.isfinite(p.slopes.left).any()
-                for p in ev.probes)
+    laddered = [p.indices for p in ev.probes if p.directions is None and np.isfinite(p.slopes.left).any()]
+    every = len(np.unique(np.concatenate([np.zeros(0, int), *laddered]))) == ev.m.shape[1]
     # Components far smaller than their leaf's RMS were moved too far to tell; by their own size now.
     small = (ev.values != 0) & (np.abs(ev.values) < gather.FLOOR * np.sqrt(np.mean(ev.values**2)))
     small &= wide | (opinion.verdict is not Verdict.PASS)
@@ -157,9 +159,12 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
     case.evaluations += spent
     case.compiled += compiled
     single, tied = probes
-    kept = _without(ev.probes, indices)
+    # Coarser differences of components that now have the ladder are dropped, or, moved by more, compared.
+    replaced = np.setdiff1d(indices, np.flatnonzero(small))
+    kept = tuple(measures.without(p, replaced) for p in ev.probes)
     more = (single, tied) if kinked else (single,)
-    ev = dataclasses.replace(ev, probes=(*kept, *(p for p in more if len(p.slopes.value))))
+    ev = dataclasses.replace(ev, probes=measures.believed((*kept, *more)))
+    ev = _by_claim(case, number, ev)
     opinion = case.judge(ev)
     if opinion.reason is Reason.NUMERIC_SUSPECT and case.problem.unit < 1e-12:
         # Both claims against the differences: the function may live on a scale below the ladder's.
@@ -167,65 +172,48 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
             case.problem, case.point, number, indices, FINER, case.settings.seed, 0.0)
         case.evaluations += spent
         case.compiled += compiled
-        finer = dataclasses.replace(ev, probes=(*(p for p in kept if p.directions is None), single))
+        kept = tuple(measures.without(p, indices) for p in ev.probes if p.directions is None)
+        finer = dataclasses.replace(ev, probes=measures.believed((*kept, single)))
         second = case.judge(finer)
         if second.verdict is Verdict.PASS:
             return finer, second
     return ev, opinion
 
 
-def _beside_kinks(case: Case, directions, leaves, opinions) -> list[Opinion]:
-    """A second opinion on leaves that passed only as subgradients: the same check a little off the kink.
-
-    On a kink a range of gradients is right, and a gradient that is 1 % wrong may lie in it; beside it
-    only one is. Left alone where M is autodiff's own choice, or where M is numbers and cannot move.
-    """
-    def chosen(ev, opinion):
-        if opinion.reason is not Reason.KINK or ev.is_autodiff:
-            return False
-        return ev.a is None or not np.allclose(ev.m, ev.a, rtol=1e-6, atol=1e-12 * np.abs(ev.m).max(initial=0.0))
-
-    doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if chosen(*pair)]
-    if not doubted or case.problem.numbers is not None:
-        return opinions
-    rng = np.random.default_rng([case.settings.seed, 13])
-    scale = np.concatenate([sketch.component_scale(ev.values, 1e-2) for ev in leaves])
-    point = case.point + NUDGE * scale * rng.choice([-1.0, 1.0], scale.size) * rng.uniform(0.5, 1.5, scale.size)
-    beside = gather.gather(case.problem, point, directions, case.ladder, case.settings.seed)
-    case.evaluations += beside.evaluations
-    case.compiled += beside.compiled
-    opinions = list(opinions)
-    for k in doubted:
-        if np.array_equal(beside.leaves[k].m, leaves[k].m):
-            continue  # a constant says what it says of this point alone
-        second = case.judge(beside.leaves[k])
-        if second.verdict is Verdict.FAIL and second.reason is Reason.MANUAL_WRONG:
-            leaves[k] = beside.leaves[k]
-            opinions[k] = dataclasses.replace(second, note="seen beside the kink: the point was moved by about "
-                                              f"{NUDGE:g} of the parameters' size")
-    return opinions
+def _by_claim(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
+    """More differences of components where every ladder so far is too coarse for the claim: M would move the
+    function within the smallest step by more than it moves at all. What it scatters by there, over the claim,
+    is the distance within which it turns by M's word."""
+    scale = np.full(ev.m.shape[1], np.nan)
+    with np.errstate(all="ignore"):
+        claim = np.abs(ev.m).max(axis=0)
+        for p in ev.probes:
+            if p.directions is None:
+                steep = claim[p.indices] > p.slopes.steepest.min(axis=1)
+                here = np.where(steep, p.slopes.noise.max(axis=1) / claim[p.indices], 0.0)
+                scale[p.indices] = np.fmin(scale[p.indices], here)
+    indices = np.flatnonzero(scale > 0)[:FOLLOW_UP]
+    if not indices.size:
+        return ev
+    (single, _), spent, compiled = gather.follow_up(case.problem, case.point, number, indices, case.ladder,
+                                                    case.settings.seed, scale=scale[indices])
+    case.evaluations += spent
+    case.compiled += compiled
+    return dataclasses.replace(ev, probes=measures.believed((*ev.probes, single)))
 
 
 def _wide(ev: LeafEvidence, must_catch: float) -> np.ndarray:
     """(n,) components whose own bar is so wide that must_catch may be missed."""
     wide = np.zeros(ev.m.shape[1], bool)
     with np.errstate(all="ignore"):
-        norm = np.sqrt((ev.m**2).sum(axis=1))
+        size = measures.reference(ev, ev.m, apart=False)
+        narrow = np.zeros_like(wide)
         for p in ev.probes:
             if p.directions is None:
-                wide[p.indices] |= ~(p.slopes.error <= 0.01 * must_catch * norm).all(axis=1)
-    return wide & (norm > 0).any()
-
-
-def _without(probes, indices):
-    """Coarser differences of components that now have the ladder are dropped."""
-    out = []
-    for p in probes:
-        if p.directions is None:
-            keep = ~np.isin(p.indices, indices)
-            p = witnesses.Probes(p.slopes[keep], indices=p.indices[keep])
-        out.append(p)
-    return tuple(out)
+                sharp = (p.slopes.error <= 0.01 * must_catch * size[:, p.indices].T).all(axis=1)
+                narrow[p.indices] |= sharp
+                wide[p.indices] |= ~sharp
+    return wide & ~narrow & ev.m.any()
 
 
 def _suspects(case: Case, ev: LeafEvidence, opinion: Opinion) -> np.ndarray:

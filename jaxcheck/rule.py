@@ -12,7 +12,7 @@ import numpy as np
 from jaxcheck.engine import examine
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.algebra import laws
-from jaxcheck.evidence.prepare_rule import Subject, prepare_rule, second_order, subject
+from jaxcheck.evidence.prepare_rule import Subject, finite_outputs, prepare_rule, second_order, subject
 from jaxcheck.evidence.transforms import transformations
 from jaxcheck.evidence.user import first_line
 from jaxcheck.judgement.maps import judge
@@ -93,7 +93,22 @@ def check_rule(
     if problem.manual is None:
         return _without_reverse(one, preface, rows, settings, start)
     report = examine(problem, preface, settings, kind="check_rule", name=one.name, start=start, rows=tuple(rows))
+    if report.reason is Reason.NONFINITE and not report.leaves:
+        report = _finite_part(one, preface, settings, report)
     return _with_rows(report, start)
+
+
+def _finite_part(one: Subject, preface, settings: Settings, whole: Report) -> Report:
+    """The check of the outputs that are finite, where some are infinite by design (masks); `whole` where none
+    is, or where the derivative is not finite either."""
+    finite = finite_outputs(one)
+    if not finite.any() or finite.all():
+        return whole
+    problem, masked = prepare_rule(one, settings.seed, settings.precision, finite)
+    said = masked.notes[-1:] if masked.left_out else ()
+    masked = dataclasses.replace(masked, notes=(*said, *preface.notes))
+    report = examine(problem, masked, settings, kind="check_rule", name=one.name, start=0.0, rows=whole.rows)
+    return whole if report.reason is Reason.NONFINITE else report
 
 
 def _without_reverse(one: Subject, preface, rows, settings, start) -> Report:

@@ -24,9 +24,7 @@ def write(case, evidence, opinions, extra, head, mode, why, value, start, interr
     notes = list(case.preface.notes)
     if interrupted and verdict is Verdict.PASS:
         verdict, reason = Verdict.INCONCLUSIVE, Reason.INTERRUPTED
-    dead = all(not ev.m.any() and (ev.a is None or not ev.a.any()) for ev in evidence.leaves)
-    if verdict is Verdict.PASS and dead and reason is not Reason.SURROGATE:
-        verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS
+    if reason is Reason.VACUOUS and not influence:
         notes.insert(0, "the gradient is zero everywhere, and so are the differences")
     m = np.concatenate([ev.m.ravel() for ev in evidence.leaves])
     to_a = to_n = NAN
@@ -66,11 +64,21 @@ def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple
     floor, floor_component = power.UNKNOWN
     if verdict is Verdict.PASS and reason is not Reason.SURROGATE and leaf.size:
         floor, floor_component = power.floors(ev, settings.tolerance, settings.must_catch, influence)
+        weakest = max(floor, floor_component)
+        zero = not ev.m.any() and (ev.a is None or not ev.a.any() or not np.isfinite(ev.a).all())
         # On a kink a whole range of gradients is right; that is no weakness of the check.
-        if not floor <= settings.must_catch and influence and reason is not Reason.KINK:
+        if not weakest <= settings.must_catch and reason is not Reason.KINK:
             coarse = bool((ev.m_given > 0.1 * settings.must_catch * np.abs(ev.m).max(initial=0.0)).any())
             verdict, reason = Verdict.INCONCLUSIVE, Reason.PRECISION if coarse else Reason.VACUOUS
-            note = note or f"the smallest error that would have been caught is {floor:.1g} of the leaf"
+            note = note or _unseen(zero, floor, floor_component, settings.must_catch)
+        elif zero and case.preface.left_out:
+            verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS
+            note = "no output that was looked at responds; some were left out, for they are not finite"
+        elif zero and reason is not Reason.KINK:
+            note = note or ("zero, and the differences see none; what would have been caught is relative to what "
+                            "the other leaves do")
+        if not weakest < math.inf:
+            floor, floor_component = power.UNKNOWN
     difference, norm_numeric, error_bar = opinion.difference, opinion.norm_numeric, opinion.error_bar
     if extra is not None and leaf.size:
         n, error = (x.T for x in extra.leaves[number])
@@ -105,6 +113,20 @@ def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple
         precision=precision, kinks=opinion.kinks,
         probes=sum(len(p.slopes.value) for p in ev.probes), note=note, native=leaf.native,
     ), True
+
+
+def _unseen(zero: bool, floor: float, component: float, must_catch: float) -> str:
+    """Why a PASS would say nothing."""
+    if zero and not floor < math.inf:
+        return "zero, and so are the differences: nothing responds here"
+    if zero:
+        return f"zero, but the differences would not see one below {floor:.1g} of what the other leaves do"
+    if floor <= must_catch:
+        return (f"the smallest error of one component that would have been caught is {component:.1g} of what it "
+                "counts for in the leaf")
+    if not floor < math.inf:
+        return "no error of the leaf would have been caught"
+    return f"the smallest error that would have been caught is {floor:.1g} of the leaf"
 
 
 RANK = (

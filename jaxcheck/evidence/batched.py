@@ -20,7 +20,8 @@ RUNGS = Ladder(first=0.02, ratio=8.0, count=6)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Table:
     """Per point and leaf, relative: `difference` to N, its `bar`, `difference_a` to A (NaN without A),
-    `zero` where M is exactly zero and `rest` where N is zero within its bars; `whole` is
+    `zero` where M is exactly zero and `rest` where N is zero within its bars (relative, there, to what the
+    other leaves do); `mixed` where the components have several units; `whole` is
     formula (2) over theta against A, or N without it."""
 
     difference: np.ndarray
@@ -31,6 +32,7 @@ class Table:
     finite: np.ndarray
     zero: np.ndarray
     rest: np.ndarray
+    mixed: np.ndarray
     whole: np.ndarray
     evaluations: int
     compiled: int
@@ -50,18 +52,22 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
     for k, leaf in enumerate(leaves):
         signs[owner == k, leaf.start : leaf.stop] = sketch.directions(
             leaf, np.zeros(leaf.stop - leaf.start), directions, seed)
+    # Each point has its own scales, and in a leaf of mixed units each unit has its own.
+    scales = np.concatenate([np.stack([sketch.own_scale(x, 1.0) for x in points[:, leaf.start : leaf.stop]])
+                             for leaf in leaves], axis=1)
+    mixed = np.stack([[len(np.unique(sketch.units(x))) > 1 for x in points[:, leaf.start : leaf.stop]]
+                      for leaf in leaves], axis=1)
     offsets = RUNGS.offsets
     per_point = len(signs) * len(offsets) * problem.cost
     group = rows.chunk_rows(per_point, n)
     inner = rows.chunk_rows(problem.cost, len(signs) * len(offsets))
     traced = [t for t in (problem.manual, problem.autodiff) if t is not None]
-    bounds = [(leaf.start, leaf.stop) for leaf in leaves]
 
-    def build(programs, points, extras, signs, offsets):
+    def build(programs, points, scales, extras, signs, offsets):
         primal, *rest = programs
 
-        def at(point):
-            scale = jnp.concatenate([_scale(point[a:b]) for a, b in bounds])
+        def at(where):
+            point, scale = where
             v = signs * scale
             samples = rows.sample(lambda x: outputs_of(problem, primal, x, extras), point, v, offsets, inner)
             grads = [gradient_of(problem, t, p, point, extras)[0] for t, p in zip(traced, rest, strict=True)]
@@ -69,31 +75,28 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
             shifted = gradient_of(problem, traced[0], rest[0], moved, extras)[0]
             return samples[..., 0], grads, v, jnp.abs(shifted - grads[0])
 
-        return jax.lax.map(at, points, batch_size=group) if group > 1 else jax.lax.map(at, points)
+        where = (points, scales)
+        return jax.lax.map(at, where, batch_size=group) if group > 1 else jax.lax.map(at, where)
 
     with jax.enable_x64(True):
         (samples, grads, v, scatter), compiled = execute(
             ("batch", n, group, inner, tuple(theta.leaves)), build,
-            [problem.primal.program, *(t.program for t in traced)], points, tuple(problem.extras), signs, offsets,
-            work=per_point * n)
+            [problem.primal.program, *(t.program for t in traced)], points, scales, tuple(problem.extras), signs,
+            offsets, work=per_point * n)
         samples, v, scatter = np.asarray(samples), np.asarray(v), np.asarray(scatter)
         grads = [np.asarray(g) for g in grads]
     found = slopes(np.moveaxis(samples, 1, 0), RUNGS, problem.unit)  # (n, D)
     m = grads[0]
     a = grads[1] if len(grads) > 1 else None
-    return _table(leaves, owner, found, v, m, a, scatter, n * len(signs) * len(offsets), compiled)
+    return _table(leaves, owner, found, v, m, a, scatter, mixed, n * len(signs) * len(offsets), compiled)
 
 
-def _scale(x):
-    rms = jnp.sqrt(jnp.mean(x * x))
-    return jnp.where(rms > 0, jnp.maximum(jnp.abs(x), rms), 1.0)
-
-
-def _table(leaves, owner, found, v, m, a, scatter, evaluations, compiled) -> Table:
+def _table(leaves, owner, found, v, m, a, scatter, mixed, evaluations, compiled) -> Table:
     n = len(m)
     shape = (n, len(leaves))
     columns = {name: np.full(shape, np.nan) for name in ("difference", "bar", "difference_a", "round_off")}
     kink, zero, rest = (np.zeros(shape, bool) for _ in range(3))
+    moves, faint = np.zeros(shape), np.zeros(shape)
     with np.errstate(all="ignore"):
         for k, leaf in enumerate(leaves):
             where, mine = slice(leaf.start, leaf.stop), owner == k
@@ -102,6 +105,8 @@ def _table(leaves, owner, found, v, m, a, scatter, evaluations, compiled) -> Tab
             norm = np.sqrt(np.einsum("ndp,np->nd", d**2, g**2))
             size = norm + np.abs(found.value[:, mine])
             off = np.abs(projected - found.value[:, mine])
+            moves[:, k] = size.max(axis=1)
+            faint[:, k] = found.error[:, mine].max(axis=1)
             columns["difference"][:, k] = np.max(np.where(size > 0, off / size, 0.0), axis=1)
             columns["bar"][:, k] = np.max(np.where(size > 0, found.error[:, mine] / size, 0.0), axis=1)
             kink[:, k] = (found.kink[:, mine] | found.jump[:, mine]).any(axis=1)
@@ -110,8 +115,17 @@ def _table(leaves, owner, found, v, m, a, scatter, evaluations, compiled) -> Tab
             rest[:, k] = (np.abs(found.value[:, mine]) <= 5 * found.error[:, mine]).all(axis=1)
             if a is not None:
                 both = length + np.linalg.norm(a[:, where], axis=1)
-                columns["difference_a"][:, k] = np.where(both > 0, np.linalg.norm(g - a[:, where], axis=1) / both, 0.0)
+                plain = np.where(both > 0, np.linalg.norm(g - a[:, where], axis=1) / both, 0.0)
+                # And by what each component does to the output.
+                parts = [np.sqrt(np.einsum("ndp,np->nd", d**2, x**2)) for x in (g - a[:, where], g, a[:, where])]
+                weighed = np.where(parts[1] + parts[2] > 0, parts[0] / (parts[1] + parts[2]), 0.0).max(axis=1)
+                columns["difference_a"][:, k] = np.maximum(plain, weighed)
                 columns["round_off"][:, k] = np.where(both > 0, np.linalg.norm(scatter[:, where], axis=1) / both, 0.0)
+        # A leaf without a gradient has no size of its own; it is held against what the others do.
+        still, influence = zero & rest, moves.max(axis=1, keepdims=True, initial=0.0)
+        for name, absolute in (("difference", moves), ("bar", faint)):
+            relative = np.where(influence > 0, absolute / influence, np.inf)
+            columns[name] = np.where(still, relative, columns[name])
         reference = a if a is not None else None
         if reference is None:
             whole = np.nanmax(columns["difference"], axis=1)
@@ -120,7 +134,7 @@ def _table(leaves, owner, found, v, m, a, scatter, evaluations, compiled) -> Tab
             whole = np.where(both > 0, np.linalg.norm(m - reference, axis=1) / both, 0.0)
     finite = np.isfinite(m).all(axis=1) & np.isfinite(found.value).all(axis=1)
     return Table(columns["difference"], columns["bar"], columns["difference_a"], columns["round_off"], kink,
-                 finite, zero, rest, whole, evaluations, compiled)
+                 finite, zero, rest, mixed, whole, evaluations, compiled)
 
 
 def clear(table: Table, rtol: float, atol: float, must_catch: float) -> np.ndarray:
@@ -129,11 +143,14 @@ def clear(table: Table, rtol: float, atol: float, must_catch: float) -> np.ndarr
         near = table.difference <= 5 * table.bar + rtol
         sharp = (5 * table.bar + rtol <= must_catch) & ~table.kink & ~table.zero
         good = near & sharp
-        if np.isfinite(table.difference_a).any():
+        if not np.isfinite(table.difference_a).any():
+            good &= ~table.mixed  # one direction does not see every unit
+        else:
             # On a kink, M = A is a subgradient by JAX's own convention; a point of its own would say no more.
             good = (good | table.kink) & (table.difference_a <= rtol)
         # A dead leaf beside live ones: no gradient, and no difference either.
-        good |= table.zero & table.rest & ~(table.difference_a > 0)
+        still = table.zero & table.rest & ~(table.difference_a > 0)
+        good |= still & (5 * table.bar + rtol <= must_catch) & (atol == 0)
         return good.all(axis=1) & table.finite & ~table.zero.all(axis=1)
 
 

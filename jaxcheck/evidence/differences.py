@@ -16,6 +16,8 @@ import dataclasses
 import numpy as np
 
 EPS = float(np.finfo(np.float64).eps)
+# Changes between quotients, from the smallest step on, in which noise is looked for.
+TAIL = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +53,14 @@ class Slopes:
             (an iterative solver's change of iteration count is smooth at tiny steps only).
         noisy: the values scatter far above their rounding unit.
         size: largest |phi| met, for absolute floors.
-        quotients: the plain centred quotients, (..., K), largest step first.
+        quotients: the plain centred quotients, (..., K), largest step first; NaN where the values moved by no
+            more than their own rounding.
         reach: the least one-sided quotient of the three largest steps: how fast the function moves here
             at all, where its derivative is zero.
         noise: absolute error of one function value, as measured.
+        steepest: the largest claim that the ladder can judge. Where the values scatter at the smallest steps,
+            that may be noise, or a function on a smaller scale than theirs; a claim by which the function would
+            move within those steps by more than it does within any is of the second kind.
     """
 
     value: np.ndarray
@@ -72,6 +78,7 @@ class Slopes:
     quotients: np.ndarray
     reach: np.ndarray
     noise: np.ndarray
+    steepest: np.ndarray
 
     def __getitem__(self, where) -> Slopes:
         return Slopes(*(getattr(self, f.name)[where] for f in dataclasses.fields(self)))
@@ -184,8 +191,11 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float) -> Slopes:
     rough = np.where(level > noise, rough, error)
     noisy = np.maximum(noise, level) > 300 * floor
     reach = np.min(np.maximum(np.abs(right), np.abs(left))[:3], axis=0)
+    moved = np.where(np.abs(plus - minus) > floor, centred, np.nan)
+    span = np.max(np.where(np.isfinite(samples), np.abs(samples - middle), 0.0), axis=0)
+    steepest = np.where(noisy, span / steps[-TAIL - 1 :][0], np.inf)
     return Slopes(value, error, l, l_error, r, r_error, kink & ~jump, jump, one_sided, rough, noisy, size,
-                  np.moveaxis(centred, 0, -1), reach, noise)
+                  np.moveaxis(moved, 0, -1), reach, noise, steepest)
 
 
 def _scatter(centred: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -194,10 +204,10 @@ def _scatter(centred: np.ndarray, steps: np.ndarray) -> np.ndarray:
     There a smooth function's quotients agree to h^2, so what is left, times h, is noise: of one size from
     rung to rung, where a smooth remainder (a function of a very small scale) falls by ratio^3.
     """
-    tail = min(3, len(steps) - 1)
+    tail = min(TAIL, len(steps) - 1)
     change = np.abs(np.diff(centred[-tail - 1 :], axis=0)) * steps[-tail:].reshape((-1,) + (1,) * (centred.ndim - 1))
     change = np.where(np.isfinite(change), change, 0.0)
-    if tail < 3:
+    if tail < TAIL:
         return np.max(change, axis=0)
     falls = (change[2] <= change[1] / 8) & (change[1] <= change[0] / 8)
     return np.where(falls, change[2], np.maximum(change[1], change[2]))

@@ -143,5 +143,6 @@ def as_probes(value: np.ndarray, error: np.ndarray) -> Probes:
     """Two-step differences as probes: no one-sided slopes, so a kink shows as a wide bar."""
     nan, no = np.full_like(value, np.nan), np.zeros(value.shape, bool)
     size = np.abs(value)
-    slopes = Slopes(value, error, nan, nan, nan, nan, no, no, no, error, no, size, value[..., None], size, 0 * size)
+    slopes = Slopes(value, error, nan, nan, nan, nan, no, no, no, error, no, size, value[..., None], size, 0 * size,
+                    np.full_like(value, np.inf))
     return Probes(slopes, indices=np.arange(len(value)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxcheck.evidence import path
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
-from jaxcheck.evidence.sketch import component_scale
+from jaxcheck.evidence.sketch import component_scale, own_scale, typical, units
 from jaxcheck.evidence.witnesses import Evidence, LeafEvidence, Probes, Problem, measure
 
 # Smallest step scale of a component, relative to its leaf's RMS.
@@ -27,11 +27,14 @@ def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | Non
     for number, leaf in enumerate(theta.leaves):
         local = plan.get(number, np.zeros((0, leaf.stop - leaf.start)))
         if local is None:
-            local = np.diag(component_scale(point[leaf.start : leaf.stop], FLOOR))
-        wide = np.zeros((len(local), theta.size))
-        wide[:, leaf.start : leaf.stop] = local
-        slots.append((len(local), local))
-        blocks.append(wide)
+            local = _single(point[leaf.start : leaf.stop])
+        else:
+            local = [(None, local)]
+        slots.append(local)
+        for _, directions in local:
+            wide = np.zeros((len(directions), theta.size))
+            wide[:, leaf.start : leaf.stop] = directions
+            blocks.append(wide)
     directions = np.concatenate(blocks)
     samples, m, a, compiled = measure(problem, point, directions, ladder, seed)
     found = slopes(samples, ladder, problem.unit)
@@ -46,26 +49,39 @@ def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | Non
         # The point itself was sampled once per direction.
         spread = np.ptp(samples[0], axis=0)
         repeatable &= bool((spread <= 1e3 * problem.unit * np.abs(samples[0]).max(axis=0)).all())
-    m, m_error = _gradient_with_error(m, problem, problem.unit)
-    a, a_error = _gradient_with_error(a, None, problem.unit)
+    m, m_error = _gradient_with_error(m, problem, point)
+    a, a_error = _gradient_with_error(a, None, point, problem.unit)
     for number, leaf in enumerate(theta.leaves):
-        count, local = slots[number]
-        mine, row = found[row : row + count], row + count
-        if plan.get(number, ()) is None:
-            probes = per_component(mine, np.arange(count), np.diagonal(local))
-        else:
-            probes = Probes(mine, directions=local)
+        probes = []
+        for indices, local in slots[number]:
+            mine, row = found[row : row + len(local)], row + len(local)
+            if not len(local):
+                continue
+            if indices is None:
+                probes.append(Probes(mine, directions=local))
+            else:
+                probes.append(per_component(mine, indices, local[np.arange(len(local)), indices]))
         where = slice(leaf.start, leaf.stop)
         leaves.append(LeafEvidence(
             leaf, point[where], m[:, where], m_error[:, where],
-            None if a is None else a[:, where], None if a is None else a_error[:, where], (probes,) if count else (),
-            given_error(problem, m, where), problem.unit, problem.iterative, problem.is_autodiff,
+            None if a is None else a[:, where], None if a is None else a_error[:, where], tuple(probes),
+            given_error(problem, point, m, where), problem.unit, problem.iterative, problem.is_autodiff,
         ))
     return Evidence(samples[0, 0] if samples.shape[1] else np.full(problem.columns, np.nan), tuple(leaves),
                     repeatable, spent, compiled, sharpened)
 
 
-def given_error(problem: Problem, m: np.ndarray, where: slice) -> np.ndarray:
+def _single(values: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """[(components, one direction for each)]: all at a part of the leaf's RMS at least; and once more, by their
+    own size, those far below it, for all that the function does with them may lie below the first one's steps."""
+    first = component_scale(values, FLOOR)
+    own = own_scale(values, FLOOR)
+    again = np.flatnonzero(own != first)
+    out = [(np.arange(len(values)), np.diag(first))]
+    return [*out, (again, np.diag(own)[again])] if again.size else out
+
+
+def given_error(problem: Problem, point: np.ndarray, m: np.ndarray, where: slice) -> np.ndarray:
     """(G, n) rounding of a gradient given as numbers: it was computed in some precision by steps unknown.
 
     Forty units of the leaf's RMS: above what networks of up to twelve layers lose in float32 (a test
@@ -74,8 +90,7 @@ def given_error(problem: Problem, m: np.ndarray, where: slice) -> np.ndarray:
     part = m[:, where]
     if problem.numbers_unit is None:
         return np.zeros_like(part)
-    rms = np.sqrt(np.mean(part**2, axis=1, keepdims=True))
-    return np.minimum(40 * problem.numbers_unit[where], 1.0) * rms
+    return np.minimum(40 * problem.numbers_unit[where], 1.0) * typical(part, units(point[where]))
 
 
 def tied_directions(values: np.ndarray, seed: int) -> np.ndarray:
@@ -96,21 +111,26 @@ def per_component(found: Slopes, indices: np.ndarray, scale: np.ndarray) -> Prob
     """Slopes along scaled one-hot directions, turned into derivatives per unit of the component."""
     per = scale[:, None]
     fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
-    for name in ("value", "error", "left", "left_error", "right", "right_error", "rough", "reach"):
+    for name in ("value", "error", "left", "left_error", "right", "right_error", "rough", "reach", "steepest"):
         fields[name] = fields[name] / per
     fields["quotients"] = fields["quotients"] / per[..., None]
     return Probes(Slopes(**fields), indices=indices)
 
 
 def follow_up(problem: Problem, point: np.ndarray, number: int, indices: np.ndarray, ladder: Ladder,
-              seed: int, floor: float = FLOOR) -> tuple[tuple[Probes, Probes], int, int]:
+              seed: int, floor: float = FLOOR, scale: np.ndarray | None = None
+              ) -> tuple[tuple[Probes, Probes], int, int]:
     """The full ladder on chosen components of one leaf, and along its ties.
+
+    Args:
+        scale: how far each of them may move; default their own size, at least `floor` of the leaf's RMS.
 
     Returns:
         ((probes of the components, probes of the tied directions), evaluations, compiled).
     """
     leaf = problem.theta.leaves[number]
-    scale = component_scale(point[leaf.start : leaf.stop], floor)[indices]
+    if scale is None:
+        scale = component_scale(point[leaf.start : leaf.stop], floor)[indices]
     # Padded to a power of two, so that the next follow-up finds this one's program.
     ties = tied_directions(point[leaf.start : leaf.stop], seed)
     count = len(indices)
@@ -124,7 +144,8 @@ def follow_up(problem: Problem, point: np.ndarray, number: int, indices: np.ndar
     return (single, Probes(found[count:], directions=ties)), padded * len(ladder.offsets), compiled
 
 
-def _gradient_with_error(stack: np.ndarray | None, problem: Problem | None, unit: float):
+def _gradient_with_error(stack: np.ndarray | None, problem: Problem | None, point: np.ndarray,
+                         unit: float | None = None):
     """(4, G, P) evaluations to the gradient and its round-off bar (G, P): the scatter over the neighbours,
     and for M 16 units of its leaf's RMS as well (A and M are compared with the sum of their bars)."""
     if stack is None:
@@ -132,12 +153,11 @@ def _gradient_with_error(stack: np.ndarray | None, problem: Problem | None, unit
             return None, None
         numbers = problem.numbers
         return numbers, np.zeros_like(numbers)
+    unit = problem.unit if unit is None else unit
     with np.errstate(all="ignore"):
         scatter = np.abs(stack[2:] - stack[0]).max(axis=0)
         error = np.where(np.isfinite(scatter), scatter, 0.0) + 2 * unit * np.abs(stack[0])
         for leaf in problem.theta.leaves if problem else ():
             where = slice(leaf.start, leaf.stop)
-            known = np.where(np.isfinite(stack[0][:, where]), stack[0][:, where], 0.0)
-            if known.size:
-                error[:, where] += 16 * unit * np.sqrt(np.mean(known**2, axis=1, keepdims=True))
+            error[:, where] += 16 * unit * typical(stack[0][:, where], units(point[where]))
         return stack[0], error

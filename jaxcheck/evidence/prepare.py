@@ -38,7 +38,8 @@ class Preface:
     `structure` is what is wrong with the gradient's structure, or ""; `native` is M in the caller's
     own precision (G, P), None where it is the same as in float64, and `native_finite` whether the outputs are
     finite there; `repeatable` says whether two traces
-    and two native runs gave the same; `sizes` are the dimensions met, to name a ratio.
+    and two native runs gave the same; `sizes` are the dimensions met, to name a ratio; `left_out` counts
+    outputs that are not finite at the point and took no part.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Preface:
     native_finite: bool = True
     compiled: int = 0
     sizes: tuple[int, ...] = ()
+    left_out: int = 0
 
 
 def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,

@@ -16,6 +16,7 @@ from jaxcheck.evidence.prepare import Preface, of_no_rule
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.evidence.witnesses import Problem
 from jaxcheck.program.census import rules_in
+from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import own as owned
 from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import Traced, gradient, iterates, plain, trace
@@ -131,13 +132,31 @@ def cotangents(size: int, seed: int) -> np.ndarray:
     return rng.standard_normal((RANDOM, size))
 
 
-def prepare_rule(one: Subject, seed: int, precision: str) -> tuple[Problem, Preface]:
+def finite_outputs(one: Subject) -> np.ndarray:
+    """(m,) which real outputs are finite at the point."""
+    with jax.enable_x64(True):
+        def build(programs, point):
+            return maps.to_vector(programs[0](*maps.from_vector(point, one.primal.program.closed.in_avals)))
+
+        found, _ = execute(("outputs",), build, [one.primal.program], maps.to_vector(one.point, np))
+        return np.isfinite(np.asarray(found))
+
+
+def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | None = None
+                 ) -> tuple[Problem, Preface]:
     """The VJP of the subject as a `Problem`: G projections of its outputs, their gradients with the
-    user's rules (M) and without (A)."""
+    user's rules (M) and without (A).
+
+    Args:
+        finite: (m,) the outputs that take part (default: all). A mask of -inf is no mistake, but in a sum
+            it leaves nothing to be seen.
+    """
     avals = one.primal.closed.out_avals
     size = sum(int(np.prod(a.shape)) * (2 if jnp.issubdtype(a.dtype, jnp.complexfloating) else 1) for a in avals)
     g = cotangents(size, seed)
     theta = one.theta
+    if finite is not None:
+        g = (g * finite)[(g * finite).any(axis=1)]
 
     def projected(leaves, extras):
         found = inexact_outputs(one.f, one.args, one.kwargs, one.positions, theta.rebuild(leaves))
@@ -147,6 +166,7 @@ def prepare_rule(one: Subject, seed: int, precision: str) -> tuple[Problem, Pref
             parts += [flat.real, flat.imag] if jnp.iscomplexobj(flat) else [flat]
         wide = jnp.result_type(*parts)
         vector = jnp.concatenate([p.astype(wide) for p in parts])
+        vector = vector if finite is None else jnp.where(finite, vector, 0)
         return jnp.matmul(jnp.asarray(extras[0]).astype(wide), vector, precision="highest")
 
     leaves, extras = list(one.point), (g,)
@@ -158,6 +178,9 @@ def prepare_rule(one: Subject, seed: int, precision: str) -> tuple[Problem, Pref
     arguments = dict(leaves=leaves, extras=extras, precision=precision)
     rules = count_rules(primal.closed, "user")
     notes = [] if rules else [of_no_rule(primal.closed)]
+    left_out = 0 if finite is None else int((~finite).sum())
+    if left_out:
+        notes.append(f"{left_out} of {len(finite)} outputs are infinite or NaN at this point and were left out.")
     autodiff, silent = None, "no custom rule of yours to remove"
     manual, why = None, ""
     try:
@@ -178,7 +201,7 @@ def prepare_rule(one: Subject, seed: int, precision: str) -> tuple[Problem, Pref
     problem = Problem(theta, extras, runnable, manual, autodiff, columns=len(g), iterative=iterates(primal),
                       is_autodiff=not rules)
     sizes = tuple(sorted({d for leaf in theta.leaves for d in leaf.shape} | {d for a in avals for d in a.shape}))
-    return problem, Preface(one.name, witnesses, tuple(notes), "", repeatable, sizes=sizes)
+    return problem, Preface(one.name, witnesses, tuple(notes), "", repeatable, sizes=sizes, left_out=left_out)
 
 
 def second_order(one: Subject) -> tuple[maps.Map | None, str]:

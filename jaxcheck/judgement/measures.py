@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxcheck.evidence.witnesses import LeafEvidence
+from jaxcheck.evidence.sketch import units
+from jaxcheck.evidence.witnesses import LeafEvidence, Probes
 from jaxcheck.result import NAN, formula2
+
+# A claim contradicts a difference, or one difference another, beyond this many of their error bars.
+BARS = 5.0
 
 
 def norms(g: np.ndarray) -> np.ndarray:
@@ -15,13 +19,77 @@ def norms(g: np.ndarray) -> np.ndarray:
     return np.linalg.norm(g / safe[:, None], axis=1) * safe
 
 
+def own_size(ev: LeafEvidence, zero: str = "largest") -> np.ndarray:
+    """(n,) how far each component moves when it moves by its own size; a zero, by that of a unit of the leaf."""
+    return np.where(ev.values == 0, units(ev.values, zero), np.abs(ev.values))
+
+
+def influences(ev: LeafEvidence, g: np.ndarray) -> np.ndarray:
+    """(G, n) what each component does to the output when it moves by its own size, up to a factor.
+
+    A zero shows no size of its own; it takes the smallest, so that it does not drown what is known.
+    """
+    size = own_size(ev, "smallest")
+    return g * (size / size.max(initial=0.0) if size.any() else size)
+
+
+def reference(ev: LeafEvidence, g: np.ndarray, apart: bool = True) -> np.ndarray:
+    """(G, n) what an error in each component is relative to: the leaf's norm, or, where that is less, the
+    leaf's influence on the output over the component's own size.
+
+    Components of one leaf may have mixed units: next to the derivative by something tiny, the derivative
+    by something huge is nothing in the norm, and yet moves the output as much.
+
+    Args:
+        apart: weigh every component by its own size, and a zero as strictly as any; otherwise by the size of
+            its unit, and a zero by nothing but the norm.
+    """
+    sizes = [own_size(ev, zero) for zero in ("smallest", "largest")] if apart else [units(ev.values)] * 2
+    with np.errstate(all="ignore"):
+        weighed = norms(g * sizes[0])[:, None] / sizes[1]
+    return np.fmin(weighed, norms(g)[:, None])
+
+
+def believed(probes: tuple[Probes, ...]) -> tuple[Probes, ...]:
+    """The probes less those of single components that later ones, closer to the point, exclude.
+
+    Where the two agree both stay: the later one may be too close to see anything.
+    """
+    out: list[Probes] = []
+    for fine in probes:
+        if fine.directions is None:
+            out = [without(coarse, _excluded(coarse, fine)) for coarse in out]
+        out.append(fine)
+    return tuple(p for p in out if len(p.slopes.value))
+
+
+def _excluded(coarse: Probes, fine: Probes) -> np.ndarray:
+    if coarse.directions is not None:
+        return np.zeros(0, int)
+    both, here, there = np.intersect1d(coarse.indices, fine.indices, return_indices=True)
+    a, b = coarse.slopes[here], fine.slopes[there]
+    with np.errstate(all="ignore"):
+        apart = (np.abs(a.value - b.value) > BARS * (a.error + b.error)).any(axis=1)
+    return both[apart]
+
+
+def without(probes: Probes, indices: np.ndarray) -> Probes:
+    """The probes less those of the single components `indices`."""
+    if probes.directions is not None:
+        return probes
+    keep = ~np.isin(probes.indices, indices)
+    return Probes(probes.slopes[keep], indices=probes.indices[keep])
+
+
 def relative_numbers(ev: LeafEvidence, m: np.ndarray, a: np.ndarray | None) -> tuple[float, float, float, float]:
     """(difference to N, difference to A, relative error bar of N, norm of N)."""
     to_a = NAN if a is None else formula2(m, a)
     n, error = np.full(m.shape, np.nan), np.full(m.shape, np.nan)
     for p in ev.probes:
         if p.directions is None:
-            n[:, p.indices], error[:, p.indices] = p.slopes.value.T, p.slopes.error.T
+            keep = ~(error[:, p.indices] < p.slopes.error.T)  # looked at twice: the narrower
+            n[:, p.indices] = np.where(keep, p.slopes.value.T, n[:, p.indices])
+            error[:, p.indices] = np.where(keep, p.slopes.error.T, error[:, p.indices])
     if m.size and np.isfinite(n).all():
         both = np.linalg.norm(m) + np.linalg.norm(n)
         bar = float(np.linalg.norm(error) / both) if both else NAN
@@ -31,11 +99,11 @@ def relative_numbers(ev: LeafEvidence, m: np.ndarray, a: np.ndarray | None) -> t
         return NAN, to_a, NAN, NAN
     probes = dense[0]
     s = probes.slopes
-    good = np.isfinite(s.value) & np.isfinite(s.error)
-    if not good.any():
-        return NAN, to_a, NAN, NAN
     # With v_i = +-s_i, E (v.r)^2 = sum (s_i r_i)^2: each direction estimates the scaled norms.
     projected = probes.project(m)
+    good = np.isfinite(s.value) & np.isfinite(s.error) & ~(np.abs(projected) > s.steepest)
+    if not good.any():
+        return NAN, to_a, NAN, NAN
     norm_m = np.sqrt(probes.directions**2 @ (m**2).T)
     off = np.sqrt(np.mean((projected - s.value)[good] ** 2))
     norm_n = np.sqrt(np.mean(s.value[good] ** 2))

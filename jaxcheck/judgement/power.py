@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxcheck.evidence.witnesses import LeafEvidence
-from jaxcheck.judgement.measures import norms
+from jaxcheck.judgement.measures import BARS, norms, own_size, reference
 from jaxcheck.judgement.vote import judge
 from jaxcheck.options import Tolerance
 from jaxcheck.result import NAN, Verdict
@@ -21,6 +21,8 @@ SIZES = tuple(10.0 ** (-k / 2) for k in range(0, 27))
 def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence: float) -> tuple[float, float]:
     """(floor of the whole leaf, floor of one component), relative to the leaf's norm; inf when nothing is caught.
 
+    A component of another unit than the leaf's largest is held to what it does to the output (`reference`).
+
     A leaf whose gradient is zero has no scale of its own; errors are then measured against `influence`,
     the largest influence of any leaf on the outputs (in units of the output, for a move by the leaf's
     own scale), and both numbers are that floor.
@@ -29,17 +31,18 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     # A gradient that is nothing but its own round-off (a bias before batch norm) counts as zero.
     faint = reach(ev) <= 1e-8 * influence
     if not (norm > 0).any() or (faint and not (norm > 1e3 * norms(ev.m_error)).any()):
-        return (_zero_floor(ev, influence),) * 2
+        return (_zero_floor(ev, tolerance, influence),) * 2
 
     def caught(mutant: np.ndarray) -> bool:
         return judge(ev, tolerance, m=mutant, must_catch=must_catch).verdict is Verdict.FAIL
 
     whole = _smallest(lambda size: caught(ev.m * (1 + size)))
     index = _hardest(ev)
+    counts_for = reference(ev, ev.m, apart=False)[:, index]
 
     def one(size):
         mutant = ev.m.copy()
-        mutant[:, index] += size * norm
+        mutant[:, index] += size * counts_for
         return mutant
 
     return whole, _smallest(lambda size: caught(one(size)))
@@ -57,27 +60,38 @@ def _smallest(caught) -> float:
 
 
 def _hardest(ev: LeafEvidence) -> int:
-    """The component whose error is hardest to see: widest bars, or least weight in the directions."""
-    bars = ev.m_error.max(axis=0) + (0 if ev.a_error is None else ev.a_error.max(axis=0))
-    for probes in ev.probes:
-        if probes.directions is not None and len(probes.directions):
-            with np.errstate(all="ignore"):
-                bars = bars + 1e-30 / np.abs(probes.directions).max(axis=0)
-        elif probes.directions is None and len(probes.indices) == ev.m.shape[1] and ev.a is None:
-            bars = bars + probes.slopes.error.max(axis=1)
-    return int(np.nanargmax(np.where(np.isfinite(bars), bars, 0.0)))
+    """The component whose error is hardest to see, relative to what it counts for in the leaf."""
+    with np.errstate(all="ignore"):
+        seen = np.full(ev.m.shape, np.inf)  # the least error that some witness sees, per component
+        if ev.a is not None and np.isfinite(ev.a).all():
+            seen = ev.m_error + ev.a_error
+        for probes in ev.probes:
+            known = np.isfinite(probes.slopes.error) & ~(np.abs(probes.project(ev.m)) > probes.slopes.steepest)
+            error = np.where(known, probes.slopes.error, np.inf)
+            if probes.directions is None:
+                seen[:, probes.indices] = np.minimum(seen[:, probes.indices], error.T)
+            elif ev.a is None:
+                for direction, bars in zip(probes.directions, error, strict=True):
+                    seen = np.minimum(seen, bars[:, None] / np.abs(direction))
+        relative = (seen / reference(ev, ev.m, apart=False)).max(axis=0)
+    return int(np.argmax(np.where(np.isnan(relative), 0.0, relative)))
 
 
-def _zero_floor(ev: LeafEvidence, influence: float) -> float:
-    """Bar of the differences in units of the output, over the influence of the most influential leaf."""
+def _zero_floor(ev: LeafEvidence, tolerance: Tolerance, influence: float) -> float:
+    """What a leaf without a gradient may do to the output unseen, over what the most influential leaf does."""
     if not influence:
         return float("inf")
-    worst = 0.0
+    size, worst = own_size(ev), 0.0
+    seen = np.full(size.shape, np.inf)
     for probes in ev.probes:
-        error = probes.slopes.error
+        error = BARS * probes.slopes.error.max(axis=1, initial=0.0)
         if probes.directions is None:
-            error = error * np.maximum(np.abs(ev.values[probes.indices]), 1e-3)[:, None]
-        worst = max(worst, float(np.max(error, initial=0.0)))
+            seen[probes.indices] = np.fmin(seen[probes.indices], error * size[probes.indices])
+        else:
+            worst = max(worst, float(error.max(initial=0.0)))
+    if any(p.directions is None for p in ev.probes):
+        worst = float(seen.max(initial=0.0))
+    worst += tolerance.atol * float(size.max(initial=0.0))
     return worst / influence if np.isfinite(worst) else float("inf")
 
 
@@ -87,10 +101,19 @@ def influence(leaves: tuple[LeafEvidence, ...]) -> float:
 
 
 def reach(ev: LeafEvidence) -> float:
-    """Change of the outputs, to first order, for a move of one leaf by its own scale."""
+    """Change of the outputs, to first order, for a move of one leaf by its own scale, as any witness sees it."""
+    size, found = own_size(ev), [0.0]
     with np.errstate(all="ignore"):
-        scale = np.abs(np.where(ev.values == 0, 1.0, ev.values))
-        return float(np.linalg.norm(np.nan_to_num(ev.m) * scale)) if ev.m.size else 0.0
+        for claim in (ev.m, ev.a):
+            if claim is not None:
+                found.append(float(np.linalg.norm(np.nan_to_num(claim) * size)))
+        for probes in ev.probes:
+            s = probes.slopes
+            value = np.where(np.abs(s.value) > BARS * s.error, np.abs(s.value), 0.0)
+            if probes.directions is None:
+                value = value * size[probes.indices][:, None]
+            found.append(float(value.max(initial=0.0)))
+    return max(found)
 
 
 UNKNOWN = (NAN, NAN)

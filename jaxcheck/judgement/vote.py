@@ -12,12 +12,12 @@ import dataclasses
 import numpy as np
 
 from jaxcheck.evidence.differences import Slopes
+from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.evidence.witnesses import LeafEvidence
-from jaxcheck.judgement.measures import norms, relative_numbers
+from jaxcheck.judgement.measures import BARS, influences, norms, reference, relative_numbers
 from jaxcheck.options import Tolerance
-from jaxcheck.result import Reason, Verdict
+from jaxcheck.result import Reason, Verdict, formula2
 
-BARS = 5.0
 # M = A against N is only believed on gross evidence: both claims would have to be wrong together.
 GROSS = 1e-4
 # A loop that stops at a tolerance is differentiated as stopped; an implicit rule is exact at the limit.
@@ -61,12 +61,12 @@ class _Probe:
 def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
     s = probes.slopes
     pm = probes.project(m)
-    pm_error = probes.project_error(_round_off(ev, ev.m_error) + ev.m_given)
-    reference = np.abs(m) if a is None else np.maximum(np.abs(m), np.abs(a))
+    pm_error = probes.project_error(round_off(ev, ev.m_error) + ev.m_given)
+    largest = np.abs(m) if a is None else np.maximum(np.abs(m), np.abs(a))
     if probes.directions is None:
-        scale = np.broadcast_to(norms(reference), pm.shape)
+        scale = reference(ev, largest)[:, probes.indices].T
     else:
-        scale = np.sqrt(probes.directions**2 @ (reference**2).T)
+        scale = np.sqrt(probes.directions**2 @ (largest**2).T)
     slack = tolerance.rtol * scale + tolerance.atol
     usable = np.isfinite(s.value) & np.isfinite(s.error) & ~s.jump
     low = np.minimum(s.left - BARS * s.left_error, s.right - BARS * s.right_error) - slack
@@ -75,16 +75,17 @@ def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
     def contradicts(claim, claim_error):
         off = ~(np.abs(claim - s.value) <= BARS * (s.error + claim_error) + slack)
         outside = ~((low - claim_error <= claim) & (claim <= high + claim_error))
-        return usable & np.where(s.kink, outside, off)
+        return usable & ~(np.abs(claim) > s.steepest) & np.where(s.kink, outside, off)
 
     off_m = contradicts(pm, pm_error)
     if a is None:
         off_a = np.zeros_like(off_m)
     else:
-        off_a = contradicts(probes.project(a), probes.project_error(_round_off(ev, ev.a_error)))
+        off_a = contradicts(probes.project(a), probes.project_error(round_off(ev, ev.a_error)))
     distance = np.where(s.kink, np.maximum(low - pm, pm - high), np.abs(pm - s.value))
     gross = off_m & ~(distance <= np.maximum(4 * BARS * s.error, GROSS * scale))
     excused = np.abs(pm - s.value) <= BARS * s.rough + slack
+    usable &= ~(np.abs(pm) > s.steepest)
     return _Probe(usable, off_m, off_a, gross, excused, coarse(s, pm, scale), s.kink & usable, s.noisy)
 
 
@@ -151,11 +152,12 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
     m_bad = any(x.contradicts_m.any() for x in looks)
     a_bad = any(x.contradicts_a.any() for x in looks)
     noisy = any(x.noisy.any() for x in looks)
-    if m_bad and ev.iterative and relative_small(numbers, a):
+    relative = numbers[0] if a is None else max(numbers[1], formula2(influences(ev, m), influences(ev, a)))
+    # An iterative solver's derivative, as stopped, is what the differences see.
+    if m_bad and ev.iterative and np.fmax(numbers[0], relative) <= ITERATIVE:
         return opinion(Verdict.PASS, Reason.NOISE, "an iterative loop inside limits what can be said", kinks)
     excused = all((x.excused | ~x.contradicts_m).all() for x in looks)
     quantised = m_bad and all((x.coarse | ~x.contradicts_m).all() for x in looks)
-    relative = numbers[1] if a is not None else numbers[0]
 
     if usable == 0 and not kinks:
         reason = Reason.JUMP if jumps else Reason.DOMAIN
@@ -210,13 +212,6 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
     return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, "found by autodiff; too small for the differences to see", kinks)
 
 
-def relative_small(numbers, a) -> bool:
-    """Within what an iterative solver's own stopping error explains: its derivative, not the function's,
-    is what the differences see."""
-    found = numbers[0] if a is None else max(numbers[0], numbers[1])
-    return found <= ITERATIVE
-
-
 def _noise(opinion, relative: float, must_catch: float) -> Opinion:
     if relative <= must_catch:
         return opinion(Verdict.PASS, Reason.NOISE, "agrees as far as the function's own noise allows")
@@ -233,7 +228,7 @@ def _kinked_components(single, m, looks, ev) -> np.ndarray:
     return explained
 
 
-def _round_off(ev: LeafEvidence, scatter: np.ndarray, full: bool = False) -> np.ndarray:
+def round_off(ev: LeafEvidence, scatter: np.ndarray, full: bool = False) -> np.ndarray:
     """The scatter of a gradient over its neighbours as a round-off bar.
 
     Neighbours may fall on the other side of a threshold (a kink, a rule with a branch): that is no
@@ -243,22 +238,25 @@ def _round_off(ev: LeafEvidence, scatter: np.ndarray, full: bool = False) -> np.
         return scatter
     kinked = any(p.slopes.kink.any() for p in ev.probes)
     cap = max(1e-10 if kinked else 1e-6, 1e3 * ev.unit)
-    return np.minimum(scatter, cap * np.sqrt(np.mean(ev.m**2, axis=1, keepdims=True)))
+    return np.minimum(scatter, cap * typical(ev.m, units(ev.values)))
 
 
 def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, full: bool = False) -> bool:
     """Whether M and A differ by more than the tolerance and their round-off.
 
-    By formula (2) per column; and by single components that are off by far more than round-off
-    although too small a part of the leaf to move its norm.
+    By formula (2) per column, of the gradients and of what each component does to the output when it moves by
+    its own size; and by single components that are off by far more than round-off although too small a
+    part of the leaf to move its norm.
     """
     m, a = np.where(explained, 0.0, m), np.where(explained, 0.0, a)
     r = np.abs(m - a)
-    bars = BARS * (_round_off(ev, ev.m_error, full) + _round_off(ev, ev.a_error, full) + ev.m_given)
-    bars = np.where(explained, 0.0, bars)
-    bars = np.maximum(bars, np.sqrt(np.mean(bars**2, axis=1, keepdims=True)))
-    if (norms(r) > tolerance.rtol * (norms(m) + norms(a)) + norms(bars) + tolerance.atol).any():
-        return True
-    rms = np.sqrt(np.mean(np.maximum(np.abs(m), np.abs(a)) ** 2, axis=1, keepdims=True))
+    bars = BARS * (round_off(ev, ev.m_error, full) + round_off(ev, ev.a_error, full) + ev.m_given)
+    bars, unit = np.where(explained, 0.0, bars), units(ev.values)
+    bars = np.maximum(bars, typical(bars, unit))
+    for weigh in (lambda g: g, lambda g: influences(ev, g)):
+        size = norms(weigh(m)) + norms(weigh(a))
+        if (norms(weigh(r)) > tolerance.rtol * size + norms(weigh(bars)) + tolerance.atol).any():
+            return True
+    rms = typical(np.maximum(np.abs(m), np.abs(a)), unit)
     floor = np.maximum(2 * bars, max(1e-10, 1e-3 * tolerance.rtol) * rms)
     return bool((r > 1e3 * tolerance.rtol * np.maximum(np.abs(a), np.abs(m)) + floor + tolerance.atol).any())

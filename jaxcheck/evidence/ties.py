@@ -1,0 +1,126 @@
+"""Ties: components that stand on one kink together.
+
+At max(a, b) with a = b each alone meets a kink, and any slope between its one-sided ones may be right.
+Moved together along the kink the function is smooth and has one slope, whatever subgradient is chosen;
+moved apart it is kinked. That both hold tells a tie from two kinks that cancel, as in |a| - |b|.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from jaxcheck.evidence.differences import Ladder, Slopes, slopes
+from jaxcheck.evidence.witnesses import Problem, measure
+
+# Members of a larger tie that are moved against the others, one at a time.
+FLIPS = 8
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Kinked:
+    """Components of theta on a kink: their `places`, the gaps between the one-sided slopes and their bars (K, G),
+    their values and how far each may move."""
+
+    places: np.ndarray
+    gap: np.ndarray
+    bar: np.ndarray
+    values: np.ndarray
+    scale: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tie:
+    """Members (places in theta), the row of the direction that moves them together, and the rows that move one of
+    them against the others."""
+
+    members: np.ndarray
+    along: int
+    across: tuple[int, ...]
+
+
+def candidates(kinked: Kinked, wanted: np.ndarray, limit: int, rng: np.random.Generator
+               ) -> tuple[list[Tie], list[np.ndarray]]:
+    """(ties that may be, directions over the kinked components), at most `limit` pairs.
+
+    Two components of one kink have gaps in proportion to its normal, so that one of the directions
+    (1/gap, +-1/gap) runs along it. All components of one value are moved together as well.
+
+    Args:
+        wanted: (K,) components that are doubted; a tie holds one of them at least.
+    """
+    ties: list[Tie] = []
+    rows: list[np.ndarray] = []
+
+    def add(members, weights) -> int:
+        row = np.zeros(len(kinked.places))
+        row[members] = weights * np.min(kinked.scale[members] / np.abs(weights))
+        rows.append(row)
+        return len(rows) - 1
+
+    pairs = [p for p in itertools.combinations(range(len(kinked.places)), 2) if wanted[list(p)].any()]
+    rng.shuffle(pairs)
+    pairs.sort(key=lambda p: kinked.values[p[0]] != kinked.values[p[1]])  # stable: equal values first
+    for pair in pairs[:limit]:
+        pair = np.array(pair)
+        gap, bar = kinked.gap[pair], kinked.bar[pair]
+        column = int(np.argmax(np.minimum(*gap)))
+        one, other = gap[:, column]
+        if not min(one, other) > 0:
+            continue
+        alike = abs(one - other) <= bar[:, column].sum()
+        weights = np.ones(2) if alike else np.array([1 / one, 1 / other])
+        plus, minus = add(pair, weights), add(pair, weights * [1, -1])
+        members = kinked.places[pair]
+        ties += [Tie(members, plus, (minus,)), Tie(members, minus, (plus,))]
+    for value in np.unique(kinked.values):
+        group = np.flatnonzero(kinked.values == value)
+        if len(group) < 3 or not wanted[group].any():
+            continue
+        along = add(group, np.ones(len(group)))
+        flipped = rng.permutation(len(group))[:FLIPS]
+        across = tuple(add(group, np.where(np.arange(len(group)) == k, -1.0, 1.0)) for k in flipped)
+        ties.append(Tie(kinked.places[group], along, across))
+    return ties, rows
+
+
+def directions(kinked: Kinked, rows: list[np.ndarray], size: int) -> np.ndarray:
+    """(D, P) the rows as directions of theta."""
+    wide = np.zeros((len(rows), size))
+    wide[:, kinked.places] = np.stack(rows)
+    return wide
+
+
+def look(problem: Problem, point: np.ndarray, wide: np.ndarray, ladder: Ladder, seed: int
+         ) -> tuple[Slopes, int, int]:
+    """(slopes along the directions (D, G), evaluations, programs compiled)."""
+    # Padded to a power of two, so that the next look finds this one's program.
+    padded = np.zeros((1 << max(2, int(np.ceil(np.log2(len(wide))))), point.size))
+    padded[: len(wide)] = wide
+    samples, _, _, compiled = measure(problem, point, padded, ladder, seed, gradients=False)
+    return slopes(samples[:, : len(wide)], ladder, problem.unit), len(padded) * len(ladder.offsets), compiled
+
+
+def single(problem: Problem, point: np.ndarray, places: np.ndarray, scale: np.ndarray, ladder: Ladder, seed: int
+           ) -> tuple[Kinked, int, int]:
+    """Which of the components are on a kink at `point`; evaluations, programs compiled."""
+    wide = np.zeros((len(places), point.size))
+    wide[np.arange(len(places)), places] = scale
+    found, spent, compiled = look(problem, point, wide, ladder, seed)
+    per = scale[:, None]
+    with np.errstate(all="ignore"):
+        gap = np.where(found.kink, np.abs(found.right - found.left) / per, 0.0)
+        bar = (found.right_error + found.left_error) / per
+    keep = found.kink.any(axis=1)
+    return Kinked(places[keep], gap[keep], bar[keep], point[places[keep]], scale[keep]), spent, compiled
+
+
+def beside(point: np.ndarray, scale: np.ndarray, size: float, rng: np.random.Generator) -> np.ndarray:
+    """The point moved by about `size` of its scale, equal values by the same: ties stay, other kinks are left."""
+    _, group = np.unique(point, return_inverse=True)
+    least = np.full(group.max(initial=0) + 1, np.inf)
+    np.minimum.at(least, group, scale)
+    amount = rng.choice([-1.0, 1.0], least.size) * rng.uniform(0.5, 1.5, least.size)
+    return point + size * (least * amount)[group]

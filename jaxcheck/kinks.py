@@ -1,0 +1,132 @@
+"""Second opinions on leaves that passed only as subgradients: beside the kink, and along it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from jaxcheck.evidence import gather, sketch, ties
+from jaxcheck.evidence.witnesses import LeafEvidence, measure
+from jaxcheck.judgement.measures import believed
+from jaxcheck.judgement.ties import Broken, broken
+from jaxcheck.judgement.vote import Opinion, round_off
+from jaxcheck.result import Reason, Verdict
+from jaxcheck.settings import Case
+
+NUDGE = 1e-3
+# Components on a kink that are looked at for ties, and pairs of them.
+MOST, PAIRS = 64, 64
+
+
+def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions: list[Opinion]) -> list[Opinion]:
+    """Opinions after a look beside the kinks and along the ties; `leaves` is changed in place.
+
+    On a kink a range of gradients is right. Left alone where M is autodiff's own choice.
+    """
+    opinions = list(opinions)
+    doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if _doubted(*pair)]
+    if doubted and case.problem.numbers is None:
+        _beside(case, directions, leaves, opinions, doubted)
+    doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if _doubted(*pair)]
+    if doubted:
+        _along(case, leaves, opinions, doubted)
+    return opinions
+
+
+def _doubted(ev: LeafEvidence, opinion: Opinion) -> bool:
+    if opinion.reason is not Reason.KINK or ev.is_autodiff:
+        return False
+    return ev.a is None or not np.allclose(ev.m, ev.a, rtol=1e-6, atol=1e-12 * np.abs(ev.m).max(initial=0.0))
+
+
+def _beside(case: Case, directions, leaves, opinions, doubted) -> None:
+    """The same check a little off the kink, where only one gradient is right."""
+    rng = np.random.default_rng([case.settings.seed, 13])
+    scale = _scale(leaves)
+    point = case.point + NUDGE * scale * rng.choice([-1.0, 1.0], scale.size) * rng.uniform(0.5, 1.5, scale.size)
+    beside = gather.gather(case.problem, point, directions, case.ladder, case.settings.seed)
+    case.evaluations += beside.evaluations
+    case.compiled += beside.compiled
+    for k in doubted:
+        ev = dataclasses.replace(beside.leaves[k], probes=believed(beside.leaves[k].probes))
+        if np.array_equal(ev.m, leaves[k].m):
+            continue  # a constant says what it says of this point alone
+        second = case.judge(ev)
+        if second.verdict is Verdict.FAIL and second.reason is Reason.MANUAL_WRONG:
+            leaves[k] = ev
+            opinions[k] = dataclasses.replace(second, note="seen beside the kink: the point was moved by about "
+                                              f"{NUDGE:g} of the parameters' size")
+
+
+def _along(case: Case, leaves, opinions, doubted) -> None:
+    """Along the ties at the point; and, where other kinks may hide them, at one beside it that keeps the ties."""
+    rng = np.random.default_rng([case.settings.seed, 17])
+    places = _on_kinks(leaves, doubted)
+    if len(places) < 2:
+        return
+    m, m_error = (np.concatenate(parts, axis=1) for parts in zip(
+        *((ev.m, round_off(ev, ev.m_error) + ev.m_given) for ev in leaves), strict=True))
+    found = _broken_at(case, case.point, places, leaves, doubted, m, m_error, rng)
+    where = ""
+    if not found and case.problem.numbers is None:
+        point = ties.beside(case.point, _scale(leaves), NUDGE, rng)
+        _, stack, _, compiled = measure(case.problem, point, np.zeros((1, point.size)), case.ladder,
+                                        case.settings.seed)
+        case.compiled += compiled
+        if stack is not None and not np.array_equal(stack[0], m) and np.isfinite(stack[0]).all():
+            found = _broken_at(case, point, places, leaves, doubted, stack[0], m_error, rng)
+            where = f"seen beside the point, which was moved by about {NUDGE:g} of the parameters' size: "
+    for k in doubted:
+        mine = [b for b in found if any(leaves[k].leaf.start <= i < leaves[k].leaf.stop for i in b.members)]
+        if mine:
+            opinions[k] = _wrong(leaves, k, opinions[k], mine, where)
+
+
+def _broken_at(case: Case, point, places, leaves, doubted, m, m_error, rng) -> list[Broken]:
+    problem, seed = case.problem, case.settings.seed
+    kinked, spent, compiled = ties.single(problem, point, places, _scale(leaves)[places], case.ladder, seed)
+    case.evaluations += spent
+    case.compiled += compiled
+    mine = np.zeros(point.size, bool)
+    for k in doubted:
+        mine[leaves[k].leaf.start : leaves[k].leaf.stop] = True
+    made, rows = ties.candidates(kinked, mine[kinked.places], PAIRS, rng)
+    if not made:
+        return []
+    wide = ties.directions(kinked, rows, point.size)
+    found, spent, compiled = ties.look(problem, point, wide, case.ladder, seed)
+    case.evaluations += spent
+    case.compiled += compiled
+    return broken(made, wide, found, m, m_error, case.settings.tolerance)
+
+
+def _on_kinks(leaves, doubted) -> np.ndarray:
+    """Places in theta of components that a difference found on a kink, those of doubted leaves first."""
+    found = []
+    for k in sorted(range(len(leaves)), key=lambda k: k not in doubted):
+        for p in leaves[k].probes:
+            if p.directions is None:
+                found.append(leaves[k].leaf.start + p.indices[p.slopes.kink.any(axis=1)])
+    _, first = np.unique(np.concatenate(found), return_index=True) if found else ((), np.zeros(0, int))
+    return np.concatenate(found)[np.sort(first)][:MOST] if len(first) else np.zeros(0, int)
+
+
+def _scale(leaves) -> np.ndarray:
+    return np.concatenate([sketch.own_scale(ev.values, 1e-2) for ev in leaves])
+
+
+def _wrong(leaves, number: int, opinion: Opinion, found: list[Broken], where: str) -> Opinion:
+    """The leaf is wrong along a tie: its components are within their one-sided slopes only one by one."""
+    ev = leaves[number]
+    residual = np.zeros(ev.m.shape)
+    for b in found:
+        inside = [i - ev.leaf.start for i in b.members if ev.leaf.start <= i < ev.leaf.stop]
+        residual[:, inside] = (b.claimed - b.numeric) / len(b.members)
+    worst = max(found, key=lambda b: abs(b.claimed - b.numeric))
+    others = sorted({e.leaf.path for e in leaves if e is not ev and any(
+        e.leaf.start <= i < e.leaf.stop for i in worst.members)})
+    along = f"with {', '.join(f'`{path}`' for path in others)}" if others else "with one another"
+    note = (f"{where}each component lies between its one-sided slopes, but moved along the kink {along} the function "
+            f"has slope {worst.numeric:.6g}, the gradient {worst.claimed:.6g}")
+    return dataclasses.replace(opinion, verdict=Verdict.FAIL, reason=Reason.MANUAL_WRONG, residual=residual, note=note)
