@@ -9,6 +9,7 @@ the caller gives is an upper bound for what passes, never scaled by array size; 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -141,8 +142,10 @@ def _raise(f: Callable, findings: Sequence[tuple[str, Finding]], err_msg: str = 
     where = _NAMES[finding.what] + (f" of {name}" if name else "")
     second = Reason.SECOND_ORDER_WRONG if name and wrong else finding.reason
     line = f"{err_msg + ': ' if err_msg else ''}{where}: difference {finding.difference:.2g} (bar {finding.bar:.1g})"
-    if finding.output >= 0:
-        line += f"; worst output {finding.output}: {finding.claimed:.9g} against {finding.reference:.9g}"
+    if not math.isnan(finding.claimed):
+        where = f"output {finding.output}" if finding.output >= 0 else "projection"
+        line += f"; worst {where}: {finding.claimed:.9g} against {finding.reference:.9g}"
+        line += f" ({finding.place})" if finding.place else ""
     notes = (line, finding.note) if finding.note else (line,)
     report = Report(kind="check_grads", name=getattr(f, "__name__", type(f).__name__), verdict=finding.verdict,
                     reason=second, difference=finding.difference, notes=notes)

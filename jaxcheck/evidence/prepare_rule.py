@@ -24,6 +24,8 @@ from jaxcheck.theta import Theta, take_apart
 # Outputs up to this number get one cotangent each, besides a random one; more get random ones.
 ROWS = 6
 RANDOM = 3
+# Numbers in all cotangents together.
+OWN_SIZE = 3e7
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,21 +122,27 @@ def inexact_outputs(f: Callable, args: Sequence[Any], kwargs: dict, positions: S
     return [jnp.asarray(x) for x in found]
 
 
-def cotangents(size: int, seed: int) -> np.ndarray:
-    """(G, m) cotangents of mixed signs: every row when there are few outputs, and random ones."""
-    rng = np.random.default_rng([seed, 3])
+def cotangents(owner: np.ndarray, seed: int) -> np.ndarray:
+    """(G, m) cotangents of mixed signs, random ones and one per leaf of the results: every leaf has its own
+    scale, and what a small one does wrong is nothing beside a large one. Few outputs get one each.
+
+    Args:
+        owner: (m,) the leaf to which each output belongs.
+    """
+    size, rng = len(owner), np.random.default_rng([seed, 3])
     if size <= ROWS:
         signs = np.where(np.arange(size) % 2 == 0, 1.0, -1.0)
         return np.concatenate([np.diag(signs), rng.standard_normal((1, size))])
-    return rng.standard_normal((RANDOM, size))
+    dense = rng.standard_normal((RANDOM, size))
+    own = [mask * rng.standard_normal(size) for mask in maps.groups(owner, OWN_SIZE / size)]
+    return np.stack([*dense[: RANDOM - 1], *own]) if own else dense
 
 
 def prepare_rule(one: Subject, seed: int, precision: str) -> tuple[Problem, Preface]:
     """The VJP of the subject as a `Problem`: G projections of its outputs, their gradients with the
     user's rules (M) and without (A)."""
     avals = one.primal.closed.out_avals
-    size = sum(int(np.prod(a.shape)) * (2 if jnp.issubdtype(a.dtype, jnp.complexfloating) else 1) for a in avals)
-    g = cotangents(size, seed)
+    g = cotangents(maps.belongs(avals), seed)
     theta = one.theta
 
     def projected(leaves, extras):
