@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxcheck.evidence.witnesses import Evidence
 from jaxcheck.judgement import locate, pattern, power
+from jaxcheck.judgement.measures import by_column
 from jaxcheck.options import Exhaustive
 from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict, formula2
 
@@ -28,12 +29,12 @@ def write(case, evidence, opinions, extra, head, mode, why, value, start, interr
     if verdict is Verdict.PASS and dead and reason is not Reason.SURROGATE:
         verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS
         notes.insert(0, "the gradient is zero everywhere, and so are the differences")
-    m = np.concatenate([ev.m.ravel() for ev in evidence.leaves])
+    m = np.concatenate([ev.m for ev in evidence.leaves], axis=1)
     to_a = to_n = NAN
     if all(ev.a is not None for ev in evidence.leaves):
-        to_a = formula2(m, np.concatenate([ev.a.ravel() for ev in evidence.leaves]))
+        to_a = by_column(m, np.concatenate([ev.a for ev in evidence.leaves], axis=1))
     if extra is not None:
-        to_n = formula2(m, np.concatenate([value.T.ravel() for value, _ in extra.leaves]))
+        to_n = by_column(m, np.concatenate([value.T for value, _ in extra.leaves], axis=1))
     elif mode == "exhaustive":
         to_n = _whole_difference(evidence)
     else:
@@ -55,9 +56,9 @@ def _whole_difference(evidence: Evidence) -> float:
         for p in ev.probes:
             if p.directions is None:
                 whole[:, p.indices] = p.slopes.value.T
-        m.append(ev.m.ravel())
-        n.append(whole.ravel())
-    return formula2(np.concatenate(m), np.concatenate(n))
+        m.append(ev.m)
+        n.append(whole)
+    return by_column(np.concatenate(m, axis=1), np.concatenate(n, axis=1))
 
 
 def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple[LeafResult, bool]:
@@ -74,7 +75,7 @@ def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple
     difference, norm_numeric = opinion.difference, opinion.norm_numeric
     if extra is not None and leaf.size:
         n = extra.leaves[number][0].T
-        difference, norm_numeric = formula2(ev.m, n), float(np.linalg.norm(n))
+        difference, norm_numeric = by_column(ev.m, n), float(np.linalg.norm(n))
     asked = settings.mode
     if isinstance(asked, Exhaustive) and asked.step is not None and leaf.size and verdict is not Verdict.FAIL:
         if np.array_equal(ev.values + asked.step, ev.values) and np.array_equal(ev.values - asked.step, ev.values):
