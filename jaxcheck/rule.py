@@ -17,6 +17,7 @@ from jaxcheck.evidence.transforms import transformations
 from jaxcheck.evidence.user import first_line
 from jaxcheck.judgement.maps import judge
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.calm import calmly
 from jaxcheck.result import NAN, Reason, Report, Row, Verdict
 from jaxcheck.settings import Settings
@@ -82,10 +83,9 @@ def check_rule(
     if order == 2 and not surrogate:
         rows += _second(one, settings)
     if algebra and not surrogate:
-        rows += _guarded("law", lambda: laws(f, one.args, one.kwargs, argnums=one.argnums, seed=settings.seed))
+        rows += laws(one.f, one.args, one.kwargs, argnums=one.argnums, seed=settings.seed)
     if transforms and not surrogate:
-        rows += _guarded("transformation", lambda: transformations(f, one.args, one.kwargs, argnums=one.argnums,
-                                                                    seed=settings.seed))
+        rows += transformations(one.f, one.args, one.kwargs, argnums=one.argnums, seed=settings.seed)
     rows = [_named(_asked(row, order), one) for row in rows]
     found = tuple(f"{r.name} ({r.kind}, {r.file}:{r.line})" for r in one.rules if r.origin != "jax")
     if found:
@@ -140,19 +140,11 @@ def _named(row: Row, one: Subject) -> Row:
     return dataclasses.replace(row, detail=detail)
 
 
-def _guarded(group: str, make: Callable[[], Any]) -> list[Row]:
-    """Rows that could not be made at all say why; the check itself goes on."""
-    try:
-        return list(make())
-    except Exception as error:
-        return [Row(group, group, "UNSUPPORTED", NAN, first_line(error))]
-
-
 def _forward(one: Subject, settings: Settings) -> list[Row]:
     try:
-        made = derivatives.make("", one.primal, one.point, ("fwd",), first_order=True)
-    except Exception as error:
-        return [Row("forward", "JVP", "UNSUPPORTED", NAN, first_line(error))]
+        made = ask(derivatives.make, "", one.primal, one.point, ("fwd",), first_order=True)
+    except Refused as no:
+        return [Row("forward", "JVP", "UNSUPPORTED", NAN, first_line(no.error))]
     if settings.surrogate:
         return []
     return _rows("forward", made, settings)[0]

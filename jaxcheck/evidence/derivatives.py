@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.maps import Map
+from jaxcheck.program.ask import NoForwardMode, Refused, ask
 from jaxcheck.program.objective import (
     Traced,
     as_function,
@@ -48,7 +49,7 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
     tangent = cotangent = reference = None
     if "fwd" in modes or "lin" in modes:
         tangent = derived(primal, push if "fwd" in modes else linear, [values, tangents])
-        refuse_reverse_only(tangent)
+        _refuse_reverse_only(tangent)
     if "rev" in modes:
         cts = [np.zeros(a.shape, a.dtype) for a in closed.out_avals]
         cotangent = derived(primal, pull, [values, cts])
@@ -57,17 +58,26 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
     if has_rules or tangent is None:
         stripped = as_function(strip(closed, "user")) if has_rules else f
         try:
-            reference = derived(primal, lambda xs, ts: jax.jvp(lambda *a: stripped(*a), xs, ts)[1], [values, tangents])
-            refuse_reverse_only(reference)
-        except Exception:
+            reference = ask(derived, primal, lambda xs, ts: jax.jvp(lambda *a: stripped(*a), xs, ts)[1],
+                            [values, tangents])
+            ask(_refuse_reverse_only, reference)
+        except Refused:
             reference = None
         if reference is None and has_rules and cotangent is not None:
-            with contextlib.suppress(Exception):  # no reverse mode either: the differences must do
-                other = derived(primal, lambda xs, c: jax.vjp(lambda *a: stripped(*a), *xs)[1](list(c)), [values, cts])
+            with contextlib.suppress(Refused):  # no reverse mode either: the differences must do
+                other = ask(derived, primal, lambda xs, c: jax.vjp(lambda *a: stripped(*a), *xs)[1](list(c)),
+                            [values, cts])
     runnable = dataclasses.replace(primal, program=plain(primal))
     point = tuple(np.asarray(x) for x in point)
     return Map(name, runnable, point, _plain(tangent), _plain(cotangent), _plain(reference), _plain(other),
                iterates(primal))
+
+
+def _refuse_reverse_only(traced: Traced) -> None:
+    try:
+        refuse_reverse_only(traced)
+    except TypeError as error:
+        raise NoForwardMode(str(error)) from None
 
 
 def _plain(traced: Traced | None) -> Traced | None:

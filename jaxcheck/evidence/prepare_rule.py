@@ -15,6 +15,7 @@ from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.prepare import Preface, same_program
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.evidence.witnesses import Problem
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.census import rules_in
 from jaxcheck.program.objective import Traced, gradient, iterates, plain, trace
 from jaxcheck.program.strip import count_rules
@@ -167,14 +168,14 @@ def prepare_rule(one: Subject, seed: int, precision: str) -> tuple[Problem, Pref
     autodiff, silent = None, "no custom rule to remove"
     manual, why = None, ""
     try:
-        manual = gradient(primal, len(leaves), stripped=False, **arguments)
-    except Exception as error:
-        why = first_line(error)
+        manual = ask(gradient, primal, len(leaves), stripped=False, **arguments)
+    except Refused as no:
+        why = first_line(no.error)
     if rules:
         try:
-            autodiff = gradient(primal, len(leaves), stripped=True, **arguments)
-        except Exception as error:
-            silent = first_line(error)
+            autodiff = ask(gradient, primal, len(leaves), stripped=True, **arguments)
+        except Refused as no:
+            silent = first_line(no.error)
     witnesses = (
         Witness("manual", manual.how if manual else "absent", manual.note if manual else why),
         Witness("numeric", primal.how, primal.note),
@@ -190,16 +191,12 @@ def prepare_rule(one: Subject, seed: int, precision: str) -> tuple[Problem, Pref
 def second_order(one: Subject) -> tuple[maps.Map | None, str]:
     """The gradient of a random projection as a map, so that its derivative is a symmetric Hessian; why not."""
     try:
-        inner, point = derivatives.gradient_map(one.primal, one.point)
-        made = None
-        for modes in (("fwd", "rev"), ("rev",), ("fwd",)):
-            try:
-                made = derivatives.make("gradient", inner, point, modes, first_order=False)
-                break
-            except Exception as error:
-                reason = error
-        if made is None:
-            return None, first_line(reason)
-        return made, ""
-    except Exception as error:
-        return None, first_line(error)
+        inner, point = ask(derivatives.gradient_map, one.primal, one.point)
+    except Refused as no:
+        return None, first_line(no.error)
+    for modes in (("fwd", "rev"), ("rev",), ("fwd",)):
+        try:
+            return ask(derivatives.make, "gradient", inner, point, modes, first_order=False), ""
+        except Refused as no:
+            why = first_line(no.error)
+    return None, why

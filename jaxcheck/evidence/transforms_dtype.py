@@ -39,18 +39,18 @@ def rows(f: Callable, args: Sequence[Any], kwargs: dict, argnums: Any, seed: int
         try:
             rounded = jax.tree_util.tree_map(lambda x, d=dtype: _round(x, d), (tuple(args), kwargs))
             with jax.enable_x64(True):
-                wide = Wide(build(f, *rounded, argnums, np.float64), seed, dtype)
-        except Exception as error:
-            found.append(unsupported("transformation", dtype.name, f"in float64: {reason(error)}"))
+                wide = Wide(ask(build, f, *rounded, argnums, np.float64), seed, dtype)
+        except Refused as no:
+            found.append(unsupported("transformation", dtype.name, f"in float64: {reason(no.error)}"))
             continue
         try:
             if dtype == np.float64:
                 found.append(wide.row())
                 continue
             with jax.enable_x64(False):
-                found.append(wide.compare(build(f, *rounded, argnums, dtype), dtype, dtype.name in used))
-        except Exception as error:
-            found.append(unsupported("transformation", dtype.name, error))
+                found.append(wide.compare(ask(build, f, *rounded, argnums, dtype), dtype, dtype.name in used))
+        except Refused as no:
+            found.append(unsupported("transformation", dtype.name, no.error))
     return found
 
 
