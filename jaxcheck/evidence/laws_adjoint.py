@@ -15,6 +15,7 @@ from jaxcheck.program.census import has_stop_gradient
 from jaxcheck.program.interpret import walk
 from jaxcheck.result import Row
 
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Adjoint:
     """`whole` are the rule's answers at the cotangents `g`: all results, then group by group; `masks` the tangents
