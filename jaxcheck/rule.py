@@ -12,7 +12,15 @@ import numpy as np
 from jaxcheck.engine import examine
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.algebra import laws
-from jaxcheck.evidence.prepare_rule import Subject, prepare_rule, second_order, subject
+from jaxcheck.evidence.prepare_rule import (
+    HIDDEN,
+    KeepsTracer,
+    Subject,
+    name_of,
+    prepare_rule,
+    second_order,
+    subject,
+)
 from jaxcheck.evidence.transforms import transformations
 from jaxcheck.evidence.user import first_line
 from jaxcheck.judgement.maps import judge
@@ -75,7 +83,11 @@ def check_rule(
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
     if order not in (1, 2):
         raise ValueError(f"order={order!r}: use 1 or 2")
-    one = subject(f, tuple(args), dict(kwargs or {}), argnums, precision, name)
+    try:
+        one = subject(f, tuple(args), dict(kwargs or {}), argnums, precision, name)
+    except KeepsTracer as why:
+        return Report("check_rule", name_of(f, name), Verdict.INCONCLUSIVE, Reason.NONDETERMINISTIC, notes=(str(why),),
+                      seed=settings.seed, seconds=time.perf_counter() - start)
     problem, preface = prepare_rule(one, settings.seed, precision)
     if not preface.repeatable:
         return examine(problem, preface, settings, kind="check_rule", name=one.name, start=start)
@@ -90,10 +102,27 @@ def check_rule(
     found = tuple(f"{r.name} ({r.kind}, {r.file}:{r.line})" for r in one.rules if r.origin != "jax")
     if found:
         preface = dataclasses.replace(preface, notes=(*preface.notes, "Rules inside: " + "; ".join(found[:6])))
+    preface = dataclasses.replace(preface, notes=(*preface.notes, *_counted(rows)))
     if problem.manual is None:
         return _without_reverse(one, preface, rows, settings, start)
-    report = examine(problem, preface, settings, kind="check_rule", name=one.name, start=start, rows=tuple(rows))
+    try:
+        report = ask(examine, problem, preface, settings, kind="check_rule", name=one.name, start=start,
+                     rows=tuple(rows))
+    except Refused as no:
+        report = _unjudged(one, preface, rows, settings, f"the rule itself could not be run: {first_line(no.error)}",
+                           Verdict.INCONCLUSIVE, Reason.UNDIFFERENTIABLE)
     return _with_rows(report, start)
+
+
+def _counted(rows: list[Row]) -> list[str]:
+    """How many laws and transformations were run, where it is not all of them; what was not run holds nothing."""
+    notes = []
+    for group, plural in (("law", "laws"), ("transformation", "transformations")):
+        mine = [r for r in rows if r.group == group]
+        missing = [r.name for r in mine if r.status == "UNSUPPORTED"]
+        if missing:
+            notes.append(f"{len(mine) - len(missing)} of {len(mine)} {plural} run; not run: {', '.join(missing)}")
+    return notes
 
 
 def _without_reverse(one: Subject, preface, rows, settings, start) -> Report:
@@ -104,10 +133,19 @@ def _without_reverse(one: Subject, preface, rows, settings, start) -> Report:
     if not good and preface.witnesses[2].how != "absent":
         # Without the rule JAX differentiates it; so it is the rule that raises.
         verdict, reason = Verdict.FAIL, Reason.STRUCTURE
-    report = Report(
-        "check_rule", one.name, verdict, reason, witnesses=preface.witnesses, carried=one.theta.carried,
-        rows=tuple(rows), notes=(f"no reverse mode: {preface.witnesses[0].note}", *preface.notes), seed=settings.seed)
-    return _with_rows(report, start)
+    why = preface.witnesses[0].note
+    if why == HIDDEN or any(r.name == "no hidden state" and r.status == "WRONG" for r in rows):
+        verdict, reason = Verdict.FAIL, Reason.LAW_BROKEN
+        why = why if why == HIDDEN else f"{HIDDEN} ({why})"
+    else:
+        why = f"no reverse mode: {why}"
+    return _with_rows(_unjudged(one, preface, rows, settings, why, verdict, reason), start)
+
+
+def _unjudged(one: Subject, preface, rows, settings, why: str, verdict: Verdict, reason: Reason) -> Report:
+    """A report without leaves: the rows are all there is."""
+    return Report("check_rule", one.name, verdict, reason, witnesses=preface.witnesses, carried=one.theta.carried,
+                  rows=tuple(rows), notes=(why, *preface.notes), seed=settings.seed)
 
 
 def _with_rows(report: Report, start: float) -> Report:
@@ -120,6 +158,8 @@ def _with_rows(report: Report, start: float) -> Report:
     if wrong and verdict is not Verdict.FAIL and not silent:
         groups = [g for g in reasons if any(r.group == g for r in wrong)]
         verdict, reason = Verdict.FAIL, reasons[groups[0]]
+    if verdict is Verdict.PASS and not report.leaves and all(r.status == "UNSUPPORTED" for r in report.rows):
+        verdict, reason = Verdict.INCONCLUSIVE, Reason.UNDIFFERENTIABLE  # nothing was judged
     return dataclasses.replace(report, verdict=verdict, reason=reason, seconds=time.perf_counter() - start)
 
 

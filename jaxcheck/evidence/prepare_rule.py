@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,9 +16,10 @@ from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.prepare import Preface, same_program
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.evidence.witnesses import Problem
-from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
 from jaxcheck.program.census import rules_in
-from jaxcheck.program.objective import Traced, gradient, iterates, plain, trace
+from jaxcheck.program.interpret import walk
+from jaxcheck.program.objective import NOT_TRACEABLE, Traced, gradient, iterates, plain, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
 from jaxcheck.theta import Theta, take_apart
@@ -27,6 +29,8 @@ ROWS = 6
 RANDOM = 3
 # Numbers in all cotangents together.
 OWN_SIZE = 3e7
+HIDDEN = ("the rule has hidden state: its backward pass uses a value that its forward pass kept outside the residuals. "
+          "Return it as a residual")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,11 +106,48 @@ def subject(f: Callable, args: tuple[Any, ...], kwargs: dict[str, Any], argnums:
         return inexact_outputs(f, args, kwargs, chosen, theta.rebuild(leaves))
 
     point = tuple(to_array(x) for x in theta.inexact())
-    trace(outputs, point, (), "native")  # natively first: see `prepare`
-    primal = trace(outputs, point, (), precision)
-    label = name or getattr(f, "__name__", type(f).__name__)
+    own = trace(outputs, point, (), "native")  # natively first: see `prepare`
+    if donates(own.closed):
+        f = undonated(f)  # `outputs` from here on
+        own = trace(lambda leaves, extras: outputs(leaves, extras), point, (), "native")
+    try:
+        primal = ask(trace, outputs, point, (), precision)
+    except Refused as no:
+        if leaks(no.error) or isinstance(no.error, NOT_TRACEABLE):
+            raise KeepsTracer(f"f keeps values from one call to the next ({first_line(no.error)})") from no.error
+        raise no.error from None
+    if holds_tracer(primal.closed):
+        raise KeepsTracer("f keeps values from one call to the next: a value of an earlier call is used in a later one")
+    label = name_of(f, name)
     return Subject(f, args, kwargs, chosen, live, theta, primal, point, rules_in(primal.closed), label,
                    tuple(names))
+
+
+class KeepsTracer(Exception):
+    """The function under check keeps traced values of one call for the next; the text says what JAX said."""
+
+
+def name_of(f: Callable, name: str | None) -> str:
+    return name or getattr(f, "__name__", type(f).__name__)
+
+
+def donates(closed: Any) -> bool:
+    """Whether the program gives the buffers of its arguments away."""
+    return any(any(eqn.params.get("donated_invars", ())) for eqn, _ in walk(closed))
+
+
+def undonated(f: Callable) -> Callable:
+    """`f` on copies of its arrays: what it gives away is ours, not the caller's, and can be used again."""
+
+    @functools.wraps(f, updated=())
+    def careful(*args: Any, **kwargs: Any) -> Any:
+        return f(*jax.tree_util.tree_map(_copied, args), **jax.tree_util.tree_map(_copied, kwargs))
+
+    return careful
+
+
+def _copied(x: Any) -> Any:
+    return x.copy() if isinstance(x, jax.Array) else x
 
 
 def inexact_outputs(f: Callable, args: Sequence[Any], kwargs: dict, positions: Sequence[int], values: Any) -> list[Any]:
@@ -169,8 +210,10 @@ def prepare_rule(one: Subject, seed: int, precision: str) -> tuple[Problem, Pref
     manual, why = None, ""
     try:
         manual = ask(gradient, primal, len(leaves), stripped=False, **arguments)
+        if holds_tracer(manual.closed) or holds_tracer(manual.program.closed):
+            manual, why = None, HIDDEN
     except Refused as no:
-        why = first_line(no.error)
+        why = HIDDEN if leaks(no.error) else first_line(no.error)
     if rules:
         try:
             autodiff = ask(gradient, primal, len(leaves), stripped=True, **arguments)

@@ -31,10 +31,9 @@ from jaxcheck.evidence.laws_site import (
     worst,
 )  # fmt: skip
 from jaxcheck.evidence.transforms_programs import SINGLE, TRANSFORMED
-from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.ask import Refused, ask, leaks
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.interpret import walk
-from jaxcheck.program.objective import NOT_TRACEABLE
 from jaxcheck.program.strip import strip_rules
 from jaxcheck.result import Row
 
@@ -130,7 +129,7 @@ class Matrix:
 
     def _failed(self, name: str, error: BaseException) -> Row:
         """A tracer that outlived its trace is the rule's doing, unless JAX fails without the rule too."""
-        if not _leaks(error) or self._fails_without_rules(name):
+        if not leaks(error) or self._fails_without_rules(name):
             return unsupported("transformation", name, error)
         text = f"the rule has a side effect that eagerly goes unnoticed: {reason(error)}"
         return Row("transformation", name, "WRONG", float("nan"), text)
@@ -239,13 +238,6 @@ class Matrix:
         d, bad = self._differs(found, self.reference[0], unit_of(*(v.dtype for v in x)))
         text = "" if bad < 0 else f"leaf `{self.site.paths[bad]}` differs from the gradient on one device"
         return Row("transformation", name, "OK" if bad < 0 else "WRONG", d, text)
-
-
-def _leaks(found: Any) -> bool:
-    """Whether a tracer outlived its trace, which JAX reports in several ways; to need a number is not that."""
-    if isinstance(found, NOT_TRACEABLE) or not isinstance(found, Exception):
-        return False
-    return isinstance(found, jax.errors.UnexpectedTracerError) or "Tracer'>" in str(found)
 
 
 def _split(value: Any) -> jax.sharding.PartitionSpec:

@@ -94,8 +94,10 @@ class Wide:
         with jax.enable_x64(False):
             call = ask(jax.make_jaxpr(narrow.call), *narrow.live)
             back = ask(jax.make_jaxpr(pull(narrow.call)), list(narrow.live), list(g))
-        self.call = lambda *x: lift(call, wide=False)(*x)
-        self.back = lambda x, g: lift(back, wide=False)(*x, *g)
+        # Compiled as a whole: a generator of random numbers is many small operations.
+        self.call = jax.jit(lift(call, wide=False))
+        flat = jax.jit(lift(back, wide=False))
+        self.back = lambda x, g: flat(*x, *g)
         with jax.enable_x64(True):
             self.own = self.exact = self.eager(self.site.live)
             self.value = host(ask(self.call, *self.site.live))

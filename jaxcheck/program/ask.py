@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 from jax._src import config
 
 from jaxcheck.program.lifting import Unliftable
+from jaxcheck.program.objective import NOT_TRACEABLE
 
 _OURS = str(Path(__file__).resolve().parents[1])
 
@@ -50,13 +52,25 @@ def ask(f: Callable, *args: Any, **kwargs: Any) -> Any:
     except Exception as error:
         if not isinstance(error, (OnPurpose, Unliftable)) and is_ours(error):
             raise
-        raise Refused(error) from error
+        raise Refused(TypeError(str(error)) if isinstance(error, NoForwardMode) else error) from error
 
 
 def is_ours(error: BaseException) -> bool:
     """Whether a line of this package raised it. Known only where the traceback holds JAX's frames."""
     frames = list(traceback.walk_tb(error.__traceback__))
     return bool(frames) and frames[-1][0].f_code.co_filename.startswith(_OURS)
+
+
+def leaks(error: BaseException) -> bool:
+    """Whether a tracer outlived its trace, which JAX reports in several ways; to need a number is not that."""
+    if isinstance(error, NOT_TRACEABLE):
+        return False
+    return isinstance(error, jax.errors.UnexpectedTracerError) or "Tracer'>" in str(error)
+
+
+def holds_tracer(closed: Any) -> bool:
+    """Whether a traced program has a tracer of another trace among its constants."""
+    return any(isinstance(x, jax.core.Tracer) for x in closed.consts)
 
 
 def _whole_tracebacks() -> contextlib.AbstractContextManager:
