@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.maps import Map
-from jaxcheck.program.ask import NoForwardMode, Refused, ask
+from jaxcheck.program.ask import Refused, ask, on_purpose
 from jaxcheck.program.objective import (
     Traced,
     as_function,
@@ -77,7 +77,7 @@ def _refuse_reverse_only(traced: Traced) -> None:
     try:
         refuse_reverse_only(traced)
     except TypeError as error:
-        raise NoForwardMode(str(error)) from None
+        raise on_purpose(error) from None
 
 
 def _plain(traced: Traced | None) -> Traced | None:

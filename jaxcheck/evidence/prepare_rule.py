@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import derivatives, maps
+from jaxcheck.evidence.leafwise import belongs, groups
 from jaxcheck.evidence.prepare import Preface, same_program
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.evidence.witnesses import Problem
 from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
 from jaxcheck.program.census import rules_in
 from jaxcheck.program.interpret import walk
+from jaxcheck.program.native import is_dynamic
 from jaxcheck.program.objective import NOT_TRACEABLE, Traced, gradient, iterates, plain, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
@@ -137,17 +139,29 @@ def donates(closed: Any) -> bool:
 
 
 def undonated(f: Callable) -> Callable:
-    """`f` on copies of its arrays: what it gives away is ours, not the caller's, and can be used again."""
+    """`f` inside a jit of its own, where JAX donates nothing: the caller's arrays, and ours, live on.
+
+    Copies would not do: eagerly, JAX's own reverse mode of a donating program finds its residuals deleted.
+    """
+    known: dict[Any, tuple[Callable, list[Any]]] = {}
 
     @functools.wraps(f, updated=())
     def careful(*args: Any, **kwargs: Any) -> Any:
-        return f(*jax.tree_util.tree_map(_copied, args), **jax.tree_util.tree_map(_copied, kwargs))
+        flat, tree = jax.tree_util.tree_flatten((args, kwargs))
+        data = [isinstance(x, jax.Array) or is_dynamic(x) for x in flat]
+        fixed = [x for x, d in zip(flat, data, strict=True) if not d]
+        key = (tree, tuple(data), tuple(map(id, fixed)))
+        if key not in known:  # `fixed` is kept, so that the ids stay its own
+
+            def inside(moving: list[Any]) -> Any:
+                pools = iter(moving), iter(fixed)
+                a, k = jax.tree_util.tree_unflatten(tree, [next(pools[not d]) for d in data])
+                return f(*a, **k)
+
+            known[key] = jax.jit(inside), fixed
+        return known[key][0]([x for x, d in zip(flat, data, strict=True) if d])
 
     return careful
-
-
-def _copied(x: Any) -> Any:
-    return x.copy() if isinstance(x, jax.Array) else x
 
 
 def inexact_outputs(f: Callable, args: Sequence[Any], kwargs: dict, positions: Sequence[int], values: Any) -> list[Any]:
@@ -176,7 +190,7 @@ def cotangents(owner: np.ndarray, seed: int) -> np.ndarray:
         signs = np.where(np.arange(size) % 2 == 0, 1.0, -1.0)
         return np.concatenate([np.diag(signs), rng.standard_normal((1, size))])
     dense = rng.standard_normal((RANDOM, size))
-    own = [mask * rng.standard_normal(size) for mask in maps.groups(owner, OWN_SIZE / size)]
+    own = [mask * rng.standard_normal(size) for mask in groups(owner, OWN_SIZE / size)]
     return np.stack([*dense[: RANDOM - 1], *own]) if own else dense
 
 
@@ -184,7 +198,7 @@ def prepare_rule(one: Subject, seed: int, precision: str) -> tuple[Problem, Pref
     """The VJP of the subject as a `Problem`: G projections of its outputs, their gradients with the
     user's rules (M) and without (A)."""
     avals = one.primal.closed.out_avals
-    g = cotangents(maps.belongs(avals), seed)
+    g = cotangents(belongs(avals), seed)
     theta = one.theta
 
     def projected(leaves, extras):

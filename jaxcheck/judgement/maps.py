@@ -16,12 +16,12 @@ LOOSE, LOOSE_HIGHER = 2e-5, 1e-3
 # A derivative along a direction of the inputs' own size is not known better than the rounding of the
 # outputs themselves: x -> f(x)/f(x) has derivative 1e-17, not 0.
 ROUND_OFF = 16 * float(np.finfo(np.float64).eps)
-# Nor is one whose terms cancel: a leaf that is nothing but the rounding residue of larger numbers moves by the
-# noise that its values have. In units of that noise, which is at least two units of the values.
+# Nor is one whose terms cancel, a leaf that is nothing but the rounding residue of larger numbers. Then it scatters
+# when the point moves by some rounding units, and no further than the values' own noise; in units of either.
 RESIDUE = 8.0
-# One component of a leaf may be off by this much more than the leaf's tolerance, relative to itself, and by
-# this part of it relative to the leaf: components of one leaf need not have one unit.
-COMPONENT, FAINT = 1e3, 1e-3
+# Components of one leaf need not have one unit. One may be off by this much more than the leaf's tolerance, but
+# relative to itself; beside that by the rounding of the leaf's own size.
+COMPONENT, FAINT = 1e3, 16 * float(np.finfo(np.float64).eps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,33 +51,34 @@ def judge(ev: MapEvidence, rtol: float = 1e-7, atol: float = 0.0) -> list[Findin
         trusted = ev.reference
         if ev.tangent is None and trusted is not None:
             # Reverse mode alone is asked for: what vouches for it must itself agree with the ladder.
-            vouched = _tangents(ev, trusted, None, rtol, atol).verdict is not Verdict.FAIL
+            vouched = _tangents(ev, trusted, None, rtol, atol, ev.scatter[1]).verdict is not Verdict.FAIL
             trusted = trusted if vouched else None
         if ev.tangent is not None:
-            findings.append(_tangents(ev, ev.tangent, ev.reference, rtol, atol))
+            findings.append(_tangents(ev, ev.tangent, ev.reference, rtol, atol, ev.scatter[0]))
             if findings[0].verdict is Verdict.PASS and trusted is None:
                 trusted = ev.tangent
         if ev.pulled is not None:
-            findings.append(_cotangents(ev, trusted, rtol, atol))
+            vouch = ev.scatter[1] if trusted is ev.reference and trusted is not None else ev.scatter[0]
+            findings.append(_cotangents(ev, trusted, rtol, atol, vouch))
         return findings
 
 
-def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float) -> Finding:
-    """A claimed tangent (D, m) against the ladder and against autodiff without the rules."""
+def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float, scatter) -> Finding:
+    """A claimed tangent (D, m), which scatters by so much, against the ladder and autodiff without the rules."""
     n = ev.numeric
     scale = _leaf_rms(claim, ev.results)
     usable = np.isfinite(n.value) & np.isfinite(n.error) & ~n.jump
     live = usable & np.isfinite(claim)
     lost = usable & ~np.isfinite(claim)
     rest = atol + ROUND_OFF * np.abs(ev.outputs) + _at_rest(n)
-    # What the noise of the values explains is at most what one scale for all leaves would have let pass.
+    # What a residue explains is at most what one scale for all leaves would have let pass.
+    residue = _residue(ev, scatter if reference is None else np.maximum(scatter, ev.scatter[1]))
     whole = np.sqrt(np.mean(claim**2, axis=1, keepdims=True)) if claim.size else np.zeros((len(claim), 1))
 
     def slack_for(tolerance):
         leaf = tolerance * np.maximum(np.abs(claim), scale)
-        component = COMPONENT * tolerance * np.abs(claim) + FAINT * tolerance * scale
-        noise = np.where(np.isfinite(n.noise), RESIDUE * n.noise, np.inf)
-        return np.minimum(leaf, component) + np.minimum(noise, tolerance * whole) + rest
+        component = COMPONENT * tolerance * np.abs(claim) + FAINT * scale
+        return np.minimum(leaf, component) + np.minimum(residue, tolerance * whole) + rest
 
     slack, loose = slack_for(rtol), slack_for(max(rtol, _loose(ev)))
     off = _excess(n, claim, loose)
@@ -104,6 +105,9 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float) -> Fi
         return Finding("JVP", Verdict.FAIL, Reason.NONFINITE, note="the tangent is NaN or infinite")
     excused = np.abs(claim - n.value) <= BARS * n.rough + slack
     bad = bad & ~(excused & n.noisy)
+    # Far outside a component's own scale the differences of larger steps may mislead; a direction that moves each
+    # in proportion stands beside such a one.
+    bad = bad & ~ev.wide[:, None]
     if bad.any():
         return _finding(ev, "JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, n.value, np.where(bad, off, 0.0), bar,
                         np.where(bad, off / (loose + n.error), 0.0))
@@ -112,6 +116,13 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float) -> Fi
         return Finding("JVP", Verdict.INCONCLUSIVE, reason)
     reason = Reason.KINK if (n.kink & usable).any() else Reason.AGREE
     return Finding("JVP", Verdict.PASS, reason, relative, bar)
+
+
+def _residue(ev: MapEvidence, scatter: np.ndarray) -> np.ndarray:
+    """(D, m) how far a tangent may be off because its terms cancel."""
+    noise = np.where(np.isfinite(ev.numeric.noise), ev.numeric.noise, np.inf)
+    found = np.maximum(_leaf_rms(scatter, ev.results), scatter)
+    return RESIDUE * np.minimum(np.where(np.isfinite(found), found, np.inf), noise)
 
 
 def _leaf_rms(x: np.ndarray, owner: np.ndarray) -> np.ndarray:
@@ -157,27 +168,31 @@ def _excess(n, claim, slack):
     return np.where(n.kink, np.maximum(low - claim, claim - high), smooth)
 
 
-def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float) -> Finding:
-    """Pull-backs (G, P) by adjointness against trusted tangents, or against the ladder itself."""
+def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float, vouch) -> Finding:
+    """Pull-backs (G, P) by adjointness against trusted tangents, which scatter by so much, or against the ladder."""
     claim = ev.pulled @ ev.directions.T  # (G, D)
     if not np.isfinite(ev.pulled).all():
         known = np.isfinite(ev.numeric.value).all() and (trusted is None or np.isfinite(trusted).all())
         verdict = Verdict.FAIL if known else Verdict.INCONCLUSIVE
         return Finding("VJP", verdict, Reason.NONFINITE, note="the cotangent is NaN or infinite")
     loose = max(rtol, _loose(ev))
+    moved = _pulled_residue(ev, ev.scatter[2])
     if ev.pulled_reference is not None and np.isfinite(ev.pulled_reference).all():
         plain = ev.pulled_reference @ ev.directions.T
         sizes = [np.sqrt(x**2 @ (ev.directions**2).T) for x in (ev.pulled, ev.pulled_reference)]
-        far = np.abs(claim - plain) > _slack(ev, *sizes, rtol, atol)[0]
+        both = np.maximum(moved, _pulled_residue(ev, ev.scatter[3]))
+        allowed = _slack(ev, *sizes, rtol, atol, both)[0]
+        far = np.abs(claim - plain) > allowed
         # Autodiff without the rule is believed where the differences do not speak against it.
         if far.any() and _against_ladder(ev, plain, loose, atol).verdict is Verdict.PASS and not ev.numeric.kink.any():
             apart = np.abs(claim - plain)
-            return _finding(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, plain, apart, 1e-15, apart)
+            return _finding(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, plain, apart, 1e-15, apart / allowed)
     if trusted is not None and np.isfinite(trusted).all():
         expected = ev.cotangents @ trusted.T
         off = np.abs(claim - expected)
         slack, size = _slack(ev, np.sqrt(ev.pulled**2 @ (ev.directions**2).T),
-                             np.sqrt(ev.cotangents**2 @ (trusted**2).T), loose, atol)
+                             np.sqrt(ev.cotangents**2 @ (trusted**2).T), loose, atol,
+                             moved + np.abs(ev.cotangents) @ _residue(ev, vouch).T)
         bar = 1e-15
         if (off <= slack).all():
             relative = float(np.max(off / np.where(size > 0, size, 1), initial=0.0))
@@ -190,14 +205,20 @@ def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float) -> Finding:
     return _against_ladder(ev, claim, loose, atol)
 
 
-def _slack(ev: MapEvidence, left: np.ndarray, right: np.ndarray, tolerance: float, atol: float):
+def _pulled_residue(ev: MapEvidence, scatter: np.ndarray) -> np.ndarray:
+    """(G, D) how far a projected pull-back may be off because its terms cancel."""
+    found = RESIDUE * np.sqrt(scatter**2 @ (ev.directions**2).T)
+    return np.where(np.isfinite(found), found, np.inf)
+
+
+def _slack(ev: MapEvidence, left: np.ndarray, right: np.ndarray, tolerance: float, atol: float, residue: np.ndarray):
     """((G, D) what two inner products may differ by, the size of their terms: what rounding is relative to)."""
     weight = np.abs(ev.cotangents)
     size = np.maximum(np.abs(left), np.abs(right))
     slack = tolerance * size + atol + ROUND_OFF * (weight @ np.abs(ev.outputs))[:, None]
-    noise = np.where(np.isfinite(ev.numeric.noise), RESIDUE * ev.numeric.noise, np.inf)
-    noise = np.where(weight > 0, weight, 1e-300) @ noise.T
-    return slack + weight @ _at_rest(ev.numeric).T + np.minimum(noise, tolerance * size.max(initial=0.0)), size
+    noise = np.where(np.isfinite(ev.numeric.noise), RESIDUE * ev.numeric.noise, np.finfo(float).max / 1e3)
+    residue = np.minimum(np.minimum(residue, weight @ noise.T), tolerance * size.max(initial=0.0))
+    return slack + weight @ _at_rest(ev.numeric).T + residue, size
 
 
 def _against_ladder(ev: MapEvidence, claim, rtol: float, atol: float) -> Finding:
@@ -208,6 +229,8 @@ def _against_ladder(ev: MapEvidence, claim, rtol: float, atol: float) -> Finding
     """
     n = ev.numeric
     usable = np.isfinite(n.value) & np.isfinite(n.error) & ~n.jump
+    narrow = usable & ~ev.wide[:, None]  # where none is left, the wide ones must do
+    usable = narrow if narrow.any() else usable
     judged = ~((ev.cotangents != 0).astype(float) @ (~usable).T.astype(float) > 0)
     if not _covered(ev, judged):
         return Finding("VJP", Verdict.INCONCLUSIVE, Reason.JUMP if n.jump.any() else Reason.DOMAIN)
@@ -243,7 +266,11 @@ def _covered(ev: MapEvidence, judged: np.ndarray) -> bool:
 
 def _finding(ev: MapEvidence, what, verdict, reason, claim, reference, off, bar, rank) -> Finding:
     """`off` (D, m) or (G, D) is how far each number is off, `rank` the same in units of what was allowed."""
-    where = np.unravel_index(int(np.argmax(np.where(np.isfinite(rank), rank, np.inf))), off.shape)
+    rank = np.where(np.isfinite(rank), rank, np.inf)
+    if what == "VJP":  # a cotangent of one leaf says more than one of them all
+        single = np.array([len(np.unique(ev.results[g != 0])) == 1 for g in ev.cotangents])[:, None] & (rank > 1)
+        rank = np.where(single, rank, 0.0) if single.any() else rank
+    where = np.unravel_index(int(np.argmax(rank)), off.shape)
     # Relative to the leaf of the results, or to the cotangent, where it is worst: others have other scales.
     row = (where[0], ev.results == ev.results[where[1]] if what == "JVP" else slice(None))
     size = np.linalg.norm(claim[row]) + np.linalg.norm(reference[row])

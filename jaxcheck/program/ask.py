@@ -29,12 +29,10 @@ class Refused(Exception):
         self.error = error
 
 
-class OnPurpose(Exception):
-    """What lines of this package raise about the caller's program, and not by mistake."""
-
-
-class NoForwardMode(OnPurpose, TypeError):
-    """JAX's refusal, in its words, where it would come only when the program is compiled."""
+def on_purpose(error: Exception) -> Exception:
+    """Mark what a line of this package raises about the caller's program, and not by mistake."""
+    error.on_purpose = True
+    return error
 
 
 def ask(f: Callable, *args: Any, **kwargs: Any) -> Any:
@@ -50,9 +48,9 @@ def ask(f: Callable, *args: Any, **kwargs: Any) -> Any:
     except Refused:
         raise
     except Exception as error:
-        if not isinstance(error, (OnPurpose, Unliftable)) and is_ours(error):
+        if not isinstance(error, Unliftable) and not hasattr(error, "on_purpose") and is_ours(error):
             raise
-        raise Refused(TypeError(str(error)) if isinstance(error, NoForwardMode) else error) from error
+        raise Refused(error) from error
 
 
 def is_ours(error: BaseException) -> bool:
