@@ -61,9 +61,11 @@ def _flags(eqn: Any, inner: Any, at: list[bool]) -> list[bool]:
 
 def calls_back(program: Any, wide: bool = False) -> bool:
     """Whether a program may call Python while it runs; `wide`: with 64-bit floats."""
-    return any(name in _CALLBACKS or not _known(eqn) for eqn, name in (
-        (e, e.primitive.name) for e, _ in interpret.walk(program)) if not wide or interpret.is_64_bits(
-            [v for v in (*eqn.invars, *eqn.outvars) if rules.is_inexact(v.aval)]))
+    for eqn, _ in interpret.walk(program):
+        floats = [v for v in (*eqn.invars, *eqn.outvars) if rules.is_inexact(v.aval)]
+        if (eqn.primitive.name in _CALLBACKS or not _known(eqn)) and (not wide or interpret.is_64_bits(floats)):
+            return True
+    return False
 
 
 def _known(eqn: Any) -> bool:
