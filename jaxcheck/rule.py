@@ -28,6 +28,7 @@ from jaxcheck.judgement.maps import judge
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.calm import calmly
+from jaxcheck.program.objective import holds_numpy_data, iterates
 from jaxcheck.result import NAN, Reason, Report, Row, Verdict
 from jaxcheck.settings import Settings
 
@@ -92,13 +93,16 @@ def check_rule(
     problem, preface = prepare_rule(one, settings.seed, precision)
     if not preface.repeatable:
         return examine(problem, preface, settings, kind="check_rule", name=one.name, start=start)
+    # Called outside of a trace of ours, in the 64-bit mode, `f` would meet its own NumPy data as JAX remembers it.
+    wide = not holds_numpy_data(one.primal)
     rows: list[Row] = list(_forward(one, settings))
     if order == 2 and not surrogate:
         rows += _second(one, settings)
     if algebra and not surrogate:
-        rows += laws(one.f, one.args, one.kwargs, argnums=one.argnums, seed=settings.seed)
+        rows += laws(one.f, one.args, one.kwargs, argnums=one.argnums, seed=settings.seed, wide=wide)
     if transforms and not surrogate:
-        rows += transformations(one.f, one.args, one.kwargs, argnums=one.argnums, seed=settings.seed)
+        rows += transformations(one.f, one.args, one.kwargs, argnums=one.argnums, seed=settings.seed, wide=wide,
+                                iterative=iterates(one.primal))
     rows = [_named(_asked(row, order), one) for row in rows]
     found = tuple(f"{r.name} ({r.kind}, {r.file}:{r.line})" for r in one.rules if r.origin != "jax")
     if found:

@@ -27,12 +27,13 @@ ALONE = 4
 
 
 def laws(f: Callable, args: Sequence[Any], kwargs: dict | None = None, *, argnums: Any = (0,), seed: int = 0,
-         which: Which = "user") -> tuple[Row, ...]:  # fmt: skip
+         which: Which = "user", wide: bool = True) -> tuple[Row, ...]:  # fmt: skip
     """Test the rules inside `f` at one point; one row per law, status OK, WRONG or UNSUPPORTED.
 
     Args:
         argnums: positional arguments to differentiate; their other leaves are carried along.
         which: the rules that the adjointness law does without (see `strip`).
+        wide: whether `f` may be called in the 64-bit mode: not where it holds NumPy data that JAX keeps as float32.
 
     Returns:
         Rows of group "law". A rule that JAX cannot transpose has its reasons instead of results.
@@ -47,7 +48,7 @@ def laws(f: Callable, args: Sequence[Any], kwargs: dict | None = None, *, argnum
     rows: list[Row] = []
     if usable:
         with np.errstate(all="ignore"):  # what is not finite is said in the rows
-            rows = _exact(f, args, kwargs, argnums, seed, which)
+            rows = _exact(f, args, kwargs, argnums, seed, which, wide)
     rows.append(structure)
     if usable:
         with np.errstate(all="ignore"):
@@ -59,12 +60,13 @@ def _wide(f: Callable, args: Sequence[Any], kwargs: dict, argnums: Any) -> Site:
     return build(f, args, kwargs, argnums, np.float64)
 
 
-def _exact(f: Callable, args: Any, kwargs: dict, argnums: Any, seed: int, which: Which) -> list[Row]:
+def _exact(f: Callable, args: Any, kwargs: dict, argnums: Any, seed: int, which: Which, wide: bool) -> list[Row]:
     try:
-        with jax.enable_x64(True):
-            point = _Point(_wide(f, args, kwargs, argnums), seed, which)
-            if not point.outs or point.answers["pull"].error is None or point.answers["push"].error is None:
-                return point.rows()
+        if wide:
+            with jax.enable_x64(True):
+                point = _Point(_wide(f, args, kwargs, argnums), seed, which)
+                if not point.outs or point.answers["pull"].error is None or point.answers["push"].error is None:
+                    return point.rows()
     except Refused:  # a program written for one precision may fail in any way in another
         pass
     try:

@@ -32,6 +32,8 @@ from jaxcheck.theta import Theta, take_apart
 # Outputs up to this number get one cotangent each, besides a random one; more get random ones.
 ROWS = 6
 RANDOM = 3
+# Sizes within one leaf of outputs that a dense cotangent still shows, at a tolerance of 1e-7 with digits to spare.
+SPREAD = 1e3
 # Numbers in all cotangents together.
 OWN_SIZE = 3e7
 HIDDEN = ("the rule has hidden state: its backward pass uses a value that its forward pass kept outside the residuals. "
@@ -181,12 +183,13 @@ def inexact_outputs(f: Callable, args: Sequence[Any], kwargs: dict, positions: S
     return [jnp.asarray(x) for x in found]
 
 
-def cotangents(owner: np.ndarray, seed: int) -> np.ndarray:
+def cotangents(owner: np.ndarray, seed: int, values: np.ndarray) -> np.ndarray:
     """(G, m) cotangents of mixed signs, random ones and one per leaf of the results: every leaf has its own
     scale, and what a small one does wrong is nothing beside a large one. Few outputs get one each.
 
     Args:
         owner: (m,) the leaf to which each output belongs.
+        values: (m,) the outputs themselves: small ones of a leaf are not to drown in its large ones.
     """
     size, rng = len(owner), np.random.default_rng([seed, 3])
     if size <= ROWS:
@@ -194,17 +197,35 @@ def cotangents(owner: np.ndarray, seed: int) -> np.ndarray:
         return np.concatenate([np.diag(signs), rng.standard_normal((1, size))])
     dense = rng.standard_normal((RANDOM, size))
     own = [mask * rng.standard_normal(size) for mask in groups(owner, OWN_SIZE / size)]
-    return np.stack([*dense[: RANDOM - 1], *own]) if own else dense
+    each = _by_size(owner, values) * rng.standard_normal(size)
+    return np.stack([*(dense[: RANDOM - 1] if own else dense), *own, *([each] if each.any() else [])])
 
 
-def finite_outputs(one: Subject) -> np.ndarray:
-    """(m,) which real outputs are finite at the point."""
+def _by_size(owner: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(m,) one over each output's own size, where the outputs of one leaf have sizes of their own; else zero."""
+    size = np.where(np.isfinite(values), np.abs(values), 0.0)
+    out = np.zeros(len(owner))
+    for leaf in np.unique(owner):
+        mine = size[owner == leaf]
+        shown = mine[mine > 0]
+        if shown.size and shown.max() > SPREAD * shown.min():
+            out[owner == leaf] = 1 / np.where(mine > 0, mine, shown.max())
+    return out
+
+
+def outputs_at(one: Subject) -> np.ndarray:
+    """(m,) the real outputs at the point."""
     with jax.enable_x64(True):
         def build(programs, point):
             return maps.to_vector(programs[0](*maps.from_vector(point, one.primal.program.closed.in_avals)))
 
         found, _ = execute(("outputs",), build, [one.primal.program], maps.to_vector(one.point, np))
-        return np.isfinite(np.asarray(found))
+        return np.asarray(found)
+
+
+def finite_outputs(one: Subject) -> np.ndarray:
+    """(m,) which real outputs are finite at the point."""
+    return np.isfinite(outputs_at(one))
 
 
 def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | None = None
@@ -217,7 +238,8 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
             it leaves nothing to be seen.
     """
     avals = one.primal.closed.out_avals
-    g = cotangents(belongs(avals), seed)
+    owner = belongs(avals)
+    g = cotangents(owner, seed, outputs_at(one) if len(owner) > ROWS else np.zeros(len(owner)))
     theta = one.theta
     if finite is not None:
         g = (g * finite)[(g * finite).any(axis=1)]

@@ -41,8 +41,12 @@ POINTS = 3  # not 2: a batch of two is broadcast by mistake more easily, and fou
 
 
 def transformations(f: Callable, args: Sequence[Any], kwargs: dict | None = None, *, argnums: Any = (0,),
-                    seed: int = 0) -> tuple[Row, ...]:  # fmt: skip
+                    seed: int = 0, wide: bool = True, iterative: bool = False) -> tuple[Row, ...]:  # fmt: skip
     """Test `f` with its rules under every transformation; status OK, WRONG or UNSUPPORTED.
+
+    Args:
+        wide: whether `f` may be called in the 64-bit mode: not where it holds NumPy data that JAX keeps as float32.
+        iterative: `f` loops until a float is small; in a coarser dtype than the caller's it may never be.
 
     Returns:
         Rows of group "transformation". Where the eager gradient does not exist or is not finite, the
@@ -56,15 +60,16 @@ def transformations(f: Callable, args: Sequence[Any], kwargs: dict | None = None
     native = build(f, args, kwargs, argnums)
     jax.eval_shape(native.call, *native.live)  # what f itself raises is not about its rules
     with np.errstate(all="ignore"):  # what is not finite is said in the rows
-        rows = _matrix(f, args, kwargs, argnums, seed)
-        return (*rows, *transforms_dtype.rows(f, args, kwargs, argnums, seed))
+        rows = _matrix(f, args, kwargs, argnums, seed, wide)
+        return (*rows, *transforms_dtype.rows(f, args, kwargs, argnums, seed, wide, iterative))
 
 
-def _matrix(f: Callable, args: Any, kwargs: dict, argnums: Any, seed: int) -> list[Row]:
+def _matrix(f: Callable, args: Any, kwargs: dict, argnums: Any, seed: int, wide: bool) -> list[Row]:
     names = ("eager", *TRANSFORMED, "sharded")
     try:
-        with jax.enable_x64(True):
-            return Matrix(build(f, args, kwargs, argnums, np.float64), seed).rows()
+        if wide:
+            with jax.enable_x64(True):
+                return Matrix(build(f, args, kwargs, argnums, np.float64), seed).rows()
     except Refused:  # written for one precision: then in that one
         pass
     try:

@@ -32,12 +32,20 @@ from jaxcheck.result import Row
 DTYPES = (np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16))
 
 
-def rows(f: Callable, args: Sequence[Any], kwargs: dict, argnums: Any, seed: int) -> list[Row]:
-    """One row per dtype. All are run at one point, which every one of them can represent."""
+def rows(f: Callable, args: Sequence[Any], kwargs: dict, argnums: Any, seed: int, wide_mode: bool = True,
+         iterative: bool = False) -> list[Row]:
+    """One row per dtype. All are run at one point, which every one of them can represent; see `transformations`."""
+    if not wide_mode:
+        why = "its NumPy data stands in programs of the 32-bit mode, so that there is no float64 to compare with"
+        return [unsupported("transformation", dtype.name, why) for dtype in (*DTYPES, np.dtype(np.float64))]
     found = []
     used = {_real(x.dtype) for x in jax.tree_util.tree_leaves((args, kwargs))
             if hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, np.inexact)}
     for dtype in (*DTYPES, np.dtype(np.float64)):
+        if iterative and dtype != np.float64 and dtype.name not in used:
+            found.append(unsupported("transformation", dtype.name, "it loops until a float is small enough, "
+                                     f"which in {dtype.name} it may never be"))
+            continue
         try:
             rounded = jax.tree_util.tree_map(lambda x, d=dtype: _round(x, d), (tuple(args), kwargs))
             with jax.enable_x64(True):

@@ -163,8 +163,9 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
     quantised = m_bad and all((x.coarse | ~x.contradicts_m).all() for x in looks)
 
     if usable == 0 and not kinks:
-        reason = Reason.JUMP if jumps else Reason.DOMAIN
-        return opinion(Verdict.INCONCLUSIVE, reason)
+        seen = any(np.isfinite(p.slopes.value).any() for p in ev.probes)
+        # Differences that are there, and may not judge the claim, look at another scale than it does.
+        return opinion(Verdict.INCONCLUSIVE, Reason.JUMP if jumps else Reason.NOISE if seen else Reason.DOMAIN)
     if _within(tolerance, numbers):
         return opinion(Verdict.PASS, Reason.KINK if kinks else Reason.AGREE, kinks=kinks)
     if a is None:
@@ -275,5 +276,5 @@ def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, fu
         if (norms(weigh(r)) > tolerance.rtol * size + norms(weigh(bars)) + tolerance.atol).any():
             return True
     rms = typical(np.maximum(np.abs(m), np.abs(a)), unit)
-    floor = np.maximum(2 * bars, max(1e-10, 1e-3 * tolerance.rtol) * rms)
+    floor = np.maximum(2 * bars, 1e-3 * (tolerance.rtol if tolerance.rtol > Tolerance().rtol else 0.0) * rms)
     return bool((r > 1e3 * tolerance.rtol * np.maximum(np.abs(a), np.abs(m)) + floor + tolerance.atol).any())

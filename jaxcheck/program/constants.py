@@ -205,9 +205,15 @@ def mixed(program: Any, narrow: Sequence[int] = ()) -> bool:
                 places = (_place(eqn, role, sub, i) for i in at)
                 if mixed(sub, [place for place in places if place is not None]):
                     return True
-        elif at and not _fits(eqn):
+        elif at and (_mixes(eqn) or not _fits(eqn)):
             return True
     return False
+
+
+def _mixes(eqn: Any) -> bool:
+    """Whether 64-bit floats come out of an equation into which a narrow constant goes: JAX itself converts first, also
+    where a primitive (a product of matrices) would take operands of two types."""
+    return eqn.primitive.name != "convert_element_type" and interpret.is_64_bits(eqn.outvars)
 
 
 def _place(eqn: Any, role: str, inner: Any, position: int) -> int | None:

@@ -11,12 +11,14 @@ import numpy as np
 
 
 class NativeTrace(NamedTuple):
-    """A function traced at its own dtypes; `dynamic` says which flat leaves are its arguments."""
+    """A function traced at its own dtypes; `dynamic` says which flat leaves are its arguments; `mixed` that its NumPy
+    data stood there in the type of another mode (see `constants.mixed`)."""
 
     closed: Any
     flat: list[Any]
     dynamic: tuple[bool, ...]
     out_tree: Any
+    mixed: bool = False
 
 
 def is_dynamic(leaf: Any) -> bool:

@@ -19,7 +19,8 @@ from jax.extend.core import jaxpr_as_fun
 from jaxcheck.program import constants
 from jaxcheck.program.compile import Program
 from jaxcheck.program.constants import LeakedTracer
-from jaxcheck.program.interpret import walk
+from jaxcheck.program.interpret import constants as constants_of
+from jaxcheck.program.interpret import walk, walk_jaxprs
 from jaxcheck.program.lifting import lifted_dtype
 from jaxcheck.program.quiet import quiet
 from jaxcheck.program.shadow import (
@@ -46,6 +47,7 @@ class Traced:
     wide: bool = True  # whether `closed` was traced in the 64-bit mode
     rounded: bool = False  # whether float64 data in it was rounded, as the caller's 32-bit mode does
     mixed: bool = False  # whether `closed` has to be emitted again before anything is made of it
+    stale: bool = False  # whether JAX gave its NumPy data the type of another mode, called in the 64-bit mode
     effects: tuple[str, ...] = ()  # what it does beside computing, prints and logs included
     source: Callable | None = None  # what was traced, of flat inputs: the last resort for its derivatives
 
@@ -97,7 +99,7 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
     note = f"computed natively: {', '.join(native)}" if native else ""
     unit = coarsest(seen) if native else float(np.finfo(np.float64).eps)
     return Traced(Program.of(closed), traced.out_tree, traced.how, note, seen, unit, traced.wide, rounded, mixed,
-                  source=_flat(f, len(leaves)))
+                  traced.mixed, source=_flat(f, len(leaves)))
 
 
 def _flat(f: Callable, count: int) -> Callable:
@@ -231,6 +233,14 @@ def derived(traced: Traced, f: Callable, args: Sequence[Any], precision: str = "
     return Traced(Program.of(out), tree, how, note, inner, unit, traced.wide, rounded)
 
 
+def holds_numpy_data(traced: Traced) -> bool:
+    """Whether NumPy data of the caller's stands, rounded to float32, in programs of the 32-bit mode: since JAX 0.10
+    remembers that by object, what is called in the 64-bit mode may meet it there (see `constants`)."""
+    return traced.stale or (not traced.wide and not jax.config.jax_enable_x64 and any(
+        isinstance(c, np.ndarray) and c.ndim and str(c.dtype) in ("float32", "complex64")
+        for program in walk_jaxprs(traced.closed) for c in constants_of(program)))
+
+
 def iterates(traced: Traced) -> bool:
     """Whether the program holds a while loop whose condition looks at floats: an iterative solver."""
     for eqn, _ in walk(traced.closed):
@@ -263,5 +273,5 @@ def plain(traced: Traced) -> Program:
 
 __all__ = [
     "NOT_TRACEABLE", "LeakedTracer", "Traced", "Unliftable", "as_function", "base", "call", "cast", "derivative",
-    "derived", "gradient", "iterates", "own_values", "plain", "refuse_reverse_only", "trace",
+    "derived", "gradient", "holds_numpy_data", "iterates", "own_values", "plain", "refuse_reverse_only", "trace",
 ]

@@ -139,6 +139,7 @@ class Traced:
     reasons: tuple[str, ...]
     dynamic: tuple[bool, ...]
     wide: bool
+    mixed: bool = False
 
 
 def _is_data(leaf: Any) -> bool:
@@ -169,7 +170,7 @@ def trace_float64(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
     if reasons and error:
         reasons = (error, *reasons)
     return Traced(traced.closed, traced.out_tree, how, (*stuck, *reasons) if reasons else (),
-                  traced.dynamic, wide)  # fmt: skip
+                  traced.dynamic, wide, traced.mixed)  # fmt: skip
 
 
 def _promoted(f: Any, args: Any, kwargs: Any) -> tuple[NativeTrace | None, str]:
@@ -179,7 +180,8 @@ def _promoted(f: Any, args: Any, kwargs: Any) -> tuple[NativeTrace | None, str]:
         with jax.enable_x64(True):
             traced = trace_native(f, wide_args, wide_kwargs, _is_data)
             # What the caller's own program rounds is rounded here, too.
-            traced = traced._replace(closed=quiet(constants.settled(traced.closed, True, rounded)))
+            traced = traced._replace(closed=quiet(constants.settled(traced.closed, True, rounded)),
+                                     mixed=constants.mixed(traced.closed))
             if not any(isinstance(x, jax.core.Tracer) for x in traced.flat):
                 _try_callbacks(traced)
             failure = _rule_failure(traced.closed)
