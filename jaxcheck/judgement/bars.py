@@ -1,0 +1,23 @@
+"""Every threshold once, with what it follows from or the command that measured it."""
+
+from __future__ import annotations
+
+import math
+
+# The path that is run (`judgement.as_run`).
+
+# A constant that a program makes in its own dtype (0.1 in bfloat16) is off by a unit, half a spacing; two factors of
+# one term are one spacing. What more constants do, or one that is amplified, is measured before anybody is blamed.
+CONSTANTS = 1.0
+# Spacings by which a native run may differ from float64 before anybody asks whether rounding explains it: what
+# tanh networks of three layers lose in float32 (tests/test_path.py measures it).
+SPACINGS = 16.0
+# True error over measured bar, of a leaf, is below 5 for 99 % of generated programs in float32 and float64, both by
+# norm and by entry with the leaf's RMS beside it: `pytest tests/program/test_perturbed.py -k bars_are_true -m ""`.
+ROUNDED = 5.0
+
+
+def underflow(smallest_normal: float, smallest: float) -> float:
+    """What is lost where values leave the range of a dtype: XLA on CPU flushes float32's and bfloat16's subnormal
+    numbers to zero, and keeps float16's, in steps of the smallest."""
+    return smallest_normal if smallest_normal < math.sqrt(smallest) else smallest
