@@ -16,6 +16,7 @@ import numpy as np
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.witnesses import Problem, measure, real_gradient
 from jaxcheck.program.alike import alike
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.objective import Traced, gradient, in_float64, iterates, plain
 from jaxcheck.program.rounding import round_off
 from jaxcheck.theta import Leaf
@@ -43,9 +44,9 @@ class Run:
     def autodiff(self, precision: str) -> Traced | None:
         """The native loss's own derivative, without the user's rules; None where JAX has none."""
         try:
-            return gradient(self.source, len(self.leaves), stripped=True, leaves=self.leaves, extras=self.extras,
-                            precision=precision)
-        except Exception:  # whatever differentiating raises; in float64 it said so, see `prepare`
+            return ask(gradient, self.source, len(self.leaves), stripped=True, leaves=self.leaves,
+                       extras=self.extras, precision=precision)
+        except Refused:
             return None
 
 

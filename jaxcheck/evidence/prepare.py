@@ -143,7 +143,7 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
                       numbers_unit=None if numbers is None else units(user))
     preface = Preface(user.name, witnesses, tuple(notes), "", repeatable, native,
                       sizes=_sizes(theta, user.args, own.closed.consts))
-    if manual is not None and precision == "float64" and _narrow(theta, primal):
+    if manual is not None and precision == "float64" and narrow(theta, primal):
         if grad is None:
             traced = gradient(own, len(leaves), stripped=False, leaves=leaves, extras=extras, precision="native")
         else:
@@ -252,7 +252,7 @@ def _sizes(theta: Theta, args: Theta, consts: Any = ()) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _narrow(theta: Theta, primal: Traced) -> bool:
+def narrow(theta: Theta, primal: Traced) -> bool:
     """Whether the caller's own run differs from the float64 one."""
     wide = all(leaf.dtype in ("float64", "complex128") for leaf in theta.leaves)
     return not (wide and jax.config.jax_enable_x64) or primal.how != "float64"

@@ -14,7 +14,8 @@ import numpy as np
 
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.leafwise import belongs, groups
-from jaxcheck.evidence.prepare import Preface, of_no_rule
+from jaxcheck.evidence.as_run import Run
+from jaxcheck.evidence.prepare import Preface, narrow, native_run, of_no_rule
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.evidence.witnesses import Problem
 from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
@@ -267,7 +268,15 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
     problem = Problem(theta, extras, runnable, manual, autodiff, columns=len(g), iterative=iterates(primal),
                       is_autodiff=not rules)
     sizes = tuple(sorted({d for leaf in theta.leaves for d in leaf.shape} | {d for a in avals for d in a.shape}))
-    return problem, Preface(one.name, witnesses, tuple(notes), "", repeatable, sizes=sizes, left_out=left_out)
+    preface = Preface(one.name, witnesses, tuple(notes), "", repeatable, sizes=sizes, left_out=left_out)
+    if manual is None or precision == "native" or not narrow(theta, primal):
+        return problem, preface
+    try:
+        run = ask(gradient, own, len(leaves), stripped=False, leaves=leaves, extras=extras, precision="native")
+        preface = ask(native_run, problem, preface, Run(own, run, tuple(leaves), extras))
+    except Refused as no:
+        preface = dataclasses.replace(preface, notes=(*notes, f"It was judged in float64 alone: {first_line(no.error)}"))
+    return problem, preface
 
 
 def second_order(one: Subject) -> tuple[maps.Map | None, str]:

@@ -98,10 +98,11 @@ def said(run: LeafRun, where: np.ndarray, reference: np.ndarray | None = None) -
         text += f", and {at['autodiff']:.7g} by autodiff in {dtype}"
     if reference is not None:
         off = formula2(run.formula[column], reference[column])
-        return text + f"; before any rounding the leaf is off by {off:.2g}{_part(run.constants, reference, column, "rounded constants explain")}"
+        constants = _part(run.constants, reference, column, "rounded constants explain")
+        return text + f"; before any rounding the leaf is off by {off:.2g}{constants}"
     known = run.bar if run.bar is not None else run.autodiff_bar
     off = formula2(run.native[column], run.formula[column])
-    return text + f"; the leaf is off by {off:.2g}{_part(known, run.formula, column, "rounding explains")}"
+    return text + f"; the leaf is off by {off:.2g}{_part(known, run.formula, column, 'rounding explains')}"
 
 
 def _part(bar: np.ndarray | None, of: np.ndarray, column: int, who: str) -> str:
