@@ -105,6 +105,21 @@ def measured(problem: Problem, run: Run, point: np.ndarray, manual: bool = True,
     return Native(*m, *a, compiled)
 
 
+def of_numbers(problem: Problem, run: Run, point: np.ndarray) -> np.ndarray | None:
+    """(1, P) how far a gradient that was given as numbers may be off: what rounding in their precision does to
+    autodiff's. None where that cannot be measured, or they are in float64."""
+    unit = float(problem.numbers_unit.max(initial=0.0))
+    if unit < 1e-12 or not point.size:
+        return None
+    own = max(float(jnp.finfo(leaf.native).eps) for leaf in problem.theta.leaves)
+    autodiff = run.autodiff("native") if own <= unit else problem.autodiff
+    if autodiff is None:
+        return None
+    free = not iterates(run.source) and not iterates(autodiff)
+    found, _ = _rounded(problem, [autodiff], point, [free], unit / 2)
+    return found[0][1]
+
+
 def of_constants(problem: Problem, point: np.ndarray, unit: float) -> tuple[np.ndarray, int]:
     """((G, P) how far M may be off since constants in it were rounded to `unit`, programs compiled)."""
     found, compiled = _rounded(problem, [problem.manual], point, [False], unit, constants=True)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence import host
+from jaxcheck.evidence import as_run, host
 from jaxcheck.evidence.as_run import Run
 from jaxcheck.evidence.user import (
     StructureError,
@@ -141,6 +141,9 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     problem = Problem(theta, extras, runnable, manual, autodiff, numbers=numbers, host_manual=host_manual,
                       iterative=iterates(primal), is_autodiff=grad is None and not rules,
                       numbers_unit=None if numbers is None else units(user))
+    if numbers is not None:
+        run = Run(own, None, tuple(leaves), extras)
+        problem = dataclasses.replace(problem, numbers_bar=as_run.of_numbers(problem, run, theta.ravel()))
     preface = Preface(user.name, witnesses, tuple(notes), "", repeatable, native,
                       sizes=_sizes(theta, user.args, own.closed.consts))
     if manual is not None and precision == "float64" and narrow(theta, primal):

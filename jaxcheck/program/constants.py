@@ -236,6 +236,15 @@ def hoisted(program: Any) -> Any:
     return core.ClosedJaxpr(_with_constvars(jaxpr, consts), list(consts.values()))
 
 
+def as_inputs(program: Any) -> Any:
+    """A closed jaxpr whose constants are the first of its inputs, and not known to whoever traces it."""
+    jaxpr = program.jaxpr
+    if not jaxpr.constvars:
+        return program
+    return core.ClosedJaxpr(jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars],
+                                          debug_info=_unnamed(jaxpr.debug_info)), [])
+
+
 def _hoist(jaxpr: Any, consts: dict[Any, Any], known: dict[int, Any]) -> Any:
     """The jaxpr with constants of calls taken out into `consts`; its new free variables are keys there."""
     eqns, changed = [], False

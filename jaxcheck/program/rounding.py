@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr
 
 from jaxcheck.program import rules, units
 from jaxcheck.program.compile import Program, execute
+from jaxcheck.program.constants import as_inputs
 from jaxcheck.program.ways.perturbed import of_constants, scatter, signs
 
 DRAWS = 8
@@ -36,10 +36,13 @@ def round_off(name: Any, programs: Sequence[Program], inputs: Callable[[Any], Se
     def build(_, consts, values, rows):
         found = []
         for program, own, either in zip(programs, consts, free, strict=True):
-            closed = ClosedJaxpr(program.closed.jaxpr, list(own))
+            closed = as_inputs(program.closed)
             flat = [jnp.asarray(x).astype(a.dtype) if rules.is_inexact(a) else x
-                    for x, a in zip(inputs(values), closed.in_avals, strict=True)]
-            bars = of_constants(closed, flat, rows, unit) if constants else scatter(closed, flat, rows, unit_of, either)
+                    for x, a in zip(inputs(values), program.closed.in_avals, strict=True)]
+            if constants:
+                bars = of_constants(closed, own, flat, rows, unit)
+            else:
+                bars = scatter(closed, [*own, *flat], rows, unit_of, either)
             found.append((results(bars.results), results(bars.bars)))
         return found
 

@@ -97,7 +97,9 @@ class Constants(Perturbed):
         self._unit = unit
 
     def constant(self, value: Any, aval: Any) -> Pair:
-        plain = interpret.as_declared(value, aval)
+        return self.rounded(interpret.as_declared(value, aval), aval)
+
+    def rounded(self, plain: Any, aval: Any) -> Pair:
         if not rules.is_inexact(aval) or not np.size(plain):
             return Pair(plain)
         moved = self.noise.move(jnp.asarray(plain), 1.0, self._unit, 0)
@@ -206,12 +208,17 @@ def scatter(program: Any, args: Sequence[Any], rows: Any, unit_of: UnitOf = _own
     return Bars(plain, [_largest(p, n) for p, n in zip(plain, noisy, strict=True)], unseen)
 
 
-def of_constants(program: Any, args: Sequence[Any], rows: Any, unit: float) -> Bars:
-    """How far a float64 program may be off since its constants were rounded to `unit`, and nothing else was."""
+def of_constants(program: Any, consts: Sequence[Any], args: Sequence[Any], rows: Any, unit: float) -> Bars:
+    """How far a float64 program may be off since its constants were rounded to `unit`, and nothing else was.
+
+    Its literals are constants, and its first inputs, `consts`.
+    """
     dtypes = _dtypes(program)
 
     def one(row: Any) -> tuple[list[Any], list[Any]]:
-        out, _ = jaxpr.run(Constants(Noise(row, dtypes), unit), program, [Pair(a) for a in args], 0)
+        way = Constants(Noise(row, dtypes), unit)
+        moved = [way.rounded(jnp.asarray(c), jax.typeof(c)) for c in consts]
+        out, _ = jaxpr.run(way, program, [*moved, *(Pair(a) for a in args)], 0)
         return [v.plain for v in out], [v.moved for v in out]
 
     plain, noisy = lax.map(one, jnp.asarray(rows))
