@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxcheck.evidence import as_run, gather
+from jaxcheck.evidence import as_run, gather, maps
+from jaxcheck.evidence.maps import Map
 from jaxcheck.evidence.witnesses import LeafEvidence, Problem
 from jaxcheck.judgement import as_run as judgement
 from jaxcheck.judgement import bars, locate
+from jaxcheck.judgement.maps import Finding
+from jaxcheck.judgement.maps import judge as judge_map
 from jaxcheck.judgement.vote import Opinion
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Component, Reason, Verdict
 from jaxcheck.settings import Case
 
@@ -46,6 +50,39 @@ def second_opinions(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequen
     if case.preface.native_finite:
         found |= walk.rounding(asked)
     return found
+
+
+def of_map(one: Map, native: Callable[[], Map], findings: list[Finding], rtol: float, atol: float, seed: int,
+           spacing: float) -> list[Finding]:
+    """Findings on a map, and where all of them passed in float64, what its native programs add.
+
+    They are looked at without rounding: what a constant that was rounded may change is granted.
+
+    Args:
+        native: makes the same map of the native programs. spacing: of the caller's coarsest dtype.
+    """
+    if any(f.verdict is not Verdict.PASS for f in findings):
+        return findings
+    try:
+        other = ask(native)
+    except Refused:
+        return findings
+    if as_run.same_maps(one, other):
+        return findings
+    lifted = as_run.map_without_rounding(other)
+    if lifted is None:
+        return findings
+    (evidence,), _ = maps.measure([lifted], seed)
+    found = judge_map(evidence, max(rtol, bars.CONSTANTS * spacing), atol)
+    return [_of_path(a, b) for a, b in zip(findings, found, strict=True)] if len(found) == len(findings) else findings
+
+
+def _of_path(wide: Finding, run: Finding) -> Finding:
+    if run.verdict is not Verdict.FAIL or run.reason not in (Reason.MANUAL_WRONG, Reason.NONFINITE):
+        return wide
+    note = ("right in float64, but in the caller's own dtypes another formula is run; the numbers are its, before any "
+            "rounding")
+    return dataclasses.replace(run, reason=Reason.PRECISION_WRONG, note=note)
 
 
 class _Walk:

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.differences import Ladder
+from jaxcheck.evidence.maps import Map
 from jaxcheck.evidence.witnesses import Problem, measure, real_gradient
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.program.objective import Traced, gradient, in_float64, iterates, plain
+from jaxcheck.program.objective import Traced, gradient, in_float64, iterates, own_values, plain
 from jaxcheck.program.rounding import round_off
 from jaxcheck.theta import Leaf
 
@@ -140,6 +141,29 @@ def _rounded(problem: Problem, traced, point: np.ndarray, free, unit: float, con
 
     return round_off((tuple(theta.leaves), columns), [t.program for t in traced], inputs, results,
                      (point, tuple(problem.extras)), free, unit, constants)
+
+
+def same_maps(one: Map, native: Map) -> bool:
+    """Whether a map's derivatives are, natively, what they are in float64, but for rounding."""
+    pairs = [(getattr(one, slot), getattr(native, slot)) for slot in ("primal", "tangent", "cotangent")]
+    return all((a is None) == (b is None) for a, b in pairs) and all(
+        alike(b.program.closed, a.program.closed) for a, b in pairs if a is not None)
+
+
+def map_without_rounding(native: Map) -> Map | None:
+    """A map that was traced natively, in float64; None where it cannot be lifted."""
+    point = list(native.point)
+    tangents = [np.zeros_like(x) for x in own_values(native.primal.closed, point)]
+    cts = [np.zeros(a.shape, a.dtype) for a in native.primal.closed.out_avals]
+    values = {"primal": point, "tangent": [*point, *tangents], "cotangent": [*point, *cts],
+              "reference": [*point, *tangents], "reference_pull": [*point, *cts]}
+    lifted = {}
+    for slot, given in values.items():
+        traced = getattr(native, slot)
+        lifted[slot] = None if traced is None else in_float64(traced, given)
+        if traced is not None and lifted[slot] is None:
+            return None
+    return dataclasses.replace(native, **lifted)
 
 
 def range_of(leaf: Leaf) -> tuple[float, float]:

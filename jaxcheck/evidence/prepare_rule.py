@@ -59,6 +59,7 @@ class Subject:
     rules: tuple[Any, ...]
     name: str
     names: tuple[str, ...]
+    native: Traced | None = None  # `primal` as the caller's own program runs it; None where that is the same
 
 
 def argument_names(f: Callable, count: int) -> list[str]:
@@ -126,7 +127,7 @@ def subject(f: Callable, args: tuple[Any, ...], kwargs: dict[str, Any], argnums:
         raise KeepsTracer("f keeps values from one call to the next: a value of an earlier call is used in a later one")
     label = name_of(f, name)
     return Subject(f, args, kwargs, chosen, live, theta, primal, point, rules_in(primal.closed), label,
-                   tuple(names))
+                   tuple(names), own if precision != "native" and narrow(theta, primal) else None)
 
 
 class KeepsTracer(Exception):

@@ -67,10 +67,13 @@ def _graph(program: Any, inputs: list[_Node]) -> list[_Node]:
     return [read(a) for a in opened.outvars]
 
 
-def alike(one: Any, two: Any) -> bool:
+def alike(one: Any, two: Any, unit: float = 0.0) -> bool:
     """Whether two closed jaxprs are one formula of their inputs, in whatever dtypes.
 
     False where that cannot be seen.
+
+    Args:
+        unit: to which constants are compared, where that is more than that of their own dtypes.
     """
     first, second = interpret.opened(one), interpret.opened(two)
     if len(first.invars) != len(second.invars) or len(first.outvars) != len(second.outvars):
@@ -88,9 +91,9 @@ def alike(one: Any, two: Any) -> bool:
         if _shape(a) != _shape(b) or a.place != b.place or (a.eqn is None) != (b.eqn is None):
             return False
         if a.eqn is None:
-            if (a.value is None) != (b.value is None) or not (a.value is None or _same_value(a, b)):
+            if (a.value is None) != (b.value is None) or not (a.value is None or _same_value(a, b, unit)):
                 return False
-        elif not _same_equation(a.eqn, b.eqn):
+        elif not _same_equation(a.eqn, b.eqn, unit):
             return False
         else:
             pending += zip(a.inputs, b.inputs, strict=True)
@@ -101,12 +104,13 @@ def _shape(node: _Node) -> tuple[Any, str]:
     return getattr(node.aval, "shape", None), _kind(node.aval)
 
 
-def _same_value(a: _Node, b: _Node) -> bool:
+def _same_value(a: _Node, b: _Node, given: float) -> bool:
     """Constants, as far as the coarser of their dtypes can tell."""
     if any(isinstance(x.value, jax.core.Tracer) or "key" in str(getattr(x.value, "dtype", "")) for x in (a, b)):
         return a.value is b.value
     x, y = np.asarray(a.value), np.asarray(b.value)
     unit = max(units.unit(a.aval.dtype), units.unit(b.aval.dtype))
+    unit = unit and max(unit, given)
     if not unit:
         return bool(np.array_equal(x, y))
     x, y = (v.astype(np.complex128 if "complex" in str(v.dtype) else np.float64) for v in (x, y))
@@ -115,21 +119,21 @@ def _same_value(a: _Node, b: _Node) -> bool:
         return bool((near | (x == y) | (np.isnan(x) & np.isnan(y))).all())
 
 
-def _same_equation(a: Any, b: Any) -> bool:
+def _same_equation(a: Any, b: Any, unit: float) -> bool:
     if a is b:
         return True
     if a.primitive.name != b.primitive.name or len(a.invars) != len(b.invars):
         return False
     if a.effects or b.effects or a.params.keys() != b.params.keys():
         return False
-    return all(key in _UNSEEN or _same_parameter(value, b.params[key]) for key, value in a.params.items())
+    return all(key in _UNSEEN or _same_parameter(value, b.params[key], unit) for key, value in a.params.items())
 
 
-def _same_parameter(a: Any, b: Any) -> bool:
+def _same_parameter(a: Any, b: Any, unit: float) -> bool:
     if interpret.is_jaxpr(a) and interpret.is_jaxpr(b):
-        return alike(a, b)
+        return alike(a, b, unit)
     if isinstance(a, (tuple, list)) and type(a) is type(b):
-        return len(a) == len(b) and all(map(_same_parameter, a, b))
+        return len(a) == len(b) and all(_same_parameter(x, y, unit) for x, y in zip(a, b, strict=True))
     if isinstance(a, (np.ndarray, jax.Array)) or isinstance(b, (np.ndarray, jax.Array)):
         return bool(np.array_equal(np.asarray(a), np.asarray(b)))
     return a is b or bool(_plain(a) and _plain(b) and a == b)
