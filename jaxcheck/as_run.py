@@ -73,12 +73,20 @@ def of_map(one: Map, native: Callable[[], Map], findings: list[Finding], rtol: f
     if lifted is None:
         return findings
     (evidence,), _ = maps.measure([lifted], seed)
-    found = judge_map(evidence, max(rtol, bars.CONSTANTS * spacing), atol)
+    granted = max(rtol, bars.CONSTANTS * spacing)
+    found = judge_map(evidence, granted, atol)
+    if any(map(_is_wrong, found)):
+        granted = max(granted, 2 * as_run.constants_of_map(lifted, evidence, spacing / 2))
+        found = judge_map(evidence, granted, atol)
     return [_of_path(a, b) for a, b in zip(findings, found, strict=True)] if len(found) == len(findings) else findings
 
 
+def _is_wrong(said: Finding | Opinion) -> bool:
+    return said.verdict is Verdict.FAIL and said.reason in (Reason.MANUAL_WRONG, Reason.NONFINITE)
+
+
 def _of_path(wide: Finding, run: Finding) -> Finding:
-    if run.verdict is not Verdict.FAIL or run.reason not in (Reason.MANUAL_WRONG, Reason.NONFINITE):
+    if not _is_wrong(run):
         return wide
     note = ("right in float64, but in the caller's own dtypes another formula is run; the numbers are its, before any "
             "rounding")
@@ -150,8 +158,7 @@ class _Walk:
     def _judged(self, k: int, ev: LeafEvidence, problem: Problem, spacing: float) -> Second | None:
         opinion = self.case.judge(ev)
         dtype = ev.leaf.native
-        wrong = opinion.reason in (Reason.MANUAL_WRONG, Reason.NONFINITE)
-        if opinion.verdict is Verdict.FAIL and wrong:
+        if _is_wrong(opinion):
             if self.constants is None:
                 self.constants, compiled = as_run.of_constants(problem, self.case.point, spacing / 2)
                 self.case.compiled += compiled

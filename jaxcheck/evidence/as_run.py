@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.differences import Ladder
-from jaxcheck.evidence.maps import Map
+from jaxcheck.evidence.maps import Map, MapEvidence, from_vector
 from jaxcheck.evidence.witnesses import Problem, measure, real_gradient
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.objective import Traced, gradient, in_float64, iterates, own_values, plain
 from jaxcheck.program.rounding import round_off
+from jaxcheck.program.shadow import to_float64
 from jaxcheck.theta import Leaf
 
 
@@ -164,6 +165,24 @@ def map_without_rounding(native: Map) -> Map | None:
         if traced is not None and lifted[slot] is None:
             return None
     return dataclasses.replace(native, **lifted)
+
+
+def constants_of_map(lifted: Map, evidence: MapEvidence, unit: float) -> float:
+    """What the rounding of constants to `unit` may change in the derivatives of a map: relative, of the leaf in which
+    it is most, along one direction each."""
+    largest = 0.0
+    values = [(lifted.tangent, evidence.directions), (lifted.cotangent, evidence.cotangents)]
+    point = list(map(to_float64, lifted.point))
+    for traced, rows in values:
+        if traced is None:
+            continue
+        rest = traced.program.closed.in_avals[len(point) :]
+        given = [*point, *(np.asarray(x) for x in from_vector(rows[0], rest))]
+        found, _ = round_off("map", [traced.program], list, list, given, [False], unit, constants=True)
+        for value, bar in zip(*found[0], strict=True):
+            size = np.linalg.norm(value)
+            largest = max(largest, float(np.linalg.norm(bar) / size) if size else 0.0)
+    return largest
 
 
 def range_of(leaf: Leaf) -> tuple[float, float]:

@@ -9,6 +9,9 @@ import math
 # A constant that a program makes in its own dtype (0.1 in bfloat16) is off by a unit, half a spacing; two factors of
 # one term are one spacing. What more constants do, or one that is amplified, is measured before anybody is blamed.
 CONSTANTS = 1.0
+# Of a batch's points that nobody examines alone: a difference in the path that is run counts as a failure beyond a
+# hundredth, more than two rounded constants are off by in bfloat16.
+COUNTED = 1e-2
 # Spacings by which a native run may differ from float64 before anybody asks whether rounding explains it: what
 # tanh networks of three layers lose in float32 (tests/test_path.py measures it).
 SPACINGS = 16.0

@@ -19,7 +19,7 @@ DRAWS = 8
 
 def round_off(name: Any, programs: Sequence[Program], inputs: Callable[[Any], Sequence[Any]],
               results: Callable[[list[Any]], Any], values: Any, free: Sequence[bool], unit: float = 0.0,
-              constants: bool = False) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+              constants: bool = False) -> tuple[list[tuple[Any, Any]], int]:
     """([(result, how far it may be off)] of every program, programs compiled), by Monte Carlo arithmetic.
 
     Args:
@@ -50,4 +50,4 @@ def round_off(name: Any, programs: Sequence[Program], inputs: Callable[[Any], Se
     consts = [tuple(p.closed.consts) for p in programs]
     with jax.enable_x64(True):
         found, compiled = execute(key, build, [], consts, values, signs(DRAWS))
-        return [(np.asarray(value), np.asarray(bar)) for value, bar in found], compiled
+        return jax.tree_util.tree_map(np.asarray, found), compiled
