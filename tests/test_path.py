@@ -294,7 +294,10 @@ RIGHT = {
         _normal(5), ("float32",)),
     "one clamp in both": (
         lambda p: jnp.sum(jnp.log(_floor(p))), lambda p: (p > jnp.finfo(p.dtype).eps) / _floor(p),
-        np.array([1.0, 1e-9, 0.3]), DTYPES),
+        np.array([1.0, 1e-9, 0.3]), ("float32", "bfloat16")),
+    "one clamp in both, float16": (
+        lambda p: jnp.sum(jnp.log(_floor(p))), lambda p: (p > jnp.finfo(p.dtype).eps) / _floor(p),
+        np.array([1.0, 1e-5, 0.3]), ("float16",)),
     "eps that does not bite": (
         lambda p: jnp.sqrt(jnp.sum(p**2)),
         lambda p: p / jnp.maximum(jnp.sqrt(jnp.sum(p**2)), jnp.finfo(p.dtype).eps), _normal(5), DTYPES),
@@ -370,7 +373,7 @@ SAME = {
     "branch": lambda x: lax.cond(x[0, 0] > 0, jnp.sin, jnp.cos, x).sum(),
 }
 OTHER = {
-    "factor": lambda x: jnp.sum(x**2) * (1.0001 if x.dtype != jnp.float64 else 1),
+    "factor": lambda x: jnp.sum(x**2) * (1.05 if x.dtype != jnp.float64 else 1),
     "operation": lambda x: jnp.sum(jnp.sin(x) if x.dtype != jnp.float64 else jnp.cos(x)),
     "order": lambda x: jnp.sum(jnp.sin(x) - jnp.cos(x) if x.dtype != jnp.float64 else jnp.cos(x) - jnp.sin(x)),
     "inside a loop": lambda x: lax.fori_loop(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 # The path that is run (`judgement.as_run`).
 
 # A constant that a program makes in its own dtype (0.1 in bfloat16) is off by a unit, half a spacing; two factors of
@@ -22,5 +20,5 @@ ROUNDED = 5.0
 
 def underflow(smallest_normal: float, smallest: float) -> float:
     """What is lost where values leave the range of a dtype: XLA on CPU flushes float32's and bfloat16's subnormal
-    numbers to zero, and keeps float16's, in steps of the smallest."""
-    return smallest_normal if smallest_normal < math.sqrt(smallest) else smallest
+    numbers to zero, and keeps float16's, whose normal ones end at 6e-5, in steps of the smallest."""
+    return smallest_normal if smallest_normal < 1e-30 else smallest
