@@ -93,7 +93,7 @@ def check_jvp(f: Callable, f_jvp: Callable, args: Sequence[Any], atol: Any = Non
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    _check_given(f, args, f_jvp, None, _bounds(rtol, atol), err_msg)
+    _check(f, args, *_given(f_jvp, None), _bounds(rtol, atol), err_msg)
 
 
 @calmly
@@ -104,15 +104,15 @@ def check_vjp(f: Callable, f_vjp: Callable, args: Sequence[Any], atol: Any = Non
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    _check_given(f, args, None, f_vjp, _bounds(rtol, atol), err_msg)
+    _check(f, args, *_given(None, f_vjp), _bounds(rtol, atol), err_msg)
 
 
-def _check_given(f: Callable, args: Sequence[Any], f_jvp: Callable | None, f_vjp: Callable | None,
-                 bounds: tuple[float, float], err_msg: str) -> None:
+def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Callable]:
+    """What makes the map of a derivative of the caller's: in float64 (a list of it), and natively."""
     def make(primal: Traced, point: tuple[Any, ...], theta: Theta, precision: str = "float64") -> maps.Map:
         return derivatives.given(theta, primal, point, f_jvp, f_vjp, precision)
 
-    _check(f, args, lambda *given: [make(*given)], lambda *given: make(*given, "native"), bounds, err_msg)
+    return lambda *given: [make(*given)], lambda *given: make(*given, "native")
 
 
 def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, bounds: tuple[float, float],
