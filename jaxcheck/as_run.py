@@ -47,7 +47,7 @@ def second_opinions(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequen
     walk = _Walk(case, run, leaves, native, wide)
     found = walk.formula(asked, directions)
     asked -= {k for k, second in found.items() if second.verdict is not Verdict.PASS}
-    if case.preface.native_finite:
+    if case.preface.native_finite and not run.stops:
         found |= walk.rounding(asked)
     return found
 

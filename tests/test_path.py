@@ -321,6 +321,32 @@ def test_right_code_in_low_precision(name, dtype):
         assert report.ok, str(report)
 
 
+def newton(c, tolerance=None):
+    tolerance = 10 * jnp.finfo(c.dtype).eps if tolerance is None else tolerance
+    step = lambda s: 0.5 * (s + c / s)  # noqa: E731
+    return lax.while_loop(lambda s: jnp.max(jnp.abs(s * s - c)) > tolerance, step, jnp.ones_like(c))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("factor", [1.0, 1.1])
+def test_a_loop_may_stop_at_the_precision_of_its_dtype(dtype, factor):
+    """In bfloat16 the root is 2 % off where the loop stops; the formula is the same, unless it is wrong there."""
+    def slope(c):
+        y = newton(c)
+        return 0.5 / y * (jnp.asarray(factor, c.dtype) if factor != 1 and c.dtype != jnp.float64 else 1)
+
+    report = jc.check_grad(lambda c: jnp.sum(newton(c)), jnp.asarray([2.0, 3.0, 0.5], dtype), slope)
+    assert report.ok if factor == 1 else report.reason is Reason.PRECISION_WRONG
+
+
+def test_twelve_layers_are_not_measured():
+    """What `bars.SPACINGS` spares the cost of."""
+    f, g, p, dtypes = RIGHT["twelve layers"]
+    for dtype in dtypes:
+        lost = jc.check_grad(f, jnp.asarray(p, dtype), g).leaves[0].precision / float(jnp.finfo(dtype).eps)
+        assert 0.1 < lost < bars.SPACINGS / 4
+
+
 def test_the_loss_takes_another_path_and_the_gradient_does_not():
     """Natively the loss is flat where it is clamped: a gradient that knows of no clamp is not its gradient."""
     p = jnp.asarray([1.0, 1e-9, 0.3], jnp.float32)
@@ -370,6 +396,7 @@ SAME = {
     "scan": lambda x: lax.scan(lambda c, r: (jnp.tanh(c + r), c), x[0], x)[1].sum(),
     "statistics": lambda x: jnp.std(x) + jnp.median(x) + jnp.linalg.norm(x),
     "casts": lambda x: jnp.sum(x.astype(jnp.bfloat16).astype(x.dtype) ** 2),
+    "tolerance": lambda x: newton(jnp.abs(x) + 1).sum(),
     "branch": lambda x: lax.cond(x[0, 0] > 0, jnp.sin, jnp.cos, x).sum(),
 }
 OTHER = {
@@ -391,7 +418,8 @@ def test_one_formula_is_seen_whatever_the_dtype(name, dtype):
     x = [jnp.asarray(_normal(3, 3), dtype)]
     flat = lambda leaves, extras: f(leaves[0]).reshape(1)  # noqa: E731
     own, wide = trace(flat, x, [], "native"), trace(flat, x, [])
-    assert alike(plain(own).closed, plain(wide).closed) is (name in SAME)
+    assert alike(plain(own).closed, plain(wide).closed, tolerances=True) is (name in SAME)
+    assert alike(plain(own).closed, plain(wide).closed) is (name in SAME and name != "tolerance")
     if name in ("scan", "softmax", *OTHER):
         more = dict(stripped=False, leaves=x, extras=[])
         native, again = gradient(own, 1, precision="native", **more), gradient(wide, 1, **more)

@@ -39,6 +39,11 @@ class Run:
         return dataclasses.replace(self.source, program=plain(self.source))
 
     @property
+    def stops(self) -> bool:
+        """Whether a loop inside stops at a tolerance: rounding alone may make it stop earlier or later."""
+        return iterates(self.source) or (self.manual is not None and iterates(self.manual))
+
+    @property
     def unit(self) -> float:
         """The spacing of the coarsest dtype that goes in or comes out."""
         return self.manual.unit if self.manual is not None else self.source.unit
@@ -65,11 +70,12 @@ class Native:
 
 
 def one_formula(problem: Problem, run: Run) -> bool:
-    """Whether loss and gradient are, natively, what they are in float64, but for rounding."""
+    """Whether loss and gradient are, natively, what they are in float64, but for rounding, and for the tolerance at
+    which a loop stops."""
     if run.manual is None or problem.manual is None or problem.primal is None:
         return run.manual is None
-    return alike(run.manual.program.closed, problem.manual.program.closed) and \
-        alike(run.primal.program.closed, problem.primal.program.closed)
+    return alike(run.manual.program.closed, problem.manual.program.closed, tolerances=True) and \
+        alike(run.primal.program.closed, problem.primal.program.closed, tolerances=True)
 
 
 def without_rounding(problem: Problem, run: Run) -> Problem | None:
@@ -148,7 +154,7 @@ def same_maps(one: Map, native: Map) -> bool:
     """Whether a map's derivatives are, natively, what they are in float64, but for rounding."""
     pairs = [(getattr(one, slot), getattr(native, slot)) for slot in ("primal", "tangent", "cotangent")]
     return all((a is None) == (b is None) for a, b in pairs) and all(
-        alike(b.program.closed, a.program.closed) for a, b in pairs if a is not None)
+        alike(b.program.closed, a.program.closed, tolerances=True) for a, b in pairs if a is not None)
 
 
 def map_without_rounding(native: Map) -> Map | None:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import derivatives, maps
-from jaxcheck.evidence.leafwise import belongs, groups
 from jaxcheck.evidence.as_run import Run
+from jaxcheck.evidence.leafwise import belongs, groups
 from jaxcheck.evidence.prepare import Preface, narrow, native_run, of_no_rule
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.evidence.witnesses import Problem
