@@ -111,11 +111,12 @@ class _Walk:
             return None if x is None else x[:, where]
 
         seen = self.measured or as_run.Native(None, None, None, None)
-        whole = seen.autodiff is not None and self.formula_a is not None
-        return judgement.LeafRun(
-            ev.leaf, ev.values, part(self.native), part(self.formula_m), ev.m, bars.underflow(*as_run.range_of(ev.leaf)),
-            part(seen.manual_bar), part(self.constants), *((part(seen.autodiff), part(seen.autodiff_bar), part(self.formula_a)) if whole
-                                     else (None, None, None)))
+        a, a_bar, a_formula = part(seen.autodiff), part(seen.autodiff_bar), part(self.formula_a)
+        if a is None or a_formula is None:
+            a = a_bar = a_formula = None
+        least = bars.underflow(*as_run.range_of(ev.leaf))
+        return judgement.LeafRun(ev.leaf, ev.values, part(self.native), part(self.formula_m), ev.m, least,
+                                 part(seen.manual_bar), part(self.constants), a, a_bar, a_formula)
 
     def measure(self) -> None:
         if self.measured is None:

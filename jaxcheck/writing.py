@@ -134,9 +134,9 @@ def _unseen(zero: bool, floor: float, component: float, must_catch: float) -> st
 
 
 RANK = (
-    Reason.NONFINITE, Reason.MANUAL_WRONG, Reason.PRECISION_WRONG, Reason.NUMERIC_SUSPECT, Reason.STRUCTURE, Reason.DEAD_STEP, Reason.JUMP,
-    Reason.DOMAIN, Reason.NOISE, Reason.PRECISION, Reason.VACUOUS, Reason.AUTODIFF_DIFFERS, Reason.KINK,
-    Reason.SURROGATE,
+    Reason.NONFINITE, Reason.MANUAL_WRONG, Reason.PRECISION_WRONG, Reason.NUMERIC_SUSPECT, Reason.STRUCTURE,
+    Reason.DEAD_STEP, Reason.JUMP, Reason.DOMAIN, Reason.NOISE, Reason.PRECISION, Reason.VACUOUS,
+    Reason.AUTODIFF_DIFFERS, Reason.KINK, Reason.SURROGATE,
 )
 
 

@@ -276,7 +276,8 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
         run = ask(gradient, own, len(leaves), stripped=False, leaves=leaves, extras=extras, precision="native")
         preface = ask(native_run, problem, preface, Run(own, run, tuple(leaves), extras))
     except Refused as no:
-        preface = dataclasses.replace(preface, notes=(*notes, f"It was judged in float64 alone: {first_line(no.error)}"))
+        why = f"It was judged in float64 alone: {first_line(no.error)}"
+        preface = dataclasses.replace(preface, notes=(*notes, why))
     return problem, preface
 
 

@@ -22,8 +22,8 @@ from jaxcheck.theta import Leaf
 @dataclasses.dataclass(frozen=True, eq=False)
 class LeafRun:
     """One leaf of the native run, (G, n) each: `native` as run, `formula` the same program in float64, `wide` what
-    was judged in float64; `autodiff` as run and `autodiff_formula` in float64 (None without); bars likewise, and what the
-    rounding of constants explains."""
+    was judged in float64; `autodiff` as run and `autodiff_formula` in float64 (None without); bars likewise, and
+    what the rounding of constants explains."""
 
     leaf: Leaf
     values: np.ndarray

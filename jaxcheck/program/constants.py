@@ -236,15 +236,6 @@ def hoisted(program: Any) -> Any:
     return core.ClosedJaxpr(_with_constvars(jaxpr, consts), list(consts.values()))
 
 
-def as_inputs(program: Any) -> Any:
-    """A closed jaxpr whose constants are the first of its inputs, and not known to whoever traces it."""
-    jaxpr = program.jaxpr
-    if not jaxpr.constvars:
-        return program
-    return core.ClosedJaxpr(jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars],
-                                          debug_info=_unnamed(jaxpr.debug_info)), [])
-
-
 def _hoist(jaxpr: Any, consts: dict[Any, Any], known: dict[int, Any]) -> Any:
     """The jaxpr with constants of calls taken out into `consts`; its new free variables are keys there."""
     eqns, changed = [], False
@@ -290,3 +281,10 @@ def _unsharded(eqn: Any) -> bool:
     keys = ("in_shardings", "out_shardings", "in_layouts", "out_layouts")
     values = [v for key in keys for v in eqn.params.get(key, ())]
     return not eqn.effects and all(v is None or "Unspecified" in type(v).__name__ for v in values)
+
+
+def as_inputs(program: Any) -> Any:
+    """The closed jaxpr with its own constants as its first inputs: what is compiled from it holds no data."""
+    jaxpr = program.jaxpr
+    return core.ClosedJaxpr(jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars],
+                                          debug_info=_unnamed(jaxpr.debug_info)), [])

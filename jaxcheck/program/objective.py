@@ -156,14 +156,15 @@ def coarsest(closed: Any) -> float:
     return max(units) or float(np.finfo(np.float64).eps)
 
 
+def cast(avals: Sequence[Any], flat: Sequence[Any]) -> list[Any]:
+    """Values in the dtypes that a program was traced with."""
+    return [jnp.asarray(x).astype(a.dtype) if jax.dtypes.issubdtype(a.dtype, np.inexact) else x
+            for x, a in zip(flat, avals, strict=True)]
+
+
 def call(program: Any, avals: Sequence[Any], flat: Sequence[Any]) -> list[Any]:
     """Call a bound program on values cast to the dtypes it was traced with."""
-    cast = []
-    for x, aval in zip(flat, avals, strict=True):
-        if jax.dtypes.issubdtype(aval.dtype, np.inexact):
-            x = jnp.asarray(x).astype(aval.dtype)
-        cast.append(x)
-    return program(*cast)
+    return program(*cast(avals, flat))
 
 
 def gradient(traced: Traced, count: int, *, stripped: bool, leaves: Sequence[Any], extras: Sequence[Any],
@@ -281,7 +282,6 @@ def plain(traced: Traced) -> Program:
 
 
 __all__ = [
-    "NOT_TRACEABLE", "LeakedTracer", "Traced", "Unliftable", "as_function", "base", "call", "derivative", "derived",
-    "gradient", "in_float64", "iterates", "own_values",
-    "plain", "refuse_reverse_only", "trace",
+    "NOT_TRACEABLE", "LeakedTracer", "Traced", "Unliftable", "as_function", "base", "call", "cast", "derivative",
+    "derived", "gradient", "in_float64", "iterates", "own_values", "plain", "refuse_reverse_only", "trace",
 ]

@@ -146,7 +146,8 @@ def _dtypes(program: Any) -> set[np.dtype]:
     return {np.zeros((), d).real.dtype for d in found}
 
 
-def perturbed(program: Any, unit_of: UnitOf = _own_unit, free: bool = False) -> Callable[..., tuple[list[Any], list[Any], tuple[str, ...]]]:
+def perturbed(program: Any, unit_of: UnitOf = _own_unit, free: bool = False
+              ) -> Callable[..., tuple[list[Any], list[Any], tuple[str, ...]]]:
     """A closed jaxpr as `run(row, *args) -> (results, perturbed results, names)`; jit and vmap it over `row`.
 
     `row` is one row of `signs(...)`. `unit_of(eqn, dtype)` says what a unit is in an equation, if it is not
