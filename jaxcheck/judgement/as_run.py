@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.judgement import bars
-from jaxcheck.result import NAN, Component, formula2
+from jaxcheck.result import NAN, Component
 from jaxcheck.theta import Leaf
 
 
@@ -97,20 +97,16 @@ def said(run: LeafRun, where: np.ndarray, reference: np.ndarray | None = None) -
     if run.autodiff is not None:
         text += f", and {at['autodiff']:.7g} by autodiff in {dtype}"
     if reference is not None:
-        off = formula2(run.formula[column], reference[column])
-        constants = _part(run.constants, reference, column, "rounded constants explain")
-        return text + f"; before any rounding the leaf is off by {off:.2g}{constants}"
-    known = run.bar if run.bar is not None else run.autodiff_bar
-    off = formula2(run.native[column], run.formula[column])
-    return text + f"; the leaf is off by {off:.2g}{_part(known, run.formula, column, 'rounding explains')}"
+        return f"{text}; before any rounding {_off(run, run.formula, reference, run.constants, column, flat)} explain"
+    bar = run.bar if run.bar is not None else run.autodiff_bar
+    return f"{text}; {_off(run, run.native, run.formula, bar, column, flat)} explains"
 
 
-def _part(bar: np.ndarray | None, of: np.ndarray, column: int, who: str) -> str:
-    """What a bar is of formula (2), in words; nothing where it is not known."""
-    size = 2 * np.linalg.norm(of[column])
-    if bar is None or not np.isfinite(bar[column]).all() or not size:
-        return ""
-    return f", of which {who} {np.linalg.norm(bar[column]) / size:.1g}"
+def _off(run: LeafRun, x: np.ndarray, y: np.ndarray, bar: np.ndarray, column: int, flat: int) -> str:
+    """How far one component is off, and how much of that is explained."""
+    known = float(explained(bar, run.values)[column, flat])
+    whose = "rounded constants" if bar is run.constants else "rounding"
+    return f"it is off by {abs(float(x[column, flat] - y[column, flat])):.2g}, of which {known:.1g} is what {whose}"
 
 
 def worst(run: LeafRun, where: np.ndarray) -> tuple[int, int]:

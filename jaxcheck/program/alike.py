@@ -20,7 +20,7 @@ _CONVERSIONS = ("convert_element_type", "reduce_precision", "copy", "copy_p")
 # Parameters that say in which dtype, how precisely or where something is computed, and how it is called.
 _UNSEEN = frozenset({
     "new_dtype", "dtype", "weak_type", "preferred_element_type", "precision", "accuracy", "sharding", "out_sharding",
-    "name", "debug_info", "index_dtype", "input_dtype", "algorithm",
+    "name", "debug_info", "index_dtype", "input_dtype",
 })  # fmt: skip
 _LOOPS = ("scan", "while", "cond")
 
