@@ -11,10 +11,11 @@ import jax
 import numpy as np
 
 from jaxcheck.engine import examine
-from jaxcheck.evidence import batched
+from jaxcheck.evidence import as_run, batched
 from jaxcheck.evidence.points import Batch, collect
 from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.user import copies, to_array
+from jaxcheck.judgement import bars
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program.calm import calmly
 from jaxcheck.result import Point, Report, Verdict
@@ -57,6 +58,10 @@ def check_batch(
     Each point gets directions along every leaf (two rungs of the ladder fewer than `check_grad` are
     not spent: the same ladder is used); a point that does not clearly agree is checked again alone.
 
+    The path that is run, where loss or gradient choose by dtype, is held to its own differences and autodiff at
+    every point; what rounding, overflow and underflow do to the native run is looked at where a point is
+    checked alone, at the first and the worst one at least.
+
     Returns:
         A `Report` of the worst point (`report.point`), whose `points` name those that did not pass
         (worst first) with a line that reproduces each, and whose notes give shares and statistics.
@@ -90,7 +95,14 @@ def check_batch(
         return _one_by_one(batch, alone, label, settings, start)
     table = batched.measure(problem, batch.theta_rows(problem), settings.seed, _directions(settings))
     clear = batched.clear(table, settings.tolerance.rtol, settings.tolerance.atol, settings.must_catch)
-    return _report(batch, problem, table, clear, alone, label, settings, start)
+    run, path = preface.run, None
+    if run is not None and not problem.is_autodiff and not as_run.one_formula(problem, run):
+        other = as_run.without_rounding(problem, run)
+        if other is not None:
+            path = batched.measure(other, batch.theta_rows(problem), settings.seed, _directions(settings))
+            granted = max(settings.tolerance.rtol, bars.CONSTANTS * run.unit)
+            clear &= batched.clear(path, granted, settings.tolerance.atol, max(settings.must_catch, 2 * granted))
+    return _report(batch, problem, table, path, clear, alone, label, settings, start, run is not None)
 
 
 def _accepts(loss: Callable, tree: Any, args: Any) -> bool:
@@ -147,15 +159,24 @@ def _badness(report: Report) -> tuple[int, float]:
     return rank, float(np.nan_to_num(report.difference, nan=np.inf))
 
 
-def _report(batch, problem, table: batched.Table, clear, alone, label, settings, start) -> Report:
-    """Examine the unclear points alone (the first few), settle the others by the batch's own numbers."""
+def _report(batch, problem, table: batched.Table, path: batched.Table | None, clear, alone, label, settings, start,
+            runs: bool) -> Report:
+    """Examine the unclear points alone (the first few), settle the others by the batch's own numbers.
+
+    Args:
+        path: the numbers of the path that is run, where that is another one.
+        runs: whether there is a native run, which is looked at where a point is checked alone.
+    """
+    badness = table.badness() if path is None else np.fmax(table.badness(), path.badness())
     unclear = np.flatnonzero(~clear)
-    order = unclear[np.argsort(-table.badness()[unclear], kind="stable")]
+    order = unclear[np.argsort(-badness[unclear], kind="stable")]
     verdicts = [Verdict.PASS] * len(batch)
     reports: dict[int, Report] = {}
-    by_numbers = batched.fails(table, settings.tolerance.rtol, settings.tolerance.atol)
+    by_numbers = in_float64 = batched.fails(table, settings.tolerance.rtol, settings.tolerance.atol)
+    if path is not None:
+        by_numbers = in_float64 | batched.fails(path, bars.COUNTED, settings.tolerance.atol)
     if settings.surrogate:
-        by_numbers[:] = False  # only a check of its own knows what is declared
+        by_numbers = np.zeros_like(by_numbers)  # only a check of its own knows what is declared
     for index in map(int, order):
         # Gross failures of a kind already examined need no second opinion; anything doubtful gets one.
         if len(reports) >= EXAMINED and by_numbers[index] and Verdict.FAIL in verdicts:
@@ -164,13 +185,18 @@ def _report(batch, problem, table: batched.Table, clear, alone, label, settings,
         reports[index] = alone(index)
         verdicts[index] = reports[index].verdict
     if not reports:
-        worst = int(np.argmax(table.badness()))
+        worst = int(np.argmax(badness))
         reports[worst] = alone(worst)
+        if runs and worst:
+            reports[0] = alone(0)
+            verdicts[0] = reports[0].verdict
+        verdicts[worst] = reports[worst].verdict
     shown = max(reports, key=lambda i: _badness(reports[i]))
     # By the batch's own measure those that only it has judged are less bad than the ones examined.
     ranked = sorted(reports, key=lambda i: _badness(reports[i]), reverse=True)
     examined = [_point(batch, i, reports[i]) for i in ranked if reports[i].verdict is not Verdict.PASS]
-    counted = [_counted(batch, problem, table, i) for i in map(int, order) if i not in reports]
+    counted = [_counted(batch, problem, table if in_float64[i] or path is None else path, i)
+               for i in map(int, order) if i not in reports]
     failed = [p for p in examined if p.verdict is Verdict.FAIL]
     points = (*failed, *counted, *(p for p in examined if p.verdict is not Verdict.FAIL))
     best = reports[shown]

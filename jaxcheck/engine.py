@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from jaxcheck import kinks
+from jaxcheck import as_run, kinks
 from jaxcheck.evidence import exhaustive, gather, sketch, witnesses
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.prepare import Preface
@@ -99,8 +99,9 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
         leaves[number], opinion = _settle(case, number, ev)
         opinions.append(opinion)
     opinions = kinks.second_opinions(case, directions, leaves, opinions)
+    seconds = as_run.second_opinions(case, leaves, opinions, directions)
     evidence = dataclasses.replace(evidence, leaves=tuple(leaves))
-    return write(case, evidence, opinions, extra, head, mode, why, value, start, interrupted)
+    return write(case, evidence, opinions, seconds, extra, head, mode, why, value, start, interrupted)
 
 
 def _repeats(problem: Problem, point: np.ndarray, ladder: Ladder, evidence: Evidence) -> bool:

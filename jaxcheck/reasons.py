@@ -27,6 +27,7 @@ class Reason(enum.StrEnum):
     SURROGATE = "SURROGATE"
     STRUCTURE = "STRUCTURE"
     PRECISION = "PRECISION"
+    PRECISION_WRONG = "PRECISION_WRONG"
     JUMP = "JUMP"
     NOISE = "NOISE"
     DOMAIN = "DOMAIN"
@@ -78,6 +79,11 @@ _ADVICE = {
     Reason.PRECISION: (
         "Rounding is too coarse for a verdict: that of the numbers as given, or that of an ill-conditioned "
         "gradient. Pass the gradient as a function, in higher precision, or check at another point."
+    ),
+    Reason.PRECISION_WRONG: (
+        "Right in float64, and not what is run: in the caller's own dtypes the derivative under test is off by more "
+        "than their rounding explains. Look for a branch or a constant that follows dtype, finfo or "
+        "jax_enable_x64, or for overflow and underflow on the way; the note has the numbers."
     ),
     Reason.JUMP: "The function jumps at this point; it has no derivative here. Check at another point.",
     Reason.NOISE: (

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcheck import as_run
 from jaxcheck.engine import examine
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.algebra import laws
@@ -24,7 +25,7 @@ from jaxcheck.evidence.prepare_rule import (
 )
 from jaxcheck.evidence.transforms import transformations
 from jaxcheck.evidence.user import first_line
-from jaxcheck.judgement.maps import judge
+from jaxcheck.judgement.maps import Finding, judge
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.calm import calmly
@@ -170,7 +171,8 @@ def _unjudged(one: Subject, preface, rows, settings, why: str, verdict: Verdict,
 
 def _with_rows(report: Report, start: float) -> Report:
     """The worst of the leaves and the rows; the leaves name the reason when both are wrong."""
-    reasons = {"forward": Reason.MANUAL_WRONG, "second order": Reason.SECOND_ORDER_WRONG, "law": Reason.LAW_BROKEN,
+    reasons = {"forward": Reason.MANUAL_WRONG, "forward as run": Reason.PRECISION_WRONG,
+               "second order": Reason.SECOND_ORDER_WRONG, "law": Reason.LAW_BROKEN,
                "transformation": Reason.TRANSFORM_WRONG}
     wrong = [r for r in report.rows if r.status == "WRONG"]
     verdict, reason = report.verdict, report.reason
@@ -207,7 +209,14 @@ def _forward(one: Subject, settings: Settings) -> list[Row]:
         return [Row("forward", "JVP", "UNSUPPORTED", NAN, first_line(no.error))]
     if settings.surrogate:
         return []
-    return _rows("forward", made, settings)[0]
+    rows, evidence = _rows("forward", made, settings)
+    bounds = settings.tolerance.rtol, settings.tolerance.atol
+    if one.native is None or any(r.status != "OK" for r in rows):
+        return rows
+    found = as_run.of_map(
+        made, lambda: derivatives.make("", one.native, one.point, ("fwd",), first_order=True, precision="native"),
+        judge(evidence, *bounds), *bounds, settings.seed, one.native.unit)
+    return [*rows, *(_row("forward as run", f.what, f) for f in found if f.reason is Reason.PRECISION_WRONG)]
 
 
 def _second(one: Subject, settings: Settings) -> list[Row]:
@@ -232,15 +241,17 @@ def _symmetry(evidence: maps.MapEvidence) -> Row:
 def _rows(group: str, one: maps.Map, settings: Settings, symmetric: bool = False):
     """(rows, evidence) of one map."""
     (evidence,), _ = maps.measure([one], settings.seed, symmetric=symmetric)
-    out = []
-    for finding in judge(evidence, settings.tolerance.rtol, settings.tolerance.atol):
-        status = {Verdict.PASS: "OK", Verdict.FAIL: "WRONG"}.get(finding.verdict, "UNSUPPORTED")
-        detail = finding.note or (finding.reason.name.lower() if finding.reason is not Reason.AGREE else "")
-        if finding.verdict is Verdict.FAIL:
-            detail = f"output {finding.output}: {finding.claimed:.9g} against {finding.reference:.9g}"
-        title = finding.what if group == "forward" else SECOND[finding.what]
-        out.append(Row(group, title, status, finding.difference, detail))
-    return out, evidence
+    findings = judge(evidence, settings.tolerance.rtol, settings.tolerance.atol)
+    return [_row(group, f.what if group == "forward" else SECOND[f.what], f) for f in findings], evidence
+
+
+def _row(group: str, title: str, finding: Finding) -> Row:
+    status = {Verdict.PASS: "OK", Verdict.FAIL: "WRONG"}.get(finding.verdict, "UNSUPPORTED")
+    detail = finding.note or (finding.reason.name.lower() if finding.reason is not Reason.AGREE else "")
+    if finding.verdict is Verdict.FAIL:
+        numbers = f"output {finding.output}: {finding.claimed:.9g} against {finding.reference:.9g}"
+        detail = f"{numbers}; {finding.note}" if finding.reason is Reason.PRECISION_WRONG else numbers
+    return Row(group, title, status, finding.difference, detail)
 
 
 check_rule.__module__ = "jaxcheck"

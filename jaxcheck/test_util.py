@@ -20,7 +20,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxcheck import as_run
 from jaxcheck.evidence import derivatives, maps
+from jaxcheck.evidence.prepare import narrow
 from jaxcheck.evidence.user import refuse_tracing, to_array
 from jaxcheck.judgement.maps import Finding, judge
 from jaxcheck.program.calm import calmly
@@ -77,7 +79,10 @@ def check_grads(f: Callable, args: Sequence[Any], order: int, modes: str | Seque
     def make(primal: Traced, point: tuple[Any, ...], theta: Theta) -> list[maps.Map]:
         return list(derivatives.orders("", primal, point, int(order), modes))
 
-    _check(f, args, make, bounds)
+    def native(primal: Traced, point: tuple[Any, ...], theta: Theta) -> maps.Map:
+        return derivatives.make("", primal, point, modes, first_order=True, precision="native")
+
+    _check(f, args, make, native, bounds)
 
 
 @calmly
@@ -88,8 +93,7 @@ def check_jvp(f: Callable, f_jvp: Callable, args: Sequence[Any], atol: Any = Non
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    _check(f, args, lambda primal, point, theta: [derivatives.given(theta, primal, point, f_jvp, None)],
-           _bounds(rtol, atol), err_msg)
+    _check(f, args, *_given(f_jvp, None), _bounds(rtol, atol), err_msg)
 
 
 @calmly
@@ -100,11 +104,19 @@ def check_vjp(f: Callable, f_vjp: Callable, args: Sequence[Any], atol: Any = Non
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    _check(f, args, lambda primal, point, theta: [derivatives.given(theta, primal, point, None, f_vjp)],
-           _bounds(rtol, atol), err_msg)
+    _check(f, args, *_given(None, f_vjp), _bounds(rtol, atol), err_msg)
 
 
-def _check(f: Callable, args: Sequence[Any], make: Callable, bounds: tuple[float, float], err_msg: str = "") -> None:
+def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Callable]:
+    """What makes the map of a derivative of the caller's: in float64 (a list of it), and natively."""
+    def make(primal: Traced, point: tuple[Any, ...], theta: Theta, precision: str = "float64") -> maps.Map:
+        return derivatives.given(theta, primal, point, f_jvp, f_vjp, precision)
+
+    return lambda *given: [make(*given)], lambda *given: make(*given, "native")
+
+
+def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, bounds: tuple[float, float],
+           err_msg: str = "") -> None:
     args = tuple(args)
     refuse_tracing(args)
     theta = take_apart(args, "args")
@@ -120,7 +132,8 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, bounds: tuple[float
     point = tuple(to_array(own(x)) for x in theta.inexact())
     head = {"kind": "check_grads", "name": getattr(f, "__name__", type(f).__name__), "carried": theta.carried}
     random = Report(verdict=Verdict.INCONCLUSIVE, reason=Reason.NONDETERMINISTIC, **head)
-    if not _same_when_traced_again(flat, list(point)):
+    as_traced = _same_when_traced_again(flat, list(point))
+    if as_traced is None:
         _inconclusive(random, err_msg)
     primal = trace(flat, list(point), [])
     # What runs natively is foreign code, or holds some: a trace does not show whether it is random.
@@ -135,18 +148,22 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, bounds: tuple[float
     head |= {"evaluations": sum(len(maps.LADDER.offsets) * len(ev.directions) for ev in evidence),
              "compiled": compiled}
     findings = [(one.name, finding) for one, ev in zip(found, evidence, strict=True) for finding in judge(ev, *bounds)]
+    if narrow(theta, primal):
+        first = [finding for name, finding in findings if not name]
+        first = as_run.of_map(found[0], lambda: native(as_traced, point, theta), first, *bounds, 0, as_traced.unit)
+        findings = [*(("", finding) for finding in first), *(pair for pair in findings if pair[0])]
     _tell(findings, head, err_msg)
 
 
-def _same_when_traced_again(flat: Callable, point: list[Any]) -> bool:
-    """Whether two traces, natively, are the same program: NumPy's randomness is baked into each."""
+def _same_when_traced_again(flat: Callable, point: list[Any]) -> Traced | None:
+    """The native trace, None where another one is another program: NumPy's randomness is baked into each."""
     try:
         one = trace(flat, point, [], "native")
         # Under another name: JAX remembers the trace of a function it has seen.
         again = trace(lambda leaves, extras: flat(leaves, extras), point, [], "native")
     except (LeakedTracer, jax.errors.UnexpectedTracerError):
-        return False  # the first trace left a tracer behind: f keeps state between calls
-    return same_program(one.closed, again.closed)
+        return None  # the first trace left a tracer behind: f keeps state between calls
+    return one if same_program(one.closed, again.closed) else None
 
 
 def _same_when_run_again(flat: Callable, point: list[Any], unit: float) -> bool:

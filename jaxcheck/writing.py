@@ -14,11 +14,11 @@ from jaxcheck.options import Exhaustive
 from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict, formula2
 
 
-def write(case, evidence, opinions, extra, head, mode, why, value, start, interrupted) -> Report:
+def write(case, evidence, opinions, seconds, extra, head, mode, why, value, start, interrupted) -> Report:
     influence = power.influence(evidence.leaves)
     results, floors_ok = [], True
     for number, (ev, opinion) in enumerate(zip(evidence.leaves, opinions, strict=True)):
-        result, ok = _leaf_result(case, evidence, number, ev, opinion, influence, extra)
+        result, ok = _leaf_result(case, evidence, number, ev, opinion, seconds.get(number), influence, extra)
         floors_ok &= ok
         results.append(result)
     verdict, reason = _overall(results)
@@ -59,7 +59,7 @@ def _whole_difference(evidence: Evidence) -> float:
     return by_column(np.concatenate(m, axis=1), np.concatenate(n, axis=1))
 
 
-def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple[LeafResult, bool]:
+def _leaf_result(case, evidence, number, ev, opinion, second, influence, extra) -> tuple[LeafResult, bool]:
     settings, leaf = case.settings, ev.leaf
     verdict, reason, note = opinion.verdict, opinion.reason, opinion.note
     floor, floor_component = power.UNKNOWN
@@ -101,6 +101,8 @@ def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple
             note = f"the formula is right in float64, but the gradient is NaN or inf in {leaf.native}"
             # Where the function itself overflows, its gradient can do no better.
             verdict, reason = Verdict.FAIL if case.preface.native_finite else Verdict.INCONCLUSIVE, Reason.NONFINITE
+    if second is not None and verdict is Verdict.PASS:
+        verdict, reason, note = second.verdict, second.reason, second.note
     bad = verdict is not Verdict.PASS or opinion.reason in (Reason.KINK, Reason.AUTODIFF_DIFFERS)
     others = [e for e in evidence.leaves if e is not ev]
     return LeafResult(
@@ -109,8 +111,9 @@ def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple
         norm_autodiff=NAN if ev.a is None else float(np.linalg.norm(ev.a)),
         difference=difference, difference_autodiff=opinion.difference_autodiff, error_bar=error_bar,
         floor=floor, floor_component=floor_component,
-        worst=locate.worst(ev, opinion, 5) if bad else (),
-        hint=pattern.hint(ev, others, case.preface.sizes) if verdict is Verdict.FAIL else "",
+        worst=second.worst if reason is Reason.PRECISION_WRONG else locate.worst(ev, opinion, 5) if bad else (),
+        hint=pattern.hint(ev, others, case.preface.sizes)
+        if verdict is Verdict.FAIL and reason is not Reason.PRECISION_WRONG else "",
         precision=precision, kinks=opinion.kinks,
         probes=sum(len(p.slopes.value) for p in ev.probes), note=note, native=leaf.native,
     ), True
@@ -131,9 +134,9 @@ def _unseen(zero: bool, floor: float, component: float, must_catch: float) -> st
 
 
 RANK = (
-    Reason.NONFINITE, Reason.MANUAL_WRONG, Reason.NUMERIC_SUSPECT, Reason.STRUCTURE, Reason.DEAD_STEP, Reason.JUMP,
-    Reason.DOMAIN, Reason.NOISE, Reason.PRECISION, Reason.VACUOUS, Reason.AUTODIFF_DIFFERS, Reason.KINK,
-    Reason.SURROGATE,
+    Reason.NONFINITE, Reason.MANUAL_WRONG, Reason.PRECISION_WRONG, Reason.NUMERIC_SUSPECT, Reason.STRUCTURE,
+    Reason.DEAD_STEP, Reason.JUMP, Reason.DOMAIN, Reason.NOISE, Reason.PRECISION, Reason.VACUOUS,
+    Reason.AUTODIFF_DIFFERS, Reason.KINK, Reason.SURROGATE,
 )
 
 

@@ -178,6 +178,16 @@ def test_a_remark_on_a_passing_leaf_is_said():
     assert "blamed: the point, which is on a kink; not the gradient, at `W`" in said
 
 
+def test_who_is_blamed_where_only_the_path_that_is_run_is_wrong():
+    wrong = leaf("W", Verdict.FAIL, Reason.PRECISION_WRONG, precision=0.01, note="right in float64, but in float32 ...")
+    report = failing(reason=Reason.PRECISION_WRONG, leaves=(wrong,), difference=1e-11, difference_autodiff=1e-16)
+    assert words.blame(report) == [
+        "blamed: M, the gradient under test, as it is run in the caller's own dtypes, at `W`"]
+    # No sentence of N and A, which were not asked here, and none of the textbook's scale.
+    assert words.textbook(report) == ""
+    assert words.precision(report) == ["precision: leaf `W`: native float32 loses 0.01 of the gradient"]
+
+
 def test_precision_is_named_where_the_native_dtype_loses_much():
     leaves = (leaf("W", precision=2e-7), leaf("scale", dtype="bfloat16", precision=0.003), leaf("b", precision=NAN))
     said = words.precision(passing(leaves=leaves))

@@ -28,7 +28,8 @@ from jaxcheck.program.objective import (
 from jaxcheck.program.strip import count_rules
 
 
-def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], first_order: bool) -> Map:
+def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], first_order: bool,
+         precision: str = "float64") -> Map:
     """Trace the derivatives of `primal` that `modes` asks for ("fwd", "rev", "lin").
 
     Raises:
@@ -48,22 +49,23 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
 
     tangent = cotangent = reference = None
     if "fwd" in modes or "lin" in modes:
-        tangent = derivative(primal, push if "fwd" in modes else linear, [values, tangents])
+        tangent = derivative(primal, push if "fwd" in modes else linear, [values, tangents], precision=precision)
         _refuse_reverse_only(tangent)
     if "rev" in modes:
         cts = [np.zeros(a.shape, a.dtype) for a in closed.out_avals]
-        cotangent = derivative(primal, pull, [values, cts])
+        cotangent = derivative(primal, pull, [values, cts], precision=precision)
     has_rules = first_order and count_rules(primal.closed, "user") > 0
     other = None
     if has_rules or tangent is None:
         try:
-            reference = ask(derivative, primal, push, [values, tangents], stripped=has_rules)
+            reference = ask(derivative, primal, push, [values, tangents], stripped=has_rules,
+                            precision=precision)
             ask(_refuse_reverse_only, reference)
         except Refused:
             reference = None
         if reference is None and has_rules and cotangent is not None:
             with contextlib.suppress(Refused):  # no reverse mode either: the differences must do
-                other = ask(derivative, primal, pull, [values, cts], stripped=True)
+                other = ask(derivative, primal, pull, [values, cts], stripped=True, precision=precision)
     runnable = dataclasses.replace(primal, program=plain(primal))
     point = tuple(np.asarray(x) for x in point)
     return Map(name, runnable, point, _plain(tangent), _plain(cotangent), _plain(reference), _plain(other),
@@ -144,7 +146,8 @@ def orders(name: str, primal: Traced, point: Sequence[Any], order: int, modes: S
         yield from orders(f"VJP{suffix}", *vjp_map(primal, point), order - 1, modes)
 
 
-def given(theta: Any, primal: Traced, point: Sequence[Any], f_jvp: Callable | None, f_vjp: Callable | None) -> Map:
+def given(theta: Any, primal: Traced, point: Sequence[Any], f_jvp: Callable | None, f_vjp: Callable | None,
+          precision: str = "float64") -> Map:
     """A map whose derivative is a function of the caller's: `f_jvp(args, tangents)` or `f_vjp(*args)`."""
     def zero(leaf):
         dtype = getattr(leaf, "dtype", None)
@@ -170,8 +173,9 @@ def given(theta: Any, primal: Traced, point: Sequence[Any], f_jvp: Callable | No
 
     tangent = cotangent = None
     if f_jvp is not None:
-        tangent = trace(push, [*point, *map(np.zeros_like, point)], [])
+        tangent = trace(push, [*point, *map(np.zeros_like, point)], [], precision)
     if f_vjp is not None:
-        cotangent = trace(pull, [*point, *(np.zeros(a.shape, a.dtype) for a in primal.closed.out_avals)], [])
+        cotangent = trace(pull, [*point, *(np.zeros(a.shape, a.dtype) for a in primal.closed.out_avals)], [],
+                          precision)
     runnable = dataclasses.replace(primal, program=plain(primal))
     return Map("", runnable, tuple(map(np.asarray, point)), tangent, cotangent, None, None, iterates(primal))

@@ -86,12 +86,16 @@ def _single(values: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 def given_error(problem: Problem, point: np.ndarray, m: np.ndarray, where: slice) -> np.ndarray:
     """(G, n) rounding of a gradient given as numbers: it was computed in some precision by steps unknown.
 
-    Forty units of the leaf's RMS: above what networks of up to twelve layers lose in float32 (a test
-    holds that), at most the RMS itself.
+    Where there is an autodiff gradient, what rounding does to that in the same precision: each entry's bar, and the
+    RMS of its leaf's beside it. Where there is none, forty units of the leaf's RMS: above what networks of up to
+    twelve layers lose in float32 (a test holds that), at most the RMS itself.
     """
     part = m[:, where]
     if problem.numbers_unit is None:
         return np.zeros_like(part)
+    if problem.numbers_bar is not None and np.isfinite(problem.numbers_bar[:, where]).all():
+        bar = problem.numbers_bar[:, where]
+        return bar + typical(bar, units(point[where])) + problem.numbers_unit[where] * np.abs(part)
     return np.minimum(40 * problem.numbers_unit[where], 1.0) * typical(part, units(point[where]))
 
 

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence import host
+from jaxcheck.evidence import as_run, host
+from jaxcheck.evidence.as_run import Run
 from jaxcheck.evidence.user import (
     StructureError,
     User,
@@ -37,7 +38,7 @@ class Preface:
 
     `structure` is what is wrong with the gradient's structure, or ""; `native` is M in the caller's
     own precision (G, P), None where it is the same as in float64, and `native_finite` whether the outputs are
-    finite there; `repeatable` says whether two traces
+    finite there; `run` holds the programs that were run so; `repeatable` says whether two traces
     and two native runs gave the same; `sizes` are the dimensions met, to name a ratio; `left_out` counts
     outputs that are not finite at the point and took no part.
     """
@@ -49,6 +50,7 @@ class Preface:
     repeatable: bool = True
     native: np.ndarray | None = None
     native_finite: bool = True
+    run: Run | None = None
     compiled: int = 0
     sizes: tuple[int, ...] = ()
     left_out: int = 0
@@ -139,14 +141,19 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     problem = Problem(theta, extras, runnable, manual, autodiff, numbers=numbers, host_manual=host_manual,
                       iterative=iterates(primal), is_autodiff=grad is None and not rules,
                       numbers_unit=None if numbers is None else units(user))
+    if numbers is not None:
+        run = Run(own, None, tuple(leaves), extras)
+        problem = dataclasses.replace(problem, numbers_bar=as_run.of_numbers(problem, run, theta.ravel()))
     preface = Preface(user.name, witnesses, tuple(notes), "", repeatable, native,
                       sizes=_sizes(theta, user.args, own.closed.consts))
-    if manual is not None and precision == "float64" and _narrow(theta, primal):
+    if manual is not None and precision == "float64" and narrow(theta, primal):
         if grad is None:
             traced = gradient(own, len(leaves), stripped=False, leaves=leaves, extras=extras, precision="native")
         else:
             traced = own_manual[0]
-        preface = _native_run(problem, preface, dataclasses.replace(own, program=plain(own)), traced)
+        preface = native_run(problem, preface, Run(own, traced, tuple(leaves), extras))
+    elif native is not None and callable(grad):
+        preface = dataclasses.replace(preface, run=Run(own, None, tuple(leaves), extras))
     return problem, preface
 
 
@@ -248,14 +255,15 @@ def _sizes(theta: Theta, args: Theta, consts: Any = ()) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _narrow(theta: Theta, primal: Traced) -> bool:
+def narrow(theta: Theta, primal: Traced) -> bool:
     """Whether the caller's own run differs from the float64 one."""
     wide = all(leaf.dtype in ("float64", "complex128") for leaf in theta.leaves)
     return not (wide and jax.config.jax_enable_x64) or primal.how != "float64"
 
 
-def _native_run(problem: Problem, preface: Preface, primal: Traced, manual: Traced) -> Preface:
+def native_run(problem: Problem, preface: Preface, run: Run) -> Preface:
     """M and the loss in the caller's own precision, twice."""
+    primal, manual = run.primal, run.manual
     native = dataclasses.replace(problem, primal=primal, manual=manual)
 
     def build(programs, point, extras):
@@ -271,5 +279,5 @@ def _native_run(problem: Problem, preface: Preface, primal: Traced, manual: Trac
             compiled += new
     same = all(np.array_equal(x, y, equal_nan=True) for x, y in zip(*runs, strict=True))
     return dataclasses.replace(
-        preface, native=runs[0][1], native_finite=bool(np.isfinite(runs[0][0]).all()),
+        preface, run=run, native=runs[0][1], native_finite=bool(np.isfinite(runs[0][0]).all()),
         repeatable=preface.repeatable and same, compiled=preface.compiled + compiled)

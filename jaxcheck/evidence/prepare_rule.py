@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import derivatives, maps
+from jaxcheck.evidence.as_run import Run
 from jaxcheck.evidence.leafwise import belongs, groups
-from jaxcheck.evidence.prepare import Preface, of_no_rule
+from jaxcheck.evidence.prepare import Preface, narrow, native_run, of_no_rule
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.evidence.witnesses import Problem
 from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
@@ -60,6 +61,7 @@ class Subject:
     rules: tuple[Any, ...]
     name: str
     names: tuple[str, ...]
+    native: Traced | None = None  # `primal` as the caller's own program runs it; None where that is the same
 
 
 def argument_names(f: Callable, count: int) -> list[str]:
@@ -127,7 +129,7 @@ def subject(f: Callable, args: tuple[Any, ...], kwargs: dict[str, Any], argnums:
         raise KeepsTracer("f keeps values from one call to the next: a value of an earlier call is used in a later one")
     label = name_of(f, name)
     return Subject(f, args, kwargs, chosen, live, theta, primal, point, rules_in(primal.closed), label,
-                   tuple(names))
+                   tuple(names), own if precision != "native" and narrow(theta, primal) else None)
 
 
 class KeepsTracer(Exception):
@@ -289,7 +291,16 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
     problem = Problem(theta, extras, runnable, manual, autodiff, columns=len(g), iterative=iterates(primal),
                       is_autodiff=not rules)
     sizes = tuple(sorted({d for leaf in theta.leaves for d in leaf.shape} | {d for a in avals for d in a.shape}))
-    return problem, Preface(one.name, witnesses, tuple(notes), "", repeatable, sizes=sizes, left_out=left_out)
+    preface = Preface(one.name, witnesses, tuple(notes), "", repeatable, sizes=sizes, left_out=left_out)
+    if manual is None or precision == "native" or not narrow(theta, primal):
+        return problem, preface
+    try:
+        run = ask(gradient, own, len(leaves), stripped=False, leaves=leaves, extras=extras, precision="native")
+        preface = ask(native_run, problem, preface, Run(own, run, tuple(leaves), extras))
+    except Refused as no:
+        why = f"It was judged in float64 alone: {first_line(no.error)}"
+        preface = dataclasses.replace(preface, notes=(*notes, why))
+    return problem, preface
 
 
 def second_order(one: Subject) -> tuple[maps.Map | None, str]:

@@ -44,6 +44,7 @@ class Problem:
     iterative: bool = False  # holds a loop that runs until a float is small
     is_autodiff: bool = False  # M is jax.grad itself, without a rule of the user's
     numbers_unit: np.ndarray | None = None  # rounding unit of each given number, (P,)
+    numbers_bar: np.ndarray | None = None  # what rounding did to autodiff in their precision, where measured, (1, P)
 
     @property
     def cost(self) -> float:

@@ -102,6 +102,26 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
                   traced.mixed, source=_flat(f, len(leaves)))
 
 
+def in_float64(traced: Traced, values: Sequence[Any]) -> Traced | None:
+    """A program that was traced natively, emitted again in float64: what it computes but for the rounding, with
+    every choice that it made by dtype. None where parts of it cannot be lifted.
+
+    Args:
+        values: of its flat inputs.
+    """
+    closed = traced.program.closed
+    if islands(closed):
+        return None
+    run = lift(closed, wide=traced.wide)
+    try:
+        with jax.enable_x64(True):
+            out = constants.settled(jax.make_jaxpr(run)(*map(to_float64, values)), True)
+    except Unliftable:
+        return None
+    return dataclasses.replace(traced, program=Program.of(out), how="lifted", closed=closed,
+                               unit=float(np.finfo(np.float64).eps))
+
+
 def _flat(f: Callable, count: int) -> Callable:
     return lambda *flat: jax.tree_util.tree_leaves(f(list(flat[:count]), list(flat[count:])))
 
@@ -273,5 +293,6 @@ def plain(traced: Traced) -> Program:
 
 __all__ = [
     "NOT_TRACEABLE", "LeakedTracer", "Traced", "Unliftable", "as_function", "base", "call", "cast", "derivative",
-    "derived", "gradient", "holds_numpy_data", "iterates", "own_values", "plain", "refuse_reverse_only", "trace",
+    "derived", "gradient", "holds_numpy_data", "in_float64", "iterates", "own_values", "plain", "refuse_reverse_only",
+    "trace",
 ]

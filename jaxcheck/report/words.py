@@ -19,6 +19,7 @@ _BLAMED = {
     Reason.AUTODIFF_DIFFERS: "A, autodiff of the plain program",
     Reason.NUMERIC_SUSPECT: "N, or what the program hides from autodiff; the numbers do not say which",
     Reason.PRECISION: "rounding, which is too coarse for a verdict",
+    Reason.PRECISION_WRONG: "M, the gradient under test, as it is run in the caller's own dtypes",
     Reason.KINK: "the point, which is on a kink; not the gradient",
     Reason.JUMP: "the function, which jumps at this point",
     Reason.NOISE: "the function, which is noisy",

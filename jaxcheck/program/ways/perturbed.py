@@ -9,6 +9,7 @@ is carried along.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from jaxcheck.program import interpret, jaxpr, rules, units
 from jaxcheck.program.ways import rounded
 from jaxcheck.program.ways.noise import PLACES, Noise, signs
 
-__all__ = ["Bars", "Perturbed", "perturbed", "scatter", "signs"]
+__all__ = ["Bars", "Perturbed", "of_constants", "perturbed", "scatter", "signs"]
 
 UnitOf = Callable[[Any, Any], float]
 
@@ -80,6 +81,37 @@ class Perturbed(jaxpr.Way[Any]):
         return [Pair(p, n) for p, n in zip(plain, noisy, strict=True)], state
 
 
+class Free(Perturbed):
+    """Decisions follow the perturbed run: what is next to a threshold may fall on its other side."""
+
+    def equation(self, eqn: Any, operands: list[Pair], state: Any) -> tuple[list[Pair], Any]:
+        results, state = super().equation(eqn, operands, state)
+        return [Pair(r.moved) for r in results], state
+
+
+class Constants(Perturbed):
+    """Nothing is rounded but the constants that a program holds, to a unit; what few bits can say is exact."""
+
+    def __init__(self, noise: Noise, unit: float):
+        super().__init__(noise, lambda eqn, dtype: 0.0)
+        self._unit = unit
+
+    def constant(self, value: Any, aval: Any) -> Pair:
+        return self.rounded(interpret.as_declared(value, aval), aval)
+
+    def rounded(self, plain: Any, aval: Any) -> Pair:
+        if not rules.is_inexact(aval) or not np.size(plain):
+            return Pair(plain)
+        moved = self.noise.move(jnp.asarray(plain), 1.0, self._unit, 0)
+        return Pair(plain, jnp.where(_short(plain, self._unit), plain, moved))
+
+
+def _short(x: Any, unit: float) -> Any:
+    """Where a number takes no more than half of the bits that the unit leaves: 2, 0.75 and 10, not 0.1."""
+    mantissa = jnp.frexp(jnp.real(x))[0] * 2.0 ** round(-math.log2(unit) / 2)
+    return (mantissa == jnp.round(mantissa)) & (jnp.imag(x) == 0)
+
+
 class _Step(rounded.Step):
     """One equation, seen by the rules that say how it rounds."""
 
@@ -114,17 +146,19 @@ def _dtypes(program: Any) -> set[np.dtype]:
     return {np.zeros((), d).real.dtype for d in found}
 
 
-def perturbed(program: Any, unit_of: UnitOf = _own_unit) -> Callable[..., tuple[list[Any], list[Any], tuple[str, ...]]]:
+def perturbed(program: Any, unit_of: UnitOf = _own_unit, free: bool = False
+              ) -> Callable[..., tuple[list[Any], list[Any], tuple[str, ...]]]:
     """A closed jaxpr as `run(row, *args) -> (results, perturbed results, names)`; jit and vmap it over `row`.
 
     `row` is one row of `signs(...)`. `unit_of(eqn, dtype)` says what a unit is in an equation, if it is not
-    that of the dtype: float32's, say, throughout a program that was lifted from float32. `names` are the
+    that of the dtype: float32's, say, throughout a program that was lifted from float32. With `free` decisions
+    follow the perturbed run, and both results are its. `names` are the
     primitives that act on the world, which were run once and whose results were left as they are.
     """
     dtypes = _dtypes(program)
 
     def run(row: Any, *args: Any) -> tuple[list[Any], list[Any], tuple[str, ...]]:
-        way = Perturbed(Noise(row, dtypes), unit_of)
+        way = (Free if free else Perturbed)(Noise(row, dtypes), unit_of)
         out, _ = jaxpr.run(way, program, [Pair(a) for a in args], 0)
         return [v.plain for v in out], [v.moved for v in out], tuple(way.unseen)
 
@@ -143,13 +177,19 @@ class Bars(NamedTuple):
 _ONE_BY_ONE = ("conv_general_dilated", "pure_callback", "ffi_call", "pallas_call", "shard_map")
 
 
-def scatter(program: Any, args: Sequence[Any], rows: Any, unit_of: UnitOf = _own_unit) -> Bars:
+def scatter(program: Any, args: Sequence[Any], rows: Any, unit_of: UnitOf = _own_unit, free: bool = False) -> Bars:
     """The results of a closed jaxpr, and per entry the largest deviation over the rows of signs; traceable.
+
+    With `free`, decisions may fall either way as rounding has it: a relu next to zero is on in one run and off in
+    another. Not for loops that run until a float is small, which might never be.
 
     Single entries may be off by up to 14 bars, as four draws of a sum can nearly cancel: a bar of an entry
     wants the root mean square of its leaf's bars beside it.
     """
-    run = perturbed(program, unit_of)
+    run = perturbed(program, unit_of, free)
+    rows = jnp.asarray(rows)
+    if free:  # a row of no signs is the plain run
+        rows = jnp.concatenate([jnp.zeros_like(rows[:1]), rows])
     unseen: tuple[str, ...] = ()
 
     def one(row: Any) -> tuple[list[Any], list[Any]]:
@@ -158,11 +198,33 @@ def scatter(program: Any, args: Sequence[Any], rows: Any, unit_of: UnitOf = _own
         return plain, noisy
 
     if any(eqn.primitive.name in _ONE_BY_ONE for eqn, _ in interpret.walk(program)):
-        plain, noisy = lax.map(one, jnp.asarray(rows))
+        plain, noisy = lax.map(one, rows)
         plain = [p[0] for p in plain]
+    elif free:
+        noisy = jax.vmap(lambda row: one(row)[1])(rows)
     else:
-        plain, noisy = jax.vmap(one, out_axes=(None, 0))(jnp.asarray(rows))
+        plain, noisy = jax.vmap(one, out_axes=(None, 0))(rows)
+    if free:
+        plain = [n[0] for n in noisy]
     return Bars(plain, [_largest(p, n) for p, n in zip(plain, noisy, strict=True)], unseen)
+
+
+def of_constants(program: Any, consts: Sequence[Any], args: Sequence[Any], rows: Any, unit: float) -> Bars:
+    """How far a float64 program may be off since its constants were rounded to `unit`, and nothing else was.
+
+    Its literals are constants, and its first inputs, `consts`.
+    """
+    dtypes = _dtypes(program)
+
+    def one(row: Any) -> tuple[list[Any], list[Any]]:
+        way = Constants(Noise(row, dtypes), unit)
+        moved = [way.rounded(jnp.asarray(c), jax.typeof(c)) for c in consts]
+        out, _ = jaxpr.run(way, program, [*moved, *(Pair(a) for a in args)], 0)
+        return [v.plain for v in out], [v.moved for v in out]
+
+    plain, noisy = lax.map(one, jnp.asarray(rows))
+    plain = [p[0] for p in plain]
+    return Bars(plain, [_largest(p, n) for p, n in zip(plain, noisy, strict=True)], ())
 
 
 def _largest(plain: Any, noisy: Any) -> Any:

@@ -1,0 +1,206 @@
+"""After the verdicts in float64: is the path that is run, in the caller's own dtypes, that formula too?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from jaxcheck.evidence import as_run, gather, maps
+from jaxcheck.evidence.maps import Map
+from jaxcheck.evidence.witnesses import LeafEvidence, Problem
+from jaxcheck.judgement import as_run as judgement
+from jaxcheck.judgement import bars, locate
+from jaxcheck.judgement.maps import Finding
+from jaxcheck.judgement.maps import judge as judge_map
+from jaxcheck.judgement.vote import Opinion
+from jaxcheck.program.ask import Refused, ask
+from jaxcheck.result import Component, Reason, Verdict
+from jaxcheck.settings import Case
+
+ANOTHER_PATH = "right in float64; in {dtype} loss and gradient take another path, and there it is right as well"
+UNKNOWN = "right in float64; in {dtype} another path is run, and there it could not be judged"
+
+
+@dataclasses.dataclass(frozen=True)
+class Second:
+    """What is said of a leaf that passed in float64."""
+
+    verdict: Verdict
+    reason: Reason
+    note: str
+    worst: tuple[Component, ...] = ()
+
+
+def second_opinions(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion],
+                    directions: dict) -> dict[int, Second]:
+    """Leaf number -> what its native run adds. Empty where there is nothing to add."""
+    native, run = case.preface.native, case.preface.run
+    asked = {k for k, opinion in enumerate(opinions) if opinion.verdict is Verdict.PASS and leaves[k].leaf.size
+             and opinion.reason is not Reason.SURROGATE}
+    if native is None or run is None or not asked or case.problem.is_autodiff:
+        return {}
+    wide = np.concatenate([ev.m for ev in leaves], axis=1)
+    if native.shape != wide.shape:
+        return {}
+    walk = _Walk(case, run, leaves, native, wide)
+    found = walk.formula(asked, directions)
+    asked -= {k for k, second in found.items() if second.verdict is not Verdict.PASS}
+    if case.preface.native_finite and not run.stops:
+        found |= walk.rounding(asked)
+    return found
+
+
+def of_map(one: Map, native: Callable[[], Map], findings: list[Finding], rtol: float, atol: float, seed: int,
+           spacing: float) -> list[Finding]:
+    """Findings on a map, and where all of them passed in float64, what its native programs add.
+
+    They are looked at without rounding: what a constant that was rounded may change is granted.
+
+    Args:
+        native: makes the same map of the native programs. spacing: of the caller's coarsest dtype.
+    """
+    if any(f.verdict is not Verdict.PASS for f in findings):
+        return findings
+    try:
+        other = ask(native)
+    except Refused:
+        return findings
+    if as_run.same_maps(one, other):
+        return findings
+    lifted = as_run.map_without_rounding(other)
+    if lifted is None:
+        return findings
+    (evidence,), _ = maps.measure([lifted], seed)
+    granted = max(rtol, bars.CONSTANTS * spacing)
+    found = judge_map(evidence, granted, atol)
+    if any(map(_is_wrong, found)):
+        granted = max(granted, 2 * as_run.constants_of_map(lifted, evidence, spacing / 2))
+        found = judge_map(evidence, granted, atol)
+    return [_of_path(a, b) for a, b in zip(findings, found, strict=True)] if len(found) == len(findings) else findings
+
+
+def _is_wrong(said: Finding | Opinion) -> bool:
+    return said.verdict is Verdict.FAIL and said.reason in (Reason.MANUAL_WRONG, Reason.NONFINITE)
+
+
+def _of_path(wide: Finding, run: Finding) -> Finding:
+    if not _is_wrong(run):
+        return wide
+    note = ("right in float64, but in the caller's own dtypes another formula is run; the numbers are its, before any "
+            "rounding")
+    return dataclasses.replace(run, reason=Reason.PRECISION_WRONG, note=note)
+
+
+class _Walk:
+    def __init__(self, case: Case, run: as_run.Run, leaves: Sequence[LeafEvidence], native, wide):
+        self.case, self.run, self.leaves = case, run, leaves
+        self.native, self.wide = native, wide
+        self.formula_m = wide
+        known = all(ev.a is not None for ev in leaves)
+        self.formula_a = np.concatenate([ev.a for ev in leaves], axis=1) if known else None
+        self.measured: as_run.Native | None = None
+        self.constants: np.ndarray | None = None
+
+    def leaf(self, k: int) -> judgement.LeafRun:
+        ev = self.leaves[k]
+        where = slice(ev.leaf.start, ev.leaf.stop)
+
+        def part(x):
+            return None if x is None else x[:, where]
+
+        seen = self.measured or as_run.Native(None, None, None, None)
+        a, a_bar, a_formula = part(seen.autodiff), part(seen.autodiff_bar), part(self.formula_a)
+        if a is None or a_formula is None:
+            a = a_bar = a_formula = None
+        least = bars.underflow(*as_run.range_of(ev.leaf))
+        return judgement.LeafRun(ev.leaf, ev.values, part(self.native), part(self.formula_m), ev.m, least,
+                                 part(seen.manual_bar), part(self.constants), a, a_bar, a_formula)
+
+    def measure(self) -> None:
+        if self.measured is None:
+            self.measured = as_run.measured(self.case.problem, self.run, self.case.point,
+                                            self.run.manual is not None)
+            self.case.compiled += self.measured.compiled
+
+    def formula(self, asked: set[int], directions: dict) -> dict[int, Second]:
+        """Leaves of which the native programs are another formula, judged as a problem of their own."""
+        case, run = self.case, self.run
+        if as_run.one_formula(case.problem, run):
+            return {}
+        problem = as_run.without_rounding(case.problem, run)
+        if problem is None:
+            return {}
+        m, a, compiled = as_run.at_point(problem, case.point, case.ladder, case.settings.seed)
+        case.compiled += compiled
+        self.formula_m, before = m, self.formula_a
+        self.formula_a = a
+        spacing = run.unit
+
+        def moved(k: int) -> bool:
+            """Whether M or what it is held to is another one than in float64."""
+            where = slice(self.leaves[k].leaf.start, self.leaves[k].leaf.stop)
+            if judgement.another_formula(self.leaf(k), None, spacing).any() or a is None or before is None:
+                return True
+            return bool(judgement.far(a[:, where], before[:, where], self.leaves[k].values,
+                                      bars.CONSTANTS * spacing).any())
+
+        doubtful = [k for k in sorted(asked) if moved(k)]
+        if not doubtful:
+            return {}
+        evidence = gather.gather(problem, case.point, {k: directions.get(k) for k in doubtful}, case.ladder,
+                                 case.settings.seed)
+        case.evaluations += evidence.evaluations
+        case.compiled += evidence.compiled
+        return {k: second for k in doubtful
+                if (second := self._judged(k, evidence.leaves[k], problem, spacing)) is not None}
+
+    def _judged(self, k: int, ev: LeafEvidence, problem: Problem, spacing: float) -> Second | None:
+        opinion = self.case.judge(ev)
+        dtype = ev.leaf.native
+        if _is_wrong(opinion):
+            if self.constants is None:
+                self.constants, compiled = as_run.of_constants(problem, self.case.point, spacing / 2)
+                self.case.compiled += compiled
+            reference = ev.a if ev.a is not None else _numeric(ev)
+            off = judgement.another_formula(self.leaf(k), reference, spacing)
+            return self._wrong(k, off, reference) if off.any() else None
+        other = judgement.another_formula(self.leaf(k), None, spacing).any()
+        if not other:
+            return None
+        if opinion.verdict is Verdict.INCONCLUSIVE:
+            return Second(Verdict.INCONCLUSIVE, opinion.reason, UNKNOWN.format(dtype=dtype))
+        return Second(Verdict.PASS, self.case.judge(self.leaves[k]).reason, ANOTHER_PATH.format(dtype=dtype))
+
+    def _wrong(self, k: int, where: np.ndarray, reference: np.ndarray | None = None) -> Second:
+        self.measure()
+        run = self.leaf(k)
+        return Second(Verdict.FAIL, Reason.PRECISION_WRONG, judgement.said(run, where, reference),
+                      judgement.components(run, where, lambda c, i: locate.numeric_component(self.leaves[k], c, i)))
+
+    def rounding(self, asked: set[int]) -> dict[int, Second]:
+        """Leaves whose native run is off from its own formula by more than rounding explains."""
+        must_catch, spacing = self.case.settings.must_catch, self.run.unit
+        sound = [k for k in sorted(asked) if np.isfinite(self.leaf(k).native).all()]
+        suspect = [k for k in sound if judgement.lost(self.leaf(k), must_catch, spacing).any()]
+        if not suspect:
+            return {}
+        self.measure()
+        if self.measured.manual_bar is None and self.measured.autodiff_bar is None:
+            return {}
+        found = {}
+        for k in suspect:
+            off = judgement.lost(self.leaf(k), must_catch, spacing)
+            if off.any():
+                found[k] = self._wrong(k, off)
+        return found
+
+
+def _numeric(ev: LeafEvidence) -> np.ndarray:
+    """(G, n) N where it was taken component by component, else what M is."""
+    out = ev.m.copy()
+    for p in ev.probes:
+        if p.directions is None:
+            out[:, p.indices] = p.slopes.value.T
+    return out

@@ -1,0 +1,205 @@
+"""The path that is run: the programs that the caller's own dtypes make, beside those of float64.
+
+A function may choose by dtype, so that what was judged in float64 is not what runs. Where both traces are one
+formula (`alike`) there is nothing to choose. Where they are not, the native programs are emitted again in float64:
+a problem like any other, free of rounding. What rounding itself does to the native run is measured apart from that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcheck.evidence.differences import Ladder
+from jaxcheck.evidence.maps import Map, MapEvidence, from_vector
+from jaxcheck.evidence.witnesses import Problem, measure, real_gradient
+from jaxcheck.program.alike import alike
+from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.objective import Traced, gradient, in_float64, iterates, own_values, plain
+from jaxcheck.program.rounding import round_off
+from jaxcheck.program.shadow import to_float64
+from jaxcheck.theta import Leaf
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """The caller's programs as they are run. `source` is the loss with its rules in place, to be differentiated;
+    `manual` is the gradient under test, None where it is no program."""
+
+    source: Traced
+    manual: Traced | None
+    leaves: tuple[Any, ...]
+    extras: tuple[Any, ...]
+
+    @property
+    def primal(self) -> Traced:
+        return dataclasses.replace(self.source, program=plain(self.source))
+
+    @property
+    def stops(self) -> bool:
+        """Whether a loop inside stops at a tolerance: rounding alone may make it stop earlier or later."""
+        return iterates(self.source) or (self.manual is not None and iterates(self.manual))
+
+    @property
+    def unit(self) -> float:
+        """The spacing of the coarsest dtype that goes in or comes out."""
+        return self.manual.unit if self.manual is not None else self.source.unit
+
+    def autodiff(self, precision: str) -> Traced | None:
+        """The native loss's own derivative, without the user's rules; None where JAX has none."""
+        try:
+            return ask(gradient, self.source, len(self.leaves), stripped=True, leaves=self.leaves,
+                       extras=self.extras, precision=precision)
+        except Refused:
+            return None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Native:
+    """Numbers of the native run, (G, P) each: gradient under test and autodiff (None without), and how far each may
+    be off by rounding (NaN where that is unknown)."""
+
+    manual: np.ndarray | None
+    manual_bar: np.ndarray | None
+    autodiff: np.ndarray | None
+    autodiff_bar: np.ndarray | None
+    compiled: int = 0
+
+
+def one_formula(problem: Problem, run: Run) -> bool:
+    """Whether loss and gradient are, natively, what they are in float64, but for rounding, and for the tolerance at
+    which a loop stops."""
+    if run.manual is None or problem.manual is None or problem.primal is None:
+        return run.manual is None
+    return alike(run.manual.program.closed, problem.manual.program.closed, tolerances=True) and \
+        alike(run.primal.program.closed, problem.primal.program.closed, tolerances=True)
+
+
+def without_rounding(problem: Problem, run: Run) -> Problem | None:
+    """The problem that is run, in float64; None where it cannot be lifted."""
+    values = [*run.leaves, *run.extras]
+    primal, manual = in_float64(run.primal, values), in_float64(run.manual, values)
+    if primal is None or manual is None:
+        return None
+    autodiff = None if problem.is_autodiff else run.autodiff("float64")
+    return dataclasses.replace(problem, primal=primal, manual=manual, autodiff=autodiff, iterative=iterates(run.source))
+
+
+def at_point(problem: Problem, point: np.ndarray, ladder: Ladder, seed: int):
+    """((G, P) gradient under test, autodiff or None, programs compiled) at the point alone."""
+    _, m, a, compiled = measure(problem, point, np.zeros((1, point.size)), ladder, seed)
+    return m[0], None if a is None else a[0], compiled
+
+
+def measured(problem: Problem, run: Run, point: np.ndarray, manual: bool = True, unit: float = 0.0) -> Native:
+    """What the native run gives, and how far rounding explains that it is off.
+
+    Args:
+        manual: whether the gradient under test is looked at, beside autodiff.
+        unit: see `round_off`.
+    """
+    autodiff = run.autodiff("native")
+    tested = run.manual if manual else None
+    traced = [t for t in (tested, autodiff) if t is not None]
+    if not traced:
+        return Native(None, None, None, None)
+    free = [not iterates(run.source) and not iterates(t) for t in traced]
+    found, compiled = _rounded(problem, traced, point, free, unit)
+    m = found.pop(0) if tested is not None else (None, None)
+    a = found.pop(0) if autodiff is not None else (None, None)
+    return Native(*m, *a, compiled)
+
+
+def of_numbers(problem: Problem, run: Run, point: np.ndarray) -> np.ndarray | None:
+    """(1, P) how far a gradient that was given as numbers may be off: what rounding in their precision does to
+    autodiff's. None where that cannot be measured, or they are in float64."""
+    unit = float(problem.numbers_unit.max(initial=0.0))
+    if unit < 1e-12 or not point.size:
+        return None
+    own = max(float(jnp.finfo(leaf.native).eps) for leaf in problem.theta.leaves)
+    autodiff = run.autodiff("native") if own <= unit else problem.autodiff
+    if autodiff is None:
+        return None
+    free = not iterates(run.source) and not iterates(autodiff)
+    found, _ = _rounded(problem, [autodiff], point, [free], unit / 2)
+    return found[0][1]
+
+
+def of_constants(problem: Problem, point: np.ndarray, unit: float) -> tuple[np.ndarray, int]:
+    """((G, P) how far M may be off since constants in it were rounded to `unit`, programs compiled)."""
+    found, compiled = _rounded(problem, [problem.manual], point, [False], unit, constants=True)
+    return found[0][1], compiled
+
+
+def _rounded(problem: Problem, traced, point: np.ndarray, free, unit: float, constants: bool = False):
+    theta, columns = problem.theta, problem.columns
+
+    def inputs(values):
+        point, extras = values
+        return [*theta.unravel(point), *extras]
+
+    def results(found):
+        parts = [_real(leaf, jnp.asarray(g).reshape(columns, *leaf.shape))
+                 for leaf, g in zip(theta.leaves, found, strict=True)]
+        return jnp.concatenate([p.astype(jnp.float64) for p in parts], axis=1)
+
+    return round_off((tuple(theta.leaves), columns), [t.program for t in traced], inputs, results,
+                     (point, tuple(problem.extras)), free, unit, constants)
+
+
+def same_maps(one: Map, native: Map) -> bool:
+    """Whether a map's derivatives are, natively, what they are in float64, but for rounding."""
+    pairs = [(getattr(one, slot), getattr(native, slot)) for slot in ("primal", "tangent", "cotangent")]
+    return all((a is None) == (b is None) for a, b in pairs) and all(
+        alike(b.program.closed, a.program.closed, tolerances=True) for a, b in pairs if a is not None)
+
+
+def map_without_rounding(native: Map) -> Map | None:
+    """A map that was traced natively, in float64; None where it cannot be lifted."""
+    point = list(native.point)
+    tangents = [np.zeros_like(x) for x in own_values(native.primal.closed, point)]
+    cts = [np.zeros(a.shape, a.dtype) for a in native.primal.closed.out_avals]
+    values = {"primal": point, "tangent": [*point, *tangents], "cotangent": [*point, *cts],
+              "reference": [*point, *tangents], "reference_pull": [*point, *cts]}
+    lifted = {}
+    for slot, given in values.items():
+        traced = getattr(native, slot)
+        lifted[slot] = None if traced is None else in_float64(traced, given)
+        if traced is not None and lifted[slot] is None:
+            return None
+    return dataclasses.replace(native, **lifted)
+
+
+def constants_of_map(lifted: Map, evidence: MapEvidence, unit: float) -> float:
+    """What the rounding of constants to `unit` may change in the derivatives of a map: relative, of the leaf in which
+    it is most, along one direction each."""
+    largest = 0.0
+    values = [(lifted.tangent, evidence.directions), (lifted.cotangent, evidence.cotangents)]
+    point = list(map(to_float64, lifted.point))
+    for traced, rows in values:
+        if traced is None:
+            continue
+        rest = traced.program.closed.in_avals[len(point) :]
+        given = [*point, *(np.asarray(x) for x in from_vector(rows[0], rest))]
+        found, _ = round_off("map", [traced.program], list, list, given, [False], unit, constants=True)
+        for value, bar in zip(*found[0], strict=True):
+            size = np.linalg.norm(value)
+            largest = max(largest, float(np.linalg.norm(bar) / size) if size else 0.0)
+    return largest
+
+
+def range_of(leaf: Leaf) -> tuple[float, float]:
+    """(smallest normal number, smallest of all) of the dtype in which a leaf is run."""
+    info = jnp.finfo(leaf.native)
+    return float(info.tiny), float(info.smallest_subnormal)
+
+
+def _real(leaf: Leaf, g: Any) -> Any:
+    """A gradient in the real view, or bars of one: these are real, and hold of both parts."""
+    if leaf.is_complex and not jnp.iscomplexobj(g):
+        flat = g.reshape(g.shape[0], -1)
+        return jnp.concatenate([flat, flat], axis=1)
+    return real_gradient(leaf, g)

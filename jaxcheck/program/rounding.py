@@ -1,0 +1,53 @@
+"""How far programs may be off by rounding, as traced, compiled and kept like any other program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcheck.program import rules, units
+from jaxcheck.program.compile import Program, execute
+from jaxcheck.program.constants import as_inputs
+from jaxcheck.program.ways.perturbed import of_constants, scatter, signs
+
+DRAWS = 8
+
+
+def round_off(name: Any, programs: Sequence[Program], inputs: Callable[[Any], Sequence[Any]],
+              results: Callable[[list[Any]], Any], values: Any, free: Sequence[bool], unit: float = 0.0,
+              constants: bool = False) -> tuple[list[tuple[Any, Any]], int]:
+    """([(result, how far it may be off)] of every program, programs compiled), by Monte Carlo arithmetic.
+
+    Args:
+        name: hashable, of what `inputs` and `results` do.
+        inputs: from `values` to the flat inputs of a program.
+        results: from the flat results of a program, or their bars, to what is wanted.
+        free: per program, whether decisions may fall otherwise: see `scatter`.
+        unit: of every operation, where that is more than its dtype's own.
+        constants: nothing is rounded but the programs' constants, to `unit`.
+    """
+    def unit_of(eqn: Any, dtype: Any) -> float:
+        return max(units.unit(dtype), unit)
+
+    def build(_, consts, values, rows):
+        found = []
+        for program, own, either in zip(programs, consts, free, strict=True):
+            closed = as_inputs(program.closed)
+            flat = [jnp.asarray(x).astype(a.dtype) if rules.is_inexact(a) else x
+                    for x, a in zip(inputs(values), program.closed.in_avals, strict=True)]
+            if constants:
+                bars = of_constants(closed, own, flat, rows, unit)
+            else:
+                bars = scatter(closed, [*own, *flat], rows, unit_of, either)
+            found.append((results(bars.results), results(bars.bars)))
+        return found
+
+    key = ("round-off", name, tuple(p.identity for p in programs), tuple(free), unit, constants)
+    consts = [tuple(p.closed.consts) for p in programs]
+    with jax.enable_x64(True):
+        found, compiled = execute(key, build, [], consts, values, signs(DRAWS))
+        return jax.tree_util.tree_map(np.asarray, found), compiled
