@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from jaxcheck import kinks
+from jaxcheck import kinks, limits
 from jaxcheck.evidence import exhaustive, gather, sketch, witnesses
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.prepare import Preface
@@ -93,6 +93,7 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
     for number, ev in enumerate(leaves):
         leaves[number], opinion = _settle(case, number, ev)
         opinions.append(opinion)
+    opinions = limits.second_opinions(case, directions, leaves, opinions, _settle)
     opinions = kinks.second_opinions(case, directions, leaves, opinions)
     evidence = dataclasses.replace(evidence, leaves=tuple(leaves))
     return write(case, evidence, opinions, extra, head, mode, why, value, start, interrupted)
