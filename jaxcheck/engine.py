@@ -24,6 +24,9 @@ from jaxcheck.writing import write
 EXHAUSTIVE_WORK = 6e7
 # Components of one leaf that get the full ladder when they are suspected.
 FOLLOW_UP = 64
+# Scatters that M must be off by before its round-off is not even measured: far beyond the 14 bars that a single entry
+# may be off by (`evidence/roundoff.py`).
+OBVIOUS = 1e3
 FINER = Ladder(first=1e-5, ratio=4.0, count=10)
 
 
@@ -137,6 +140,43 @@ def _add_exhaustive(case: Case, evidence: Evidence, mode: str):
 
 
 def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
+    """Judge a leaf; what is in doubt is judged again by measured round-off, and on steps known to be smooth."""
+    ev, opinion = _first_look(case, number, ev)
+    plain = opinion.verdict is Verdict.PASS and opinion.reason is Reason.AGREE and not opinion.note
+    done = opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size
+    if plain or done or case.problem.primal is None or _beyond_rounding(ev, opinion):
+        return ev, opinion
+    ev = _closer(case, number, ev, opinion)
+    return ev, case.judge(ev)
+
+
+def _beyond_rounding(ev: LeafEvidence, opinion: Opinion) -> bool:
+    """Whether M is off so far that to measure its round-off would be a waste: two witnesses speak against it, and by
+    far more than the gradients scatter between inputs that differ by rounding alone."""
+    if opinion.reason is not Reason.MANUAL_WRONG or opinion.note or ev.a is None or opinion.kinks:
+        return False
+    with np.errstate(all="ignore"):
+        bars = measures.norms(ev.m_error) + measures.norms(ev.a_error) + measures.norms(ev.m_given)
+        return bool((measures.norms(ev.m - ev.a) > OBVIOUS * bars).any())
+
+
+def _closer(case: Case, number: int, ev: LeafEvidence, opinion: Opinion) -> LeafEvidence:
+    """The evidence of a leaf with measured bars in place of estimated ones."""
+    problem, where = case.problem, slice(ev.leaf.start, ev.leaf.stop)
+    bars = case.round_off()
+    indices = _suspects(case, ev, opinion)
+    probes, spent, compiled = gather.closer(problem, case.point, number, ev.probes, indices, case.ladder,
+                                            case.settings.seed, bars.outputs)
+    case.evaluations += spent
+    case.compiled += compiled
+    kept = tuple(measures.without(p, indices) for p in ev.probes if p.directions is None)
+    return dataclasses.replace(
+        ev, measured=True, probes=measures.believed((*(p for p in kept if len(p.indices)), *probes)),
+        m_error=ev.m_error if bars.m is None else bars.m[:, where],
+        a_error=ev.a_error if bars.a is None else bars.a[:, where])
+
+
+def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
     """Judge a leaf; before anyone is blamed, the suspicious components get the full ladder."""
     ev = dataclasses.replace(ev, probes=measures.believed(ev.probes))
     opinion = case.judge(ev)

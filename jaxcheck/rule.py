@@ -12,11 +12,21 @@ import numpy as np
 from jaxcheck.engine import examine
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.algebra import laws
-from jaxcheck.evidence.prepare_rule import Subject, finite_outputs, prepare_rule, second_order, subject
+from jaxcheck.evidence.prepare_rule import (
+    HIDDEN,
+    KeepsTracer,
+    Subject,
+    finite_outputs,
+    name_of,
+    prepare_rule,
+    second_order,
+    subject,
+)
 from jaxcheck.evidence.transforms import transformations
 from jaxcheck.evidence.user import first_line
 from jaxcheck.judgement.maps import judge
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.calm import calmly
 from jaxcheck.result import NAN, Reason, Report, Row, Verdict
 from jaxcheck.settings import Settings
@@ -74,7 +84,11 @@ def check_rule(
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
     if order not in (1, 2):
         raise ValueError(f"order={order!r}: use 1 or 2")
-    one = subject(f, tuple(args), dict(kwargs or {}), argnums, precision, name)
+    try:
+        one = subject(f, tuple(args), dict(kwargs or {}), argnums, precision, name)
+    except KeepsTracer as why:
+        return Report("check_rule", name_of(f, name), Verdict.INCONCLUSIVE, Reason.NONDETERMINISTIC, notes=(str(why),),
+                      seed=settings.seed, seconds=time.perf_counter() - start)
     problem, preface = prepare_rule(one, settings.seed, precision)
     if not preface.repeatable:
         return examine(problem, preface, settings, kind="check_rule", name=one.name, start=start)
@@ -82,17 +96,22 @@ def check_rule(
     if order == 2 and not surrogate:
         rows += _second(one, settings)
     if algebra and not surrogate:
-        rows += _guarded("law", lambda: laws(f, one.args, one.kwargs, argnums=one.argnums, seed=settings.seed))
+        rows += laws(one.f, one.args, one.kwargs, argnums=one.argnums, seed=settings.seed)
     if transforms and not surrogate:
-        rows += _guarded("transformation", lambda: transformations(f, one.args, one.kwargs, argnums=one.argnums,
-                                                                    seed=settings.seed))
+        rows += transformations(one.f, one.args, one.kwargs, argnums=one.argnums, seed=settings.seed)
     rows = [_named(_asked(row, order), one) for row in rows]
     found = tuple(f"{r.name} ({r.kind}, {r.file}:{r.line})" for r in one.rules if r.origin != "jax")
     if found:
         preface = dataclasses.replace(preface, notes=(*preface.notes, "Rules inside: " + "; ".join(found[:6])))
+    preface = dataclasses.replace(preface, notes=(*preface.notes, *_counted(rows)))
     if problem.manual is None:
         return _without_reverse(one, preface, rows, settings, start)
-    report = examine(problem, preface, settings, kind="check_rule", name=one.name, start=start, rows=tuple(rows))
+    try:
+        report = ask(examine, problem, preface, settings, kind="check_rule", name=one.name, start=start,
+                     rows=tuple(rows))
+    except Refused as no:
+        report = _unjudged(one, preface, rows, settings, f"the rule itself could not be run: {first_line(no.error)}",
+                           Verdict.INCONCLUSIVE, Reason.UNDIFFERENTIABLE)
     if report.reason is Reason.NONFINITE and not report.leaves:
         report = _finite_part(one, preface, settings, report)
     return _with_rows(report, start)
@@ -111,6 +130,17 @@ def _finite_part(one: Subject, preface, settings: Settings, whole: Report) -> Re
     return whole if report.reason is Reason.NONFINITE else report
 
 
+def _counted(rows: list[Row]) -> list[str]:
+    """How many laws and transformations were run, where it is not all of them; what was not run holds nothing."""
+    notes = []
+    for group, plural in (("law", "laws"), ("transformation", "transformations")):
+        mine = [r for r in rows if r.group == group]
+        missing = [r.name for r in mine if r.status == "UNSUPPORTED"]
+        if missing:
+            notes.append(f"{len(mine) - len(missing)} of {len(mine)} {plural} run; not run: {', '.join(missing)}")
+    return notes
+
+
 def _without_reverse(one: Subject, preface, rows, settings, start) -> Report:
     """A function that only forward mode can differentiate: the forward rows decide."""
     forward = [r for r in rows if r.group == "forward"]
@@ -119,10 +149,19 @@ def _without_reverse(one: Subject, preface, rows, settings, start) -> Report:
     if not good and preface.witnesses[2].how != "absent":
         # Without the rule JAX differentiates it; so it is the rule that raises.
         verdict, reason = Verdict.FAIL, Reason.STRUCTURE
-    report = Report(
-        "check_rule", one.name, verdict, reason, witnesses=preface.witnesses, carried=one.theta.carried,
-        rows=tuple(rows), notes=(f"no reverse mode: {preface.witnesses[0].note}", *preface.notes), seed=settings.seed)
-    return _with_rows(report, start)
+    why = preface.witnesses[0].note
+    if why == HIDDEN or any(r.name == "no hidden state" and r.status == "WRONG" for r in rows):
+        verdict, reason = Verdict.FAIL, Reason.LAW_BROKEN
+        why = why if why == HIDDEN else f"{HIDDEN} ({why})"
+    else:
+        why = f"no reverse mode: {why}"
+    return _with_rows(_unjudged(one, preface, rows, settings, why, verdict, reason), start)
+
+
+def _unjudged(one: Subject, preface, rows, settings, why: str, verdict: Verdict, reason: Reason) -> Report:
+    """A report without leaves: the rows are all there is."""
+    return Report("check_rule", one.name, verdict, reason, witnesses=preface.witnesses, carried=one.theta.carried,
+                  rows=tuple(rows), notes=(why, *preface.notes), seed=settings.seed)
 
 
 def _with_rows(report: Report, start: float) -> Report:
@@ -135,6 +174,8 @@ def _with_rows(report: Report, start: float) -> Report:
     if wrong and verdict is not Verdict.FAIL and not silent:
         groups = [g for g in reasons if any(r.group == g for r in wrong)]
         verdict, reason = Verdict.FAIL, reasons[groups[0]]
+    if verdict is Verdict.PASS and not report.leaves and all(r.status == "UNSUPPORTED" for r in report.rows):
+        verdict, reason = Verdict.INCONCLUSIVE, Reason.UNDIFFERENTIABLE  # nothing was judged
     return dataclasses.replace(report, verdict=verdict, reason=reason, seconds=time.perf_counter() - start)
 
 
@@ -155,19 +196,11 @@ def _named(row: Row, one: Subject) -> Row:
     return dataclasses.replace(row, detail=detail)
 
 
-def _guarded(group: str, make: Callable[[], Any]) -> list[Row]:
-    """Rows that could not be made at all say why; the check itself goes on."""
-    try:
-        return list(make())
-    except Exception as error:
-        return [Row(group, group, "UNSUPPORTED", NAN, first_line(error))]
-
-
 def _forward(one: Subject, settings: Settings) -> list[Row]:
     try:
-        made = derivatives.make("", one.primal, one.point, ("fwd",), first_order=True)
-    except Exception as error:
-        return [Row("forward", "JVP", "UNSUPPORTED", NAN, first_line(error))]
+        made = ask(derivatives.make, "", one.primal, one.point, ("fwd",), first_order=True)
+    except Refused as no:
+        return [Row("forward", "JVP", "UNSUPPORTED", NAN, first_line(no.error))]
     if settings.surrogate:
         return []
     return _rows("forward", made, settings)[0]

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxcheck.evidence import roundoff
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.prepare import Preface
+from jaxcheck.evidence.roundoff import RoundOff
 from jaxcheck.evidence.witnesses import LeafEvidence, Problem
 from jaxcheck.judgement.vote import Opinion, judge
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
@@ -64,6 +66,14 @@ class Case:
     ladder: Ladder
     evaluations: int = 0
     compiled: int = 0
+    _round_off: RoundOff | None = None
+
+    def round_off(self) -> RoundOff:
+        """The measured round-off of M, A and the outputs at the point; measured when it is first asked for."""
+        if self._round_off is None:
+            self._round_off, new = roundoff.measure(self.problem, self.point)
+            self.compiled += new
+        return self._round_off
 
     def judge(self, ev: LeafEvidence) -> Opinion:
         s = self.settings

@@ -11,6 +11,7 @@ and what could be judged only in part, or only as a subgradient, is told by a `G
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -217,8 +218,10 @@ def _report(name: str, finding: Finding, reason: Reason, head: dict[str, Any], e
     line = (f"{err_msg}: " if err_msg else "") + _where(name, finding)
     if np.isfinite(finding.difference):
         line += f": difference {finding.difference:.2g} (bar {finding.bar:.1g})"
-    if finding.output >= 0:
-        line += f"; worst output {finding.output}: {finding.claimed:.9g} against {finding.reference:.9g}"
+    if not math.isnan(finding.claimed):
+        where = f"output {finding.output}" if finding.output >= 0 else "projection"
+        line += f"; worst {where}: {finding.claimed:.9g} against {finding.reference:.9g}"
+        line += f" ({finding.place})" if finding.place else ""
     notes = (line, finding.note) if finding.note else (line,)
     return Report(verdict=finding.verdict, reason=reason, difference=finding.difference, notes=notes, **head)
 

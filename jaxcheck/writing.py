@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxcheck.evidence.witnesses import Evidence
 from jaxcheck.judgement import locate, pattern, power
+from jaxcheck.judgement.measures import by_column
 from jaxcheck.options import Exhaustive
 from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict, formula2
 
@@ -26,12 +27,12 @@ def write(case, evidence, opinions, extra, head, mode, why, value, start, interr
         verdict, reason = Verdict.INCONCLUSIVE, Reason.INTERRUPTED
     if reason is Reason.VACUOUS and not influence:
         notes.insert(0, "the gradient is zero everywhere, and so are the differences")
-    m = np.concatenate([ev.m.ravel() for ev in evidence.leaves])
+    m = np.concatenate([ev.m for ev in evidence.leaves], axis=1)
     to_a = to_n = NAN
     if all(ev.a is not None for ev in evidence.leaves):
-        to_a = formula2(m, np.concatenate([ev.a.ravel() for ev in evidence.leaves]))
+        to_a = by_column(m, np.concatenate([ev.a for ev in evidence.leaves], axis=1))
     if extra is not None:
-        to_n = formula2(m, np.concatenate([value.T.ravel() for value, _ in extra.leaves]))
+        to_n = by_column(m, np.concatenate([value.T for value, _ in extra.leaves], axis=1))
     elif mode == "exhaustive":
         to_n = _whole_difference(evidence)
     else:
@@ -53,9 +54,9 @@ def _whole_difference(evidence: Evidence) -> float:
         for p in ev.probes:
             if p.directions is None:
                 whole[:, p.indices] = p.slopes.value.T
-        m.append(ev.m.ravel())
-        n.append(whole.ravel())
-    return formula2(np.concatenate(m), np.concatenate(n))
+        m.append(ev.m)
+        n.append(whole)
+    return by_column(np.concatenate(m, axis=1), np.concatenate(n, axis=1))
 
 
 def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple[LeafResult, bool]:
@@ -82,7 +83,7 @@ def _leaf_result(case, evidence, number, ev, opinion, influence, extra) -> tuple
     difference, norm_numeric, error_bar = opinion.difference, opinion.norm_numeric, opinion.error_bar
     if extra is not None and leaf.size:
         n, error = (x.T for x in extra.leaves[number])
-        difference, norm_numeric = formula2(ev.m, n), float(np.linalg.norm(n))
+        difference, norm_numeric = by_column(ev.m, n), float(np.linalg.norm(n))
         # The bar of these differences, not of the ladder's: the textbook's have none.
         both = np.linalg.norm(ev.m) + norm_numeric
         error_bar = float(np.linalg.norm(error) / both) if both else NAN

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import laws_eager, laws_linear
-from jaxcheck.evidence.laws_adjoint import Adjoint, masks
-from jaxcheck.evidence.laws_run import Job, run
+from jaxcheck.evidence.laws_adjoint import Adjoint
+from jaxcheck.evidence.laws_run import Answer, Job, run
 from jaxcheck.evidence.laws_site import Site, build, finite, host, natural, norm, pull, push, unsupported, worst
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.strip import Which, strip_rules
 from jaxcheck.result import Row
 
@@ -62,11 +63,14 @@ def _exact(f: Callable, args: Any, kwargs: dict, argnums: Any, seed: int, which:
     try:
         with jax.enable_x64(True):
             point = _Point(_wide(f, args, kwargs, argnums), seed, which)
-            if point.answers["pull"].error is None or point.answers["push"].error is None:
+            if not point.outs or point.answers["pull"].error is None or point.answers["push"].error is None:
                 return point.rows()
-    except Exception:  # a program written for one precision may fail in any way in another
+    except Refused:  # a program written for one precision may fail in any way in another
         pass
-    return _Point(build(f, args, kwargs, argnums), seed, which).rows()
+    try:
+        return _Point(build(f, args, kwargs, argnums), seed, which).rows()
+    except Refused as no:
+        return [unsupported("law", "linear in the cotangent", no.error)]
 
 
 class _Point:
@@ -74,21 +78,25 @@ class _Point:
 
     def __init__(self, site: Site, seed: int, which: Which):
         self.site, self.seed = site, seed
-        self.outs = jax.eval_shape(site.call, *site.live)
+        self.outs = ask(jax.eval_shape, site.call, *site.live)
+        self.values = ask(site.call, *site.live)
         self.stripped = strip_rules(site.call, which)
-        self.g = laws_linear.directions(self.outs, seed, "g")
-        self.t = laws_linear.directions(site.live, seed, "t")
-        self.masks = masks(self.t["g1"])
-        self.fixed_names = tuple(self.g)
-        for k in _some(len(self.outs)):
-            self.g[f"only {k}"] = [x if k == i else jnp.zeros_like(x) for i, x in enumerate(self.g["g1"])]
+        # Each leaf at its own scale: what a small one does wrong must not drown in what a large one does right.
+        self.g = laws_linear.directions(self.outs, seed, "g", laws_linear.weights(self.values, -1))
+        self.t = laws_linear.directions(site.live, seed, "t", laws_linear.weights(site.live, 1))
+        # One result each, where the rows of `directions` put several together.
+        self.single = {k: f"only {k}" if len(self.outs) <= laws_linear.GROUPS else f"alone {k}"
+                       for k in _some(len(self.outs))}
+        for k, name in self.single.items():
+            self.g.setdefault(name, [x if k == i else jnp.zeros_like(x) for i, x in enumerate(self.g["own"])])
+        self.masks = [v for n, v in self.t.items() if n.startswith("only ")] or [self.t["own"]]
         self.answers = run({**self._main(), **self._alone()}) if self.outs else {}
 
     def _main(self) -> dict[str, Job]:
         x = self.site.live
         return {
             "pull": Job(pull(self.site.call), x, list(self.g.values())),
-            "push": Job(push(self.site.call), x, [*self.t.values(), *self.masks]),
+            "push": Job(push(self.site.call), x, list(self.t.values())),
             "plain": Job(push(self.stripped), x, self.masks),
         }
 
@@ -97,31 +105,30 @@ class _Point:
         x, call, jobs = list(self.site.live), self.site.call, {}
         if len(self.outs) > 1:
             for k in _some(len(self.outs)):
-                jobs[f"out {k}"] = Job(lambda p, g, k=k: pull(lambda *v: [call(*v)[k]])(p, g), x, [[self.g["g1"][k]]])
+                jobs[f"out {k}"] = Job(lambda p, g, k=k: pull(lambda *v: [call(*v)[k]])(p, g), x, [[self.g["own"][k]]])
         if len(x) > 1:
             for k in _some(len(x)):
-                jobs[f"in {k}"] = Job(_one_input(call, k), x, [self.g["g1"]])
+                jobs[f"in {k}"] = Job(_one_input(call, k), x, [self.g["own"]])
         return jobs
 
     def rows(self) -> list[Row]:
         if not self.outs:
             return [unsupported("law", "linear in the cotangent", "the function has no differentiable result")]
         site, a = self.site, self.answers
-        n = len(self.fixed_names)
-        linear = a["pull"] if a["pull"].error else dataclasses.replace(a["pull"], rows=a["pull"].rows[:n])
-        values = site.call(*site.live)
-        found = laws_linear.rows(linear, self.fixed_names, site.paths, "cotangent",
-                                 natural(values, site.live, self.g["g1"]))  # fmt: skip
+        values, g, t = self.values, self.g, self.t
+        found = laws_linear.rows(a["pull"], tuple(g), site.paths, "cotangent",
+                                 *(natural(values, site.live, g[n]) for n in ("g1", "own")))  # fmt: skip
         if a["push"].error is None:
-            names = tuple(self.t)
             results = [f"result {k}" for k in range(len(self.outs))]
-            tangents = dataclasses.replace(a["push"], rows=a["push"].rows[: len(names)])
-            sizes = _tangent_sizes(values, site.live, self.t["g1"])
-            found += laws_linear.rows(tangents, names, results, "tangent", sizes)
-        adjoint = Adjoint(site, self.g["g1"], self.t["g1"], a["pull"], self.masks, self.seed)
+            sizes = (_tangent_sizes(values, site.live, t[n]) for n in ("g1", "own"))
+            found += laws_linear.rows(a["push"], tuple(t), results, "tangent", *sizes)
+        used = ["own", *(n for n in g if n.startswith("only "))]
+        pulled = _picked(a["pull"], g, used)
+        adjoint = Adjoint(site, values, [g[n] for n in used], t["own"], pulled, self.masks, self.seed)
         found.append(adjoint.row("adjointness", a["plain"], self.stripped, is_rule=False))
         if a["push"].error is None:
-            own = dataclasses.replace(a["push"], rows=a["push"].rows[-len(self.masks) :])
+            alone = [n for n in t if n.startswith("only ")] or ["own"]
+            own = _picked(a["push"], t, alone)
             found.append(adjoint.row("adjointness of its own jvp", own, site.call, is_rule=True))
         return found + self._parts()
 
@@ -136,11 +143,12 @@ class _Point:
                 if answer.error is not None:
                     found.append(unsupported("law", title, answer.error))
                     continue
-                wanted = whole.rows[at.index(f"only {k}")] if kind == "out" else [whole.rows[0][k]]
+                every = whole.rows[at.index("own")]
+                wanted = whole.rows[at.index(self.single[k])] if kind == "out" else [every[k]]
                 paths = self.site.paths if kind == "out" else [self.site.paths[k]]
                 unit = max(answer.unit, whole.unit)
-                sizes = [max(norm(x), norm(y)) for x, y in zip(wanted, whole.rows[0], strict=False)]
-                noise = [norm(x - y) for x, y in zip(whole.rows[at.index("noise")], whole.rows[0], strict=True)]
+                sizes = [norm(x) for x in wanted]
+                noise = [norm(x - y) for x, y in zip(whole.rows[at.index("own noise")], every, strict=True)]
                 floor = 64 * unit * max(sizes, default=0.0) + 64 * max(noise, default=0.0)
                 d, bad = worst(answer.rows[0], wanted, [256 * unit * s + floor for s in sizes], sizes)
                 other = f"result {k} alone" if kind == "out" else f"`{self.site.paths[k]}` alone"
@@ -150,6 +158,12 @@ class _Point:
                 else:
                     found.append(Row("law", title, "OK" if bad < 0 else "WRONG", d, text))
         return _worst_each(found)
+
+
+def _picked(answer: Answer, asked: dict[str, Any], names: Sequence[str]) -> Answer:
+    """The answer at some of the rows that were asked for."""
+    at = list(asked)
+    return answer if answer.error else dataclasses.replace(answer, rows=[answer.rows[at.index(n)] for n in names])
 
 
 def _tangent_sizes(values: Sequence[Any], x: Sequence[Any], t: Sequence[Any]) -> list[float]:

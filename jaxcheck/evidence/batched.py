@@ -59,8 +59,9 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
                       for leaf in leaves], axis=1)
     offsets = RUNGS.offsets
     per_point = len(signs) * len(offsets) * problem.cost
-    group = rows.chunk_rows(per_point, n)
-    inner = rows.chunk_rows(problem.cost, len(signs) * len(offsets))
+    # A program whose rows vmap badly runs one point, and one row, after the other.
+    group = 1 if problem.primal.program.sequential else rows.chunk_rows(per_point, n)
+    inner = rows.chunk_of(problem.primal.program, len(signs) * len(offsets))
     traced = [t for t in (problem.manual, problem.autodiff) if t is not None]
 
     def build(programs, points, scales, extras, signs, offsets):

@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.maps import Map
+from jaxcheck.program.ask import Refused, ask, on_purpose
 from jaxcheck.program.objective import (
     Traced,
     as_function,
     base,
+    derivative,
     derived,
     iterates,
     own_values,
@@ -35,40 +37,44 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
     closed = base(primal)
     values = own_values(closed, point)
     tangents = [np.zeros_like(x) for x in values]
-    f = as_function(closed)
+    def push(f):
+        return lambda xs, ts: jax.jvp(lambda *a: f(*a), xs, ts)[1]
 
-    def push(xs, ts):
-        return jax.jvp(lambda *a: f(*a), xs, ts)[1]
+    def linear(f):
+        return lambda xs, ts: jax.linearize(lambda *a: f(*a), *xs)[1](*ts)
 
-    def linear(xs, ts):
-        return jax.linearize(lambda *a: f(*a), *xs)[1](*ts)
-
-    def pull(xs, cts):
-        return jax.vjp(lambda *a: f(*a), *xs)[1](list(cts))
+    def pull(f):
+        return lambda xs, cts: jax.vjp(lambda *a: f(*a), *xs)[1](list(cts))
 
     tangent = cotangent = reference = None
     if "fwd" in modes or "lin" in modes:
-        tangent = derived(primal, push if "fwd" in modes else linear, [values, tangents])
-        refuse_reverse_only(tangent)
+        tangent = derivative(primal, push if "fwd" in modes else linear, [values, tangents])
+        _refuse_reverse_only(tangent)
     if "rev" in modes:
         cts = [np.zeros(a.shape, a.dtype) for a in closed.out_avals]
-        cotangent = derived(primal, pull, [values, cts])
+        cotangent = derivative(primal, pull, [values, cts])
     has_rules = first_order and count_rules(primal.closed, "user") > 0
     other = None
     if has_rules or tangent is None:
-        stripped = as_function(base(primal, stripped=True)) if has_rules else f
         try:
-            reference = derived(primal, lambda xs, ts: jax.jvp(lambda *a: stripped(*a), xs, ts)[1], [values, tangents])
-            refuse_reverse_only(reference)
-        except Exception:
+            reference = ask(derivative, primal, push, [values, tangents], stripped=has_rules)
+            ask(_refuse_reverse_only, reference)
+        except Refused:
             reference = None
         if reference is None and has_rules and cotangent is not None:
-            with contextlib.suppress(Exception):  # no reverse mode either: the differences must do
-                other = derived(primal, lambda xs, c: jax.vjp(lambda *a: stripped(*a), *xs)[1](list(c)), [values, cts])
+            with contextlib.suppress(Refused):  # no reverse mode either: the differences must do
+                other = ask(derivative, primal, pull, [values, cts], stripped=True)
     runnable = dataclasses.replace(primal, program=plain(primal))
     point = tuple(np.asarray(x) for x in point)
     return Map(name, runnable, point, _plain(tangent), _plain(cotangent), _plain(reference), _plain(other),
                iterates(primal))
+
+
+def _refuse_reverse_only(traced: Traced) -> None:
+    try:
+        refuse_reverse_only(traced)
+    except TypeError as error:
+        raise on_purpose(error) from None
 
 
 def _plain(traced: Traced | None) -> Traced | None:

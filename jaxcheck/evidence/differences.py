@@ -16,6 +16,8 @@ import dataclasses
 import numpy as np
 
 EPS = float(np.finfo(np.float64).eps)
+# Rungs that a tableau takes to show its own error: two columns, and a rung to compare them on.
+ENOUGH = 4
 # Changes between quotients, from the smallest step on, in which noise is looked for.
 TAIL = 3
 
@@ -142,17 +144,31 @@ def _keep(best, best_error, values, errors, first, slack):
     return np.where(better, value, best), np.where(better, error, best_error)
 
 
-def slopes(samples: np.ndarray, ladder: Ladder, unit: float = EPS) -> Slopes:
+def slopes(samples: np.ndarray, ladder: Ladder, unit: float = EPS, *, noise: np.ndarray | None = None,
+           smooth: np.ndarray | None = None) -> Slopes:
     """Slopes of phi at 0 from `samples` of shape (1 + 2K, ...) taken at `ladder.offsets`.
 
     Args:
         unit: relative rounding unit of one function value (float64's epsilon by default).
+        noise: absolute round-off of one function value, where it has been measured; broadcasts to `samples[0]`.
+        smooth: (K, D) the steps that are known to look at one smooth piece together with the point, for samples
+            (1 + 2K, D, G). Where they are enough for a tableau, larger ones are left out, and there is no kink.
     """
+    samples = np.asarray(samples, np.float64)
+    known = None
+    if smooth is not None:
+        known = smooth.sum(axis=0) >= ENOUGH
+        beyond = np.concatenate([np.zeros((1, len(known)), bool), *[known & ~smooth] * 2])
+        samples = np.where(beyond[..., None], np.nan, samples)
     with np.errstate(all="ignore"):
-        return _slopes(np.asarray(samples, np.float64), ladder, unit)
+        found = _slopes(samples, ladder, unit, noise)
+    if known is None:
+        return found
+    no = known[:, None] & np.ones_like(found.kink)
+    return dataclasses.replace(found, kink=found.kink & ~no, jump=found.jump & ~no)
 
 
-def _slopes(samples: np.ndarray, ladder: Ladder, unit: float) -> Slopes:
+def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarray | None) -> Slopes:
     steps = ladder.steps
     count = len(steps)
     shape = (-1,) + (1,) * (samples.ndim - 1)
@@ -162,7 +178,7 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float) -> Slopes:
     # Large steps may reach huge values (exp); rounding at the small steps is what limits the slope.
     near = np.concatenate([finite[:1], finite[1 + count // 2 : count + 1], finite[1 + count + count // 2 :]])
     size = near.max(axis=0)
-    floor = 2 * unit * size
+    floor = 2 * unit * size if measured is None else np.maximum(measured, 0.5 * unit * size)
     centred = (plus - minus) / (2 * h)
     right, left = (plus - middle) / h, (middle - minus) / h
     noise = np.maximum(floor, _scatter(centred, steps))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from jaxcheck.evidence import path
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
 from jaxcheck.evidence.sketch import component_scale, own_scale, typical, units
+from jaxcheck.evidence.smooth import pieces
 from jaxcheck.evidence.witnesses import Evidence, LeafEvidence, Probes, Problem, measure
 
 # Smallest step scale of a component, relative to its leaf's RMS.
@@ -142,6 +144,39 @@ def follow_up(problem: Problem, point: np.ndarray, number: int, indices: np.ndar
     found = slopes(samples[:, : count + len(ties)], ladder, problem.unit)
     single = per_component(found[:count], indices, scale)
     return (single, Probes(found[count:], directions=ties)), padded * len(ladder.offsets), compiled
+
+
+def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Probes], indices: np.ndarray,
+           ladder: Ladder, seed: int, noise: np.ndarray) -> tuple[tuple[Probes, ...], int, int]:
+    """The probes of a leaf once more, with the round-off of the values measured (`noise`, (G,)) and the smooth steps
+    known: the directions as they were, and of single components `indices`.
+
+    Returns:
+        (probes, evaluations, compiled).
+    """
+    leaf = problem.theta.leaves[number]
+    dense = [p.directions for p in probes if p.directions is not None]
+    if any(p.directions is None for p in probes):
+        scale = component_scale(point[leaf.start : leaf.stop], FLOOR)[indices]
+    else:
+        indices, scale = np.zeros(0, int), np.zeros(0)
+    count = len(indices) + sum(map(len, dense))
+    padded = 1 << max(2, int(np.ceil(np.log2(max(count, 1)))))
+    wide = np.zeros((padded, problem.theta.size))
+    wide[np.arange(len(indices)), leaf.start + indices] = scale
+    row = len(indices)
+    for block in dense:
+        wide[row : row + len(block), leaf.start : leaf.stop] = block
+        row += len(block)
+    samples, _, _, compiled = measure(problem, point, wide, ladder, seed, gradients=False)
+    seen, new = pieces(problem, point, wide, ladder)
+    found = slopes(samples[:, :count], ladder, problem.unit, noise=noise, smooth=seen.smooth[:, :count])
+    out = [per_component(found[: len(indices)], indices, scale)] if len(indices) else []
+    row = len(indices)
+    for block in dense:
+        out.append(Probes(found[row : row + len(block)], directions=block))
+        row += len(block)
+    return tuple(out), 2 * padded * len(ladder.offsets), compiled + new
 
 
 def _gradient_with_error(stack: np.ndarray | None, problem: Problem | None, point: np.ndarray,

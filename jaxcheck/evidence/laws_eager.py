@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.laws_site import Site, draw, finite, host, norm, unit_of, unsupported, worst
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Row
 
 # What JAX cannot do, or what a rule's author forbids; other TypeErrors and ValueErrors are the rule's mistakes.
@@ -27,9 +28,9 @@ def structure(site: Site) -> tuple[Row, bool]:
 
     title = "structure"
     try:
-        jax.eval_shape(probe, *site.live)
-    except Exception as error:  # the rule may raise anything
-        text = str(error)
+        ask(jax.eval_shape, probe, *site.live)
+    except Refused as no:  # the rule may raise anything
+        error, text = no.error, str(no.error)
         if isinstance(error, jax.errors.JAXTypeError):  # the rule needs concrete numbers; it is run eagerly
             return unsupported("law", title, error), True
         blameless = any(words in text.lower() for words in _BLAMELESS)
@@ -50,8 +51,8 @@ def structure(site: Site) -> tuple[Row, bool]:
 
 def _has_jvp(site: Site) -> bool:
     try:
-        jax.eval_shape(lambda *x: jax.jvp(site.call, x, x)[1], *site.live)
-    except Exception:
+        ask(jax.eval_shape, lambda *x: jax.jvp(site.call, x, x)[1], *site.live)
+    except Refused:
         return False
     return True
 
@@ -71,17 +72,18 @@ def rows(site: Site, wide: Callable[[], Site], seed: int) -> list[Row]:
     found = [_primal(site, wide, seed)]
     titles = ("the same twice", "no hidden state")
     try:
-        first, pull1 = jax.vjp(site.call, *x)
+        first, pull1 = ask(jax.vjp, site.call, *x)
         g = draw(first, seed, "g1")
-        u1, again = host(pull1(g)), host(pull1(g))
+        u1, again = host(ask(pull1, g)), host(ask(pull1, g))
         x2 = [jnp.asarray(v * (1 - 1 / 64), v.dtype) for v in x]
-        second, pull2 = jax.vjp(site.call, *x2)
-        u2 = host(pull2(g))
-        repeat, pull_a = jax.vjp(site.call, *x)
-        _, pull_b = jax.vjp(site.call, *x2)  # before the first's backward: what a rule keeps aside is now the second's
-        ua, ub = host(pull_a(g)), host(pull_b(g))
-    except Exception as error:
-        return [*found, *(unsupported("law", t, error) for t in titles)]
+        second, pull2 = ask(jax.vjp, site.call, *x2)
+        u2 = host(ask(pull2, g))
+        repeat, pull_a = ask(jax.vjp, site.call, *x)
+        # Before the first's backward: what a rule keeps aside is now the second's.
+        _, pull_b = ask(jax.vjp, site.call, *x2)
+        ua, ub = host(ask(pull_a, g)), host(ask(pull_b, g))
+    except Refused as no:
+        return [*found, *(unsupported("law", t, no.error) for t in titles)]
     if not finite(u1):
         return [*found, *(unsupported("law", t, "the rule's result is not finite at this point") for t in titles)]
     unit = unit_of(*(v.dtype for v in x))
@@ -119,8 +121,8 @@ def _primal(site: Site, wide: Callable[[], Site], seed: int) -> Row:
     title = "primal"
     try:
         ulps, where = _primal_gap(site, seed)
-    except Exception as error:
-        return unsupported("law", title, error)
+    except Refused as no:
+        return unsupported("law", title, no.error)
     if np.isnan(ulps):
         return Row("law", title, "WRONG", ulps, f"{where}: not finite where the function is, or the reverse")
     unit = unit_of(*(v.dtype for v in site.live))
@@ -128,8 +130,8 @@ def _primal(site: Site, wide: Callable[[], Site], seed: int) -> Row:
         return Row("law", title, "OK", ulps * unit, "bitwise" if ulps == 0 else f"{where}: {ulps:.2g} ulp")
     try:  # two formulas of one value differ by rounding, which float64 makes small; two values do not
         with jax.enable_x64(True):
-            ulps64, _ = _primal_gap(wide(), seed)
-    except Exception:
+            ulps64, _ = _primal_gap(ask(wide), seed)
+    except Refused:
         ulps64 = float("nan")
     eps64 = float(np.finfo(np.float64).eps)
     if unit > eps64 and ulps64 * eps64 <= 1e-4 * ulps * unit:
@@ -140,14 +142,15 @@ def _primal(site: Site, wide: Callable[[], Site], seed: int) -> Row:
 def _primal_gap(site: Site, seed: int) -> tuple[float, str]:
     """The largest difference in ulps of a result's largest entry, and where; NaN where only one is finite."""
     x = site.live
-    own = host_all(site.full(*x))
+    values = [v for v in ask(site.full, *x) if not _is_extended(v)]
+    own = host_all(values)
     ways, errors = {}, []
     for name, way in (("vjp", lambda: jax.vjp(site.full, *x)[0]),
                       ("jvp", lambda: jax.jvp(site.full, x, tuple(draw(x, seed, "t1")))[0])):  # fmt: skip
         try:
-            ways[name] = host_all(way())
-        except Exception as error:  # a custom_vjp has no forward mode; some rules have no reverse
-            errors.append(error)
+            ways[name] = host_all(ask(way))
+        except Refused as no:  # a custom_vjp has no forward mode; some rules have no reverse
+            errors.append(no)
     if not ways:
         raise errors[0]
     gap, where = 0.0, "results"
@@ -157,7 +160,7 @@ def _primal_gap(site: Site, seed: int) -> tuple[float, str]:
                 continue
             if not finite([a, b]):
                 return float("nan"), f"result {k} by {name}"
-            unit = unit_of(jax.dtypes.result_type(jax.tree_util.tree_leaves(site.full(*x))[k]))
+            unit = unit_of(jax.dtypes.result_type(values[k]))
             ulps = float(np.abs(a - b).max() / np.abs(b).max() / unit) if np.abs(b).max() > 0 else float("inf")
             if ulps > gap:
                 gap, where = ulps, f"result {k} by {name}"
@@ -166,5 +169,9 @@ def _primal_gap(site: Site, seed: int) -> tuple[float, str]:
 
 def host_all(values: Sequence[Any]) -> list[np.ndarray]:
     """Results on the host; keys and the like are left out, they cannot be compared."""
-    return host([v for v in values if not jax.dtypes.issubdtype(jax.dtypes.result_type(v), jax.dtypes.extended)])
+    return host([v for v in values if not _is_extended(v)])
+
+
+def _is_extended(value: Any) -> bool:
+    return jax.dtypes.issubdtype(jax.dtypes.result_type(value), jax.dtypes.extended)
 

@@ -5,27 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.laws_run import Answer
-from jaxcheck.evidence.laws_site import Arrays, draw, finite, norm, unsupported, worst
+from jaxcheck.evidence.laws_site import Arrays, draw, finite, host, norm, unsupported, worst
 from jaxcheck.program.interpret import walk
 from jaxcheck.result import Row
 
 A, B = -0.75, -1.5
+# Groups of leaves that are used alone: one product over all would hide a small leaf.
+GROUPS = 8
 # 1e6 reaches limits that a normal number times 1e3 does not; it would overflow float16.
 # One sample of the round-off may be zero by chance.
 NOISE = ("noise", "noise 2", "noise 3")
 SCALES = (1e-3, 1e3, -1.0, 1e6)
 
 
-def directions(like: Sequence[Any], seed: int, name: str) -> dict[str, Arrays]:
-    """The (co)tangents to evaluate a rule at. `noise` is g1 moved by its round-off: it shows the error bar."""
+def directions(like: Sequence[Any], seed: int, name: str, weights: Sequence[float]) -> dict[str, Arrays]:
+    """The (co)tangents to evaluate a rule at. `noise` is g1 moved by its round-off: it shows the error bar.
+
+    `own` is g1 with each leaf times its weight, `half` and `rest` are two parts of it, every other entry here
+    and the others there, and `only k` those of its leaves, group by group: a rule may look for zeros.
+    """
     g1, g2 = draw(like, seed, name + "1"), draw(like, seed, name + "2")
+    own = [_times(w, x) for w, x in zip(weights, g1, strict=True)]
+    half = [np.arange(x.size).reshape(x.shape) % 2 == 0 for x in own]
     rows = {
         "g1": g1,
         "g2": g2,
+        "own": own,
+        "own noise": _jitter(own, draw(like, seed, name + NOISE[0])),
+        "half": [jnp.where(h, x, jnp.zeros_like(x)) for h, x in zip(half, own, strict=True)],
+        "rest": [jnp.where(h, jnp.zeros_like(x), x) for h, x in zip(half, own, strict=True)],
+        **(only(own) if len(own) > 1 else {}),
         "mix": [_times(A, x) + _times(B, y) for x, y in zip(g1, g2, strict=True)],
         "zero": [jnp.zeros_like(x) for x in g1],
         **{n: _jitter(g1, draw(like, seed, name + n)) for n in NOISE},
@@ -34,6 +48,24 @@ def directions(like: Sequence[Any], seed: int, name: str) -> dict[str, Arrays]:
     }
     half = any(x.dtype == jnp.float16 for x in g1)
     return rows | {f"{c:g}": [_times(c, x) for x in g1] for c in SCALES if not (half and c > 1e3)}
+
+
+def weights(values: Sequence[Any], power: int) -> list[float]:
+    """The size of each leaf to the `power`, as powers of two; 1 where it has none, or there is one leaf alone."""
+    found = []
+    for x in host(values):
+        size = norm(x) / np.sqrt(max(x.size, 1))
+        known = np.isfinite(size) and size > 0 and len(values) > 1
+        # Powers of two within float32's range round nothing.
+        found.append(float(2.0 ** np.clip(power * np.round(np.log2(size)), -60, 60)) if known else 1.0)
+    narrow = any(jax.dtypes.result_type(v) == jnp.float16 for v in values)
+    return [1.0] * len(found) if narrow else found
+
+
+def only(g: Sequence[Any]) -> dict[str, Arrays]:
+    """`g`, a group of leaves at a time, the others zero."""
+    count = min(GROUPS, len(g))
+    return {f"only {m}": [x if i % count == m else jnp.zeros_like(x) for i, x in enumerate(g)] for m in range(count)}
 
 
 def _jitter(g: Sequence[Any], moves: Sequence[Any]) -> Arrays:
@@ -45,12 +77,13 @@ def _times(c: float, x: Any) -> Any:
 
 
 def rows(answer: Answer, names: Sequence[str], paths: Sequence[str], what: str,
-         naturals: Sequence[float]) -> list[Row]:  # fmt: skip
-    """The rows "linear in the ...", "scale of the ..." and "zero ..." for the answers at `directions`.
+         naturals: Sequence[float], naturals_own: Sequence[float]) -> list[Row]:  # fmt: skip
+    """The rows "linear in the ...", "scale of the ...", "zero ..." and "additive ..." for the answers at `directions`.
 
-    `naturals` are the sizes that results would have without cancellation; their rounding is in the bars.
+    `naturals` are the sizes that results would have without cancellation, at g1 and at `own`; their rounding
+    is in the bars.
     """
-    titles = [f"linear in the {what}", f"scale of the {what}", f"zero {what}"]
+    titles = [f"linear in the {what}", f"scale of the {what}", f"zero {what}", f"additive in the {what}"]
     if answer.error is not None:
         return [unsupported("law", t, answer.error) for t in titles]
     u = dict(zip(names, answer.rows, strict=True))
@@ -68,7 +101,24 @@ def rows(answer: Answer, names: Sequence[str], paths: Sequence[str], what: str,
     said = _name(u, floor, symbol, "g" if what == "cotangent" else "t")
     linear = _row(titles[0], u["mix"], mixed, parts, noise, unit, paths, said)
     scale = _scale_row(titles[1], u, noise, unit, paths, said)
-    return [linear, scale, _zero_row(titles[2], u["zero"], paths, symbol)]
+    own_noise = [norm(x - y) + unit * s for x, y, s in zip(u["own"], u["own noise"], naturals_own, strict=True)]
+    added = _added_row(titles[3], u, own_noise, unit, paths, f"{symbol}({'g' if what == 'cotangent' else 't'})")
+    return [linear, scale, _zero_row(titles[2], u["zero"], paths, symbol), added]
+
+
+def _added_row(title: str, u: dict[str, Any], noise: Any, unit: float, paths: Any, symbol: str) -> Row:
+    """What the whole gives is the sum of what its parts give: entries by halves, and leaf by leaf."""
+    found = []
+    groups = tuple(n for n in u if n.startswith("only "))
+    for names, words in ((("half", "rest"), "two halves of the entries"), (groups, "its leaves one by one")):
+        if len(names) > 1:
+            terms = [[u[n][k] for n in names] for k in range(len(u["own"]))]
+            sums = [np.sum(t, axis=0) for t in terms]
+            sizes = [sum(map(norm, t)) for t in terms]
+            said = f"{symbol} is not the sum of what {words} give: a branch on a zero?"
+            found.append(_row(title, u["own"], sums, sizes, noise, unit, paths, said))
+    wrong = [r for r in found if r.status == "WRONG"]
+    return max(wrong or found, key=lambda r: r.difference)
 
 
 def _row(title: str, found: Any, wanted: Any, parts: Any, noise: Any, unit: float, paths: Any, said: str) -> Row:

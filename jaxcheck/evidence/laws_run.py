@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxcheck.evidence.laws_site import host, unit_in, unit_of
 from jaxcheck.program import interpret
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.objective import NOT_TRACEABLE
 
@@ -40,22 +41,23 @@ def run(jobs: dict[str, Job]) -> dict[str, Answer]:
     programs: dict[str, Program] = {}
     for name, job in jobs.items():
         try:
-            closed = jax.make_jaxpr(_flat(job))(*job.fixed, *job.rows[0])
-            if any(eqn.primitive.name == "custom_lin" for eqn, _ in interpret.walk(closed)):
-                raise TypeError("a custom_vjp has no forward mode")  # JAX says so only when it compiles
-            programs[name] = Program(closed)
-        except NOT_TRACEABLE:
-            answers[name] = _eager(job)
-        except Exception as error:  # the user's rule and JAX may raise anything; it is the answer
-            answers[name] = Answer([], error=error)
+            closed = ask(jax.make_jaxpr(_flat(job)), *job.fixed, *job.rows[0])
+        except Refused as no:  # the user's rule and JAX may raise anything; it is the answer
+            eager = isinstance(no.error, NOT_TRACEABLE)
+            answers[name] = _eager(job) if eager else Answer([], error=no.error)
+            continue
+        if any(eqn.primitive.name == "custom_lin" for eqn, _ in interpret.walk(closed)):
+            answers[name] = Answer([], error=TypeError("a custom_vjp has no forward mode"))
+            continue  # JAX says so only when it compiles
+        programs[name] = Program(closed)
     try:
         answers |= _compiled(jobs, programs)
-    except Exception:
+    except Refused:
         for name, program in programs.items():  # one by one, so that one failure is not everybody's
             try:
                 answers |= _compiled(jobs, {name: program})
-            except Exception as error:
-                answers[name] = Answer([], error=error)
+            except Refused as no:
+                answers[name] = Answer([], error=no.error)
     return answers
 
 
@@ -76,7 +78,7 @@ def _compiled(jobs: dict[str, Job], programs: dict[str, Program]) -> dict[str, A
     fixed = [tuple(jobs[name].fixed) for name in programs]
     stacks = [tuple(map(_stack, zip(*jobs[name].rows, strict=True))) for name in programs]
     work = sum(p.cost * n for p, n in zip(programs.values(), counts, strict=True))
-    found, _ = execute(("laws", counts), whole, list(programs.values()), fixed, stacks, work=work)
+    found, _ = ask(execute, ("laws", counts), whole, list(programs.values()), fixed, stacks, work=work)
     return {
         name: Answer([host([x[k] for x in map(np.asarray, out)]) for k in range(n)], unit_in(p.closed), None, p.closed)
         for (name, p), out, n in zip(programs.items(), found, counts, strict=True)
@@ -89,8 +91,8 @@ def _stack(values: Sequence[Any]) -> np.ndarray:
 
 def _eager(job: Job) -> Answer:
     try:
-        found = [list(job.fn(list(job.fixed), list(row))) for row in job.rows]
-    except Exception as error:
-        return Answer([], error=error)
+        found = [list(ask(job.fn, list(job.fixed), list(row))) for row in job.rows]
+    except Refused as no:
+        return Answer([], error=no.error)
     unit = unit_of(*(x.dtype for x in found[0]), *(x.dtype for x in job.fixed))
     return Answer([host(row) for row in found], unit)

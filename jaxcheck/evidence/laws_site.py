@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.program import interpret
+from jaxcheck.program.ask import on_purpose
 from jaxcheck.result import Row
 from jaxcheck.theta import is_none, take_apart, why_not_differentiable
 
@@ -30,7 +31,7 @@ def cast(x: Any, dtype: Any) -> Any:
     if jnp.iscomplexobj(x):
         pair = {"float32": np.complex64, "float64": np.complex128}
         if wanted.name not in pair:
-            raise TypeError(f"there is no complex {wanted.name}")
+            raise on_purpose(TypeError(f"there is no complex {wanted.name}"))
         wanted = np.dtype(pair[wanted.name])
     value = np.asarray(x).astype(wanted)
     return jnp.asarray(value) if isinstance(x, jax.Array) else value

@@ -21,12 +21,17 @@ from jax.typing import ArrayLike
 
 from jaxcheck.evidence import rows
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
-from jaxcheck.evidence.sketch import component_scale
+from jaxcheck.evidence.leafwise import belongs, cotangents_of, directions_of, is_wide, own_size
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.objective import Traced
 
 # Values up to this size are sampled with every direction in one batch.
 LADDER = Ladder(first=0.1, ratio=5.0, count=10)
+# Elements computed, and kept, for the sake of directions of single leaves: beyond it the dense ones must do.
+OWN_WORK, OWN_SIZE = 2e8, 1e7
+# Neighbours a few rounding units away: a derivative's scatter over them is its round-off.
+NEAR = 2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,6 +65,10 @@ class MapEvidence:
         outputs: (m,) at the point. directions: (D, P). numeric: `Slopes` (D, m).
         iterative: as in `Map`; higher: the map is itself a derivative.
         tangent, reference: (D, m) or None. cotangents: (G, m) and their pull-backs (G, P) or None.
+        inputs, results: (P,) and (m,) the leaf that each real number belongs to.
+        wide: (D,) directions that move some component by far more than its own size.
+        scatter: how far tangent, reference, pulled and pulled_reference move when the point does by some rounding
+            units; of their shapes, None where they are, NaN where that was not asked.
     """
 
     outputs: np.ndarray
@@ -69,6 +78,10 @@ class MapEvidence:
     reference: np.ndarray | None
     cotangents: np.ndarray
     pulled: np.ndarray | None
+    inputs: np.ndarray
+    results: np.ndarray
+    wide: np.ndarray
+    scatter: tuple[np.ndarray | None, ...]
     pulled_reference: np.ndarray | None = None
     iterative: bool = False
     higher: bool = False
@@ -102,100 +115,132 @@ def from_vector(vector: Any, avals: Sequence[Any], conjugate: bool = False) -> l
     return out
 
 
-def measure(maps: Sequence[Map], seed: int, directions: int = 2, cotangents: int = 2, *,
-            symmetric: bool = False) -> tuple[list[MapEvidence], int]:
+def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: bool = False,
+            ) -> tuple[list[MapEvidence], int]:
     """Run all maps in one compiled program; (evidence per map, programs compiled).
 
-    Maps of higher order (those with a name) get one direction and one cotangent: most of the time of a
-    small check is compilation, and theirs are the large programs. With `symmetric` (gradients, whose
-    derivative is a Hessian) the directions themselves are the cotangents, two of each.
+    Directions are dense ones through all inputs at once, and one per input leaf; cotangents likewise, for
+    each leaf has its own scale and what a small one does is nothing in a sum with a large one. Maps of
+    higher order (those with a name) get one dense direction. With `symmetric` (gradients, whose
+    derivative is a Hessian) the directions themselves are the cotangents.
     """
     programs: list[Program] = []
-    inputs, plans = [], []
+    inputs, plans, owners, plain, sizes = [], [], [], [], []
     for number, one in enumerate(maps):
         rng = np.random.default_rng([seed, number])
         point = to_vector(one.point, np)
-        v = _directions(one.point, rng, 1 if one.name and not symmetric else directions)
         outs = one.primal.program.closed.out_avals
-        m = sum(int(np.prod(a.shape)) * (2 if jnp.issubdtype(a.dtype, jnp.complexfloating) else 1) for a in outs)
-        g = v if symmetric else rng.standard_normal((1 if one.name else cotangents, m))
+        leaves, results = belongs(one.point), belongs(outs)
+        m = len(results)
+        room = OWN_SIZE / max(len(LADDER.offsets) * m, 1)
+        room = min(room, OWN_WORK / max(len(LADDER.offsets) * one.cost, 1.0))
+        v = directions_of(one.point, rng, 1 if one.name and not symmetric else directions, room)
+        # The large programs are those of higher orders; most of a small check's time is spent compiling them.
+        g, weigh = cotangents_of(results, rng, OWN_SIZE / max(m, 1), 1 if one.name else 2)
+        g, weigh = (v, None) if symmetric else (g, weigh)
         slots = [one.primal, one.tangent, one.reference, one.cotangent, one.reference_pull]
         programs += [t.program for t in slots if t is not None]
         plans.append([t is not None for t in slots])
+        owners.append((leaves, results))
         # Made here: the rows are few and small, and arithmetic on them would only be compiled.
         moved = (point + LADDER.offsets[:, None, None] * v).reshape(-1, point.size)
-        inputs.append((point, moved, v, g))
+        count = 0 if one.name and not symmetric else NEAR
+        near = 1 + 4 * one.primal.unit * rng.choice([-1.0, 1.0], (count, point.size))
+        points = np.concatenate([point[None], np.where(np.isfinite(point), point, 0.0) * near])
+        plain.append(v)
+        # Paired here as well, and only the cotangents that are to be divided by the outputs are finished there.
+        weigh = None if weigh is None else np.tile(weigh, len(points))
+        inputs.append((moved, _pairs(points, v), _pairs(points, g), weigh))
+        sizes.append(len(points))
     total = len(LADDER.offsets)
 
-    def build(bound, inputs):
-        bound, out = list(bound), []
-        for one, present, (point, moved, v, g) in zip(maps, plans, inputs, strict=True):
-            out.append(_one(one, [bound.pop(0) if p else None for p in present], point, moved, v, g))
-        return out
+    work = sum(one.cost * total * len(v) for one, v in zip(maps, plain, strict=True))
 
-    work = sum(one.cost * total * len(i[2]) for one, i in zip(maps, inputs, strict=True))
+    def run(chunks: tuple[int, ...]):
+        def build(bound, inputs):
+            bound, out = list(bound), []
+            for one, present, row, chunk in zip(maps, plans, inputs, chunks, strict=True):
+                out.append(_one(one, [bound.pop(0) if p else None for p in present], chunk, *row))
+            return out
+
+        return ask(execute, ("maps", tuple(map(tuple, plans)), chunks), build, programs, inputs, work=work)
+
     with jax.enable_x64(True):
-        name = ("maps", tuple(map(tuple, plans)), tuple(rows.chunk_rows(o.cost, total * len(i[2]))
-                                                        for o, i in zip(maps, inputs, strict=True)))
-        found, compiled = execute(name, build, programs, inputs, work=work)
+        try:
+            found, compiled = run(tuple(rows.chunk_of(one.primal.program, total * len(v))
+                                        for one, v in zip(maps, plain, strict=True)))
+        except Refused as no:
+            if not isinstance(no.error, NotImplementedError):
+                raise no.error from None
+            found, compiled = run((1,) * len(maps))  # what cannot be batched goes row by row
         found = jax.tree_util.tree_map(np.asarray, found)
     evidence = []
-    for one, (_, _, v, g), (samples, tangent, reference, pulled, other) in zip(maps, inputs, found, strict=True):
+    for one, v, owner, size, (samples, tangent, reference, g, pulled, other) in zip(
+            maps, plain, owners, sizes, found, strict=True):
         samples = samples.reshape(total, len(v), -1)
         numeric = slopes(samples, LADDER, one.primal.unit)
-        evidence.append(MapEvidence(samples[0, 0], v, numeric, tangent, reference, g, pulled, other, one.iterative,
-                                    bool(one.name)))
+        tangent, reference, pulled, other = found = [None if x is None else x.reshape(size, len(x) // size, x.shape[-1])
+                                                     for x in (tangent, reference, pulled, other)]
+        with np.errstate(all="ignore"):
+            scatter = tuple(None if x is None else _scatter(x) for x in found)
+        tangent, reference, pulled, other = (None if x is None else x[0] for x in found)
+        wide = is_wide(to_vector(one.point, np), v)
+        evidence.append(MapEvidence(samples[0, 0], v, numeric, tangent, reference, g[: len(g) // size],
+                                    pulled, *owner, wide, scatter, other, one.iterative, bool(one.name)))
     return evidence, compiled
 
 
-def _directions(point: Sequence[Any], rng: np.random.Generator, count: int) -> np.ndarray:
-    """(D, P) directions through all inputs at once, each at its own scale; the odd ones component-wise."""
-    out = []
-    for k in range(count):
-        parts = []
-        for x in point:
-            x = to_vector([x], np)
-            signs = rng.choice([-1.0, 1.0], x.size) * rng.uniform(0.5, 1.5, x.size)
-            parts.append(signs * component_scale(x, 1.0 if k % 2 == 0 else 1e-2))
-        out.append(np.concatenate(parts) if parts else np.zeros(0))
-    return np.stack(out)
+def _scatter(x: np.ndarray) -> np.ndarray:
+    """How far the rows beside the first differ from it; NaN where there are none."""
+    return np.abs(x[1:] - x[0]).max(axis=0) if len(x) > 1 else np.full(x.shape[1:], np.nan)
 
 
-def _each(f: Callable, values: Any) -> Any:
+def _each(f: Callable, rows: tuple[Any, Any]) -> Any:
     """f of every row, one after the other: a rule need not bear vmap."""
-    return f(values[0])[None] if len(values) == 1 else jax.lax.map(f, values)
+    if len(rows[0]) == 1:
+        return f(rows[0][0], rows[1][0])[None]
+    return jax.lax.map(lambda row: f(*row), rows)
 
 
-def _one(one: Map, bound: Sequence[Any], point: Any, moved: Any, v: Any, g: Any) -> tuple:
+def _pairs(points: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every point with every row of values."""
+    return np.repeat(points, len(values), axis=0), np.concatenate([values] * len(points))
+
+
+def _one(one: Map, bound: Sequence[Any], chunk: int, moved: Any, v: Any, g: Any, weigh: Any) -> tuple:
     primal, tangent, reference, cotangent, other = bound
     ins = one.primal.program.closed.in_avals
-    chunk = rows.chunk_rows(one.cost, len(v) * len(LADDER.offsets))
-
     def f(x):
         return to_vector(primal(*from_vector(x, ins)))
 
     def push(traced: Traced, run: Callable):
         avals = traced.program.closed.in_avals
         half = len(avals) // 2
-        xs = from_vector(point, avals[:half])
-        return _each(lambda t: to_vector(run(*xs, *from_vector(t, avals[half:]))), v)
+
+        def one_tangent(x, t):
+            return to_vector(run(*from_vector(x, avals[:half]), *from_vector(t, avals[half:])))
+
+        return _each(one_tangent, v)
 
     def pull(traced: Traced, run: Callable):
         avals = traced.program.closed.in_avals
-        xs = from_vector(point, avals[: len(ins)])
         conj = [jnp.conj] if any(jnp.issubdtype(a.dtype, jnp.complexfloating) for a in ins) else []
 
-        def one_cotangent(ct):
-            back = run(*xs, *from_vector(ct, avals[len(ins) :], conjugate=True))
+        def one_cotangent(x, ct):
+            back = run(*from_vector(x, avals[: len(ins)]), *from_vector(ct, avals[len(ins) :], conjugate=True))
             return to_vector([conj[0](b) if conj else b for b in back])
 
-        return _each(one_cotangent, g)
+        return _each(one_cotangent, (at, g))
 
     samples = rows.evaluate(f, moved, chunk)
+    at, g = g
+    if weigh is not None:
+        g = jnp.where(weigh[:, None], g * own_size(samples[0]), g)
     return (
         samples,
         None if tangent is None else push(one.tangent, tangent),
         None if reference is None else push(one.reference, reference),
+        g,
         None if cotangent is None else pull(one.cotangent, cotangent),
         None if other is None else pull(one.reference_pull, other),
     )

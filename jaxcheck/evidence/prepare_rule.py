@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,14 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import derivatives, maps
+from jaxcheck.evidence.leafwise import belongs, groups
 from jaxcheck.evidence.prepare import Preface, of_no_rule
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.evidence.witnesses import Problem
+from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
 from jaxcheck.program.census import rules_in
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import own as owned
 from jaxcheck.program.identity import same_program
-from jaxcheck.program.objective import Traced, gradient, iterates, plain, trace
+from jaxcheck.program.interpret import walk
+from jaxcheck.program.native import is_dynamic
+from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, gradient, iterates, plain, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
 from jaxcheck.theta import Theta, take_apart
@@ -27,6 +32,10 @@ from jaxcheck.theta import Theta, take_apart
 # Outputs up to this number get one cotangent each, besides a random one; more get random ones.
 ROWS = 6
 RANDOM = 3
+# Numbers in all cotangents together.
+OWN_SIZE = 3e7
+HIDDEN = ("the rule has hidden state: its backward pass uses a value that its forward pass kept outside the residuals. "
+          "Return it as a residual")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,11 +111,60 @@ def subject(f: Callable, args: tuple[Any, ...], kwargs: dict[str, Any], argnums:
         return inexact_outputs(f, args, kwargs, chosen, theta.rebuild(leaves))
 
     point = tuple(to_array(owned(x)) for x in theta.inexact())
-    trace(outputs, point, (), "native")  # natively first: see `prepare`
-    primal = trace(outputs, point, (), precision)
-    label = name or getattr(f, "__name__", type(f).__name__)
+    own = trace(outputs, point, (), "native")  # natively first: see `prepare`
+    if donates(own.closed):
+        f = undonated(f)  # `outputs` from here on
+        own = trace(lambda leaves, extras: outputs(leaves, extras), point, (), "native")
+    try:
+        primal = ask(trace, outputs, point, (), precision)
+    except Refused as no:
+        if leaks(no.error) or isinstance(no.error, (LeakedTracer, *NOT_TRACEABLE)):
+            raise KeepsTracer(f"f keeps values from one call to the next ({first_line(no.error)})") from no.error
+        raise no.error from None
+    if holds_tracer(primal.closed):
+        raise KeepsTracer("f keeps values from one call to the next: a value of an earlier call is used in a later one")
+    label = name_of(f, name)
     return Subject(f, args, kwargs, chosen, live, theta, primal, point, rules_in(primal.closed), label,
                    tuple(names))
+
+
+class KeepsTracer(Exception):
+    """The function under check keeps traced values of one call for the next; the text says what JAX said."""
+
+
+def name_of(f: Callable, name: str | None) -> str:
+    return name or getattr(f, "__name__", type(f).__name__)
+
+
+def donates(closed: Any) -> bool:
+    """Whether the program gives the buffers of its arguments away."""
+    return any(any(eqn.params.get("donated_invars", ())) for eqn, _ in walk(closed))
+
+
+def undonated(f: Callable) -> Callable:
+    """`f` inside a jit of its own, where JAX donates nothing: the caller's arrays, and ours, live on.
+
+    Copies would not do: eagerly, JAX's own reverse mode of a donating program finds its residuals deleted.
+    """
+    known: dict[Any, tuple[Callable, list[Any]]] = {}
+
+    @functools.wraps(f, updated=())
+    def careful(*args: Any, **kwargs: Any) -> Any:
+        flat, tree = jax.tree_util.tree_flatten((args, kwargs))
+        data = [isinstance(x, jax.Array) or is_dynamic(x) for x in flat]
+        fixed = [x for x, d in zip(flat, data, strict=True) if not d]
+        key = (tree, tuple(data), tuple(map(id, fixed)))
+        if key not in known:  # `fixed` is kept, so that the ids stay its own
+
+            def inside(moving: list[Any]) -> Any:
+                pools = iter(moving), iter(fixed)
+                a, k = jax.tree_util.tree_unflatten(tree, [next(pools[not d]) for d in data])
+                return f(*a, **k)
+
+            known[key] = jax.jit(inside), fixed
+        return known[key][0]([x for x, d in zip(flat, data, strict=True) if d])
+
+    return careful
 
 
 def inexact_outputs(f: Callable, args: Sequence[Any], kwargs: dict, positions: Sequence[int], values: Any) -> list[Any]:
@@ -123,13 +181,20 @@ def inexact_outputs(f: Callable, args: Sequence[Any], kwargs: dict, positions: S
     return [jnp.asarray(x) for x in found]
 
 
-def cotangents(size: int, seed: int) -> np.ndarray:
-    """(G, m) cotangents of mixed signs: every row when there are few outputs, and random ones."""
-    rng = np.random.default_rng([seed, 3])
+def cotangents(owner: np.ndarray, seed: int) -> np.ndarray:
+    """(G, m) cotangents of mixed signs, random ones and one per leaf of the results: every leaf has its own
+    scale, and what a small one does wrong is nothing beside a large one. Few outputs get one each.
+
+    Args:
+        owner: (m,) the leaf to which each output belongs.
+    """
+    size, rng = len(owner), np.random.default_rng([seed, 3])
     if size <= ROWS:
         signs = np.where(np.arange(size) % 2 == 0, 1.0, -1.0)
         return np.concatenate([np.diag(signs), rng.standard_normal((1, size))])
-    return rng.standard_normal((RANDOM, size))
+    dense = rng.standard_normal((RANDOM, size))
+    own = [mask * rng.standard_normal(size) for mask in groups(owner, OWN_SIZE / size)]
+    return np.stack([*dense[: RANDOM - 1], *own]) if own else dense
 
 
 def finite_outputs(one: Subject) -> np.ndarray:
@@ -152,8 +217,7 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
             it leaves nothing to be seen.
     """
     avals = one.primal.closed.out_avals
-    size = sum(int(np.prod(a.shape)) * (2 if jnp.issubdtype(a.dtype, jnp.complexfloating) else 1) for a in avals)
-    g = cotangents(size, seed)
+    g = cotangents(belongs(avals), seed)
     theta = one.theta
     if finite is not None:
         g = (g * finite)[(g * finite).any(axis=1)]
@@ -184,14 +248,16 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
     autodiff, silent = None, "no custom rule of yours to remove"
     manual, why = None, ""
     try:
-        manual = gradient(primal, len(leaves), stripped=False, **arguments)
-    except Exception as error:
-        why = first_line(error)
+        manual = ask(gradient, primal, len(leaves), stripped=False, **arguments)
+        if holds_tracer(manual.closed) or holds_tracer(manual.program.closed):
+            manual, why = None, HIDDEN
+    except Refused as no:
+        why = HIDDEN if leaks(no.error) else first_line(no.error)
     if rules:
         try:
-            autodiff = gradient(primal, len(leaves), stripped=True, **arguments)
-        except Exception as error:
-            silent = first_line(error)
+            autodiff = ask(gradient, primal, len(leaves), stripped=True, **arguments)
+        except Refused as no:
+            silent = first_line(no.error)
     witnesses = (
         Witness("manual", manual.how if manual else "absent", manual.note if manual else why),
         Witness("numeric", primal.how, primal.note),
@@ -207,16 +273,12 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
 def second_order(one: Subject) -> tuple[maps.Map | None, str]:
     """The gradient of a random projection as a map, so that its derivative is a symmetric Hessian; why not."""
     try:
-        inner, point = derivatives.gradient_map(one.primal, one.point)
-        made = None
-        for modes in (("fwd", "rev"), ("rev",), ("fwd",)):
-            try:
-                made = derivatives.make("gradient", inner, point, modes, first_order=False)
-                break
-            except Exception as error:
-                reason = error
-        if made is None:
-            return None, first_line(reason)
-        return made, ""
-    except Exception as error:
-        return None, first_line(error)
+        inner, point = ask(derivatives.gradient_map, one.primal, one.point)
+    except Refused as no:
+        return None, first_line(no.error)
+    for modes in (("fwd", "rev"), ("rev",), ("fwd",)):
+        try:
+            return ask(derivatives.make, "gradient", inner, point, modes, first_order=False), ""
+        except Refused as no:
+            why = first_line(no.error)
+    return None, why

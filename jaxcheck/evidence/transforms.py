@@ -6,6 +6,7 @@ result cannot hide behind rounding, nor rounding look like one.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,9 +31,10 @@ from jaxcheck.evidence.laws_site import (
     worst,
 )  # fmt: skip
 from jaxcheck.evidence.transforms_programs import SINGLE, TRANSFORMED
+from jaxcheck.program.ask import Refused, ask, leaks
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.interpret import walk
-from jaxcheck.program.objective import NOT_TRACEABLE
+from jaxcheck.program.strip import strip_rules
 from jaxcheck.result import Row
 
 POINTS = 3  # not 2: a batch of two is broadcast by mistake more easily, and found less
@@ -52,22 +54,23 @@ def transformations(f: Callable, args: Sequence[Any], kwargs: dict | None = None
     """
     kwargs = kwargs or {}
     native = build(f, args, kwargs, argnums)
-    jax.eval_shape(native.call, *native.live)
+    jax.eval_shape(native.call, *native.live)  # what f itself raises is not about its rules
     with np.errstate(all="ignore"):  # what is not finite is said in the rows
         rows = _matrix(f, args, kwargs, argnums, seed)
         return (*rows, *transforms_dtype.rows(f, args, kwargs, argnums, seed))
 
 
 def _matrix(f: Callable, args: Any, kwargs: dict, argnums: Any, seed: int) -> list[Row]:
+    names = ("eager", *TRANSFORMED, "sharded")
     try:
         with jax.enable_x64(True):
             return Matrix(build(f, args, kwargs, argnums, np.float64), seed).rows()
-    except Exception:  # written for one precision: then in that one
+    except Refused:  # written for one precision: then in that one
         pass
     try:
         return Matrix(build(f, args, kwargs, argnums), seed).rows()
-    except Exception as error:
-        return [unsupported("transformation", name, error) for name in ("eager", *TRANSFORMED, "sharded")]
+    except Refused as no:
+        return [unsupported("transformation", name, no.error) for name in names]
 
 
 class Matrix:
@@ -78,12 +81,12 @@ class Matrix:
         self.x = [list(site.live)]
         for k in range(1, POINTS):
             self.x.append([jnp.asarray(v * (1 - k / 32), v.dtype) for v in site.live])
-        outs = site.call(*site.live)
+        outs = ask(site.call, *site.live)
         if not outs:
-            raise ValueError("the function has no differentiable result")
+            raise Refused(ValueError("the function has no differentiable result"))
         self.g = [draw(outs, seed, f"row{k}") for k in range(POINTS)]
         self.t = draw(site.live, seed, "second")
-        eager = pull(site.call)
+        eager = functools.partial(ask, pull(site.call))
         first = [host(eager(self.x[0], g)) for g in self.g]
         self.reference = [first[0], *(host(eager(x, g)) for x, g in zip(self.x[1:], self.g[1:], strict=True))]
         self.cotangents = first
@@ -108,22 +111,36 @@ class Matrix:
         programs, failures = {}, {}
         for name, transform in TRANSFORMED.items():
             try:
-                traced = jax.make_jaxpr(lambda x, g, t, tr=transform: tr(self.site.call, x, g, t))(*self._data())
-                programs[name] = Program(traced)
-            except Exception as error:  # JAX's reason is the answer
-                failures[name] = error
+                programs[name] = Program(self._traced(transform, self.site.call))
+            except Refused as no:  # JAX's reason is the answer
+                failures[name] = no.error
         results = self._run(programs)
         rows = [Row("transformation", "eager", "OK", 0.0)]
         for name in TRANSFORMED:
             found = failures.get(name, results.get(name))
-            if _leaks(found):
-                text = f"the rule has a side effect that eagerly goes unnoticed: {reason(found)}"
-                rows.append(Row("transformation", name, "WRONG", float("nan"), text))
-            elif isinstance(found, BaseException):
-                rows.append(unsupported("transformation", name, found))
+            if isinstance(found, BaseException):
+                rows.append(self._failed(name, found))
             else:
                 rows.append(self._judge(name, found, programs[name].closed))
         return [*rows, self._sharded()]
+
+    def _traced(self, transform: Callable, call: Callable) -> Any:
+        return ask(jax.make_jaxpr(lambda x, g, t: transform(call, x, g, t)), *self._data())
+
+    def _failed(self, name: str, error: BaseException) -> Row:
+        """A tracer that outlived its trace is the rule's doing, unless JAX fails without the rule too."""
+        if not leaks(error) or self._fails_without_rules(name):
+            return unsupported("transformation", name, error)
+        text = f"the rule has a side effect that eagerly goes unnoticed: {reason(error)}"
+        return Row("transformation", name, "WRONG", float("nan"), text)
+
+    def _fails_without_rules(self, name: str) -> bool:
+        """Whether the program without the rules cannot be transformed either, or gives what is not finite."""
+        try:
+            traced = self._traced(TRANSFORMED[name], strip_rules(self.site.call))
+            return not finite(self._compiled({name: Program(traced)})[name])
+        except Refused:
+            return True
 
     def _data(self) -> tuple[Any, Any, Any]:
         def stack(table):
@@ -132,26 +149,27 @@ class Matrix:
         return stack(self.x), stack(self.g), self.t
 
     def _run(self, programs: dict[str, Program]) -> dict[str, Any]:
+        try:
+            return self._compiled(programs)
+        except Refused:
+            results: dict[str, Any] = {}
+            for name, program in programs.items():  # one by one, so that one failure is not everybody's
+                try:
+                    results |= self._compiled({name: program})
+                except Refused as no:
+                    results[name] = no.error
+            return results
+
+    def _compiled(self, programs: dict[str, Program]) -> dict[str, list[np.ndarray]]:
         data = jax.tree_util.tree_leaves(self._data())
 
         def whole(calls, *flat):
             return [call(*flat) for call in calls]
 
-        def compiled(names: tuple[str, ...]) -> dict[str, Any]:
-            chosen = [programs[n] for n in names]
-            work = sum(p.cost for p in chosen)
-            return dict(zip(names, execute(("matrix", len(names)), whole, chosen, *data, work=work)[0], strict=True))
-
-        try:
-            return {n: host(v) for n, v in compiled(tuple(programs)).items()}
-        except Exception:
-            results: dict[str, Any] = {}
-            for name in programs:  # one by one, so that one failure is not everybody's
-                try:
-                    results[name] = host(compiled((name,))[name])
-                except Exception as error:
-                    results[name] = error
-            return results
+        chosen = list(programs.values())
+        work = sum(p.cost for p in chosen)
+        found, _ = ask(execute, ("matrix", len(chosen)), whole, chosen, *data, work=work)
+        return {n: host(v) for n, v in zip(programs, found, strict=True)}
 
     def _judge(self, name: str, found: list[np.ndarray], closed: Any) -> Row:
         unit = unit_in(closed)
@@ -184,12 +202,14 @@ class Matrix:
     def _second(self, name: str, tangents: list[np.ndarray], d: float) -> Row:
         """The tangent of the rule's result against its differences, where they are smooth enough to tell."""
         if not finite(tangents):
+            if self._fails_without_rules(name):
+                return unsupported("transformation", name, "not finite without the rule either")
             return Row("transformation", name, "WRONG", float("nan"), "the derivative of the rule is not finite")
         if unit_of(*(v.dtype for v in self.site.live)) > 1e-15:
             return Row("transformation", name, "OK", d, "the derivative itself was not compared: no float64")
         h, eager = 1e-5, pull(self.site.call)
         moved = [[v + s * h * t for v, t in zip(self.x[0], self.t, strict=True)] for s in (1, -1)]
-        ends = [host(eager(x, self.g[0])) for x in moved]
+        ends = [host(ask(eager, x, self.g[0])) for x in moved]
         for k, (plus, minus, here, t) in enumerate(zip(*ends, self.reference[0], tangents, strict=True)):
             right, left = (plus - here) / h, (here - minus) / h
             centre = (right + left) / 2
@@ -211,19 +231,13 @@ class Matrix:
         try:
             x = [jax.device_put(v, jax.sharding.NamedSharding(mesh, s)) for v, s in zip(self.x[0], specs, strict=True)]
             everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-            found = host(jax.jit(pull(self.site.call))(x, [jax.device_put(v, everywhere) for v in self.g[0]]))
-        except Exception as error:
-            return unsupported("transformation", name, error)
+            g = [jax.device_put(v, everywhere) for v in self.g[0]]
+            found = host(ask(jax.jit(pull(self.site.call)), x, g))
+        except Refused as no:
+            return unsupported("transformation", name, no.error)
         d, bad = self._differs(found, self.reference[0], unit_of(*(v.dtype for v in x)))
         text = "" if bad < 0 else f"leaf `{self.site.paths[bad]}` differs from the gradient on one device"
         return Row("transformation", name, "OK" if bad < 0 else "WRONG", d, text)
-
-
-def _leaks(found: Any) -> bool:
-    """Whether a tracer outlived its trace, which JAX reports in several ways; to need a number is not that."""
-    if isinstance(found, NOT_TRACEABLE) or not isinstance(found, Exception):
-        return False
-    return isinstance(found, jax.errors.UnexpectedTracerError) or "Tracer'>" in str(found)
 
 
 def _split(value: Any) -> jax.sharding.PartitionSpec:

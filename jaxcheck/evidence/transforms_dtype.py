@@ -24,7 +24,9 @@ from jaxcheck.evidence.laws_site import (
     unit_of,
     unsupported,
 )  # fmt: skip
-from jaxcheck.program.shadow import lift, to_float64
+from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.shadow import lift, to_float64, uses_random_bits
+from jaxcheck.program.strip import strip_rules
 from jaxcheck.result import Row
 
 DTYPES = (np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16))
@@ -39,18 +41,18 @@ def rows(f: Callable, args: Sequence[Any], kwargs: dict, argnums: Any, seed: int
         try:
             rounded = jax.tree_util.tree_map(lambda x, d=dtype: _round(x, d), (tuple(args), kwargs))
             with jax.enable_x64(True):
-                wide = Wide(build(f, *rounded, argnums, np.float64), seed, dtype)
-        except Exception as error:
-            found.append(unsupported("transformation", dtype.name, f"in float64: {reason(error)}"))
+                wide = Wide(ask(build, f, *rounded, argnums, np.float64), seed, dtype)
+        except Refused as no:
+            found.append(unsupported("transformation", dtype.name, f"in float64: {reason(no.error)}"))
             continue
         try:
             if dtype == np.float64:
                 found.append(wide.row())
                 continue
             with jax.enable_x64(False):
-                found.append(wide.compare(build(f, *rounded, argnums, dtype), dtype, dtype.name in used))
-        except Exception as error:
-            found.append(unsupported("transformation", dtype.name, error))
+                found.append(wide.compare(ask(build, f, *rounded, argnums, dtype), dtype, dtype.name in used))
+        except Refused as no:
+            found.append(unsupported("transformation", dtype.name, no.error))
     return found
 
 
@@ -77,19 +79,45 @@ class Wide:
 
     def __init__(self, site: Site, seed: int, dtype: np.dtype):
         self.site, self.seed = site, seed
-        outs = site.call(*site.live)
-        self.value = host(outs)
+        outs = ask(site.call, *site.live)
         self.g = [_round(g, dtype) for g in draw(outs, seed, "dtype")]
-        self.closed = jax.make_jaxpr(pull(site.call))(list(site.live), self.g)
+        self.call = site.call
+        self.back = pull(site.call)
+        self.closed = ask(jax.make_jaxpr(self.back), list(site.live), self.g)
         self.unit = unit_in(self.closed)
-        exact = self.eager(site.live)
-        self.own = exact
-        if self.unit > 1e-15 and site.live:  # the rule (or f) computes in less than float64 somewhere: lift that
-            exact = host(lift(self.closed, wide=True)(*map(to_float64, [*site.live, *self.g])))
-        self.exact = exact
+        self.own = self.eager(site.live)
+        # Where the rule (or f) computes in less than float64, that is lifted.
+        self.exact = self.own if self.unit <= 1e-15 or not site.live else self._lifted(self.closed, True)
+        self.value = host(outs)
+
+    def draw_as(self, narrow: Site, g: Sequence[Any]) -> None:
+        """Take the random numbers that the narrow program draws: by one key, other precisions draw others."""
+        # The program without its rule says what the gradient is, where it does so in float64.
+        rule = narrow.call if not self._plain_agrees() else strip_rules(narrow.call)
+        with jax.enable_x64(False):
+            call = ask(jax.make_jaxpr(narrow.call), *narrow.live)
+            back = ask(jax.make_jaxpr(pull(rule)), list(narrow.live), list(g))
+        # Compiled as a whole: a generator of random numbers is many small operations.
+        self.call = jax.jit(lift(call, wide=False))
+        flat = jax.jit(lift(back, wide=False))
+        self.back = lambda x, g: flat(*x, *g)
+        with jax.enable_x64(True):
+            self.own = self.exact = self.eager(self.site.live)
+            self.value = host(ask(self.call, *self.site.live))
+
+    def _plain_agrees(self) -> bool:
+        try:
+            with jax.enable_x64(True):
+                plain = host(ask(pull(strip_rules(self.site.call)), list(self.site.live), self.g))
+        except Refused:
+            return False
+        return all(norm(a - b) <= 1e-6 * norm(b) for a, b in zip(plain, self.own, strict=True))
+
+    def _lifted(self, closed: Any, wide: bool) -> list[np.ndarray]:
+        return host(ask(lift(closed, wide=wide), *map(to_float64, [*self.site.live, *self.g])))
 
     def eager(self, x: Sequence[Any]) -> list[np.ndarray]:
-        return host(pull(self.site.call)(list(x), self.g))
+        return host(ask(self.back, list(x), self.g))
 
     def noise(self, unit: float) -> tuple[list[float], list[float]]:
         """How far the gradient, and the value, move when the arguments do by some roundings."""
@@ -99,22 +127,24 @@ class Wide:
                 moves = [jnp.sign(r.real) for r in draw(self.site.live, self.seed, name)]
                 x = [v * (1 + 4 * unit * m) for v, m in zip(self.site.live, moves, strict=True)]
                 grads = [max(n, norm(a - b)) for n, a, b in zip(grads, self.eager(x), self.own, strict=True)]
-                out = host(self.site.call(*x))
+                out = host(ask(self.call, *x))
                 values = [max(n, norm(a - b)) for n, a, b in zip(values, out, self.value, strict=True)]
         return grads, values
 
     def compare(self, narrow: Site, dtype: np.dtype, used: bool) -> Row:
         """`used`: the caller's own arguments have this dtype, so that its gradient must have it too."""
         name = dtype.name
-        out = narrow.call(*narrow.live)
+        out = ask(narrow.call, *narrow.live)
         g = [jnp.asarray(np.asarray(g).astype(o.dtype)) for g, o in zip(self.g, out, strict=True)]
-        grads = pull(narrow.call)(list(narrow.live), g)
+        grads = ask(pull(narrow.call), list(narrow.live), g)
         for path, x, u in zip(narrow.paths, narrow.live, grads, strict=True):
             if u.dtype != x.dtype:
                 text = f"leaf `{path}`: the gradient is {u.dtype}, the argument {x.dtype}"
                 if not used:  # promoted by a constant of the caller's: right for the dtype it was written for
                     return unsupported("transformation", name, text)
                 return Row("transformation", name, "WRONG", float("nan"), text)
+        if uses_random_bits(self.closed):
+            self.draw_as(narrow, g)
         if not finite(self.exact):
             return unsupported("transformation", name, "the gradient in float64 is not finite")
         unit = max(unit_of(dtype), self.inside())
@@ -139,7 +169,7 @@ class Wide:
     def inside(self) -> float:
         """Rounding unit of the coarsest precision that the function itself computes in when given float64."""
         with jax.enable_x64(True):
-            return unit_in(jax.make_jaxpr(self.site.call)(*self.site.live))
+            return unit_in(ask(jax.make_jaxpr(self.site.call), *self.site.live))
 
     def row(self) -> Row:
         """In float64: whether what is computed narrower inside costs the rule its digits."""

@@ -88,8 +88,8 @@ class LeafEvidence:
     """What the witnesses say of one leaf: gradients and bars (G, n); `a` is None without autodiff.
 
     `m_given` (G, n) is the rounding of a gradient that was given as numbers; `is_autodiff` says that M
-    is JAX's own derivative of the program, no rule of the user's in it. `stopped` is M as its loops stop, where
-    `m` is M with them run on.
+    is JAX's own derivative of the program, no rule of the user's in it; `measured` that the bars of M and A are
+    measured round-off. `stopped` is M as its loops stop, where `m` is M with them run on.
     """
 
     leaf: Leaf
@@ -103,6 +103,7 @@ class LeafEvidence:
     unit: float = EPS
     iterative: bool = False
     is_autodiff: bool = False
+    measured: bool = False
     stopped: np.ndarray | None = None
 
 

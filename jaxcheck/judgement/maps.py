@@ -16,13 +16,20 @@ LOOSE, LOOSE_HIGHER = 2e-5, 1e-3
 # A derivative along a direction of the inputs' own size is not known better than the rounding of the
 # outputs themselves: x -> f(x)/f(x) has derivative 1e-17, not 0.
 ROUND_OFF = 16 * float(np.finfo(np.float64).eps)
+# Nor is one whose terms cancel, a leaf that is nothing but the rounding residue of larger numbers. Then it scatters
+# when the point moves by some rounding units, and no further than the values' own noise; in units of either.
+RESIDUE = 8.0
+# Components of one leaf need not have one unit. One may be off by this much more than the leaf's tolerance, but
+# relative to itself; beside that by the rounding of the leaf's own size.
+COMPONENT, FAINT = 1e3, 16 * float(np.finfo(np.float64).eps)
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
     """One claim about one map. `what` is "JVP" or "VJP"; numbers are relative to the claim's size.
 
-    `output` is the flat real output (JVP) that is off most; `claimed` and `reference` its values.
+    `output` is the flat real output (JVP) that is off most; `claimed` and `reference` its values. `place` says
+    in words where the worst is: the leaf of the results, and of the inputs where one was looked at alone.
     """
 
     what: str
@@ -34,6 +41,7 @@ class Finding:
     claimed: float = NAN
     reference: float = NAN
     note: str = ""
+    place: str = ""
 
 
 def judge(ev: MapEvidence, rtol: float = 1e-7, atol: float = 0.0) -> list[Finding]:
@@ -43,14 +51,15 @@ def judge(ev: MapEvidence, rtol: float = 1e-7, atol: float = 0.0) -> list[Findin
         trusted = ev.reference
         if ev.tangent is None and trusted is not None:
             # Reverse mode alone is asked for: what vouches for it must itself agree with the ladder.
-            vouched = _tangents(ev, trusted, None, rtol, atol).verdict is not Verdict.FAIL
+            vouched = _tangents(ev, trusted, None, rtol, atol, ev.scatter[1]).verdict is not Verdict.FAIL
             trusted = trusted if vouched else None
         if ev.tangent is not None:
-            findings.append(_tangents(ev, ev.tangent, ev.reference, rtol, atol))
+            findings.append(_tangents(ev, ev.tangent, ev.reference, rtol, atol, ev.scatter[0]))
             if findings[0].verdict is Verdict.PASS and trusted is None:
                 trusted = ev.tangent
         if ev.pulled is not None:
-            found = _cotangents(ev, trusted, rtol, atol)
+            vouch = ev.scatter[1] if trusted is ev.reference and trusted is not None else ev.scatter[0]
+            found = _cotangents(ev, trusted, rtol, atol, vouch)
             if found.verdict is Verdict.PASS and (ev.numeric.kink & np.isfinite(ev.numeric.value)).any():
                 # Tangents that are trusted on a kink are themselves but one of many right ones.
                 found = dataclasses.replace(found, reason=Reason.KINK)
@@ -58,15 +67,24 @@ def judge(ev: MapEvidence, rtol: float = 1e-7, atol: float = 0.0) -> list[Findin
         return findings
 
 
-def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float) -> Finding:
-    """A claimed tangent (D, m) against the ladder and against autodiff without the rules."""
+def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float, scatter) -> Finding:
+    """A claimed tangent (D, m), which scatters by so much, against the ladder and autodiff without the rules."""
     n = ev.numeric
-    scale = np.sqrt(np.mean(claim**2, axis=1, keepdims=True)) if claim.size else np.zeros((len(claim), 1))
+    scale = _leaf_rms(claim, ev.results)
     usable = np.isfinite(n.value) & np.isfinite(n.error) & ~n.jump
     live = usable & np.isfinite(claim)
     lost = usable & ~np.isfinite(claim)
-    slack = rtol * np.maximum(np.abs(claim), scale) + atol + ROUND_OFF * np.abs(ev.outputs) + _at_rest(n)
-    loose = np.maximum(slack, _loose(ev) * np.maximum(np.abs(claim), scale))
+    rest = atol + ROUND_OFF * np.abs(ev.outputs) + _at_rest(n)
+    # What a residue explains is at most what one scale for all leaves would have let pass.
+    residue = _residue(ev, scatter if reference is None else np.maximum(scatter, ev.scatter[1]))
+    whole = np.sqrt(np.mean(claim**2, axis=1, keepdims=True)) if claim.size else np.zeros((len(claim), 1))
+
+    def slack_for(tolerance):
+        leaf = tolerance * np.maximum(np.abs(claim), scale)
+        component = COMPONENT * tolerance * np.abs(claim) + FAINT * scale
+        return np.minimum(leaf, component) + np.minimum(residue, tolerance * whole) + rest
+
+    slack, loose = slack_for(rtol), slack_for(max(rtol, _loose(ev)))
     off = _excess(n, claim, loose)
     bad = live & (off > 0)
     gap = np.abs(claim - n.value) / (np.abs(claim) + np.abs(n.value))
@@ -76,13 +94,14 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float) -> Fi
     quantised = coarse(n, claim, scale)
     if reference is not None and np.isfinite(reference[usable]).all():
         apart = np.where(usable, np.abs(claim - reference), 0.0)
-        far = np.linalg.norm(apart) > rtol * (np.linalg.norm(claim[usable]) + np.linalg.norm(reference[usable])) + atol
+        far = _far(np.where(usable, claim, 0.0), np.where(usable, reference, 0.0), ev.results, rtol, atol, slack)
         wrong_reference = live & (_excess(n, reference, loose) > 0)
-        if far and not ((wrong_reference & ~n.kink).any() and not bad.any()):
+        if far.any() and not ((wrong_reference & ~n.kink).any() and not bad.any()):
             inside = n.kink & ~bad
-            if (apart[~inside] > slack[~inside]).any() or bad.any():
+            if (far & ~inside).any() or bad.any():
                 outside = np.where(inside, 0.0, apart)
-                return _finding("JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, reference, outside, bar)
+                return _finding(ev, "JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, reference, outside, bar,
+                                outside / slack)
         bad = bad & ~((~(np.abs(claim - reference) > slack)) & quantised)
     else:
         bad = bad & ~quantised
@@ -90,13 +109,50 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float) -> Fi
         return Finding("JVP", Verdict.FAIL, Reason.NONFINITE, note="the tangent is NaN or infinite")
     excused = np.abs(claim - n.value) <= BARS * n.rough + slack
     bad = bad & ~(excused & n.noisy)
+    # Far outside a component's own scale the differences of larger steps may mislead; a direction that moves each
+    # in proportion stands beside such a one.
+    bad = bad & ~ev.wide[:, None]
     if bad.any():
-        return _finding("JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, n.value, np.where(bad, off, 0.0), bar)
+        return _finding(ev, "JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, n.value, np.where(bad, off, 0.0), bar,
+                        np.where(bad, off / (loose + n.error), 0.0))
     if claim.size and not usable.any():
         reason = Reason.JUMP if n.jump.any() else Reason.DOMAIN
         return Finding("JVP", Verdict.INCONCLUSIVE, reason)
     reason = Reason.KINK if (n.kink & usable).any() else Reason.AGREE
     return Finding("JVP", Verdict.PASS, reason, relative, bar)
+
+
+def _residue(ev: MapEvidence, scatter: np.ndarray) -> np.ndarray:
+    """(D, m) how far a tangent may be off because its terms cancel."""
+    noise = np.where(np.isfinite(ev.numeric.noise), ev.numeric.noise, np.inf)
+    found = np.maximum(_leaf_rms(scatter, ev.results), scatter)
+    return RESIDUE * np.minimum(np.where(np.isfinite(found), found, np.inf), noise)
+
+
+def _leaf_rms(x: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """(D, m): for every entry the RMS of its leaf in that row; NaN where the leaf is not finite."""
+    total, count = _leaf_squares(x, owner)
+    return np.sqrt(total / np.maximum(count, 1))[:, owner] if x.size else np.zeros(x.shape)
+
+
+def _leaf_squares(x: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """((D, leaves) sums of squares, entries per leaf)."""
+    count = np.bincount(owner)
+    edges = np.concatenate([[0], np.cumsum(count)[:-1]])
+    filled = np.flatnonzero(count)  # a leaf without entries has no sum; reduceat would take the next one's
+    total = np.zeros((len(x), len(count)))
+    if filled.size:
+        total[:, filled] = np.add.reduceat(x**2, edges[filled], axis=1)
+    return total, count
+
+
+def _far(claim, reference, owner: np.ndarray, rtol: float, atol: float, slack: np.ndarray) -> np.ndarray:
+    """(D, m): where two claims differ, leaf by leaf by formula (2) and component by component."""
+    norms = [np.sqrt(_leaf_squares(x, owner)[0]) for x in (claim - reference, claim, reference)]
+    beyond = norms[0] > rtol * (norms[1] + norms[2]) + atol
+    apart = np.abs(claim - reference)
+    alone = apart > COMPONENT * rtol * np.maximum(np.abs(claim), np.abs(reference))
+    return (apart > slack) & (beyond[:, owner] | alone)
 
 
 def _loose(ev: MapEvidence) -> float:
@@ -116,30 +172,31 @@ def _excess(n, claim, slack):
     return np.where(n.kink, np.maximum(low - claim, claim - high), smooth)
 
 
-def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float) -> Finding:
-    """Pull-backs (G, P) by adjointness against trusted tangents, or against the ladder itself."""
+def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float, vouch) -> Finding:
+    """Pull-backs (G, P) by adjointness against trusted tangents, which scatter by so much, or against the ladder."""
     claim = ev.pulled @ ev.directions.T  # (G, D)
     if not np.isfinite(ev.pulled).all():
         known = np.isfinite(ev.numeric.value).all() and (trusted is None or np.isfinite(trusted).all())
         verdict = Verdict.FAIL if known else Verdict.INCONCLUSIVE
         return Finding("VJP", verdict, Reason.NONFINITE, note="the cotangent is NaN or infinite")
-    # Size of the terms of both inner products: what rounding is relative to.
     loose = max(rtol, _loose(ev))
+    moved = _pulled_residue(ev, ev.scatter[2])
     if ev.pulled_reference is not None and np.isfinite(ev.pulled_reference).all():
         plain = ev.pulled_reference @ ev.directions.T
-        far = np.linalg.norm(ev.pulled - ev.pulled_reference) > rtol * (
-            np.linalg.norm(ev.pulled) + np.linalg.norm(ev.pulled_reference)) + atol
+        sizes = [np.sqrt(x**2 @ (ev.directions**2).T) for x in (ev.pulled, ev.pulled_reference)]
+        both = np.maximum(moved, _pulled_residue(ev, ev.scatter[3]))
+        allowed = _slack(ev, *sizes, rtol, atol, both)[0]
+        far = np.abs(claim - plain) > allowed
         # Autodiff without the rule is believed where the differences do not speak against it.
-        if far and _against_ladder(ev, plain, loose, atol).verdict is Verdict.PASS and not ev.numeric.kink.any():
+        if far.any() and _against_ladder(ev, plain, loose, atol).verdict is Verdict.PASS and not ev.numeric.kink.any():
             apart = np.abs(claim - plain)
-            return _finding("VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, plain, apart, 1e-15)
-    terms = np.sqrt(ev.pulled**2 @ (ev.directions**2).T)
+            return _finding(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, plain, apart, 1e-15, apart / allowed)
     if trusted is not None and np.isfinite(trusted).all():
         expected = ev.cotangents @ trusted.T
-        size = np.maximum(terms, np.sqrt(ev.cotangents**2 @ (trusted**2).T))
         off = np.abs(claim - expected)
-        slack = loose * size + atol + ROUND_OFF * (np.abs(ev.cotangents) @ np.abs(ev.outputs))[:, None]
-        slack = slack + np.abs(ev.cotangents) @ _at_rest(ev.numeric).T
+        slack, size = _slack(ev, np.sqrt(ev.pulled**2 @ (ev.directions**2).T),
+                             np.sqrt(ev.cotangents**2 @ (trusted**2).T), loose, atol,
+                             moved + np.abs(ev.cotangents) @ _residue(ev, vouch).T)
         bar = 1e-15
         if (off <= slack).all():
             relative = float(np.max(off / np.where(size > 0, size, 1), initial=0.0))
@@ -148,35 +205,93 @@ def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float) -> Finding:
         kinked = ev.numeric.kink.any()
         if not kinked:
             beyond = np.where(off > slack, off, 0.0)
-            return _finding("VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, beyond, bar)
+            return _finding(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, beyond, bar, beyond / slack)
     return _against_ladder(ev, claim, loose, atol)
 
 
+def _pulled_residue(ev: MapEvidence, scatter: np.ndarray) -> np.ndarray:
+    """(G, D) how far a projected pull-back may be off because its terms cancel."""
+    found = RESIDUE * np.sqrt(scatter**2 @ (ev.directions**2).T)
+    return np.where(np.isfinite(found), found, np.inf)
+
+
+def _slack(ev: MapEvidence, left: np.ndarray, right: np.ndarray, tolerance: float, atol: float, residue: np.ndarray):
+    """((G, D) what two inner products may differ by, the size of their terms: what rounding is relative to)."""
+    weight = np.abs(ev.cotangents)
+    size = np.maximum(np.abs(left), np.abs(right))
+    slack = tolerance * size + atol + ROUND_OFF * (weight @ np.abs(ev.outputs))[:, None]
+    noise = np.where(np.isfinite(ev.numeric.noise), RESIDUE * ev.numeric.noise, np.finfo(float).max / 1e3)
+    residue = np.minimum(np.minimum(residue, weight @ noise.T), tolerance * size.max(initial=0.0))
+    return slack + weight @ _at_rest(ev.numeric).T + residue, size
+
+
 def _against_ladder(ev: MapEvidence, claim, rtol: float, atol: float) -> Finding:
-    """Projected pull-backs (G, D) against projected differences; kinked outputs allow their whole range."""
+    """Projected pull-backs (G, D) against projected differences; kinked outputs allow their whole range.
+
+    A pair of a cotangent and a direction is judged where the differences of every output that it weighs
+    are known. Each leaf of the inputs must be seen together with each of the results.
+    """
     n = ev.numeric
     usable = np.isfinite(n.value) & np.isfinite(n.error) & ~n.jump
-    if not usable.all():
+    narrow = usable & ~ev.wide[:, None]  # where none is left, the wide ones must do
+    usable = narrow if narrow.any() else usable
+    judged = ~((ev.cotangents != 0).astype(float) @ (~usable).T.astype(float) > 0)
+    if not _covered(ev, judged):
         return Finding("VJP", Verdict.INCONCLUSIVE, Reason.JUMP if n.jump.any() else Reason.DOMAIN)
-    centre = np.where(n.kink, 0.5 * (n.left + n.right), n.value)
-    reach = np.where(n.kink, 0.5 * np.abs(n.left - n.right) + BARS * np.maximum(n.left_error, n.right_error), 0.0)
+    n = dataclasses.replace(n, **{f.name: np.where(usable, getattr(n, f.name), 0) for f in dataclasses.fields(n)
+                                  if getattr(n, f.name).shape == usable.shape})
+    kink = n.kink.astype(bool)
+    centre = np.where(kink, 0.5 * (n.left + n.right), n.value)
+    reach = np.where(kink, 0.5 * np.abs(n.left - n.right) + BARS * np.maximum(n.left_error, n.right_error), 0.0)
     expected = ev.cotangents @ centre.T
-    error = BARS * np.sqrt(ev.cotangents**2 @ (np.where(n.kink, 0.0, n.error) ** 2).T)
+    error = BARS * np.sqrt(ev.cotangents**2 @ (np.where(kink, 0.0, n.error) ** 2).T)
     error = error + np.abs(ev.cotangents) @ reach.T
     rough = BARS * np.sqrt(ev.cotangents**2 @ (n.rough**2).T)
     terms = np.sqrt(ev.pulled**2 @ (ev.directions**2).T)
     size = np.maximum(terms, np.sqrt(ev.cotangents**2 @ (centre**2).T))
     slack = rtol * size + atol + np.where(n.noisy.any(), np.maximum(error, rough), error)
-    off = np.abs(claim - expected)
+    off = np.where(judged, np.abs(claim - expected), 0.0)
     relative = float(np.max(off / np.where(size > 0, size, 1), initial=0.0))
-    bar = float(np.max(slack / np.where(size > 0, size, 1), initial=0.0))
+    bar = float(np.max(np.where(judged, slack / np.where(size > 0, size, 1), 0.0), initial=0.0))
     if (off <= slack).all():
-        return Finding("VJP", Verdict.PASS, Reason.KINK if n.kink.any() else Reason.AGREE, relative, bar)
-    return _finding("VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, np.where(off > slack, off, 0.0), bar)
+        return Finding("VJP", Verdict.PASS, Reason.KINK if kink.any() else Reason.AGREE, relative, bar)
+    beyond = np.where(off > slack, off, 0.0)
+    return _finding(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, beyond, bar, beyond / slack)
 
 
-def _finding(what, verdict, reason, claim, reference, off, bar) -> Finding:
-    where = np.unravel_index(int(np.argmax(np.where(np.isfinite(off), off, np.inf))), off.shape)
-    size = np.linalg.norm(claim) + np.linalg.norm(reference)
-    difference = float(np.linalg.norm(np.where(off > 0, claim - reference, 0.0)) / size) if size else NAN
-    return Finding(what, verdict, reason, difference, bar, int(where[-1]), float(claim[where]), float(reference[where]))
+def _covered(ev: MapEvidence, judged: np.ndarray) -> bool:
+    """Whether the judged pairs (G, D) see every leaf of the inputs with every leaf of the results."""
+    weighs = np.stack([(ev.cotangents[:, ev.results == k] != 0).any(axis=1) for k in np.unique(ev.results)], axis=1) \
+        if len(ev.results) else np.ones((len(judged), 1), bool)
+    moves = np.stack([(ev.directions[:, ev.inputs == k] != 0).any(axis=1) for k in np.unique(ev.inputs)], axis=1)
+    seen = weighs.T.astype(float) @ judged.astype(float) @ moves.astype(float)
+    return bool((seen > 0).all())
+
+
+def _finding(ev: MapEvidence, what, verdict, reason, claim, reference, off, bar, rank) -> Finding:
+    """`off` (D, m) or (G, D) is how far each number is off, `rank` the same in units of what was allowed."""
+    rank = np.where(np.isfinite(rank), rank, np.inf)
+    if what == "VJP":  # a cotangent of one leaf says more than one of them all
+        single = np.array([len(np.unique(ev.results[g != 0])) == 1 for g in ev.cotangents])[:, None] & (rank > 1)
+        rank = np.where(single, rank, 0.0) if single.any() else rank
+    where = np.unravel_index(int(np.argmax(rank)), off.shape)
+    # Relative to the leaf of the results, or to the cotangent, where it is worst: others have other scales.
+    row = (where[0], ev.results == ev.results[where[1]] if what == "JVP" else slice(None))
+    size = np.linalg.norm(claim[row]) + np.linalg.norm(reference[row])
+    difference = float(np.linalg.norm(np.where(off > 0, claim - reference, 0.0)[row]) / size) if size else NAN
+    output = int(where[1]) if what == "JVP" else -1
+    return Finding(what, verdict, reason, difference, bar, output, float(claim[where]), float(reference[where]),
+                   place=_place(ev, what, where))
+
+
+def _place(ev: MapEvidence, what: str, where) -> str:
+    """The leaf of the results, and that of the inputs, where the worst pair looked at one alone."""
+    direction = ev.directions[where[0] if what == "JVP" else where[1]]
+    parts = []
+    if len(np.unique(ev.results)) > 1:
+        found = [ev.results[where[1]]] if what == "JVP" else np.unique(ev.results[ev.cotangents[where[0]] != 0])
+        parts += [f"result {found[0]}"] if len(found) == 1 else []
+    if len(np.unique(ev.inputs)) > 1:
+        found = np.unique(ev.inputs[direction != 0])
+        parts += [f"input leaf {found[0]}"] if len(found) == 1 else []
+    return ", ".join(parts)

@@ -229,7 +229,7 @@ def round_off(ev: LeafEvidence, scatter: np.ndarray, full: bool = False) -> np.n
     Neighbours may fall on the other side of a threshold (a kink, a rule with a branch): that is no
     round-off. So the bar is capped, except where `full` asks what ill-conditioning could explain.
     """
-    if full:
+    if full or ev.measured:
         return scatter
     kinked = any(p.slopes.kink.any() for p in ev.probes)
     cap = max(1e-10 if kinked else 1e-6, 1e3 * ev.unit)

@@ -59,11 +59,23 @@ def _flags(eqn: Any, inner: Any, at: list[bool]) -> list[bool]:
     return flags
 
 
+def calls_back(program: Any, wide: bool = False) -> bool:
+    """Whether a program may call Python while it runs; `wide`: with 64-bit floats."""
+    for eqn, _ in interpret.walk(program):
+        floats = [v for v in (*eqn.invars, *eqn.outvars) if rules.is_inexact(v.aval)]
+        if (eqn.primitive.name in _CALLBACKS or not _known(eqn)) and (not wide or interpret.is_64_bits(floats)):
+            return True
+    return False
+
+
+def _known(eqn: Any) -> bool:
+    known = getattr(batching, "fancy_primitive_batchers", {})
+    return eqn.primitive in known or any(True for _ in interpret.sub_jaxprs(eqn.params))
+
+
 def _foreign(program: Any) -> bool:
     """Whether any primitive has no batching rule that JAX knows of; only then is it worth asking."""
-    known = getattr(batching, "fancy_primitive_batchers", {})
-    return any(eqn.primitive not in known and not any(interpret.sub_jaxprs(eqn.params))
-               for eqn, _ in interpret.walk(program))
+    return not all(_known(eqn) for eqn, _ in interpret.walk(program))
 
 
 def _batches_badly(jaxpr: Any, moving: Sequence[bool]) -> tuple[list[bool], str]:

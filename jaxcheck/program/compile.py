@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +28,8 @@ _CACHE: collections.OrderedDict[Any, tuple[Any, int]] = collections.OrderedDict(
 _CACHE_SIZE, _CACHE_BYTES = 256, 2**28
 # Checks may run in several threads; a program that two of them want at once is compiled twice, and kept once.
 _LOCK = threading.Lock()
+# Held while callbacks run, see `_mode_of_callbacks`.
+_MODE = threading.RLock()
 # Together these compile small programs four times faster than the defaults (jaxlib 0.10, CPU).
 _LLVM = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 QUICK = ({**_LLVM, "xla_cpu_use_fusion_emitters": False}, _LLVM)
@@ -53,6 +55,16 @@ class Program:
     def identity(self) -> Any:
         """What it computes, hashable: see `identity.identity`."""
         return identity(self.closed), self.lifted, self.native_islands
+
+    @functools.cached_property
+    def calls_back(self) -> bool:
+        """Whether it may call Python while it runs."""
+        return batching.calls_back(self.closed)
+
+    @functools.cached_property
+    def calls_back_wide(self) -> bool:
+        """Whether it may call Python with 64-bit floats."""
+        return batching.calls_back(self.closed, wide=True)
 
     @functools.cached_property
     def sequential(self) -> str:
@@ -117,8 +129,37 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
         hit = _CACHE.get(key)
         if hit is not None:
             _CACHE.move_to_end(key)
-    if hit is not None:
-        return hit[0](consts, *args), 0
+    with _mode_of_callbacks(programs):
+        if hit is not None:
+            return _finished(programs, hit[0](consts, *args)), 0
+        executable = _new(key, build, programs, small, consts, args)
+        return _finished(programs, executable(consts, *args)), 1
+
+
+def _finished(programs: Sequence[Program], out: Any) -> Any:
+    return jax.block_until_ready(out) if any(p.calls_back for p in programs) else out
+
+
+@contextlib.contextmanager
+def _mode_of_callbacks(programs: Sequence[Program]) -> Iterator[None]:
+    """Callbacks run in threads of XLA's own, which know nothing of the mode of this one: what JAX hands to them, in a
+    64-bit program, would be rounded to 32 bits. So while such a program runs, the mode is everybody's."""
+    wide = bool(jax.config.jax_enable_x64)
+    if not wide or not any(p.calls_back_wide for p in programs):
+        yield
+        return
+    with _MODE:
+        with jax.enable_x64(None):  # what it is outside of this thread's context
+            before = bool(jax.config.jax_enable_x64)
+        jax.config.update("jax_enable_x64", True)
+        try:
+            with jax.enable_x64(True):
+                yield
+        finally:
+            jax.config.update("jax_enable_x64", before)
+
+
+def _new(key: Any, build: Callable, programs: Sequence[Program], small: bool, consts: Any, args: Any) -> Any:
 
     def whole(consts, *args):
         return build([p.bind(c) for p, c in zip(programs, consts, strict=True)], *args)
@@ -129,7 +170,7 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
         _CACHE[key] = (executable, _size(executable))
         while len(_CACHE) > 1 and (len(_CACHE) > _CACHE_SIZE or sum(n for _, n in _CACHE.values()) > _CACHE_BYTES):
             _CACHE.popitem(last=False)
-    return executable(consts, *args), 1
+    return executable
 
 
 def _size(executable: Any) -> int:

@@ -51,6 +51,8 @@ def own(x: Any, wide: bool | None = None) -> Any:
 class LeakedTracer(Exception):
     """A function keeps values of one call for a later one: what it kept was not a number."""
 
+    on_purpose = True  # what is said here is about the caller's code (see `ask`)
+
 
 def refuse_leaks(program: Any, what: str) -> None:
     """Raise LeakedTracer where a value of another trace is baked into a program, at any depth."""

@@ -118,6 +118,8 @@ class _Writer:
             for key in sorted(value, key=str):
                 self.value(key)
                 self.value(value[key])
+        elif isinstance(value, jax.core.Tracer):
+            self.others.append(Same(value))
         elif isinstance(value, (float, complex, np.ndarray, np.generic, jax.Array)):
             self.number(value)
         elif isinstance(value, (*_PLAIN, enum.Enum, type)):

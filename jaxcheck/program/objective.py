@@ -47,6 +47,7 @@ class Traced:
     rounded: bool = False  # whether float64 data in it was rounded, as the caller's 32-bit mode does
     mixed: bool = False  # whether `closed` has to be emitted again before anything is made of it
     effects: tuple[str, ...] = ()  # what it does beside computing, prints and logs included
+    source: Callable | None = None  # what was traced, of flat inputs: the last resort for its derivatives
 
 
 NOT_TRACEABLE = (
@@ -76,7 +77,8 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
         tree = jax.tree_util.tree_structure(shape)
         mixed = wide and constants.mixed(closed)
         program = Program.of(_emitted_again(closed) if mixed else closed)
-        return Traced(program, tree, "native", closed=closed, unit=unit, wide=wide, mixed=mixed, effects=said)
+        return Traced(program, tree, "native", closed=closed, unit=unit, wide=wide, mixed=mixed, effects=said,
+                      source=_flat(f, len(leaves)))
     traced = trace_float64(f, list(leaves), list(extras))
     rounded = traced.wide and not jax.config.jax_enable_x64
     seen = closed = traced.closed
@@ -94,7 +96,12 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
             return as_it_is(seen, traced.out_tree, str(error), traced.wide, rounded)
     note = f"computed natively: {', '.join(native)}" if native else ""
     unit = coarsest(seen) if native else float(np.finfo(np.float64).eps)
-    return Traced(Program.of(closed), traced.out_tree, traced.how, note, seen, unit, traced.wide, rounded, mixed)
+    return Traced(Program.of(closed), traced.out_tree, traced.how, note, seen, unit, traced.wide, rounded, mixed,
+                  source=_flat(f, len(leaves)))
+
+
+def _flat(f: Callable, count: int) -> Callable:
+    return lambda *flat: jax.tree_util.tree_leaves(f(list(flat[:count]), list(flat[count:])))
 
 
 def _emitted_again(closed: Any) -> Any:
@@ -129,14 +136,15 @@ def coarsest(closed: Any) -> float:
     return max(units) or float(np.finfo(np.float64).eps)
 
 
+def cast(avals: Sequence[Any], flat: Sequence[Any]) -> list[Any]:
+    """Values in the dtypes that a program was traced with."""
+    return [jnp.asarray(x).astype(a.dtype) if jax.dtypes.issubdtype(a.dtype, np.inexact) else x
+            for x, a in zip(flat, avals, strict=True)]
+
+
 def call(program: Any, avals: Sequence[Any], flat: Sequence[Any]) -> list[Any]:
     """Call a bound program on values cast to the dtypes it was traced with."""
-    cast = []
-    for x, aval in zip(flat, avals, strict=True):
-        if jax.dtypes.issubdtype(aval.dtype, np.inexact):
-            x = jnp.asarray(x).astype(aval.dtype)
-        cast.append(x)
-    return program(*cast)
+    return program(*cast(avals, flat))
 
 
 def gradient(traced: Traced, count: int, *, stripped: bool, leaves: Sequence[Any], extras: Sequence[Any],
@@ -152,21 +160,37 @@ def gradient(traced: Traced, count: int, *, stripped: bool, leaves: Sequence[Any
         Whatever differentiating raises (reverse mode through while_loop: ValueError).
     """
     closed = base(traced, stripped)
-    f = jaxpr_as_fun(closed)
-
     columns = closed.out_avals[0].shape[0]
 
-    def grad(inexact, rest):
-        flat = [x.astype(a.dtype) for x, a in zip(inexact, closed.in_avals[:count], strict=True)]
-        out, pull = jax.vjp(lambda xs: f(*xs, *rest)[0], flat)
-        if columns == 1:
-            return [g[None] for g in pull(jnp.ones_like(out))[0]]
-        return jax.lax.map(lambda e: pull(e)[0], jnp.eye(columns, dtype=out.dtype))
+    def make(f: Callable) -> Callable:
+        def grad(inexact, rest):
+            flat = [x.astype(a.dtype) for x, a in zip(inexact, closed.in_avals[:count], strict=True)]
+            out, pull = jax.vjp(lambda xs: f(*xs, *rest)[0], flat)
+            if columns == 1:
+                return [g[None] for g in pull(jnp.ones_like(out))[0]]
+            return jax.lax.map(lambda e: pull(e)[0], jnp.eye(columns, dtype=out.dtype))
+
+        return grad
 
     native = own_values(closed, [*leaves, *extras])
-    found = derived(traced, grad, [native[:count], native[count:]], precision)
+    found = derivative(traced, make, [native[:count], native[count:]], stripped=stripped, precision=precision)
     # Nothing is differentiated after this: rules that are left over are only in the way.
     return dataclasses.replace(found, program=plain(found))
+
+
+def derivative(traced: Traced, make: Callable[[Callable], Callable], args: Sequence[Any], *, stripped: bool = False,
+               precision: str = "float64") -> Traced:
+    """Trace `make(f)`, a derivative of the traced program `f` of flat inputs, as `derived` does.
+
+    A rule that is defined inside the function may hold values of the trace that the program came from; then the
+    function itself is differentiated, in one trace.
+    """
+    try:
+        return derived(traced, make(jaxpr_as_fun(base(traced, stripped))), args, precision)
+    except jax.errors.UnexpectedTracerError:
+        if stripped or traced.source is None:
+            raise
+        return derived(traced, make(traced.source), args, precision)
 
 
 def own_values(closed: Any, values: Sequence[Any]) -> list[Any]:
@@ -238,7 +262,6 @@ def plain(traced: Traced) -> Program:
 
 
 __all__ = [
-    "NOT_TRACEABLE", "LeakedTracer", "Traced", "Unliftable", "as_function", "base", "call", "derived", "gradient",
-    "iterates", "own_values",
-    "plain", "refuse_reverse_only", "trace",
+    "NOT_TRACEABLE", "LeakedTracer", "Traced", "Unliftable", "as_function", "base", "call", "cast", "derivative",
+    "derived", "gradient", "iterates", "own_values", "plain", "refuse_reverse_only", "trace",
 ]

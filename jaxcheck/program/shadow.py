@@ -193,14 +193,35 @@ def _promoted(f: Any, args: Any, kwargs: Any) -> tuple[NativeTrace | None, str]:
 
 
 def _try_callbacks(traced: NativeTrace) -> None:
-    """Run a program with callbacks once: what a callback makes of float64 numbers only it knows.
+    """Run a program with callbacks once, and its rules if they call back: what a callback makes of float64 numbers
+    only it knows.
 
     Raises:
-        Whatever it raises: results of another dtype than declared, say.
+        JaxRuntimeError: what a callback raises, or returns in another dtype than declared.
     """
-    if any(name in ("pure_callback", "io_callback") for name in _stuck((traced.closed,))):
-        data = [x for x, m in zip(traced.flat, traced.dynamic, strict=True) if m]
-        jax.block_until_ready(jax.jit(core.jaxpr_as_fun(traced.closed))(*data))
+    programs = _programs(traced.closed)
+    calls = [any(name in ("pure_callback", "io_callback") for name in _stuck((p,))) for p in programs]
+    if not any(calls):
+        return
+    data = [x for x, m in zip(traced.flat, traced.dynamic, strict=True) if m]
+    f = core.jaxpr_as_fun(traced.closed)
+    jax.block_until_ready(jax.jit(f)(*data))
+    if any(calls[1:]):
+        live = [i for i, x in enumerate(data) if rules.is_inexact(jax.typeof(x))]
+
+        def slopes(*moving: Any) -> Any:
+            full = list(data)
+            for i, x in zip(live, moving, strict=True):
+                full[i] = x
+            return sum(jnp.sum(y.real) for y in f(*full) if rules.is_inexact(y))
+
+        for way in (jax.grad(slopes, tuple(range(len(live)))), lambda *x: jax.jvp(slopes, x, x)):
+            try:
+                jax.block_until_ready(jax.jit(way)(*(data[i] for i in live)))
+            except jax.errors.JaxRuntimeError:
+                raise
+            except Exception:  # in this mode the rules do not go, whatever they call
+                continue
 
 
 def _other_in_64_bits(programs: tuple[Any, ...]) -> str:

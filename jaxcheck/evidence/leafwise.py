@@ -1,0 +1,68 @@
+"""Directions and cotangents for several leaves: dense ones, and one for each leaf, for each has its own scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcheck.evidence.sketch import component_scale
+from jaxcheck.theta import to_real
+
+# Leaves that get a direction or a cotangent of their own; of more leaves several share one.
+OWN = 16
+# A component that a direction moves by more than this times its own size may be met far outside its scale.
+WIDE = 1e3
+
+
+def belongs(arrays: Sequence[Any]) -> np.ndarray:
+    """The number of the leaf to which each entry of `to_vector(arrays)` belongs."""
+    sizes = [int(np.prod(x.shape)) * (2 if jnp.issubdtype(x.dtype, jnp.complexfloating) else 1) for x in arrays]
+    return np.repeat(np.arange(len(sizes)), sizes)
+
+
+def groups(owner: np.ndarray, room: float) -> list[np.ndarray]:
+    """Masks that pick one leaf each, where there are several and `room` is for as many; else several leaves each."""
+    leaves = np.unique(owner)
+    count = int(min(len(leaves), OWN, room))
+    return [np.isin(owner, leaves[k::count]) for k in range(count)] if count > 1 else []
+
+
+def directions_of(point: Sequence[Any], rng: np.random.Generator, count: int, room: float) -> np.ndarray:
+    """(D, P) directions: through all inputs at once, each at its own scale, the odd ones component-wise; where a
+    leaf mixes units, one that moves every component in proportion; and one per leaf."""
+    values = [to_real(x) for x in point]
+
+    def draw(scales):
+        signs = [rng.choice([-1.0, 1.0], s.size) * rng.uniform(0.5, 1.5, s.size) for s in scales]
+        return np.concatenate([a * b for a, b in zip(signs, scales, strict=True)]) if scales else np.zeros(0)
+
+    out = [draw([component_scale(x, 1.0 if k % 2 == 0 else 1e-2) for x in values]) for k in range(count)]
+    own = [component_scale(x, 1e-2) for x in values]
+    narrow = [component_scale(x, 0.0) if is_wide(x, s[None])[0] else s for x, s in zip(values, own, strict=True)]
+    if is_wide(np.concatenate([*values, np.zeros(0)]), np.stack(out)).any():
+        out.append(draw([component_scale(x, 0.0) for x in values]))
+    return np.stack([*out, *(mask * draw(narrow) for mask in groups(belongs(point), room))])
+
+
+def is_wide(point: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """(D,) whether a direction moves some component by far more than its own size."""
+    return ((point != 0) & (np.abs(v) > WIDE * np.abs(point))).any(axis=1)
+
+
+def cotangents_of(owner: np.ndarray, rng: np.random.Generator, room: float, count: int):
+    """((G, m) cotangents, which of them are to be divided by the outputs' own sizes or None): `count` dense ones, of
+    which the second is weighed, and one per leaf."""
+    g = [rng.standard_normal(len(owner)) for _ in range(count)]
+    own = [mask * rng.standard_normal(len(owner)) for mask in groups(owner, room)]
+    return np.stack([*g, *own]), np.arange(count + len(own)) == 1 if count > 1 else None
+
+
+def own_size(outputs: Any) -> Any:
+    """(m,) weights, at most 1, that bring every output to one size; what has no size gets the least."""
+    known = (outputs != 0) & jnp.isfinite(outputs)
+    size = jnp.where(known, jnp.abs(outputs), 0.0)
+    size = jnp.where(known, size, jnp.max(size, initial=1.0))
+    return jnp.min(size, initial=1.0) / size

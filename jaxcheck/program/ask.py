@@ -1,0 +1,77 @@
+"""The one gate through which the caller's code is run where its failure is an answer and no accident.
+
+`ask` tells whose exception it is by the line that raised it: the caller's code and JAX, which runs it, may
+refuse anything, and then say why; what one of our own lines raises is a mistake of ours and goes on its way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax._src import config
+
+from jaxcheck.program.lifting import Unliftable
+from jaxcheck.program.objective import NOT_TRACEABLE
+
+_OURS = str(Path(__file__).resolve().parents[1])
+
+
+class Refused(Exception):
+    """The caller's code, or JAX on its behalf, raised `error`."""
+
+    def __init__(self, error: BaseException):
+        super().__init__(str(error))
+        self.error = error
+
+
+def on_purpose(error: Exception) -> Exception:
+    """Mark what a line of this package raises about the caller's program, and not by mistake."""
+    error.on_purpose = True
+    return error
+
+
+def ask(f: Callable, *args: Any, **kwargs: Any) -> Any:
+    """`f(*args, **kwargs)`.
+
+    Raises:
+        Refused: with the exception of the caller's code or of JAX.
+        Whatever a line of this package raises, unchanged.
+    """
+    try:
+        with _whole_tracebacks():
+            return f(*args, **kwargs)
+    except Refused:
+        raise
+    except Exception as error:
+        if not isinstance(error, Unliftable) and not hasattr(error, "on_purpose") and is_ours(error):
+            raise
+        raise Refused(error) from error
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether a line of this package raised it. Known only where the traceback holds JAX's frames."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and frames[-1][0].f_code.co_filename.startswith(_OURS)
+
+
+def leaks(error: BaseException) -> bool:
+    """Whether a tracer outlived its trace, which JAX reports in several ways; to need a number is not that."""
+    if isinstance(error, NOT_TRACEABLE):
+        return False
+    return isinstance(error, jax.errors.UnexpectedTracerError) or "Tracer'>" in str(error)
+
+
+def holds_tracer(closed: Any) -> bool:
+    """Whether a traced program has a tracer of another trace among its constants."""
+    return any(isinstance(x, jax.core.Tracer) for x in closed.consts)
+
+
+def _whole_tracebacks() -> contextlib.AbstractContextManager:
+    """JAX takes its frames out of tracebacks; with them gone, what it raises looks like ours."""
+    state = getattr(config, "traceback_filtering", None)
+    return contextlib.nullcontext() if state is None else state("off")
