@@ -13,20 +13,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jaxcheck.evidence import gather
-from jaxcheck.evidence.maps import Map, MapEvidence
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.evidence.witnesses import LeafEvidence, Problem
-from jaxcheck.judgement.maps import Finding
 from jaxcheck.judgement.measures import BARS, norms
 from jaxcheck.judgement.vote import Opinion
-from jaxcheck.program.converge import LONG, SHORT, Patience, iterates, run_on
-from jaxcheck.program.objective import Traced
+from jaxcheck.program.converge import LONG, SHORT, Patience, further, iterates
 from jaxcheck.result import Reason, Verdict, formula2
 from jaxcheck.settings import Case
 
 # A gradient whose own loop stops so early that it is off by more than must_catch is off, even if run on it would
 # be right: unless the function as stopped is about as far from its limit. About: this many times.
 SAME = 10.0
+# What changes by less than this, relative, is taken for at rest where it is asked whether a limit is approached.
+RESTS = 1e-9
 
 Settle = Callable[[Case, int, LeafEvidence], tuple[LeafEvidence, Opinion]]
 
@@ -38,15 +37,16 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
     doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if _doubted(case, *pair)]
     if not doubted or not _iterates(case.problem):
         return opinions
-    limit = _at_limit(case, directions, doubted, LONG, settle)
+    there, limit = _at_limit(case, directions, doubted, LONG)
     short = None
     for k in doubted:
-        ev, second = limit[k]
+        if opinions[k].verdict is Verdict.FAIL and _same(case, leaves[k], limit[k]):
+            continue  # no loop feeds this leaf, or none that was stopped before its limit
+        ev, second = settle(there, k, limit[k])
         if second.verdict is not Verdict.PASS:
-            if short is None:
-                short = _at_limit(case, directions, doubted, SHORT, None)
-            if not _rests(case, short[k][0], ev):
-                ev = _as_far_as_known(leaves[k], short[k][0], ev)
+            short = short or _at_limit(case, directions, doubted, SHORT)[1]
+            if not _same(case, short[k], limit[k]):
+                ev = _as_far_as_known(leaves[k], short[k], limit[k])
                 second = None if ev is None else case.judge(ev)
         if second is not None and second.verdict is Verdict.FAIL and not _traced_claim(case.problem):
             ev = _with_stopping_error(leaves[k], ev)
@@ -58,6 +58,8 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
         elif opinions[k].verdict is not Verdict.FAIL:
             leaves[k], opinions[k] = ev, dataclasses.replace(second, note=_said(
                 "wrong at the loop's limit; as stopped, the differences cannot tell", second.note))
+    case.evaluations += there.evaluations
+    case.compiled += there.compiled
     return opinions
 
 
@@ -69,16 +71,9 @@ def _doubted(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
     return bool(opinion.error_bar > 0.01 * case.settings.must_catch)
 
 
-def _traced(problem: Problem) -> list[Traced]:
-    return [t for t in (problem.primal, problem.manual, problem.autodiff) if t is not None]
-
-
 def _iterates(problem: Problem) -> bool:
-    return any(iterates(t.program.closed) for t in _traced(problem))
-
-
-def _run_on(traced: Traced | None, patience: Patience) -> Traced | None:
-    return None if traced is None else dataclasses.replace(traced, program=run_on(traced.program, patience))
+    programs = (problem.primal, problem.manual, problem.autodiff)
+    return problem.primal is not None and any(iterates(t.program.closed) for t in programs if t is not None)
 
 
 def _traced_claim(problem: Problem) -> bool:
@@ -86,19 +81,18 @@ def _traced_claim(problem: Problem) -> bool:
     return problem.manual is not None
 
 
-def _at_limit(case: Case, directions, doubted: Sequence[int], patience: Patience, settle: Settle | None):
-    """The doubted leaves with every loop run on: {leaf: (evidence, opinion)}."""
+def _at_limit(case: Case, directions, doubted: Sequence[int], patience: Patience):
+    """(the case with every loop run on, {leaf: its evidence} for the doubted ones)."""
     problem = case.problem
-    further = dataclasses.replace(problem, primal=_run_on(problem.primal, patience),
-                                  manual=_run_on(problem.manual, patience),
-                                  autodiff=_run_on(problem.autodiff, patience))
-    there = dataclasses.replace(case, problem=further, evaluations=0, compiled=0)
+    there = dataclasses.replace(
+        case, evaluations=0, compiled=0, _round_off=None, problem=dataclasses.replace(
+            problem, primal=further(problem.primal, patience), manual=further(problem.manual, patience),
+            autodiff=further(problem.autodiff, patience), at_limit=True))
     plan = {k: directions[k] for k in doubted if k in directions}
-    found = gather.gather(further, case.point, plan, case.ladder, case.settings.seed)
-    out = {k: settle(there, k, found.leaves[k]) if settle is not None else (found.leaves[k], None) for k in doubted}
-    case.evaluations += found.evaluations + there.evaluations
-    case.compiled += found.compiled + there.compiled
-    return out
+    found = gather.gather(there.problem, case.point, plan, case.ladder, case.settings.seed)
+    case.evaluations += found.evaluations
+    case.compiled += found.compiled
+    return there, {k: found.leaves[k] for k in doubted}
 
 
 def _pairs(a: LeafEvidence, b: LeafEvidence):
@@ -112,32 +106,35 @@ def _pairs(a: LeafEvidence, b: LeafEvidence):
                 yield p.slopes, q.slopes
 
 
-def _apart(a: LeafEvidence, b: LeafEvidence) -> tuple[float, float, float]:
-    """(distance of two evidences' differences, their bars, their size), in one norm; NaN where they share none."""
-    total = np.zeros(3)
+def _same(case: Case, a: LeafEvidence, b: LeafEvidence) -> bool:
+    """Whether running the loops on from one evidence to the other changed nothing, as far as bars tell."""
+    rest = min(RESTS, 0.01 * case.settings.tolerance.rtol)  # far below what would convict anybody
+    with np.errstate(all="ignore"):
+        still = norms(b.m - a.m) <= BARS * norms(a.m_error + b.m_error) + rest * norms(b.m)
+        size = _apart(a, b)[1]
+        return bool(still.all()) and size > 0 and all(
+            (~(np.abs(x.value - y.value) > BARS * (x.error + y.error) + rest * size)).all() for x, y in _pairs(a, b))
+
+
+def _apart(a: LeafEvidence, b: LeafEvidence) -> tuple[float, float]:
+    """(distance of two evidences' differences, their size), in one norm; NaN where they share none."""
+    total = np.zeros(2)
     with np.errstate(all="ignore"):
         for x, y in _pairs(a, b):
             known = np.isfinite(x.value) & np.isfinite(y.value) & np.isfinite(x.error + y.error)
-            for i, part in enumerate((x.value - y.value, BARS * (x.error + y.error), np.abs(x.value) + np.abs(y.value))):
+            for i, part in enumerate((x.value - y.value, np.abs(x.value) + np.abs(y.value))):
                 total[i] += np.sum(part[known] ** 2)
-    return tuple(np.sqrt(total)) if total[2] > 0 else (np.nan,) * 3
-
-
-def _rests(case: Case, short: LeafEvidence, long: LeafEvidence) -> bool:
-    """Whether going on for longer changed nothing."""
-    distance, bars, size = _apart(short, long)
-    rtol = case.settings.tolerance.rtol
-    still = norms(long.m - short.m) <= BARS * norms(long.m_error + short.m_error) + rtol * norms(long.m)
-    return bool(distance <= bars + rtol * size) and bool(still.all())
+    distance, size = np.sqrt(total)
+    return (float(distance), float(size)) if size > 0 else (np.nan, np.nan)
 
 
 def _as_far_as_known(stopped: LeafEvidence, short: LeafEvidence, long: LeafEvidence) -> LeafEvidence | None:
     """The evidence at the limit with what still moved there in its bars; None where no limit is approached."""
-    (first, _, _), (last, bars, _) = _apart(stopped, short), _apart(short, long)
+    first, (last, total) = _apart(stopped, short)[0], _apart(short, long)
     claims = [np.linalg.norm(x) for x in (short.m - stopped.m, long.m - short.m)]
-    if not last <= max(0.5 * first, bars) or not claims[1] <= 0.5 * claims[0] + BARS * np.linalg.norm(long.m_error):
-        return None
     size = np.linalg.norm(long.m)
+    if not last <= max(0.5 * first, RESTS * total) or not claims[1] <= max(0.5 * claims[0], RESTS * size):
+        return None
     moving = last / size if size else 0.0
     probes = tuple(dataclasses.replace(p, slopes=dataclasses.replace(
         p.slopes, error=p.slopes.error + moving * np.abs(p.project(long.m)))) for p in long.probes)
@@ -147,7 +144,7 @@ def _as_far_as_known(stopped: LeafEvidence, short: LeafEvidence, long: LeafEvide
 def _with_stopping_error(stopped: LeafEvidence, limit: LeafEvidence) -> LeafEvidence:
     """A claim that was given as numbers, or runs on the host, stopped where its own code did: it may be as far from
     the limit as the differences are."""
-    distance, _, size = _apart(stopped, limit)
+    distance, size = _apart(stopped, limit)
     if not distance <= size:
         return limit
     return dataclasses.replace(limit, m_given=limit.m_given + 2 * distance / size * typical(
@@ -156,7 +153,7 @@ def _with_stopping_error(stopped: LeafEvidence, limit: LeafEvidence) -> LeafEvid
 
 def _right(case: Case, stopped: LeafEvidence, first: Opinion, limit: LeafEvidence, second: Opinion):
     """The (evidence, opinion) of a leaf that is right at the limit; as stopped it may still be too far off."""
-    own, (distance, _, size) = formula2(stopped.m, limit.m), _apart(stopped, limit)
+    own, (distance, size) = formula2(stopped.m, limit.m), _apart(stopped, limit)
     if own > case.settings.must_catch and own > SAME * distance / size:
         return stopped, dataclasses.replace(
             first, verdict=Verdict.FAIL, reason=Reason.MANUAL_WRONG, residual=stopped.m - limit.m,
@@ -169,28 +166,3 @@ def _right(case: Case, stopped: LeafEvidence, first: Opinion, limit: LeafEvidenc
 
 def _said(*notes: str) -> str:
     return "; ".join(filter(None, notes))
-
-
-def of_map(one: Map, evidence: MapEvidence, findings: list[Finding], judge: Callable[[MapEvidence], list[Finding]],
-           measure: Callable[[Map], MapEvidence]) -> list[Finding]:
-    """Findings on a map after a look at the loops' limit."""
-    if all(f.verdict is Verdict.PASS for f in findings):
-        return findings
-    slots = ("primal", "tangent", "cotangent", "reference", "reference_pull")
-    programs = [t for t in (getattr(one, s) for s in slots) if t is not None]
-    if not any(iterates(t.program.closed) for t in programs):
-        return findings
-
-    def further(patience: Patience) -> MapEvidence:
-        return measure(dataclasses.replace(one, **{s: _run_on(getattr(one, s), patience) for s in slots}))
-
-    limit = further(LONG)
-    out = []
-    for first, second in zip(findings, judge(limit), strict=True):
-        if first.verdict is Verdict.PASS or second.verdict is not Verdict.PASS:
-            out.append(first)
-            continue
-        own = _own_error(first, evidence, limit)
-        out.append(dataclasses.replace(second, reason=Reason.CONVERGED if second.reason is Reason.AGREE else
-                                       second.reason, note=""))
-    return out

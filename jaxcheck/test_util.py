@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxcheck import limits_maps
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.user import refuse_tracing, to_array
 from jaxcheck.judgement.maps import Finding, judge
@@ -134,7 +135,16 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, bounds: tuple[float
     evidence, compiled = maps.measure(found, seed=0)
     head |= {"evaluations": sum(len(maps.LADDER.offsets) * len(ev.directions) for ev in evidence),
              "compiled": compiled}
-    findings = [(one.name, finding) for one, ev in zip(found, evidence, strict=True) for finding in judge(ev, *bounds)]
+    rtol, atol = bounds
+
+    def measure(those: Sequence[maps.Map]) -> list[maps.MapEvidence]:
+        return maps.measure(those, seed=0)[0]
+
+    def judged(ev: maps.MapEvidence, rtol: float) -> list[Finding]:
+        return judge(ev, rtol, atol)
+
+    told = limits_maps.second_opinions(found, evidence, [judged(ev, rtol) for ev in evidence], measure, judged, rtol)
+    findings = [(one.name, finding) for one, those in zip(found, told, strict=True) for finding in those]
     _tell(findings, head, err_msg)
 
 
@@ -192,6 +202,8 @@ def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg
     told = [f"{_where(name, x)} was not judged, {x.reason}: {x.note or x.reason.advice}" for name, x in unsure]
     told += [f"{_where(name, x)} is known only as a subgradient, {x.reason}: {x.reason.advice}"
              for name, x in findings if x.verdict is Verdict.PASS and x.reason is Reason.KINK]
+    told += [f"{_where(name, x)} is {x.note}" for name, x in findings
+             if x.verdict is Verdict.PASS and x.reason is Reason.CONVERGED]
     if told:
         begin = f"{err_msg}: " if err_msg else ""
         more = f" (and {len(told) - 1} more of the kind)" if len(told) > 1 else ""

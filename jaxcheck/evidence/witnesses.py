@@ -41,9 +41,9 @@ class Problem:
     host_primal: Callable | None = None
     host_manual: Callable | None = None
     host_autodiff: Callable | None = None
-    iterative: bool = False  # holds a loop that runs until a float is small
     is_autodiff: bool = False  # M is jax.grad itself, without a rule of the user's
     numbers_unit: np.ndarray | None = None  # rounding unit of each given number, (P,)
+    at_limit: bool = False  # loops that stop at a tolerance are run on
 
     @property
     def cost(self) -> float:
@@ -101,7 +101,6 @@ class LeafEvidence:
     probes: tuple[Probes, ...]
     m_given: np.ndarray
     unit: float = EPS
-    iterative: bool = False
     is_autodiff: bool = False
     measured: bool = False
     stopped: np.ndarray | None = None

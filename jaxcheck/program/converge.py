@@ -8,6 +8,7 @@ only counts is left alone: its number of iterations is part of what it computes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -171,6 +172,11 @@ def _sources(program: Any, outputs: Iterable[int]) -> set[int]:
 def iterates(program: Any) -> bool:
     """Whether a program holds, at any depth, a loop that stops at a tolerance."""
     return any(stops_at_tolerance(eqn) for eqn, _ in interpret.walk(program))
+
+
+def further(traced: Any, patience: Patience = LONG) -> Any:
+    """A `Traced` with its program's loops run on; None for None."""
+    return None if traced is None else dataclasses.replace(traced, program=run_on(traced.program, patience))
 
 
 def run_on(program: Program, patience: Patience = LONG) -> Program:
