@@ -58,6 +58,11 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
         elif opinions[k].verdict is not Verdict.FAIL:
             leaves[k], opinions[k] = ev, dataclasses.replace(second, note=_said(
                 "wrong at the loop's limit; as stopped, the differences cannot tell", second.note))
+        elif second.difference < opinions[k].difference:
+            # What is wrong shows best where the stopping error does not hide it.
+            leaves[k], opinions[k] = dataclasses.replace(ev, stopped=leaves[k].m), dataclasses.replace(
+                second, note=_said(f"at the loop's limit it differs by {second.difference:.1g}, as stopped by "
+                                   f"{opinions[k].difference:.1g}", second.note))
     case.evaluations += there.evaluations
     case.compiled += there.compiled
     return opinions
