@@ -26,6 +26,8 @@ from jaxcheck.settings import Case
 SAME = 10.0
 # What changes by less than this, relative, is taken for at rest where it is asked whether a limit is approached.
 RESTS = 1e-9
+# A derivative that shrinks below this part of what it was has no limit that a claim could be held to.
+FADED = 1e-2
 
 Settle = Callable[[Case, int, LeafEvidence], tuple[LeafEvidence, Opinion]]
 
@@ -54,6 +56,8 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
         if second is None or second.verdict is Verdict.INCONCLUSIVE:
             continue
         if second.verdict is Verdict.PASS:
+            if _fades(leaves[k], ev):
+                continue
             leaves[k], opinions[k] = _right(case, leaves[k], opinions[k], ev, second)
         elif opinions[k].verdict is not Verdict.FAIL:
             leaves[k], opinions[k] = ev, dataclasses.replace(second, note=_said(
@@ -144,6 +148,15 @@ def _as_far_as_known(stopped: LeafEvidence, short: LeafEvidence, long: LeafEvide
     probes = tuple(dataclasses.replace(p, slopes=dataclasses.replace(
         p.slopes, error=p.slopes.error + moving * np.abs(p.project(long.m)))) for p in long.probes)
     return dataclasses.replace(long, probes=probes, m_given=long.m_given + np.abs(long.m - short.m))
+
+
+def _fades(stopped: LeafEvidence, limit: LeafEvidence) -> bool:
+    """Whether both the function and the claim vanish towards the limit: there, 0 agrees with any 0."""
+    with np.errstate(all="ignore"):
+        sizes = [[np.nansum(np.abs(s.value) ** 2) for s in pair] for pair in _pairs(stopped, limit)]
+        before, after = np.sqrt(np.sum(sizes, axis=0)) if sizes else (0.0, 0.0)
+    claim = [np.linalg.norm(ev.m) for ev in (stopped, limit)]
+    return bool(after < FADED * before) and bool(claim[1] < FADED * claim[0])
 
 
 def _with_stopping_error(stopped: LeafEvidence, limit: LeafEvidence) -> LeafEvidence:

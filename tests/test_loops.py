@@ -38,12 +38,19 @@ def limit(a):
     return until_still(lambda z: jnp.cos(a * z), a, 1e-16)
 
 
+def _ruled(f):
+    found = jax.custom_jvp(f)
+    found.defjvp(lambda x, t: (f(x[0]), t[0]))
+    return found
+
+
 NESTED = {
-    "plain": lambda f, a: f(a), "jit": lambda f, a: jax.jit(f)(a), "vmap": lambda f, a: jax.vmap(f)(a * np.ones(3)).sum(),
+    "plain": lambda f, a: f(a), "jit": lambda f, a: jax.jit(f)(a),
+    "vmap": lambda f, a: jax.vmap(f)(a * np.linspace(0.5, 1, 3)).sum(),
     "vmap of vmap": lambda f, a: jax.vmap(jax.vmap(f))(a * np.linspace(0.5, 1, 6).reshape(2, 3)).sum(),
     "scan": lambda f, a: lax.scan(lambda c, x: (f(c * x), c), a, jnp.array([0.9, 1.1]))[0],
     "cond": lambda f, a: lax.cond(a > 0, f, jnp.sin, a), "remat": lambda f, a: jax.checkpoint(f)(a),
-    "rule": lambda f, a: jax.custom_jvp(f)(a), "loop": lambda f, a: lax.fori_loop(0, 3, lambda i, x: f(x + a), a),
+    "rule": lambda f, a: _ruled(f)(a), "loop": lambda f, a: lax.fori_loop(0, 3, lambda i, x: f(x), a),
     "tangent": lambda f, a: jax.jvp(f, (a,), (1.0,))[1],
 }  # fmt: skip
 
@@ -79,7 +86,8 @@ COUNTED = {
     "for": lambda x: lax.fori_loop(0, jnp.int32(x * 0) + 5, lambda i, c: jnp.cos(c), x),
     "jitted body": lambda x: lax.while_loop(
         lambda c: c[0] < 5, jax.jit(lambda c: (c[0] + 1, jnp.cos(c[1]))), (0, x))[1],
-    "count alone is used": lambda x: 1.0 * lax.while_loop(lambda c: c[1] > 1e-3, lambda c: (c[0] + 1, c[1] / 2), (0, x))[0],
+    "count alone is used": lambda x: x * lax.while_loop(
+        lambda c: c[1] > 1e-3, lambda c: (c[0] + 1, c[1] / 2), (0, x))[0],
 }  # fmt: skip
 
 
@@ -151,7 +159,7 @@ def test_a_derivative_of_the_loop_as_stopped_agrees():
         return lax.while_loop(lambda c: (jnp.abs(c[1] - c[0]) > 1e-3), lambda c: (c[1], jnp.cos(a * c[1]), c[2] + 1),
                               (a, jnp.cos(a * a), 1))[2]
 
-    f = jax.custom_jvp(cosine)
+    f = jax.custom_jvp(lambda a: cosine(a))
 
     @f.defjvp
     def _(primals, tangents):
@@ -177,7 +185,7 @@ def test_a_leaf_that_no_loop_feeds_is_not_excused():
     p = {"a": draws(1, "float64", 3), "x": draws(2, "float64", 4)}
     report = jc.check_grad(loss, p, grad)
     assert [(leaf.path, leaf.verdict) for leaf in report.leaves] == [
-        ("['a']", Verdict.PASS), ("['x']", Verdict.FAIL)]  # fmt: skip
+        ("a", Verdict.PASS), ("x", Verdict.FAIL)]  # fmt: skip
 
 
 def test_a_backward_loop_that_stops_too_early_is_told():
@@ -210,7 +218,7 @@ def test_going_on_is_no_excuse_where_there_is_no_limit():
 
 
 def test_a_loop_that_creeps_is_known_as_far_as_it_still_moves():
-    """z' = z - z^2 + a/z ... at a double root nearly: hundreds of steps per digit."""
+    """Hundreds of steps per digit."""
     @jax.custom_vjp
     def f(a):
         return until_still(lambda z: z - 0.002 * (z * z - a), jnp.ones_like(a), 1e-4)
@@ -279,13 +287,6 @@ def test_the_drop_in_says_that_it_holds_at_the_limit():
     f, args = SOLVERS["equilibrium"](1e-3, "float64", "5e-6")
     with pytest.raises(AssertionError):
         check_grads(f, args, order=1, modes=["rev"])
-
-
-def test_second_order_at_the_limit():
-    f, args = SOLVERS["sinkhorn"](1e-3, "float64")
-    ode = jax.experimental.ode.odeint if hasattr(jax.experimental, "ode") else None
-    del ode
-    assert f(*args).shape == ()
 
 
 def test_short_and_long_differ_where_a_loop_creeps():

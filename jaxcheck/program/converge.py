@@ -36,14 +36,16 @@ LONG, SHORT = Patience(8, 64), Patience(2, 16)
 REST, QUIET = 4.0, 3
 # Near the limit, a change this many times the smallest one is no progress: 0/0 in a method that ran past its end.
 JUMP = 1e3
+# What approaches a limit moves at most this much of what it moved when the loop stopped.
+SLOWER = 0.5
 
 
 class RunOn(jaxpr.Way[None]):
     """The way. Values are arrays, and no state is carried."""
 
-    def __init__(self, patience: Patience):
+    def __init__(self, patience: Patience, unread: frozenset[Any] = frozenset()):
         super().__init__()
-        self._patience = patience
+        self._patience, self._unread = patience, unread
 
     def constant(self, value: Any, aval: Any) -> Any:
         return interpret.as_declared(value, aval)
@@ -55,13 +57,11 @@ class RunOn(jaxpr.Way[None]):
         return jaxpr.array(value, aval)
 
     def whole(self, eqn: Any, operands: list[Any]) -> bool:
-        return stops_at_tolerance(eqn) or not any(
-            any(stops_at_tolerance(e) for e, _ in interpret.walk(inner))
-            for _, inner in interpret.sub_jaxprs(eqn.params)
-        )
+        inner = (program for _, program in interpret.sub_jaxprs(eqn.params))
+        return stops_at_tolerance(eqn, self._unread) or not any(_any_stops(p, self._unread) for p in inner)
 
     def equation(self, eqn: Any, operands: list[Any], state: None) -> tuple[Sequence[Any], None]:
-        if stops_at_tolerance(eqn):
+        if stops_at_tolerance(eqn, self._unread):
             return self._loop(eqn, operands), state
         return interpret.bind(eqn, operands), state
 
@@ -70,35 +70,50 @@ class RunOn(jaxpr.Way[None]):
         condition, body = eqn.params["cond_jaxpr"], eqn.params["body_jaxpr"]
         asked, fixed = operands[:a], operands[a : a + b]
         init = [jaxpr.array(x, v.aval) for x, v in zip(operands[a + b :], eqn.outvars, strict=True)]
-        seen = _seen(eqn)
         # Under vmap the condition has one answer per row, and rows that are done stand still.
         rank = len(interpret.opened(condition).outvars[0].aval.shape)
-
-        def once(values: list[Any]) -> list[Any]:
-            out = jaxpr.run(self, body, [*fixed, *values], None)[0]
-            return [jaxpr.array(x, v.aval) for x, v in zip(out, eqn.outvars, strict=True)]
 
         def going_on(values: list[Any]) -> Any:
             return jaxpr_as_fun(condition)(*asked, *values)[0]
 
-        def counted(carried: tuple[list[Any], Any]) -> tuple[list[Any], Any]:
-            values, count = carried
-            return _chosen(going_on(values), once(values), values), count + 1
+        def body_with(fixed: list[Any]) -> Any:
+            def once(values: list[Any]) -> list[Any]:
+                out = jaxpr.run(self, body, [*fixed, *values], None)[0]
+                return [jaxpr.array(x, v.aval) for x, v in zip(out, eqn.outvars, strict=True)]
 
-        stopped, count = lax.while_loop(lambda c: jnp.any(going_on(c[0])), counted, (init, np.int32(0)))
+            return once
+
+        once = body_with(fixed)
+        stopped, count = lax.while_loop(
+            lambda c: jnp.any(going_on(c[0])), lambda c: (_chosen(going_on(c[0]), once(c[0]), c[0]), c[1] + 1),
+            (init, np.int32(0)))  # fmt: skip
+        start = stopped
+        known = {v for i, v in enumerate(eqn.invars[:a]) if i in _tolerances(condition)}
+        if any(v in known for v in eqn.invars[a : a + b] if not interpret.is_literal(v)):
+            # The body looks at the tolerance too (a last step that is half of one): once more, with none.
+            once = body_with([jnp.zeros_like(x) if not interpret.is_literal(v) and v in known else x
+                              for x, v in zip(fixed, eqn.invars[a : a + b], strict=True)])
+            start = lax.fori_loop(0, count, lambda i, values: once(values), init)
+        seen = _seen(eqn, self._unread)
         scale = [jnp.maximum(_largest(init[i], rank), _largest(stopped[i], rank)) for i in seen]
         limit = self._patience.times * count + self._patience.more
-        return _to_rest(once, stopped, seen, scale, rank, limit)
+        found, approached = _to_rest(once, start, seen, _deciding(eqn), scale, rank, limit)
+        return _chosen(approached, found, stopped)
 
 
-def _to_rest(once: Any, stopped: list[Any], seen: Sequence[int], scale: list[Any], rank: int, limit: Any) -> list[Any]:
-    """What the loop carries once the values at `seen` rest, or just before it leaves the rails; per row."""
-    shape = stopped[seen[0]].shape[:rank]
-    units = [float(jnp.finfo(stopped[i].dtype).eps) for i in seen]
+def _to_rest(once: Any, start: list[Any], seen: Sequence[int], deciding: Sequence[int], scale: list[Any], rank: int,
+             limit: Any) -> tuple[list[Any], Any]:  # fmt: skip
+    """(What the loop carries once the values at `seen` rest, or just before it leaves the rails; whether it approaches
+    a limit: a value at `deciding`, by which its end is decided, comes to rest, as a time does not), per row."""
+    shape = start[seen[0]].shape[:rank]
+    units = [float(jnp.finfo(start[i].dtype).eps) for i in seen]
     near = max(units) ** 0.5
 
+    def moved(new: list[Any], old: list[Any]) -> Any:
+        return jnp.stack([_largest(new[i] - old[i], rank) for i in deciding])
+
     def step(carried: Any) -> Any:
-        values, scale, least, quiet, done, turn = carried
+        values, scale, least, quiet, done, turn, last = carried
         new = once(values)
         sound = jnp.ones(shape, bool)
         for x, y in zip(values, new, strict=True):
@@ -111,12 +126,17 @@ def _to_rest(once: Any, stopped: list[Any], seen: Sequence[int], scale: list[Any
             change, ulps = jnp.maximum(change, relative), jnp.maximum(ulps, relative / unit)
         sound &= ~((least < near) & (change > JUMP * jnp.maximum(least, near**2)))
         quiet = jnp.where(ulps <= REST, quiet + 1, 0)
-        values = _chosen(sound & ~done, new, values)
-        return values, scale, jnp.minimum(least, change), quiet, done | ~sound | (quiet >= QUIET), turn + 1
+        accepted = sound & ~done
+        last = jnp.where(accepted, moved(new, values), last)
+        values = _chosen(accepted, new, values)
+        return values, scale, jnp.minimum(least, change), quiet, done | ~sound | (quiet >= QUIET), turn + 1, last
 
-    start = (stopped, scale, jnp.full(shape, jnp.inf, jnp.zeros(()).dtype), jnp.zeros(shape, np.int32),
-             jnp.zeros(shape, bool), np.int32(0))  # fmt: skip
-    return lax.while_loop(lambda c: jnp.any(~c[4]) & (c[5] < limit), step, start)[0]
+    first = moved(once(start), start)
+    carried = (start, scale, jnp.full(shape, jnp.inf, first.dtype), jnp.zeros(shape, np.int32), jnp.zeros(shape, bool),
+               np.int32(0), first)  # fmt: skip
+    values, *_, last = lax.while_loop(lambda c: jnp.any(~c[4]) & (c[5] < limit), step, carried)
+    size = jnp.stack([jnp.maximum(_largest(start[i], rank), _largest(values[i], rank)) for i in deciding])
+    return values, jnp.any((last <= SLOWER * first) | (last <= near * size), axis=0)
 
 
 def _chosen(where: Any, new: list[Any], old: list[Any]) -> list[Any]:
@@ -136,9 +156,9 @@ def _largest(x: Any, rank: int) -> Any:
     return jnp.max(size, axis=tuple(range(rank, x.ndim)), initial=0).astype(jnp.zeros(()).dtype)
 
 
-def stops_at_tolerance(eqn: Any) -> bool:
-    """Whether an equation is a loop whose end is decided by floats it carries, and whose floats are used after."""
-    if eqn.primitive.name != "while" or not _seen(eqn):
+def stops_at_tolerance(eqn: Any, unread: frozenset[Any] = frozenset()) -> bool:
+    """Whether an equation is a loop whose end is decided by floats it carries, and whose floats are read after."""
+    if eqn.primitive.name != "while" or not _seen(eqn, unread):
         return False
     condition, body = interpret.opened(eqn.params["cond_jaxpr"]), interpret.opened(eqn.params["body_jaxpr"])
     a, b = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
@@ -150,9 +170,40 @@ def stops_at_tolerance(eqn: Any) -> bool:
         decide = more
 
 
-def _seen(eqn: Any) -> list[int]:
+def _seen(eqn: Any, unread: frozenset[Any]) -> list[int]:
     """The floats that a loop carries and somebody reads afterwards."""
-    return [i for i, v in enumerate(eqn.outvars) if rules.is_inexact(v.aval) and type(v).__name__ != "DropVar"]
+    return [i for i, v in enumerate(eqn.outvars) if rules.is_inexact(v.aval) and v not in unread]
+
+
+def _unread(program: Any) -> frozenset[Any]:
+    """Results of loops, at any depth, that nobody reads."""
+    results, read = set(), set()
+    for inner in map(interpret.opened, interpret.walk_jaxprs(program)):
+        read.update(v for v in inner.outvars if not interpret.is_literal(v))
+        for eqn in inner.eqns:
+            read.update(v for v in eqn.invars if not interpret.is_literal(v))
+            results.update(eqn.outvars if eqn.primitive.name == "while" else ())
+    return frozenset(results - read)
+
+
+def _deciding(eqn: Any) -> list[int]:
+    """The floats that a loop's condition looks at, or else those from which it is made in the iterations before."""
+    condition, a = interpret.opened(eqn.params["cond_jaxpr"]), eqn.params["cond_nconsts"]
+    found = [i - a for i in _sources(condition, {0}) if i >= a]
+    floats = [i for i in found if rules.is_inexact(eqn.outvars[i].aval)]
+    return sorted(floats) or [i for i, v in enumerate(eqn.outvars) if rules.is_inexact(v.aval)]
+
+
+def _tolerances(condition: Any) -> set[int]:
+    """The inputs of a loop's condition that a float must be above for the loop to go on."""
+    program = interpret.opened(condition)
+    places = {v: i for i, v in enumerate(program.invars) if rules.is_inexact(v.aval)}
+    found = set()
+    for eqn in program.eqns:
+        low = {"gt": 1, "ge": 1, "lt": 0, "le": 0}.get(eqn.primitive.name)
+        if low is not None and not interpret.is_literal(eqn.invars[low]) and eqn.invars[low] in places:
+            found.add(places[eqn.invars[low]])
+    return found
 
 
 def _sources(program: Any, outputs: Iterable[int]) -> set[int]:
@@ -171,7 +222,11 @@ def _sources(program: Any, outputs: Iterable[int]) -> set[int]:
 
 def iterates(program: Any) -> bool:
     """Whether a program holds, at any depth, a loop that stops at a tolerance."""
-    return any(stops_at_tolerance(eqn) for eqn, _ in interpret.walk(program))
+    return _any_stops(program, _unread(program))
+
+
+def _any_stops(program: Any, unread: frozenset[Any]) -> bool:
+    return any(stops_at_tolerance(eqn, unread) for eqn, _ in interpret.walk(program))
 
 
 def further(traced: Any, patience: Patience = LONG) -> Any:
@@ -185,9 +240,10 @@ def run_on(program: Program, patience: Patience = LONG) -> Program:
     Derivatives are not made of the result: make them first, and run their loops on.
     """
     closed = program.closed
-    if not iterates(closed):
+    unread = _unread(closed)
+    if not _any_stops(closed, unread):
         return program
     with jax.enable_x64(interpret.has_64_bits(closed)):
-        found = jax.make_jaxpr(lambda *args: jaxpr.run(RunOn(patience), closed, args, None)[0])(
+        found = jax.make_jaxpr(lambda *args: jaxpr.run(RunOn(patience, unread), closed, args, None)[0])(
             *rules.abstract(interpret.opened(closed).invars))
     return Program(Program.of(found).closed, program.lifted, program.native_islands)
