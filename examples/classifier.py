@@ -85,9 +85,11 @@ def main() -> list[jc.Report]:
     """The reports of the mistaken backprop, and of the right one: by the textbook's step, and by default."""
     params, X, Y = exercise()
     textbook = jc.Exhaustive(step=1e-7)
-    wrong = jc.check_grad(loss, params, grad=mistaken_backprop, args=(X, Y), mode=textbook, name="two mistakes")
-    right = jc.check_grad(loss, params, grad=backprop, args=(X, Y), mode=textbook, name="corrected")
-    default = jc.check_grad(loss, params, grad=backprop, args=(X, Y), name="corrected, jaxcheck's own steps")
+    # The exercise's numbers are float64; in JAX's default mode its program would see them rounded to float32.
+    with jax.enable_x64(True):
+        wrong = jc.check_grad(loss, params, grad=mistaken_backprop, args=(X, Y), mode=textbook, name="two mistakes")
+        right = jc.check_grad(loss, params, grad=backprop, args=(X, Y), mode=textbook, name="corrected")
+        default = jc.check_grad(loss, params, grad=backprop, args=(X, Y), name="corrected, jaxcheck's own steps")
     for report in (wrong, right, default):
         print(report)
         print(f"difference by formula (2): {report.difference:.10g}\n")

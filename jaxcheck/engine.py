@@ -27,6 +27,8 @@ FOLLOW_UP = 64
 # Scatters that M must be off by before its round-off is not even measured: far beyond the 14 bars that a single entry
 # may be off by (`evidence/roundoff.py`).
 OBVIOUS = 1e3
+# Part of the tolerance from which on round-off decides together with it.
+COUNTS = 0.1
 FINER = Ladder(first=1e-5, ratio=4.0, count=10)
 
 
@@ -144,10 +146,23 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
     ev, opinion = _first_look(case, number, ev)
     plain = opinion.verdict is Verdict.PASS and opinion.reason is Reason.AGREE and not opinion.note
     done = opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size
-    if plain or done or case.problem.primal is None or _beyond_rounding(ev, opinion):
+    if done or case.problem.primal is None or _beyond_rounding(ev, opinion):
         return ev, opinion
+    if plain:
+        # Bars that count beside the tolerance decide what would have been caught: they are measured, too.
+        with np.errstate(all="ignore"):
+            bars = measures.norms(ev.m_error) + (0 if ev.a_error is None else measures.norms(ev.a_error))
+            matter = bool((bars > COUNTS * case.settings.tolerance.rtol * measures.norms(ev.m)).any())
+        return (_measured(case, ev), opinion) if matter else (ev, opinion)
     ev = _closer(case, number, ev, opinion)
     return ev, case.judge(ev)
+
+
+def _measured(case: Case, ev: LeafEvidence) -> LeafEvidence:
+    """The evidence of a leaf with the round-off of M and A measured."""
+    bars, where = case.round_off(), slice(ev.leaf.start, ev.leaf.stop)
+    return dataclasses.replace(ev, measured=True, m_error=ev.m_error if bars.m is None else bars.m[:, where],
+                               a_error=ev.a_error if bars.a is None else bars.a[:, where])
 
 
 def _beyond_rounding(ev: LeafEvidence, opinion: Opinion) -> bool:
@@ -162,18 +177,15 @@ def _beyond_rounding(ev: LeafEvidence, opinion: Opinion) -> bool:
 
 def _closer(case: Case, number: int, ev: LeafEvidence, opinion: Opinion) -> LeafEvidence:
     """The evidence of a leaf with measured bars in place of estimated ones."""
-    problem, where = case.problem, slice(ev.leaf.start, ev.leaf.stop)
-    bars = case.round_off()
+    problem, bars = case.problem, case.round_off()
     indices = _suspects(case, ev, opinion)
     probes, spent, compiled = gather.closer(problem, case.point, number, ev.probes, indices, case.ladder,
                                             case.settings.seed, bars.outputs)
     case.evaluations += spent
     case.compiled += compiled
     kept = tuple(measures.without(p, indices) for p in ev.probes if p.directions is None)
-    return dataclasses.replace(
-        ev, measured=True, probes=measures.believed((*(p for p in kept if len(p.indices)), *probes)),
-        m_error=ev.m_error if bars.m is None else bars.m[:, where],
-        a_error=ev.a_error if bars.a is None else bars.a[:, where])
+    return dataclasses.replace(_measured(case, ev),
+                               probes=measures.believed((*(p for p in kept if len(p.indices)), *probes)))
 
 
 def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:

@@ -64,4 +64,4 @@ def test_the_plugin_gives_a_fixture_and_a_marker(tmp_path):
     said = run_pytest(tmp_path, "-p", "jaxcheck.pytest_plugin")
     assert "PASSED test_mine.py::test_right" in said
     assert "PASSED test_mine.py::test_marked" in said
-    assert "FAILED test_mine.py::test_wrong - jaxcheck.GradientMismatch: FAIL: The gradient under test" in said
+    assert "FAILED test_mine.py::test_wrong - jaxcheck.GradientMismatch: FAIL: The derivative under test" in said

@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.evidence.witnesses import Problem, real_gradient
 from jaxcheck.program.compile import execute
+from jaxcheck.program.constants import as_inputs
 from jaxcheck.program.objective import Traced, cast
 from jaxcheck.program.ways.perturbed import scatter, signs
 
@@ -57,9 +57,7 @@ def _scattered(problem: Problem, traced: Traced, point: np.ndarray) -> tuple[lis
     program = traced.program
     closed = program.closed
     # Constants are handed in: a program that differs in its data alone is not compiled again.
-    open_program = core.ClosedJaxpr(closed.jaxpr.replace(
-        constvars=[], invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars],
-        debug_info=closed.jaxpr.debug_info._replace(arg_names=None)), [])
+    open_program = as_inputs(closed)
 
     def build(_: Any, consts: Any, rows: Any, vector: Any, extras: Any) -> list[Any]:
         flat = cast(closed.in_avals, [*problem.theta.unravel(vector), *extras])

@@ -13,12 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
 from jaxcheck.evidence import rows
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.witnesses import Problem
 from jaxcheck.program.compile import execute
+from jaxcheck.program.constants import as_inputs
 from jaxcheck.program.objective import cast
 from jaxcheck.program.ways.signed import signed
 
@@ -42,10 +42,8 @@ def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: 
     program = problem.primal.program
     closed, theta = program.closed, problem.theta
     count = len(closed.consts)
-    opened = core.ClosedJaxpr(closed.jaxpr.replace(
-        constvars=[], invars=[*closed.jaxpr.constvars, *closed.jaxpr.invars],
-        debug_info=closed.jaxpr.debug_info._replace(arg_names=None)), [])
-    moving = [count <= i < count + len(theta.leaves) for i in range(len(opened.jaxpr.invars))]
+    opened = as_inputs(closed)
+    moving = [count <= i < count + len(theta.leaves) for i in range(count + len(closed.in_avals))]
     total = len(directions) * len(ladder.offsets)
     chunk = rows.chunk_of(program, total)
 

@@ -1,10 +1,14 @@
-"""What a PASS would have caught: mutate M, judge again from the numbers at hand, no new evaluations.
+"""What a PASS would have caught: mutate the truth, judge again from the numbers at hand, no new evaluations.
 
-The detection floor is the smallest mutation, relative to the leaf's norm, that turns the verdict to
-FAIL. Mutation testing of the check itself (DeMillo, Lipton & Sayward 1978, Computer 11(4):34).
+The detection floor is the smallest mutation, relative to the leaf's norm, that turns the verdict to FAIL, up and
+down: mutation testing of the check itself (DeMillo, Lipton & Sayward 1978, Computer 11(4):34). What stands for the
+truth is autodiff where it is there, else M; and the floor is never below what M is seen to be off by, plus the bar of
+that: an error of this size may have passed.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -12,7 +16,7 @@ from jaxcheck.evidence.witnesses import LeafEvidence
 from jaxcheck.judgement.measures import BARS, norms, own_size, reference
 from jaxcheck.judgement.vote import judge
 from jaxcheck.options import Tolerance
-from jaxcheck.result import NAN, Verdict
+from jaxcheck.result import NAN, Reason, Verdict
 
 # Half-decades, descending: the floor is printed to one digit, finer steps would be noise.
 SIZES = tuple(10.0 ** (-k / 2) for k in range(0, 27))
@@ -33,19 +37,30 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     if not (norm > 0).any() or (faint and not (norm > 1e3 * norms(ev.m_error)).any()):
         return (_zero_floor(ev, tolerance, influence),) * 2
 
-    def caught(mutant: np.ndarray) -> bool:
-        return judge(ev, tolerance, m=mutant, must_catch=must_catch).verdict is Verdict.FAIL
+    kinked = _kinked(ev)
+    believed = ev.a is not None and np.isfinite(ev.a).all()
+    if believed and judge(ev, tolerance, must_catch=must_catch).reason is Reason.AUTODIFF_DIFFERS:
+        believed = False
+    # On a kink a range of gradients is right, and M's own choice stays.
+    truth = np.where(kinked, ev.m, ev.a) if believed else ev.m
+    index = _hardest(ev, kinked)
+    counts_for = reference(ev, truth, apart=False)[:, index]
 
-    whole = _smallest(lambda size: caught(ev.m * (1 + size)))
-    index = _hardest(ev)
-    counts_for = reference(ev, ev.m, apart=False)[:, index]
+    def caught(mutant: Callable[[float], np.ndarray], size: float) -> bool:
+        return all(judge(ev, tolerance, m=mutant(s), must_catch=must_catch).verdict is Verdict.FAIL
+                   for s in (size, -size))
 
-    def one(size):
-        mutant = ev.m.copy()
+    def one(size: float) -> np.ndarray:
+        mutant = truth.copy()
         mutant[:, index] += size * counts_for
         return mutant
 
-    return whole, _smallest(lambda size: caught(one(size)))
+    whole, component = (_smallest(lambda s, f=f: caught(f, s)) for f in (lambda s: truth * (1 + s), one))
+    with np.errstate(all="ignore"):
+        off, bars = np.abs(ev.m - truth), ev.m_error + ev.a_error if believed else ev.m_error
+        seen = norms(off + bars) / np.where(norm > 0, norm, 1.0)
+        single = ((off + bars) / reference(ev, truth, apart=False)).max(axis=1, initial=0.0)
+    return max(whole, float(np.max(seen, initial=0.0))), max(component, float(np.max(single, initial=0.0)))
 
 
 def _smallest(caught) -> float:
@@ -59,8 +74,17 @@ def _smallest(caught) -> float:
     return SIZES[low]
 
 
-def _hardest(ev: LeafEvidence) -> int:
-    """The component whose error is hardest to see, relative to what it counts for in the leaf."""
+def _kinked(ev: LeafEvidence) -> np.ndarray:
+    """(n,) the components that lie on a kink, as far as they were looked at alone."""
+    found = np.zeros(ev.m.shape[1], bool)
+    for probes in ev.probes:
+        if probes.directions is None:
+            found[probes.indices] |= probes.slopes.kink.any(axis=1)
+    return found
+
+
+def _hardest(ev: LeafEvidence, kinked: np.ndarray) -> int:
+    """The component whose error is hardest to see, relative to what it counts for in the leaf; off the kinks."""
     with np.errstate(all="ignore"):
         seen = np.full(ev.m.shape, np.inf)  # the least error that some witness sees, per component
         if ev.a is not None and np.isfinite(ev.a).all():
@@ -74,7 +98,7 @@ def _hardest(ev: LeafEvidence) -> int:
                 for direction, bars in zip(probes.directions, error, strict=True):
                     seen = np.minimum(seen, bars[:, None] / np.abs(direction))
         relative = (seen / reference(ev, ev.m, apart=False)).max(axis=0)
-    return int(np.argmax(np.where(np.isnan(relative), 0.0, relative)))
+    return int(np.argmax(np.where(np.isnan(relative), 0.0, np.where(kinked & ~kinked.all(), -1.0, relative))))
 
 
 def _zero_floor(ev: LeafEvidence, tolerance: Tolerance, influence: float) -> float:

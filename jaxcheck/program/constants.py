@@ -281,3 +281,10 @@ def _unsharded(eqn: Any) -> bool:
     keys = ("in_shardings", "out_shardings", "in_layouts", "out_layouts")
     values = [v for key in keys for v in eqn.params.get(key, ())]
     return not eqn.effects and all(v is None or "Unspecified" in type(v).__name__ for v in values)
+
+
+def as_inputs(program: Any) -> Any:
+    """The closed jaxpr with its own constants as its first inputs: what is compiled from it holds no data."""
+    jaxpr = program.jaxpr
+    return core.ClosedJaxpr(jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars],
+                                          debug_info=_unnamed(jaxpr.debug_info)), [])

@@ -45,10 +45,12 @@ class Unliftable(Exception):
 
 
 class Value(NamedTuple):
-    """A lifted array, and whether it may depend on the program's inexact inputs."""
+    """A lifted array, whether it may depend on the program's inexact inputs, and whether it is data: an array that
+    the program holds, not one that it computes."""
 
     array: Any
     moving: bool
+    data: bool = False
 
 
 def lifted_dtype(dtype: Any) -> Any:
@@ -169,7 +171,7 @@ class Lifter:
                 raise Unliftable(f"`{name}` cannot run in float64")
             return self._native(eqn, args)
         still = not any(v.moving for v in operands)
-        if name in _NATIVE or (still and (name in _COMPARISONS or self._is_draw(eqn) or _narrows_data(eqn))):
+        if name in _NATIVE or (still and (name in _COMPARISONS or self._is_draw(eqn) or _narrows_data(eqn, operands))):
             # A draw must be the draw of the original program: other bits, another mask. And data that the
             # program itself rounds is what the program sees.
             return self._native(eqn, args)
@@ -277,13 +279,12 @@ def lifted_aval(aval: Any) -> Any:
 
 
 def _constant(value: Any, aval: Any) -> Value:
-    return Value(lift_value(value, aval), False)
+    return Value(lift_value(value, aval), False, bool(getattr(aval, "shape", ())) and rules.is_inexact(aval))
 
 
-def _narrows_data(eqn: Any) -> bool:
-    """Whether an equation rounds an array to a narrower float. Numbers written in the program keep their digits."""
-    return eqn.primitive.name == "convert_element_type" and bool(eqn.invars[0].aval.shape) and is_low(
-        eqn.outvars[0].aval.dtype) and rules.is_inexact(eqn.invars[0].aval)
+def _narrows_data(eqn: Any, operands: list[Value]) -> bool:
+    """Whether an equation rounds data to a narrower float. Numbers written in the program keep their digits."""
+    return eqn.primitive.name == "convert_element_type" and operands[0].data and is_low(eqn.outvars[0].aval.dtype)
 
 
 def _is_dtype(value: Any) -> bool:

@@ -1,0 +1,111 @@
+"""Detection floors that hold: an error planted above the printed floor fails, whichever leaf, component and sign."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+from jaxcheck.result import Verdict
+
+RNG = np.random.default_rng(5)
+
+
+def network(p):
+    h = jnp.tanh(p["W"] @ p["x"] + p["b"])
+    return jnp.sum(jnp.log1p(h**2)) + 0.1 * jnp.sum(p["W"] ** 2)
+
+
+def mixed(p):
+    return jnp.sum(jnp.sin(p["x"] * 1e-3)) * 1e3 + jnp.sum(jnp.exp(p["b"]) / 7)
+
+
+def counted(p):
+    # No reverse mode for autodiff: the differences are alone with the gradient.
+    total = jax.lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] + jnp.sum(jnp.sin(p["x"] * (s[0] + 1)))),
+                               (0, jnp.zeros((), p["x"].dtype)))[1]
+    return total + jnp.sum(p["b"] ** 3)
+
+
+def kinked(p):
+    return jnp.sum(jnp.abs(p["b"])) + jnp.sum(jnp.maximum(p["x"], 0.0) ** 2)
+
+
+LOSSES = {"network": network, "mixed": mixed, "counted": counted, "kinked": kinked}
+
+
+def params(name):
+    return {"W": jnp.asarray(RNG.standard_normal((3, 4))), "x": jnp.asarray(RNG.standard_normal(4)),
+            "b": jnp.asarray([0.0 if name == "kinked" else 0.3, -0.7, 1.1])}
+
+
+def gradient(loss):
+    def grad(p):
+        return jax.tree.map(lambda x: x, jax.jacfwd(loss)(p))
+
+    return grad
+
+
+@pytest.mark.parametrize(("name", "mode", "x64"), [
+    *((name, None, True) for name in LOSSES), ("network", jc.Sketch(), True), ("mixed", jc.Sketch(), True),
+    ("network", None, False),
+])  # fmt: skip
+def test_above_the_floor_nothing_passes(name, mode, x64):
+    with jax.enable_x64(x64):
+        loss, p = LOSSES[name], params(name)
+        grad = gradient(loss)
+        report = jc.check_grad(loss, p, grad, mode=mode)
+        assert report.verdict is Verdict.PASS
+        true = jax.tree.map(np.asarray, grad(p))
+        for leaf in report.leaves:
+            norm = np.linalg.norm(true[leaf.path])
+            if not norm or not np.isfinite(leaf.floor):
+                continue
+            for sign in (1, -1):
+                def whole(p, k=leaf.path, s=sign * 1.2 * leaf.floor):
+                    return {n: g * (1 + s) if n == k else g for n, g in grad(p).items()}
+
+                assert jc.check_grad(loss, p, whole, mode=mode).leaf(leaf.path).verdict is Verdict.FAIL
+                where = int(np.argmax(np.abs(np.asarray(p[leaf.path]).ravel()))) if leaf.kinks else RNG.integers(
+                    true[leaf.path].size)
+
+                def single(p, k=leaf.path, s=sign * 1.2 * leaf.floor_component * norm, i=int(where)):
+                    return {n: g.ravel().at[i].add(s).reshape(g.shape) if n == k else g for n, g in grad(p).items()}
+
+                if mode is None:
+                    assert jc.check_grad(loss, p, single, mode=mode).leaf(leaf.path).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("off", [0.0, 1e-9, 3e-8])
+def test_a_floor_is_never_below_what_is_seen(off):
+    with jax.enable_x64(True):
+        p = params("network")
+        report = jc.check_grad(network, p, lambda p: jax.tree.map(lambda g: g * (1 + off), jax.grad(network)(p)))
+        for leaf in report.leaves:
+            assert leaf.floor >= off
+
+
+@pytest.mark.parametrize("make", [
+    lambda x: (lambda v: jnp.sum(jnp.tanh(v)), lambda v: 1 / jnp.cosh(v) ** 2, [0.3, 18.0, 20.0, 30.0]),
+    lambda x: (lambda v: jnp.sum(jnp.log(jax.nn.sigmoid(v))), lambda v: jax.nn.sigmoid(-v), [1.0, 30.0, 35.0]),
+    lambda x: (lambda v: jnp.sum(jnp.exp(v) - 1), jnp.exp, [1e-9, 1e-12]),
+    lambda x: (lambda v: jnp.sum(jnp.log1p(jnp.exp(v))), jax.nn.sigmoid, [-30.0, 0.1, 40.0]),
+    lambda x: (lambda v: jnp.sum(jnp.sin(1e5 * v)), lambda v: 1e5 * jnp.cos(1e5 * v), [0.3, 0.7]),
+], ids=["tanh", "log sigmoid", "expm1", "softplus", "oscillation"])  # fmt: skip
+def test_what_rounding_explains_accuses_nobody(make):
+    with jax.enable_x64(True):
+        f, slope, at = make(None)
+        x = jnp.asarray(at)
+        assert jc.check_grad(f, x, slope).verdict is not Verdict.FAIL
+        assert jc.check_grad(f, x, lambda v: slope(v) * 1.01).verdict is Verdict.FAIL
+
+
+def test_a_smooth_point_beside_a_kink_is_no_kink():
+    with jax.enable_x64(True):
+        x = jnp.asarray([1e-6, 1.0])
+        f = lambda v: jnp.sum(jax.nn.relu(v))  # noqa: E731
+        right = jc.check_grad(f, x, lambda v: (v > 0) * 1.0)
+        assert right.verdict is Verdict.PASS and not right.leaves[0].kinks
+        assert jc.check_grad(f, x, lambda v: jnp.asarray([0.5, 1.0])).verdict is Verdict.FAIL
