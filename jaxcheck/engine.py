@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from jaxcheck import as_run, kinks
+from jaxcheck import as_run, kinks, limits
 from jaxcheck.evidence import exhaustive, gather, sketch, witnesses
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.prepare import Preface
@@ -98,6 +98,7 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
     for number, ev in enumerate(leaves):
         leaves[number], opinion = _settle(case, number, ev)
         opinions.append(opinion)
+    opinions = limits.second_opinions(case, directions, leaves, opinions, _settle)
     opinions = kinks.second_opinions(case, directions, leaves, opinions)
     seconds = as_run.second_opinions(case, leaves, opinions, directions)
     evidence = dataclasses.replace(evidence, leaves=tuple(leaves))

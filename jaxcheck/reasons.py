@@ -23,6 +23,7 @@ class Reason(enum.StrEnum):
     MANUAL_WRONG = "MANUAL_WRONG"
     AUTODIFF_DIFFERS = "AUTODIFF_DIFFERS"
     NUMERIC_SUSPECT = "NUMERIC_SUSPECT"
+    CONVERGED = "CONVERGED"
     KINK = "KINK"
     SURROGATE = "SURROGATE"
     STRUCTURE = "STRUCTURE"
@@ -64,6 +65,11 @@ _ADVICE = {
         "Either the program hides part of its derivative (stop_gradient, a rule that is not under test), or "
         "the differences are off (rounding inside the program, a scale below their steps). Where a "
         "derivative is hidden on purpose, pass surrogate=True."
+    ),
+    Reason.CONVERGED: (
+        "A loop inside stops at a tolerance. The gradient under test is right at the loop's limit; from the derivative "
+        "of the loop as stopped it differs by the stopping error, which the note gives. Tighten the tolerance where "
+        "that is too much."
     ),
     Reason.KINK: (
         "The function has a kink at this point, where a range of gradients is right; the gradient under test "

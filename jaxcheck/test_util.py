@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcheck import as_run
+from jaxcheck import as_run, limits_maps
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.prepare import narrow
 from jaxcheck.evidence.user import refuse_tracing, to_array
@@ -147,7 +147,16 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, b
     evidence, compiled = maps.measure(found, seed=0)
     head |= {"evaluations": sum(len(maps.LADDER.offsets) * len(ev.directions) for ev in evidence),
              "compiled": compiled}
-    findings = [(one.name, finding) for one, ev in zip(found, evidence, strict=True) for finding in judge(ev, *bounds)]
+    rtol, atol = bounds
+
+    def measure(those: Sequence[maps.Map]) -> list[maps.MapEvidence]:
+        return maps.measure(those, seed=0)[0]
+
+    def judged(ev: maps.MapEvidence, rtol: float) -> list[Finding]:
+        return judge(ev, rtol, atol)
+
+    told = limits_maps.second_opinions(found, evidence, [judged(ev, rtol) for ev in evidence], measure, judged, rtol)
+    findings = [(one.name, finding) for one, those in zip(found, told, strict=True) for finding in those]
     if narrow(theta, primal):
         first = [finding for name, finding in findings if not name]
         first = as_run.of_map(found[0], lambda: native(as_traced, point, theta), first, *bounds, 0, as_traced.unit)
@@ -209,6 +218,8 @@ def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg
     told = [f"{_where(name, x)} was not judged, {x.reason}: {x.note or x.reason.advice}" for name, x in unsure]
     told += [f"{_where(name, x)} is known only as a subgradient, {x.reason}: {x.reason.advice}"
              for name, x in findings if x.verdict is Verdict.PASS and x.reason is Reason.KINK]
+    told += [f"{_where(name, x)} is {x.note}" for name, x in findings
+             if x.verdict is Verdict.PASS and x.reason is Reason.CONVERGED]
     if told:
         begin = f"{err_msg}: " if err_msg else ""
         more = f" (and {len(told) - 1} more of the kind)" if len(told) > 1 else ""
@@ -220,7 +231,9 @@ def _warn(text: str) -> None:
     """Warn at the caller's line. Where all warnings are errors (a suite's `-W error`) this one stays a warning: at a
     kink a right rule must not turn a test red. A filter that names `GradientCheckWarning` is obeyed as it stands."""
     with warnings.catch_warnings():
-        first = next((f for f in warnings.filters if issubclass(GradientCheckWarning, f[2])), None)
+        # Filters of other messages, as NumPy sets them when it is imported, say nothing of this one.
+        first = next((f for f in warnings.filters if issubclass(GradientCheckWarning, f[2])
+                      and (f[1] is None or f[1].match(text))), None)
         if first is not None and first[0] == "error" and first[2] in (Warning, UserWarning):
             warnings.simplefilter("always", GradientCheckWarning)
         # Above this: `_tell`, `_check`, the door and the frame of `calmly`.

@@ -96,7 +96,7 @@ def _leaf_result(case, evidence, number, ev, opinion, second, influence, extra) 
     if case.preface.native is not None:
         native = case.preface.native[:, leaf.start : leaf.stop]
         if native.shape == ev.m.shape:
-            precision = formula2(native, ev.m)
+            precision = formula2(native, ev.m if ev.stopped is None else ev.stopped)
         if verdict is Verdict.PASS and not np.isfinite(native).all():
             note = f"the formula is right in float64, but the gradient is NaN or inf in {leaf.native}"
             # Where the function itself overflows, its gradient can do no better.
@@ -136,7 +136,7 @@ def _unseen(zero: bool, floor: float, component: float, must_catch: float) -> st
 RANK = (
     Reason.NONFINITE, Reason.MANUAL_WRONG, Reason.PRECISION_WRONG, Reason.NUMERIC_SUSPECT, Reason.STRUCTURE,
     Reason.DEAD_STEP, Reason.JUMP, Reason.DOMAIN, Reason.NOISE, Reason.PRECISION, Reason.VACUOUS,
-    Reason.AUTODIFF_DIFFERS, Reason.KINK, Reason.SURROGATE,
+    Reason.AUTODIFF_DIFFERS, Reason.KINK, Reason.CONVERGED, Reason.SURROGATE,
 )
 
 

@@ -18,7 +18,8 @@ from jaxcheck.evidence.maps import Map, MapEvidence, from_vector
 from jaxcheck.evidence.witnesses import Problem, measure, real_gradient
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.program.objective import Traced, gradient, in_float64, iterates, own_values, plain
+from jaxcheck.program.converge import iterates
+from jaxcheck.program.objective import Traced, gradient, in_float64, own_values, plain
 from jaxcheck.program.rounding import round_off
 from jaxcheck.program.shadow import to_float64
 from jaxcheck.theta import Leaf
@@ -41,7 +42,7 @@ class Run:
     @property
     def stops(self) -> bool:
         """Whether a loop inside stops at a tolerance: rounding alone may make it stop earlier or later."""
-        return iterates(self.source) or (self.manual is not None and iterates(self.manual))
+        return iterates(self.source.closed) or (self.manual is not None and iterates(self.manual.closed))
 
     @property
     def unit(self) -> float:
@@ -85,7 +86,7 @@ def without_rounding(problem: Problem, run: Run) -> Problem | None:
     if primal is None or manual is None:
         return None
     autodiff = None if problem.is_autodiff else run.autodiff("float64")
-    return dataclasses.replace(problem, primal=primal, manual=manual, autodiff=autodiff, iterative=iterates(run.source))
+    return dataclasses.replace(problem, primal=primal, manual=manual, autodiff=autodiff)
 
 
 def at_point(problem: Problem, point: np.ndarray, ladder: Ladder, seed: int):
@@ -106,7 +107,7 @@ def measured(problem: Problem, run: Run, point: np.ndarray, manual: bool = True,
     traced = [t for t in (tested, autodiff) if t is not None]
     if not traced:
         return Native(None, None, None, None)
-    free = [not iterates(run.source) and not iterates(t) for t in traced]
+    free = [not iterates(run.source.closed) and not iterates(t.closed) for t in traced]
     found, compiled = _rounded(problem, traced, point, free, unit)
     m = found.pop(0) if tested is not None else (None, None)
     a = found.pop(0) if autodiff is not None else (None, None)
@@ -123,7 +124,7 @@ def of_numbers(problem: Problem, run: Run, point: np.ndarray) -> np.ndarray | No
     autodiff = run.autodiff("native") if own <= unit else problem.autodiff
     if autodiff is None:
         return None
-    free = not iterates(run.source) and not iterates(autodiff)
+    free = not iterates(run.source.closed) and not iterates(autodiff.closed)
     found, _ = _rounded(problem, [autodiff], point, [free], unit / 2)
     return found[0][1]
 

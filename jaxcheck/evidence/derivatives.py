@@ -19,7 +19,6 @@ from jaxcheck.program.objective import (
     base,
     derivative,
     derived,
-    iterates,
     own_values,
     plain,
     refuse_reverse_only,
@@ -68,8 +67,7 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
                 other = ask(derivative, primal, pull, [values, cts], stripped=True, precision=precision)
     runnable = dataclasses.replace(primal, program=plain(primal))
     point = tuple(np.asarray(x) for x in point)
-    return Map(name, runnable, point, _plain(tangent), _plain(cotangent), _plain(reference), _plain(other),
-               iterates(primal))
+    return Map(name, runnable, point, _plain(tangent), _plain(cotangent), _plain(reference), _plain(other))
 
 
 def _refuse_reverse_only(traced: Traced) -> None:
@@ -178,4 +176,4 @@ def given(theta: Any, primal: Traced, point: Sequence[Any], f_jvp: Callable | No
         cotangent = trace(pull, [*point, *(np.zeros(a.shape, a.dtype) for a in primal.closed.out_avals)], [],
                           precision)
     runnable = dataclasses.replace(primal, program=plain(primal))
-    return Map("", runnable, tuple(map(np.asarray, point)), tangent, cotangent, None, None, iterates(primal))
+    return Map("", runnable, tuple(map(np.asarray, point)), tangent, cotangent, None)

@@ -67,7 +67,7 @@ def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | Non
         leaves.append(LeafEvidence(
             leaf, point[where], m[:, where], m_error[:, where],
             None if a is None else a[:, where], None if a is None else a_error[:, where], tuple(probes),
-            given_error(problem, point, m, where), problem.unit, problem.iterative, problem.is_autodiff,
+            given_error(problem, point, m, where), problem.unit, problem.is_autodiff,
         ))
     return Evidence(samples[0, 0] if samples.shape[1] else np.full(problem.columns, np.nan), tuple(leaves),
                     repeatable, spent, compiled, sharpened)
@@ -173,8 +173,11 @@ def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Pr
         wide[row : row + len(block), leaf.start : leaf.stop] = block
         row += len(block)
     samples, _, _, compiled = measure(problem, point, wide, ladder, seed, gradients=False)
-    seen, new = pieces(problem, point, wide, ladder)
-    found = slopes(samples[:, :count], ladder, problem.unit, noise=noise, smooth=seen.smooth[:, :count])
+    smooth, new = None, 0
+    if not problem.at_limit:  # where a loop comes to rest is no decision of the program
+        seen, new = pieces(problem, point, wide, ladder)
+        smooth = seen.smooth[:, :count]
+    found = slopes(samples[:, :count], ladder, problem.unit, noise=noise, smooth=smooth)
     out = [per_component(found[: len(indices)], indices, scale)] if len(indices) else []
     row = len(indices)
     for block in dense:

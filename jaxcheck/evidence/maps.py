@@ -40,7 +40,7 @@ class Map:
 
     `tangent` and `cotangent` are under test (None where not asked for); `reference` is the tangent of
     the program without the user's rules (None without such rules, or where JAX has no forward mode; then
-    `reference_pull` is its cotangent). `iterative`: an iterative solver inside limits what differences see.
+    `reference_pull` is its cotangent).
     """
 
     name: str
@@ -50,7 +50,6 @@ class Map:
     cotangent: Traced | None
     reference: Traced | None
     reference_pull: Traced | None = None
-    iterative: bool = False
 
     @property
     def cost(self) -> float:
@@ -63,7 +62,6 @@ class MapEvidence:
 
     Attributes:
         outputs: (m,) at the point. directions: (D, P). numeric: `Slopes` (D, m).
-        iterative: as in `Map`; higher: the map is itself a derivative.
         tangent, reference: (D, m) or None. cotangents: (G, m) and their pull-backs (G, P) or None.
         inputs, results: (P,) and (m,) the leaf that each real number belongs to.
         wide: (D,) directions that move some component by far more than its own size.
@@ -83,8 +81,6 @@ class MapEvidence:
     wide: np.ndarray
     scatter: tuple[np.ndarray | None, ...]
     pulled_reference: np.ndarray | None = None
-    iterative: bool = False
-    higher: bool = False
 
 
 def real_size(values: Sequence[ArrayLike]) -> int:
@@ -186,7 +182,7 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: b
         tangent, reference, pulled, other = (None if x is None else x[0] for x in found)
         wide = is_wide(to_vector(one.point, np), v)
         evidence.append(MapEvidence(samples[0, 0], v, numeric, tangent, reference, g[: len(g) // size],
-                                    pulled, *owner, wide, scatter, other, one.iterative, bool(one.name)))
+                                    pulled, *owner, wide, scatter, other))
     return evidence, compiled
 
 

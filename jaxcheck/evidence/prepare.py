@@ -26,7 +26,7 @@ from jaxcheck.program.census import rules_in
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import own as owned
 from jaxcheck.program.identity import same_program
-from jaxcheck.program.objective import LeakedTracer, Traced, gradient, iterates, plain, trace
+from jaxcheck.program.objective import LeakedTracer, Traced, gradient, plain, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
 from jaxcheck.theta import Theta, take_apart
@@ -139,7 +139,7 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     )
     runnable = dataclasses.replace(primal, program=plain(primal))
     problem = Problem(theta, extras, runnable, manual, autodiff, numbers=numbers, host_manual=host_manual,
-                      iterative=iterates(primal), is_autodiff=grad is None and not rules,
+                      is_autodiff=grad is None and not rules,
                       numbers_unit=None if numbers is None else units(user))
     if numbers is not None:
         run = Run(own, None, tuple(leaves), extras)

@@ -25,7 +25,7 @@ from jaxcheck.program.constants import own as owned
 from jaxcheck.program.identity import same_program
 from jaxcheck.program.interpret import walk
 from jaxcheck.program.native import is_dynamic
-from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, gradient, iterates, plain, trace
+from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, gradient, plain, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
 from jaxcheck.theta import Theta, take_apart
@@ -288,7 +288,7 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
         Witness("autodiff", autodiff.how if autodiff else "absent", autodiff.note if autodiff else silent),
     )
     runnable = dataclasses.replace(primal, program=plain(primal))
-    problem = Problem(theta, extras, runnable, manual, autodiff, columns=len(g), iterative=iterates(primal),
+    problem = Problem(theta, extras, runnable, manual, autodiff, columns=len(g),
                       is_autodiff=not rules)
     sizes = tuple(sorted({d for leaf in theta.leaves for d in leaf.shape} | {d for a in avals for d in a.shape}))
     preface = Preface(one.name, witnesses, tuple(notes), "", repeatable, sizes=sizes, left_out=left_out)

@@ -41,10 +41,10 @@ class Problem:
     host_primal: Callable | None = None
     host_manual: Callable | None = None
     host_autodiff: Callable | None = None
-    iterative: bool = False  # holds a loop that runs until a float is small
     is_autodiff: bool = False  # M is jax.grad itself, without a rule of the user's
     numbers_unit: np.ndarray | None = None  # rounding unit of each given number, (P,)
     numbers_bar: np.ndarray | None = None  # what rounding did to autodiff in their precision, where measured, (1, P)
+    at_limit: bool = False  # loops that stop at a tolerance are run on
 
     @property
     def cost(self) -> float:
@@ -90,7 +90,7 @@ class LeafEvidence:
 
     `m_given` (G, n) is the rounding of a gradient that was given as numbers; `is_autodiff` says that M
     is JAX's own derivative of the program, no rule of the user's in it; `measured` that the bars of M and A are
-    measured round-off.
+    measured round-off. `stopped` is M as its loops stop, where `m` is M with them run on.
     """
 
     leaf: Leaf
@@ -102,9 +102,9 @@ class LeafEvidence:
     probes: tuple[Probes, ...]
     m_given: np.ndarray
     unit: float = EPS
-    iterative: bool = False
     is_autodiff: bool = False
     measured: bool = False
+    stopped: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -10,9 +10,6 @@ from jaxcheck.evidence.maps import MapEvidence
 from jaxcheck.judgement.vote import BARS, coarse
 from jaxcheck.result import NAN, Reason, Verdict
 
-# What an iterative solver's stopping error explains (see `vote.ITERATIVE`), and in a derivative of its
-# derivative, where the error of a slowly converging iteration is met twice.
-LOOSE, LOOSE_HIGHER = 2e-5, 1e-3
 # A derivative along a direction of the inputs' own size is not known better than the rounding of the
 # outputs themselves: x -> f(x)/f(x) has derivative 1e-17, not 0.
 ROUND_OFF = 16 * float(np.finfo(np.float64).eps)
@@ -79,13 +76,10 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float, scatt
     residue = _residue(ev, scatter if reference is None else np.maximum(scatter, ev.scatter[1]))
     whole = np.sqrt(np.mean(claim**2, axis=1, keepdims=True)) if claim.size else np.zeros((len(claim), 1))
 
-    def slack_for(tolerance):
-        leaf = tolerance * np.maximum(np.abs(claim), scale)
-        component = COMPONENT * tolerance * np.abs(claim) + FAINT * scale
-        return np.minimum(leaf, component) + np.minimum(residue, tolerance * whole) + rest
-
-    slack, loose = slack_for(rtol), slack_for(max(rtol, _loose(ev)))
-    off = _excess(n, claim, loose)
+    leaf = rtol * np.maximum(np.abs(claim), scale)
+    component = COMPONENT * rtol * np.abs(claim) + FAINT * scale
+    slack = np.minimum(leaf, component) + np.minimum(residue, rtol * whole) + rest
+    off = _excess(n, claim, slack)
     bad = live & (off > 0)
     gap = np.abs(claim - n.value) / (np.abs(claim) + np.abs(n.value))
     relative = float(np.max(np.where(live & (gap > 0), gap, 0.0), initial=0.0))
@@ -95,7 +89,7 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float, scatt
     if reference is not None and np.isfinite(reference[usable]).all():
         apart = np.where(usable, np.abs(claim - reference), 0.0)
         far = _far(np.where(usable, claim, 0.0), np.where(usable, reference, 0.0), ev.results, rtol, atol, slack)
-        wrong_reference = live & (_excess(n, reference, loose) > 0)
+        wrong_reference = live & (_excess(n, reference, slack) > 0)
         if far.any() and not ((wrong_reference & ~n.kink).any() and not bad.any()):
             inside = n.kink & ~bad
             if (far & ~inside).any() or bad.any():
@@ -114,7 +108,7 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float, scatt
     bad = bad & ~ev.wide[:, None]
     if bad.any():
         return _finding(ev, "JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, n.value, np.where(bad, off, 0.0), bar,
-                        np.where(bad, off / (loose + n.error), 0.0))
+                        np.where(bad, off / (slack + n.error), 0.0))
     if claim.size and not usable.any():
         reason = Reason.JUMP if n.jump.any() else Reason.DOMAIN
         return Finding("JVP", Verdict.INCONCLUSIVE, reason)
@@ -155,10 +149,6 @@ def _far(claim, reference, owner: np.ndarray, rtol: float, atol: float, slack: n
     return (apart > slack) & (beyond[:, owner] | alone)
 
 
-def _loose(ev: MapEvidence) -> float:
-    return 0.0 if not ev.iterative else LOOSE_HIGHER if ev.higher else LOOSE
-
-
 def _at_rest(n) -> np.ndarray:
     """Rounding of a derivative that is zero where the function itself is not at rest (a singular matrix)."""
     return 1e-9 * np.where(np.isfinite(n.reach), n.reach, 0.0)
@@ -179,7 +169,6 @@ def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float, vouch) -> Fi
         known = np.isfinite(ev.numeric.value).all() and (trusted is None or np.isfinite(trusted).all())
         verdict = Verdict.FAIL if known else Verdict.INCONCLUSIVE
         return Finding("VJP", verdict, Reason.NONFINITE, note="the cotangent is NaN or infinite")
-    loose = max(rtol, _loose(ev))
     moved = _pulled_residue(ev, ev.scatter[2])
     if ev.pulled_reference is not None and np.isfinite(ev.pulled_reference).all():
         plain = ev.pulled_reference @ ev.directions.T
@@ -188,14 +177,14 @@ def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float, vouch) -> Fi
         allowed = _slack(ev, *sizes, rtol, atol, both)[0]
         far = np.abs(claim - plain) > allowed
         # Autodiff without the rule is believed where the differences do not speak against it.
-        if far.any() and _against_ladder(ev, plain, loose, atol).verdict is Verdict.PASS and not ev.numeric.kink.any():
+        if far.any() and _against_ladder(ev, plain, rtol, atol).verdict is Verdict.PASS and not ev.numeric.kink.any():
             apart = np.abs(claim - plain)
             return _finding(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, plain, apart, 1e-15, apart / allowed)
     if trusted is not None and np.isfinite(trusted).all():
         expected = ev.cotangents @ trusted.T
         off = np.abs(claim - expected)
         slack, size = _slack(ev, np.sqrt(ev.pulled**2 @ (ev.directions**2).T),
-                             np.sqrt(ev.cotangents**2 @ (trusted**2).T), loose, atol,
+                             np.sqrt(ev.cotangents**2 @ (trusted**2).T), rtol, atol,
                              moved + np.abs(ev.cotangents) @ _residue(ev, vouch).T)
         bar = 1e-15
         if (off <= slack).all():
@@ -206,7 +195,7 @@ def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float, vouch) -> Fi
         if not kinked:
             beyond = np.where(off > slack, off, 0.0)
             return _finding(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, beyond, bar, beyond / slack)
-    return _against_ladder(ev, claim, loose, atol)
+    return _against_ladder(ev, claim, rtol, atol)
 
 
 def _pulled_residue(ev: MapEvidence, scatter: np.ndarray) -> np.ndarray:

@@ -20,8 +20,6 @@ from jaxcheck.result import Reason, Verdict, formula2
 
 # M = A against N is only believed on gross evidence: both claims would have to be wrong together.
 GROSS = 1e-4
-# A loop that stops at a tolerance is differentiated as stopped; an implicit rule is exact at the limit.
-ITERATIVE = 1e-5
 QUANTISED = "the function is quantised at the smallest steps; larger ones agree"
 
 
@@ -156,9 +154,6 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
     a_bad = any(x.contradicts_a.any() for x in looks)
     noisy = any(x.noisy.any() for x in looks)
     relative = numbers[0] if a is None else max(numbers[1], formula2(influences(ev, m), influences(ev, a)))
-    # An iterative solver's derivative, as stopped, is what the differences see.
-    if m_bad and ev.iterative and np.fmax(numbers[0], relative) <= ITERATIVE:
-        return opinion(Verdict.PASS, Reason.NOISE, "an iterative loop inside limits what can be said", kinks)
     excused = all((x.excused | ~x.contradicts_m).all() for x in looks)
     quantised = m_bad and all((x.coarse | ~x.contradicts_m).all() for x in looks)
 
@@ -215,7 +210,7 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
         return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, note, kinks)
     if a_bad:
         return opinion(Verdict.PASS, Reason.AUTODIFF_DIFFERS, kinks=kinks)
-    if noisy and (ev.iterative or not ev.measured):
+    if noisy and not ev.measured:
         return _noise(opinion, relative, must_catch)
     if jumps:
         return opinion(Verdict.INCONCLUSIVE, Reason.JUMP)

@@ -179,8 +179,22 @@ def _while(way: Way[State], eqn: Any, operands: list[Any], state: State) -> tupl
         out, inside = run(way, body, [*fixed, *carried[0]], carried[1])
         return _general(way, out, types), way.turn(eqn, inside)
 
-    values, after = lax.while_loop(going_on, step, (_general(way, init, types), way.begin(eqn, state)))
+    def by_row(carried: tuple[list[Any], State]) -> tuple[list[Any], State]:
+        live, (values, inside) = going_on(carried), step(carried)
+        return jax.tree_util.tree_map(
+            lambda new, old: jnp.where(over_rows(live, new), new, old), values, carried[0]), inside
+
+    # Under vmap the condition has an answer for each row, and the values of a row that is done stand still.
+    rows = bool(interpret.opened(condition).outvars[0].aval.shape)
+    values, after = lax.while_loop(
+        (lambda carried: jnp.any(going_on(carried))) if rows else going_on, by_row if rows else step,
+        (_general(way, init, types), way.begin(eqn, state)))  # fmt: skip
     return values, way.end(eqn, state, after)
+
+
+def over_rows(flags: Any, like: Any) -> Any:
+    """Flags of rows, along the leading axes of an array, with as many axes as that has."""
+    return flags.reshape(flags.shape + (1,) * (like.ndim - flags.ndim))
 
 
 def _cond(way: Way[State], eqn: Any, operands: list[Any], state: State) -> tuple[list[Any], State]:

@@ -261,18 +261,6 @@ def holds_numpy_data(traced: Traced) -> bool:
         for program in walk_jaxprs(traced.closed) for c in constants_of(program)))
 
 
-def iterates(traced: Traced) -> bool:
-    """Whether the program holds a while loop whose condition looks at floats: an iterative solver."""
-    for eqn, _ in walk(traced.closed):
-        if eqn.primitive.name == "while":
-            condition = eqn.params["cond_jaxpr"]
-            for inner, _ in walk(condition):
-                dtypes = [getattr(v.aval, "dtype", np.dtype(int)) for v in inner.invars]
-                if any(jax.dtypes.issubdtype(d, np.inexact) for d in dtypes):
-                    return True
-    return False
-
-
 def refuse_reverse_only(traced: Traced) -> None:
     """Raise JAX's TypeError where forward mode met a custom_vjp: tracing goes through, running does not."""
     if any(eqn.primitive.name == "custom_lin" for eqn, _ in walk(traced.program.closed)):
@@ -293,6 +281,5 @@ def plain(traced: Traced) -> Program:
 
 __all__ = [
     "NOT_TRACEABLE", "LeakedTracer", "Traced", "Unliftable", "as_function", "base", "call", "cast", "derivative",
-    "derived", "gradient", "holds_numpy_data", "in_float64", "iterates", "own_values", "plain", "refuse_reverse_only",
-    "trace",
+    "derived", "gradient", "holds_numpy_data", "in_float64", "own_values", "plain", "refuse_reverse_only", "trace",
 ]

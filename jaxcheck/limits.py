@@ -1,0 +1,186 @@
+"""Second opinions where loops stop at a tolerance: what is right at their limit, and how far it is off as stopped.
+
+As stopped, a loop is one function and an implicit rule the derivative of another, its limit. So a claim that the
+differences contradict is looked at once more with every such loop, the claim's own ones too, run on until it
+rests. Nothing is waived: leaves that no loop feeds are what they were, and a wrong formula is as wrong at the limit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from jaxcheck.evidence import gather
+from jaxcheck.evidence.sketch import typical, units
+from jaxcheck.evidence.witnesses import LeafEvidence, Problem
+from jaxcheck.judgement.measures import BARS, norms
+from jaxcheck.judgement.vote import Opinion
+from jaxcheck.program.converge import LONG, SHORT, Patience, further, iterates
+from jaxcheck.result import Reason, Verdict, formula2
+from jaxcheck.settings import Case
+
+# A gradient whose own loop stops so early that it is off by more than must_catch is off, even if run on it would
+# be right: unless the function as stopped is about as far from its limit. About: this many times.
+SAME = 10.0
+# What changes by less than this, relative, is taken for at rest where it is asked whether a limit is approached.
+RESTS = 1e-9
+# A derivative that shrinks below this part of what it was has no limit that a claim could be held to.
+FADED = 1e-2
+
+Settle = Callable[[Case, int, LeafEvidence], tuple[LeafEvidence, Opinion]]
+
+
+def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions: list[Opinion],
+                    settle: Settle) -> list[Opinion]:
+    """Opinions after a look at the loops' limit; `leaves` is changed in place."""
+    opinions = list(opinions)
+    doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if _doubted(case, *pair)]
+    if not doubted or not _iterates(case.problem):
+        return opinions
+    there, limit = _at_limit(case, directions, doubted, LONG)
+    short = None
+    for k in doubted:
+        if opinions[k].verdict is Verdict.FAIL and _same(case, leaves[k], limit[k]):
+            continue  # no loop feeds this leaf, or none that was stopped before its limit
+        ev, second = settle(there, k, limit[k])
+        if second.verdict is not Verdict.PASS:
+            short = short or _at_limit(case, directions, doubted, SHORT)[1]
+            if not _same(case, short[k], limit[k]):
+                ev = _as_far_as_known(leaves[k], short[k], limit[k])
+                second = None if ev is None else case.judge(ev)
+        if second is not None and second.verdict is Verdict.FAIL and not _traced_claim(case.problem):
+            ev = _with_stopping_error(leaves[k], ev)
+            second = case.judge(ev)
+        if second is None or second.verdict is Verdict.INCONCLUSIVE:
+            continue
+        if second.verdict is Verdict.PASS:
+            if _fades(leaves[k], ev):
+                continue
+            leaves[k], opinions[k] = _right(case, leaves[k], opinions[k], ev, second)
+        elif opinions[k].verdict is not Verdict.FAIL:
+            leaves[k], opinions[k] = ev, dataclasses.replace(second, note=_said(
+                "wrong at the loop's limit; as stopped, the differences cannot tell", second.note))
+        elif second.difference < opinions[k].difference:
+            # What is wrong shows best where the stopping error does not hide it.
+            leaves[k], opinions[k] = dataclasses.replace(ev, stopped=leaves[k].m), dataclasses.replace(
+                second, note=_said(f"at the loop's limit it differs by {second.difference:.1g}, as stopped by "
+                                   f"{opinions[k].difference:.1g}", second.note))
+    case.evaluations += there.evaluations
+    case.compiled += there.compiled
+    return opinions
+
+
+def _doubted(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
+    if not ev.leaf.size or opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not np.isfinite(ev.m).all():
+        return False
+    if opinion.verdict is not Verdict.PASS or opinion.reason is Reason.NOISE:
+        return True
+    return bool(opinion.error_bar > 0.01 * case.settings.must_catch)
+
+
+def _iterates(problem: Problem) -> bool:
+    programs = (problem.primal, problem.manual, problem.autodiff)
+    return problem.primal is not None and any(iterates(t.program.closed) for t in programs if t is not None)
+
+
+def _traced_claim(problem: Problem) -> bool:
+    """Whether the gradient under test is a program, whose own loops can be run on."""
+    return problem.manual is not None
+
+
+def _at_limit(case: Case, directions, doubted: Sequence[int], patience: Patience):
+    """(the case with every loop run on, {leaf: its evidence} for the doubted ones)."""
+    problem = case.problem
+    there = dataclasses.replace(
+        case, evaluations=0, compiled=0, _round_off=None, problem=dataclasses.replace(
+            problem, primal=further(problem.primal, patience), manual=further(problem.manual, patience),
+            autodiff=further(problem.autodiff, patience), at_limit=True))
+    plan = {k: directions[k] for k in doubted if k in directions}
+    found = gather.gather(there.problem, case.point, plan, case.ladder, case.settings.seed)
+    case.evaluations += found.evaluations
+    case.compiled += found.compiled
+    return there, {k: found.leaves[k] for k in doubted}
+
+
+def _pairs(a: LeafEvidence, b: LeafEvidence):
+    """The slopes that two evidences of one leaf have along the same directions."""
+    for p in a.probes:
+        for q in b.probes:
+            if p.directions is None and q.directions is None:
+                _, here, there = np.intersect1d(p.indices, q.indices, return_indices=True)
+                yield p.slopes[here], q.slopes[there]
+            elif p.directions is not None and q.directions is not None and np.array_equal(p.directions, q.directions):
+                yield p.slopes, q.slopes
+
+
+def _same(case: Case, a: LeafEvidence, b: LeafEvidence) -> bool:
+    """Whether running the loops on from one evidence to the other changed nothing, as far as bars tell."""
+    rest = min(RESTS, 0.01 * case.settings.tolerance.rtol)  # far below what would convict anybody
+    with np.errstate(all="ignore"):
+        still = norms(b.m - a.m) <= BARS * norms(a.m_error + b.m_error) + rest * norms(b.m)
+        size = _apart(a, b)[1]
+        return bool(still.all()) and size > 0 and all(
+            (~(np.abs(x.value - y.value) > BARS * (x.error + y.error) + rest * size)).all() for x, y in _pairs(a, b))
+
+
+def _apart(a: LeafEvidence, b: LeafEvidence) -> tuple[float, float]:
+    """(distance of two evidences' differences, their size), in one norm; NaN where they share none."""
+    total = np.zeros(2)
+    with np.errstate(all="ignore"):
+        for x, y in _pairs(a, b):
+            known = np.isfinite(x.value) & np.isfinite(y.value) & np.isfinite(x.error + y.error)
+            for i, part in enumerate((x.value - y.value, np.abs(x.value) + np.abs(y.value))):
+                total[i] += np.sum(part[known] ** 2)
+    distance, size = np.sqrt(total)
+    return (float(distance), float(size)) if size > 0 else (np.nan, np.nan)
+
+
+def _as_far_as_known(stopped: LeafEvidence, short: LeafEvidence, long: LeafEvidence) -> LeafEvidence | None:
+    """The evidence at the limit with what still moved there in its bars; None where no limit is approached."""
+    first, (last, total) = _apart(stopped, short)[0], _apart(short, long)
+    claims = [np.linalg.norm(x) for x in (short.m - stopped.m, long.m - short.m)]
+    size = np.linalg.norm(long.m)
+    if not last <= max(0.5 * first, RESTS * total) or not claims[1] <= max(0.5 * claims[0], RESTS * size):
+        return None
+    moving = last / size if size else 0.0
+    probes = tuple(dataclasses.replace(p, slopes=dataclasses.replace(
+        p.slopes, error=p.slopes.error + moving * np.abs(p.project(long.m)))) for p in long.probes)
+    return dataclasses.replace(long, probes=probes, m_given=long.m_given + np.abs(long.m - short.m))
+
+
+def _fades(stopped: LeafEvidence, limit: LeafEvidence) -> bool:
+    """Whether both the function and the claim vanish towards the limit: there, 0 agrees with any 0."""
+    with np.errstate(all="ignore"):
+        sizes = [[np.nansum(np.abs(s.value) ** 2) for s in pair] for pair in _pairs(stopped, limit)]
+        before, after = np.sqrt(np.sum(sizes, axis=0)) if sizes else (0.0, 0.0)
+    claim = [np.linalg.norm(ev.m) for ev in (stopped, limit)]
+    return bool(after < FADED * before) and bool(claim[1] < FADED * claim[0])
+
+
+def _with_stopping_error(stopped: LeafEvidence, limit: LeafEvidence) -> LeafEvidence:
+    """A claim that was given as numbers, or runs on the host, stopped where its own code did: it may be as far from
+    the limit as the differences are."""
+    distance, size = _apart(stopped, limit)
+    if not distance <= size:
+        return limit
+    return dataclasses.replace(limit, m_given=limit.m_given + 2 * distance / size * typical(
+        limit.m, units(limit.values)))
+
+
+def _right(case: Case, stopped: LeafEvidence, first: Opinion, limit: LeafEvidence, second: Opinion):
+    """The (evidence, opinion) of a leaf that is right at the limit; as stopped it may still be too far off."""
+    own, (distance, size) = formula2(stopped.m, limit.m), _apart(stopped, limit)
+    if own > case.settings.must_catch and own > SAME * distance / size:
+        return stopped, dataclasses.replace(
+            first, verdict=Verdict.FAIL, reason=Reason.MANUAL_WRONG, residual=stopped.m - limit.m,
+            note=f"the gradient's own loop stops too early: run on, it is right, as stopped it is off by {own:.1g}")
+    reason = Reason.CONVERGED if second.reason is Reason.AGREE else second.reason
+    note = _said(f"right at the loop's limit (to {second.difference:.1g}); as stopped it differs by "
+                 f"{first.difference:.1g}", second.note)
+    return dataclasses.replace(limit, stopped=stopped.m), dataclasses.replace(second, reason=reason, note=note)
+
+
+def _said(*notes: str) -> str:
+    return "; ".join(filter(None, notes))

@@ -1,0 +1,101 @@
+"""Second opinions on maps where loops stop at a tolerance: see `limits`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from jaxcheck.evidence.maps import Map, MapEvidence
+from jaxcheck.judgement.maps import Finding
+from jaxcheck.limits import RESTS, SAME
+from jaxcheck.program.converge import LONG, SHORT, Patience, further, iterates
+from jaxcheck.result import Reason, Verdict, formula2
+
+Measure = Callable[[Sequence[Map]], list[MapEvidence]]
+Judge = Callable[..., list[Finding]]
+PROGRAMS = ("primal", "tangent", "cotangent", "reference", "reference_pull")
+# A claim whose own loop stops so early that it is off by more than this, while the function is not, is off.
+EARLY = 1e-3
+
+
+def second_opinions(maps: Sequence[Map], evidence: Sequence[MapEvidence], findings: Sequence[list[Finding]],
+                    measure: Measure, judge: Judge, rtol: float) -> list[list[Finding]]:
+    """The findings on each map after a look at the loops' limit.
+
+    Args:
+        measure: the evidence of maps like these, along the same directions.
+        judge: the findings from an evidence, to a relative tolerance.
+    """
+    doubted = [k for k, (one, found) in enumerate(zip(maps, findings, strict=True))
+               if any(f.verdict is not Verdict.PASS for f in found) and stops(one)]
+    found = list(findings)
+    if not doubted:
+        return found
+    limit = measure(at_limit(maps, LONG))
+    second = {k: judge(limit[k], rtol) for k in doubted}
+    short = None
+    if any(f.verdict is Verdict.FAIL for k in doubted for f in second[k]):
+        short = measure(at_limit(maps, SHORT))
+    for k in doubted:
+        slow = None
+        if short is not None:
+            moves = _still_moves(evidence[k], short[k], limit[k])
+            slow = judge(limit[k], max(rtol, moves)) if moves > rtol else None
+        found[k] = [_second(evidence[k], limit[k], f, s, None if slow is None else slow[i])
+                    for i, (f, s) in enumerate(zip(findings[k], second[k], strict=True))]
+    return found
+
+
+def stops(one: Map) -> bool:
+    """Whether a loop that stops at a tolerance is in any program of a map."""
+    programs = [t for t in (getattr(one, name) for name in PROGRAMS) if t is not None]
+    return any(iterates(t.program.closed) for t in programs)
+
+
+def at_limit(maps: Sequence[Map], patience: Patience = LONG) -> list[Map]:
+    """The maps with every loop run on."""
+    return [dataclasses.replace(one, **{name: further(getattr(one, name), patience) for name in PROGRAMS})
+            for one in maps]
+
+
+def _second(stopped: MapEvidence, limit: MapEvidence, first: Finding, second: Finding, slow: Finding | None) -> Finding:
+    if first.verdict is Verdict.PASS:
+        return first
+    differs = f"as stopped it differs by {first.difference:.1g}"
+    if second.verdict is Verdict.PASS:
+        own, function = _changes(stopped, limit, first.what)
+        if own > EARLY and own > SAME * function:
+            return dataclasses.replace(first, verdict=Verdict.FAIL, note=(
+                f"its own loop stops too early: run on, it is right, as stopped it is off by {own:.1g}"))
+        reason = Reason.CONVERGED if second.reason is Reason.AGREE else second.reason
+        return dataclasses.replace(second, reason=reason, note=(
+            f"right at the loop's limit (to {second.difference:.1g}); {differs}"))
+    if slow is not None and slow.verdict is Verdict.PASS:
+        return dataclasses.replace(first, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE,
+                                   note=f"the loop does not come to rest when it is run on; {differs}")
+    return first
+
+
+def _claim(ev: MapEvidence, what: str) -> np.ndarray:
+    return ev.tangent if what == "JVP" else ev.pulled
+
+
+def _changes(a: MapEvidence, b: MapEvidence, what: str) -> tuple[float, float]:
+    """How far the claim and the function's differences lie apart in two evidences, relative to their size."""
+    x, y = a.numeric.value, b.numeric.value
+    known = np.isfinite(x) & np.isfinite(y)
+    return formula2(_claim(a, what), _claim(b, what)), formula2(x[known], y[known]) if known.any() else np.inf
+
+
+def _still_moves(stopped: MapEvidence, short: MapEvidence, long: MapEvidence) -> float:
+    """How far going on still moved the function or a claim, relative; 0 where no limit is approached."""
+    moved = [0.0]
+    for what in ("JVP", "VJP"):
+        if _claim(long, what) is not None:
+            before, after = _changes(stopped, short, what), _changes(short, long, what)
+            if any(x > 0.5 * y for x, y in zip(after, before, strict=True) if x > RESTS):
+                return 0.0
+            moved += after
+    return float(max(moved))

@@ -1,0 +1,311 @@
+"""Loops that stop at a tolerance: nothing is waived, and what is right at the limit is told from what is wrong."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import jaxcheck as jc
+from jaxcheck import Reason, Verdict
+from jaxcheck.program.compile import Program
+from jaxcheck.program.converge import SHORT, iterates, run_on
+from jaxcheck.test_util import check_grads
+from tests.solvers import SOLVERS, WRONG, draws, newton, until_still
+
+TOLERANCES = (1e-3, 1e-6, 1e-12)
+SPARSE = {name: getattr(jax.scipy.sparse.linalg, name) for name in ("cg", "bicgstab")}
+
+
+@pytest.fixture(autouse=True)
+def _wide():
+    with jax.enable_x64(True):
+        yield
+
+
+def rule(f, args, **more):
+    return jc.check_rule(f, *args, algebra=False, transforms=False, **more)
+
+
+# What runs on.
+
+
+def cosine(a, tol=1e-3):
+    return until_still(lambda z: jnp.cos(a * z), a, tol)
+
+
+def limit(a):
+    return until_still(lambda z: jnp.cos(a * z), a, 1e-16)
+
+
+def _ruled(f):
+    found = jax.custom_jvp(f)
+    found.defjvp(lambda x, t: (f(x[0]), t[0]))
+    return found
+
+
+NESTED = {
+    "plain": lambda f, a: f(a), "jit": lambda f, a: jax.jit(f)(a),
+    "vmap": lambda f, a: jax.vmap(f)(a * np.linspace(0.5, 1, 3)).sum(),
+    "vmap of vmap": lambda f, a: jax.vmap(jax.vmap(f))(a * np.linspace(0.5, 1, 6).reshape(2, 3)).sum(),
+    "scan": lambda f, a: lax.scan(lambda c, x: (f(c * x), c), a, jnp.array([0.9, 1.1]))[0],
+    "cond": lambda f, a: lax.cond(a > 0, f, jnp.sin, a), "remat": lambda f, a: jax.checkpoint(f)(a),
+    "rule": lambda f, a: _ruled(f)(a), "loop": lambda f, a: lax.fori_loop(0, 3, lambda i, x: f(x), a),
+    "tangent": lambda f, a: jax.jvp(f, (a,), (1.0,))[1],
+}  # fmt: skip
+
+
+def on(f, *args, patience=None):
+    program = Program.of(jax.make_jaxpr(f)(*args))
+    program = run_on(program) if patience is None else run_on(program, patience)
+    return np.asarray(jax.jit(program.bind(program.closed.consts))(*args)[0])
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_a_loop_is_run_on_to_its_limit_wherever_it_stands(name):
+    a = jnp.asarray(0.9)
+    wanted = NESTED[name](limit, a)
+    assert abs(NESTED[name](cosine, a) - wanted) > 1e-5 * abs(wanted)
+    np.testing.assert_allclose(on(lambda a: NESTED[name](cosine, a), a), wanted, rtol=1e-13)
+
+
+def _jump(x):  # past its root a secant method divides 0 by 0
+    def body(c):
+        old, new = c
+        f, g = old**3 - x, new**3 - x
+        return new, new - g * (new - old) / (g - f)
+
+    return lax.while_loop(lambda c: jnp.abs(c[1] - c[0]) > 1e-6, body, (x, x + 0.1))[1]
+
+
+def test_a_method_that_leaves_the_rails_past_its_limit_is_held_there():
+    np.testing.assert_allclose(on(_jump, jnp.asarray(2.0)), 2 ** (1 / 3), rtol=1e-14)
+
+
+COUNTED = {
+    "for": lambda x: lax.fori_loop(0, jnp.int32(x * 0) + 5, lambda i, c: jnp.cos(c), x),
+    "jitted body": lambda x: lax.while_loop(
+        lambda c: c[0] < 5, jax.jit(lambda c: (c[0] + 1, jnp.cos(c[1]))), (0, x))[1],
+    "count alone is used": lambda x: x * lax.while_loop(
+        lambda c: c[1] > 1e-3, lambda c: (c[0] + 1, c[1] / 2), (0, x))[0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_loop_that_counts_is_left_alone(name):
+    program = jax.make_jaxpr(COUNTED[name])(1.0)
+    assert not iterates(program)
+    assert on(COUNTED[name], 1.0) == COUNTED[name](1.0)
+
+
+def test_a_flag_that_floats_set_ends_a_loop_as_well():
+    def f(a):
+        def body(c):
+            z, _ = c
+            new = jnp.cos(a * z)
+            return new, jnp.abs(new - z) < 1e-3
+
+        return lax.while_loop(lambda c: ~c[1], body, (a, False))[0]
+
+    np.testing.assert_allclose(on(f, jnp.asarray(0.9)), limit(jnp.asarray(0.9)), rtol=1e-13)
+
+
+# Rules at the limit.
+
+
+@pytest.mark.parametrize("tol", TOLERANCES)
+@pytest.mark.parametrize("name", SOLVERS)
+def test_an_implicit_rule_is_right_at_the_limit(name, tol):
+    f, args = SOLVERS[name](tol, "float64")
+    report = rule(f, args)
+    assert report.verdict is Verdict.PASS, report
+    for leaf in report.leaves:
+        assert leaf.reason in (Reason.AGREE, Reason.CONVERGED, Reason.AUTODIFF_DIFFERS)
+        assert leaf.floor <= 1e-6  # nothing was waived
+        assert (leaf.reason is Reason.CONVERGED) <= ("as stopped it differs by" in leaf.note)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_and_in_float32(name):
+    with jax.enable_x64(False):
+        f, args = SOLVERS[name](1e-4, "float32")
+        assert rule(f, args).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(("name", "wrong"), [
+    *(("equilibrium", wrong) for wrong in WRONG), *((name, "5e-6") for name in SOLVERS if name != "equilibrium"),
+    ("power", "missing term"), ("sinkhorn", "missing term"), ("newton", "1e-4"), ("conjugate", "missing term")])
+def test_a_wrong_rule_is_wrong_at_the_limit_too(name, wrong):
+    f, args = SOLVERS[name](1e-3, "float64", wrong)
+    report = rule(f, args)
+    assert report.verdict is Verdict.FAIL
+    assert report.leaves[0].verdict is Verdict.FAIL
+    assert all(leaf.verdict is Verdict.PASS for leaf in report.leaves[1:])
+
+
+def test_both_numbers_are_told():
+    f, args = SOLVERS["equilibrium"](1e-3, "float64")
+    report = rule(f, args)
+    assert report.reason is Reason.CONVERGED
+    note = report.leaves[0].note
+    assert "right at the loop's limit (to " in note
+    stopped = float(note.rsplit(" ", 1)[1])
+    assert 1e-4 < stopped < 1e-2
+    assert report.leaves[0].difference < 1e-9
+
+
+def test_a_derivative_of_the_loop_as_stopped_agrees():
+    """The same number of steps, differentiated one by one."""
+    def count(a):
+        return lax.while_loop(lambda c: (jnp.abs(c[1] - c[0]) > 1e-3), lambda c: (c[1], jnp.cos(a * c[1]), c[2] + 1),
+                              (a, jnp.cos(a * a), 1))[2]
+
+    f = jax.custom_jvp(lambda a: cosine(a))
+
+    @f.defjvp
+    def _(primals, tangents):
+        (a,), (t,) = primals, tangents
+        steps = lax.fori_loop(0, count(a), lambda i, c: (jnp.cos(a * c[0]), -jnp.sin(a * c[0]) * (
+            a * c[1] + c[0] * t)), (a, t))  # fmt: skip
+        return cosine(a), steps[1]
+
+    a = jnp.asarray(0.9)
+    assert abs(jax.jvp(f, (a,), (1.0,))[1] - jax.jvp(limit, (a,), (1.0,))[1]) > 1e-4
+    check_grads(f, (a,), order=1, modes=["fwd"])
+
+
+def test_a_leaf_that_no_loop_feeds_is_not_excused():
+    """One float loop in the program, and another leaf off by 5e-6."""
+    def loss(p):
+        return jnp.sum(jnp.sin(p["x"]) ** 2) + newton(1e-3, "float64")[0](p["a"], 1.3).sum()
+
+    def grad(p):
+        g = jax.grad(loss)(p)
+        return {"x": g["x"] * (1 + 5e-6), "a": g["a"]}
+
+    p = {"a": draws(1, "float64", 3), "x": draws(2, "float64", 4)}
+    report = jc.check_grad(loss, p, grad)
+    assert [(leaf.path, leaf.verdict) for leaf in report.leaves] == [
+        ("a", Verdict.PASS), ("x", Verdict.FAIL)]  # fmt: skip
+
+
+def test_a_backward_loop_that_stops_too_early_is_told():
+    W, b = 0.5 * draws(3, "float64", 4, 4) / 2, draws(4, "float64", 4)
+
+    @jax.custom_vjp
+    def f(b):
+        return until_still(lambda z: jnp.tanh(W @ z + b), jnp.zeros_like(b), 1e-12)
+
+    def back(z, g):
+        s = 1 - z**2
+        return (s * until_still(lambda u: W.T @ (s * u) + g, g, 0.2),)
+
+    f.defvjp(lambda b: (f(b), f(b)), back)
+    report = rule(f, (b,))
+    assert report.verdict is Verdict.FAIL
+    assert "stops too early" in report.leaves[0].note
+
+
+def test_going_on_is_no_excuse_where_there_is_no_limit():
+    """A loop over time: run on, it is somewhere else."""
+    def end(a):
+        return lax.while_loop(lambda c: c[0] < 1, lambda c: (c[0] + 0.1, c[1] * (1 - 0.1 * a)), (0.0, 1.0))[1]
+
+    f = jax.custom_vjp(end)
+    for factor, verdict in ((1.0, Verdict.PASS), (1.0001, Verdict.FAIL), (-1.0, Verdict.FAIL)):
+        f.defvjp(lambda a: (end(a), a), lambda a, g, factor=factor: (
+            factor * g * jax.jvp(end, (a,), (1.0,))[1],))  # fmt: skip
+        assert rule(f, (jnp.asarray(0.7),)).verdict is verdict
+
+
+def test_a_loop_that_creeps_is_known_as_far_as_it_still_moves():
+    """Hundreds of steps per digit."""
+    @jax.custom_vjp
+    def f(a):
+        return until_still(lambda z: z - 0.002 * (z * z - a), jnp.ones_like(a), 1e-4)
+
+    f.defvjp(lambda a: (f(a), a), lambda a, g: (g / (2 * jnp.sqrt(a)),))
+    report = rule(f, (jnp.asarray(2.0),))
+    assert report.verdict is not Verdict.FAIL
+
+
+# JAX's own solvers.
+
+
+MATRIX = np.cov(np.random.default_rng(0).normal(size=(4, 20))) + 0.3 * np.eye(4)
+RIGHT = np.arange(1, 5.0)
+
+
+def _solved(solver, tol):
+    return lambda p: jnp.sum(jnp.sin(solver(lambda v: p["A"] @ v, p["b"], tol=tol)[0]))
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.0001])
+@pytest.mark.parametrize("name", SPARSE)
+def test_sparse_solvers_of_jax(name, factor):
+    def grad(p):
+        x = jnp.linalg.solve(p["A"], p["b"])
+        u = jnp.linalg.solve(p["A"].T, jnp.cos(x))
+        return {"A": -factor * jnp.outer(u, x), "b": u}
+
+    p = {"A": jnp.asarray(MATRIX), "b": jnp.asarray(RIGHT)}
+    report = jc.check_grad(_solved(SPARSE[name], 1e-3), p, grad)
+    assert report.verdict is (Verdict.PASS if factor == 1 else Verdict.FAIL)
+    if factor == 1:
+        assert jc.check_grad(_solved(SPARSE[name], 1e-3), p).verdict is Verdict.PASS
+
+
+def _root(a, tol=1e-3):
+    def solve(f, x):
+        def body(c):
+            x, _ = c
+            d = f(x) / jax.grad(f)(x)
+            return x - d, jnp.abs(d)
+
+        return lax.while_loop(lambda c: c[1] > tol, body, (x, jnp.asarray(jnp.inf)))[0]
+
+    return lax.custom_root(lambda x: x**3 + x - a, jnp.asarray(1.0), solve, lambda g, y: y / g(1.0))
+
+
+def _linear(b, tol=1e-3):
+    def solve(matvec, b):
+        return until_still(lambda x: x + 0.5 * (b - matvec(x)), jnp.zeros_like(b), tol)
+
+    return lax.custom_linear_solve(lambda x: MATRIX @ x, b * RIGHT, solve, symmetric=True)
+
+
+@pytest.mark.filterwarnings("ignore::jaxcheck.GradientCheckWarning")
+@pytest.mark.parametrize("f", [_root, _linear])
+def test_roots_and_linear_solves_of_jax(f):
+    check_grads(f, (jnp.asarray(0.7),), order=2)
+    assert rule(f, (jnp.asarray(0.7),)).verdict is Verdict.PASS
+
+
+def test_the_drop_in_says_that_it_holds_at_the_limit():
+    f, args = SOLVERS["equilibrium"](1e-3, "float64")
+    with pytest.warns(jc.GradientCheckWarning, match="right at the loop's limit"):
+        check_grads(f, args, order=1, modes=["rev"])
+    f, args = SOLVERS["equilibrium"](1e-3, "float64", "5e-6")
+    with pytest.raises(AssertionError):
+        check_grads(f, args, order=1, modes=["rev"])
+
+
+def test_it_stays_a_warning_where_all_are_errors():
+    f, args = SOLVERS["equilibrium"](1e-3, "float64")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message="another one")
+        check_grads(f, args, order=1, modes=["rev"])
+    assert "right at the loop's limit" in str(said[-1].message)
+
+
+def test_short_and_long_differ_where_a_loop_creeps():
+    a = jnp.asarray(2.0)
+
+    def f(a):
+        return until_still(lambda z: z - 0.002 * (z * z - a), jnp.ones_like(a), 1e-3)
+
+    ends = [abs(float(x) - 2**0.5) for x in (f(a), on(f, a, patience=SHORT), on(f, a))]
+    assert ends[0] > ends[1] > ends[2]
