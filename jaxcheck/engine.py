@@ -11,6 +11,7 @@ from jaxcheck import as_run, kinks, limits
 from jaxcheck.evidence import exhaustive, gather, sketch, witnesses
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.prepare import Preface
+from jaxcheck.evidence.smooth import deciders
 from jaxcheck.evidence.witnesses import Evidence, LeafEvidence, Problem
 from jaxcheck.judgement import locate, measures
 from jaxcheck.judgement.vote import Opinion
@@ -29,6 +30,8 @@ FOLLOW_UP = 64
 OBVIOUS = 1e3
 # Part of the tolerance from which on round-off decides together with it.
 COUNTS = 0.1
+# Kinks that are looked up in the program.
+PLACED = 8
 FINER = Ladder(first=1e-5, ratio=4.0, count=10)
 
 
@@ -156,7 +159,28 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
             matter = bool((bars > COUNTS * case.settings.tolerance.rtol * measures.norms(ev.m)).any())
         return (_measured(case, ev), opinion) if matter else (ev, opinion)
     ev = _closer(case, number, ev, opinion)
-    return ev, case.judge(ev)
+    return ev, _placed(case, ev, case.judge(ev))
+
+
+def _placed(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
+    """The opinion with the lines at which a kink or a jump is decided."""
+    if opinion.reason not in (Reason.KINK, Reason.JUMP):
+        return opinion
+    found = []
+    for p in ev.probes:
+        at = np.flatnonzero((p.slopes.kink | p.slopes.jump).any(axis=1))[:PLACED]
+        for row in at:
+            wide = np.zeros(case.problem.theta.size)
+            if p.directions is None:
+                wide[ev.leaf.start + p.indices[row]] = max(abs(ev.values[p.indices[row]]), 1e-2)
+            else:
+                wide[ev.leaf.start : ev.leaf.stop] = p.directions[row]
+            found.append(wide)
+    if not found:
+        return opinion
+    places = deciders(case.problem, case.point, np.stack(found[:PLACED]))
+    said = f"decided by {', '.join(places[:3])}" if places else ""
+    return dataclasses.replace(opinion, note="; ".join(filter(None, (opinion.note, said))))
 
 
 def _measured(case: Case, ev: LeafEvidence) -> LeafEvidence:
@@ -220,16 +244,17 @@ def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence
     ev = dataclasses.replace(ev, probes=measures.believed((*kept, *more)))
     ev = _by_claim(case, number, ev)
     opinion = case.judge(ev)
-    if opinion.reason is Reason.NUMERIC_SUSPECT and case.problem.unit < 1e-12:
-        # Both claims against the differences: the function may live on a scale below the ladder's.
+    alone = opinion.reason is Reason.MANUAL_WRONG and ev.a is None
+    if (opinion.reason is Reason.NUMERIC_SUSPECT or alone) and case.problem.unit < 1e-12:
+        # The differences against all claims there are: the function may live on a scale below the ladder's.
         (single, _), spent, compiled = gather.follow_up(
             case.problem, case.point, number, indices, FINER, case.settings.seed, 0.0)
         case.evaluations += spent
         case.compiled += compiled
-        kept = tuple(measures.without(p, indices) for p in ev.probes if p.directions is None)
+        kept = tuple(measures.without(p, [] if alone else indices) for p in ev.probes if p.directions is None)
         finer = dataclasses.replace(ev, probes=measures.believed((*kept, single)))
         second = case.judge(finer)
-        if second.verdict is Verdict.PASS:
+        if second.verdict is not Verdict.FAIL:
             return finer, second
     return ev, opinion
 

@@ -109,3 +109,12 @@ def test_a_smooth_point_beside_a_kink_is_no_kink():
         right = jc.check_grad(f, x, lambda v: (v > 0) * 1.0)
         assert right.verdict is Verdict.PASS and not right.leaves[0].kinks
         assert jc.check_grad(f, x, lambda v: jnp.asarray([0.5, 1.0])).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(("f", "x", "said"), [
+    (lambda v: jnp.sum(jnp.maximum(v, 0.0)), [0.0, 1.0], "`max` at test_floors.py:"),
+    (lambda v: jnp.sum(jnp.abs(v)), [0.0, 1.0], "`abs` at test_floors.py:"),
+    (lambda v: jnp.sum(jnp.floor(v) * v), [1.0, 0.5], "`floor` at test_floors.py:"),
+], ids=["max", "abs", "floor"])  # fmt: skip
+def test_a_kink_is_named_by_its_line(f, x, said):
+    assert said in jc.check_grad(f, jnp.asarray(x)).leaves[0].note

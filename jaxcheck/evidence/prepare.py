@@ -22,6 +22,7 @@ from jaxcheck.evidence.user import (
     to_array,
 )
 from jaxcheck.evidence.witnesses import Problem, gradient_of, outputs_of
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.census import rules_in
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import own as owned
@@ -77,9 +78,9 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     # Natively first: JAX keeps some conversions of index arrays per object, and a 64-bit trace made
     # first would break the caller's own 32-bit code (jnp.zeros(n).at[np.arange(n)], JAX 0.10).
     try:
-        own = trace(user.outputs, leaves, extras, "native")
-    except Exception as error:
-        return _prepare_host(given, error)
+        own = ask(trace, user.outputs, leaves, extras, "native")
+    except Refused as no:
+        return _prepare_host(given, no.error)
     try:
         # Under another name: JAX remembers the trace of a function it has seen.
         again = trace(lambda leaves, extras: user.outputs(leaves, extras), leaves, extras, "native")
@@ -128,9 +129,9 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     autodiff, silent = None, "same program as the gradient under test"
     if grad is not None or rules:
         try:
-            autodiff = gradient(primal, len(leaves), stripped=True, **arguments)
-        except Exception as error:
-            silent = first_line(error)
+            autodiff = ask(gradient, primal, len(leaves), stripped=True, **arguments)
+        except Refused as no:
+            silent = first_line(no.error)
     witnesses = (
         Witness("manual", manual.how if manual else "numbers" if numbers is not None else "host",
                 manual.note if manual else ""),
@@ -175,11 +176,9 @@ def _trace_gradient(user: User, leaves, extras, precision) -> tuple[Any, BaseExc
         return [jnp.asarray(g)[None] for g in chosen.leaves]
 
     try:
-        traced = trace(f, leaves, extras, precision)
-    except StructureError:
-        raise
-    except Exception as error:
-        return None, error
+        traced = ask(trace, f, leaves, extras, precision)
+    except Refused as no:
+        return None, no.error
     if found["pair"] and precision == "native":
         user.confirm(leaves, extras)
     return (dataclasses.replace(traced, program=plain(traced)), found["note"]), None

@@ -8,6 +8,8 @@ itself see one smooth function; and where the two sides differ however small the
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 from typing import Any
 
 import jax
@@ -20,7 +22,7 @@ from jaxcheck.evidence.witnesses import Problem
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import as_inputs
 from jaxcheck.program.objective import cast
-from jaxcheck.program.ways.signed import signed
+from jaxcheck.program.ways.signed import decisions, signed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,3 +67,39 @@ def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: 
     here = (plus == found[0]) & (minus == found[0])
     smooth = np.flip(np.logical_and.accumulate(np.flip(here, 0), axis=0), 0)
     return Pieces(smooth, plus[-1] != minus[-1]), compiled
+
+
+# What a sample may step over when it is asked what is decided at the point: a step that moves every float a little.
+BESIDE = 1e-7
+
+
+def deciders(problem: Problem, point: np.ndarray, directions: np.ndarray) -> tuple[str, ...]:
+    """What decides otherwise on the two sides of the point along `directions` (D, P), as `` `max` at model.py:31 ``.
+
+    Read off the program as it was traced, for one that was emitted again names no lines of the caller's; empty where
+    there is no such program.
+    """
+    traced, theta = problem.primal, problem.theta
+    if traced is None or traced.mixed or not traced.wide:
+        return ()
+    closed = traced.closed
+    moving = [i < len(theta.leaves) for i in range(len(closed.in_avals))]
+    places, run = decisions(closed, moving)
+    if not places:
+        return ()
+
+    def signatures(x: Any) -> Any:
+        return run(*cast(closed.in_avals, [*theta.unravel(x), *problem.extras]))[1]
+
+    with jax.enable_x64(True):
+        sides = point + BESIDE * np.concatenate([directions, -directions])
+        found = np.asarray(jax.jit(lambda xs: jax.lax.map(signatures, xs))(jnp.asarray(sides)))
+    plus, minus = np.split(found, 2)
+    return tuple(dict.fromkeys(_short(str(places[i])) for i in np.flatnonzero((plus != minus).any(axis=0))))
+
+
+def _short(place: str) -> str:
+    """`` `max` at model.py:31 `` from the whole path, column and function."""
+    primitive, _, where = place.partition(" at ")
+    file = re.match(r"(.*?):(\d+)", where)
+    return f"{primitive} at {os.path.basename(file[1])}:{file[2]}" if file else primitive
