@@ -15,6 +15,7 @@ MOST = 2000
 WRONG = {
     "1 %": lambda g, other: 1.01 * g, "1e-4": lambda g, other: 1.0001 * g, "sign": lambda g, other: -g,
     "missing term": lambda g, other: other, "5e-6": lambda g, other: (1 + 5e-6) * g,
+    "square": lambda g, other: g * jnp.abs(g),
 }  # fmt: skip
 
 

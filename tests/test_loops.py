@@ -10,6 +10,7 @@ from jax import lax
 
 import jaxcheck as jc
 from jaxcheck import Reason, Verdict
+from jaxcheck.evidence.algebra import laws
 from jaxcheck.program.compile import Program
 from jaxcheck.program.converge import SHORT, iterates, run_on
 from jaxcheck.test_util import check_grads
@@ -229,6 +230,25 @@ def test_a_loop_that_creeps_is_known_as_far_as_it_still_moves():
     f.defvjp(lambda a: (f(a), a), lambda a, g: (g / (2 * jnp.sqrt(a)),))
     report = rule(f, (jnp.asarray(2.0),))
     assert report.verdict is not Verdict.FAIL
+
+
+# The laws of a rule.
+
+
+@pytest.mark.parametrize("name", ["equilibrium", "conjugate"])
+def test_laws_hold_at_the_limit(name):
+    """The backward loop stops elsewhere for another cotangent; the plain loop's derivative is not the rule's."""
+    f, args = SOLVERS[name](1e-3, "float64")
+    found = {row.name: row for row in laws(f, args, argnums=tuple(range(len(args))))}
+    assert {row.status for row in found.values()} <= {"OK", "UNSUPPORTED"}
+    assert "as stopped it is off by" in found["adjointness"].detail
+
+
+@pytest.mark.parametrize(("wrong", "law"), [("1e-4", "adjointness"), ("sign", "adjointness"), ("square", "linear in")])
+def test_a_broken_law_is_broken_at_the_limit(wrong, law):
+    f, args = SOLVERS["equilibrium"](1e-3, "float64", wrong)
+    found = laws(f, args, argnums=(0, 1))
+    assert any(row.status == "WRONG" for row in found if row.name.startswith(law))
 
 
 # JAX's own solvers.

@@ -13,6 +13,7 @@ import pytest
 from tests.planted import CASES
 from tests.planted.rates import expected, run
 
+
 def runs():
     for case in CASES:
         chosen = zlib.crc32(case.id.encode()) % len(case.dtypes)

@@ -11,7 +11,6 @@ import numpy as np
 
 from jaxcheck.evidence.laws_run import Answer
 from jaxcheck.evidence.laws_site import Arrays, draw, finite, host, norm, unsupported, worst
-from jaxcheck.program.interpret import walk
 from jaxcheck.result import Row
 
 A, B = -0.75, -1.5
@@ -20,8 +19,6 @@ GROUPS = 8
 # 1e6 reaches limits that a normal number times 1e3 does not; it would overflow float16.
 # One sample of the round-off may be zero by chance.
 NOISE = ("noise", "noise 2", "noise 3")
-# The largest error of an iteration that is taken for its stopping: what is further off is not a solver's tolerance.
-STOPS = 1e-3
 SCALES = (1e-3, 1e3, -1.0, 1e6)
 
 
@@ -93,18 +90,13 @@ def rows(answer: Answer, names: Sequence[str], paths: Sequence[str], what: str,
         return [unsupported("law", t, "the rule's result is not finite at this point") for t in titles]
     symbol, unit = "U" if what == "cotangent" else "J", answer.unit
     mixed = [A * x + B * y for x, y in zip(u["g1"], u["g2"], strict=True)]
-    # A solver that stops by a tolerance takes other steps for another cotangent.
-    iterates = answer.closed is not None and any(e.primitive.name == "while" for e, _ in walk(answer.closed))
-    unit = max(unit, 1e-8) if iterates else unit
     noise = [max(norm(x - u[n][k]) for n in NOISE) for k, x in enumerate(u["g1"])]
     noise = [n + unit * s for n, s in zip(noise, naturals, strict=True)]
     floor = 64 * unit * max(map(norm, u["g1"]), default=0.0)
     parts = [-A * norm(x) - B * norm(y) for x, y in zip(u["g1"], u["g2"], strict=True)]
     said = _name(u, floor, symbol, "g" if what == "cotangent" else "t")
-    stopping = _stopping(u) if iterates else [0.0] * len(noise)
-    noise = [n + s for n, s in zip(noise, stopping, strict=True)]
     linear = _row(titles[0], u["mix"], mixed, parts, noise, unit, paths, said)
-    scale = _scale_row(titles[1], u, noise, stopping, unit, paths, said)
+    scale = _scale_row(titles[1], u, noise, unit, paths, said)
     own_noise = [norm(x - y) + unit * s for x, y, s in zip(u["own"], u["own noise"], naturals_own, strict=True)]
     added = _added_row(titles[3], u, own_noise, unit, paths, f"{symbol}({'g' if what == 'cotangent' else 't'})")
     return [linear, scale, _zero_row(titles[2], u["zero"], paths, symbol), added]
@@ -133,23 +125,13 @@ def _row(title: str, found: Any, wanted: Any, parts: Any, noise: Any, unit: floa
     return Row("law", title, "WRONG", d, f"leaf `{paths[k]}`: {said}" if k < len(paths) else said)
 
 
-def _stopping(u: dict[str, Any]) -> list[float]:
-    """The error that an iteration leaves which stops at an absolute tolerance: what a thousand times the argument, for
-    which that is nothing, gives otherwise. Where that is not small it is no rounding of a linear rule."""
-    if "1000" not in u:
-        return [0.0] * len(u["g1"])
-    apart = [norm(big / 1000 - x) for big, x in zip(u["1000"], u["g1"], strict=True)]
-    return [d if d <= STOPS * norm(x) else 0.0 for d, x in zip(apart, u["g1"], strict=True)]
-
-
-def _scale_row(title: str, u: dict[str, Any], noise: Any, stopping: Any, unit: float, paths: Any, said: str) -> Row:
-    """`stopping` errors are absolute: they do not shrink with the argument."""
+def _scale_row(title: str, u: dict[str, Any], noise: Any, unit: float, paths: Any, said: str) -> Row:
     found = []
     for c in SCALES:
         if f"{c:g}" in u:
             wanted = [c * x for x in u["g1"]]
             parts = [norm(x) for x in wanted]
-            scaled = [abs(c) * n + s for n, s in zip(noise, stopping, strict=True)]
+            scaled = [abs(c) * n for n in noise]
             found.append(_row(title, u[f"{c:g}"], wanted, parts, scaled, unit, paths, said))
     wrong = [r for r in found if r.status == "WRONG"]
     return max(wrong, key=lambda r: r.difference) if wrong else max(found, key=lambda r: r.difference)

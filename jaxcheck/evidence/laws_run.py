@@ -13,6 +13,7 @@ from jaxcheck.evidence.laws_site import host, unit_in, unit_of
 from jaxcheck.program import interpret
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.compile import Program, execute
+from jaxcheck.program.converge import run_on
 from jaxcheck.program.objective import NOT_TRACEABLE
 
 
@@ -35,8 +36,12 @@ class Answer:
     closed: Any = None
 
 
-def run(jobs: dict[str, Job]) -> dict[str, Answer]:
-    """All jobs in one compiled program; those that cannot be traced, row by row as they are."""
+def run(jobs: dict[str, Job], at_limit: bool = False) -> dict[str, Answer]:
+    """All jobs in one compiled program; those that cannot be traced, row by row as they are.
+
+    Args:
+        at_limit: loops that stop at a tolerance are run on until they rest.
+    """
     answers: dict[str, Answer] = {}
     programs: dict[str, Program] = {}
     for name, job in jobs.items():
@@ -49,7 +54,7 @@ def run(jobs: dict[str, Job]) -> dict[str, Answer]:
         if any(eqn.primitive.name == "custom_lin" for eqn, _ in interpret.walk(closed)):
             answers[name] = Answer([], error=TypeError("a custom_vjp has no forward mode"))
             continue  # JAX says so only when it compiles
-        programs[name] = Program(closed)
+        programs[name] = run_on(Program(closed)) if at_limit else Program(closed)
     try:
         answers |= _compiled(jobs, programs)
     except Refused:

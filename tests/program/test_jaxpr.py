@@ -64,6 +64,14 @@ def _batched_cond(f):
     return lambda x: sum(jax.vmap(lambda t: lax.cond(t > 0, f, lambda t: -t, t))(jnp.stack([x, -x])))
 
 
+def _batched_while(f):
+    """Rows that end after different numbers of turns."""
+    def halved(t):
+        return lax.while_loop(lambda c: jnp.abs(c) > 0.3, lambda c: 0.5 * f(c), t)
+
+    return lambda x: jnp.sum(jax.vmap(halved)(jnp.stack([x, 4 * x, 0.1 * x])) * jnp.array([1.0, 2.0, 3.0], jnp.float32))
+
+
 def _tripled(x):
     return 3.0 * x
 
@@ -82,6 +90,7 @@ NESTED = {
     "linear solve": lambda f: lambda x: lax.custom_linear_solve(_tripled, f(x), lambda _, b: b / 3.0, symmetric=True),
     "platforms": lambda f: lambda x: lax.platform_dependent(x, cpu=f, default=lambda x: f(x)),
     "vmap of cond": _batched_cond,
+    "vmap of while": _batched_while,
     "key": lambda f: lambda x: f(x) + jax.random.normal(jax.random.fold_in(jax.random.key(3), 1), x.shape, x.dtype),
 }  # fmt: skip
 X = np.float32(0.7)
