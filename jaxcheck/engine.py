@@ -7,11 +7,10 @@ import time
 
 import numpy as np
 
-from jaxcheck import as_run, kinks, limits
+from jaxcheck import as_run, doubt, kinks, limits
 from jaxcheck.evidence import exhaustive, gather, sketch, witnesses
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.prepare import Preface
-from jaxcheck.evidence.smooth import deciders
 from jaxcheck.evidence.witnesses import Evidence, LeafEvidence, Problem
 from jaxcheck.judgement import locate, measures
 from jaxcheck.judgement.vote import Opinion
@@ -25,13 +24,6 @@ from jaxcheck.writing import write
 EXHAUSTIVE_WORK = 6e7
 # Components of one leaf that get the full ladder when they are suspected.
 FOLLOW_UP = 64
-# Scatters that M must be off by before its round-off is not even measured: far beyond the 14 bars that a single entry
-# may be off by (`evidence/roundoff.py`).
-OBVIOUS = 1e3
-# Part of the tolerance from which on round-off decides together with it.
-COUNTS = 0.1
-# Kinks that are looked up in the program.
-PLACED = 8
 FINER = Ladder(first=1e-5, ratio=4.0, count=10)
 
 
@@ -150,67 +142,14 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
     ev, opinion = _first_look(case, number, ev)
     plain = opinion.verdict is Verdict.PASS and opinion.reason is Reason.AGREE and not opinion.note
     done = opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size
-    if done or case.problem.primal is None or _beyond_rounding(ev, opinion):
+    if done or case.problem.primal is None or doubt.beyond_rounding(ev, opinion):
         return ev, opinion
     if plain:
         # Bars that count beside the tolerance decide what would have been caught: they are measured, too.
-        with np.errstate(all="ignore"):
-            bars = measures.norms(ev.m_error) + (0 if ev.a_error is None else measures.norms(ev.a_error))
-            matter = bool((bars > COUNTS * case.settings.tolerance.rtol * measures.norms(ev.m)).any())
-        return (_measured(case, ev), opinion) if matter else (ev, opinion)
-    ev = _closer(case, number, ev, opinion)
-    return ev, _placed(case, ev, case.judge(ev))
-
-
-def _placed(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
-    """The opinion with the lines at which a kink or a jump is decided."""
-    if opinion.reason not in (Reason.KINK, Reason.JUMP):
-        return opinion
-    found = []
-    for p in ev.probes:
-        at = np.flatnonzero((p.slopes.kink | p.slopes.jump).any(axis=1))[:PLACED]
-        for row in at:
-            wide = np.zeros(case.problem.theta.size)
-            if p.directions is None:
-                wide[ev.leaf.start + p.indices[row]] = max(abs(ev.values[p.indices[row]]), 1e-2)
-            else:
-                wide[ev.leaf.start : ev.leaf.stop] = p.directions[row]
-            found.append(wide)
-    if not found:
-        return opinion
-    places = deciders(case.problem, case.point, np.stack(found[:PLACED]))
-    said = f"decided by {', '.join(places[:3])}" if places else ""
-    return dataclasses.replace(opinion, note="; ".join(filter(None, (opinion.note, said))))
-
-
-def _measured(case: Case, ev: LeafEvidence) -> LeafEvidence:
-    """The evidence of a leaf with the round-off of M and A measured."""
-    bars, where = case.round_off(), slice(ev.leaf.start, ev.leaf.stop)
-    return dataclasses.replace(ev, measured=True, m_error=ev.m_error if bars.m is None else bars.m[:, where],
-                               a_error=ev.a_error if bars.a is None else bars.a[:, where])
-
-
-def _beyond_rounding(ev: LeafEvidence, opinion: Opinion) -> bool:
-    """Whether M is off so far that to measure its round-off would be a waste: two witnesses speak against it, and by
-    far more than the gradients scatter between inputs that differ by rounding alone."""
-    if opinion.reason is not Reason.MANUAL_WRONG or opinion.note or ev.a is None or opinion.kinks:
-        return False
-    with np.errstate(all="ignore"):
-        bars = measures.norms(ev.m_error) + measures.norms(ev.a_error) + measures.norms(ev.m_given)
-        return bool((measures.norms(ev.m - ev.a) > OBVIOUS * bars).any())
-
-
-def _closer(case: Case, number: int, ev: LeafEvidence, opinion: Opinion) -> LeafEvidence:
-    """The evidence of a leaf with measured bars in place of estimated ones."""
-    problem, bars = case.problem, case.round_off()
-    indices = _suspects(case, ev, opinion)
-    probes, spent, compiled = gather.closer(problem, case.point, number, ev.probes, indices, case.ladder,
-                                            case.settings.seed, bars.outputs)
-    case.evaluations += spent
-    case.compiled += compiled
-    kept = tuple(measures.without(p, indices) for p in ev.probes if p.directions is None)
-    return dataclasses.replace(_measured(case, ev),
-                               probes=measures.believed((*(p for p in kept if len(p.indices)), *probes)))
+        matter = doubt.bars_matter(ev, case.settings.tolerance)
+        return (doubt.measured(case, ev), opinion) if matter else (ev, opinion)
+    ev = doubt.closer(case, number, ev, _suspects(case, ev, opinion))
+    return ev, doubt.placed(case, ev, case.judge(ev))
 
 
 def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:

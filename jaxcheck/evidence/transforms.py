@@ -64,7 +64,7 @@ def transformations(f: Callable, args: Sequence[Any], kwargs: dict | None = None
         return (*rows, *transforms_dtype.rows(f, args, kwargs, argnums, seed, wide, iterative))
 
 
-def _matrix(f: Callable, args: Any, kwargs: dict, argnums: Any, seed: int, wide: bool) -> list[Row]:
+def _matrix(f: Callable, args: Any, kwargs: dict, argnums: Any, seed: int, wide: bool = True) -> list[Row]:
     names = ("eager", *TRANSFORMED, "sharded")
     try:
         if wide:

@@ -45,12 +45,10 @@ class Unliftable(Exception):
 
 
 class Value(NamedTuple):
-    """A lifted array, whether it may depend on the program's inexact inputs, and whether it is data: an array that
-    the program holds, not one that it computes."""
+    """A lifted array, and whether it may depend on the program's inexact inputs."""
 
     array: Any
     moving: bool
-    data: bool = False
 
 
 def lifted_dtype(dtype: Any) -> Any:
@@ -171,9 +169,8 @@ class Lifter:
                 raise Unliftable(f"`{name}` cannot run in float64")
             return self._native(eqn, args)
         still = not any(v.moving for v in operands)
-        if name in _NATIVE or (still and (name in _COMPARISONS or self._is_draw(eqn) or _narrows_data(eqn, operands))):
-            # A draw must be the draw of the original program: other bits, another mask. And data that the
-            # program itself rounds is what the program sees.
+        if name in _NATIVE or (still and (name in _COMPARISONS or self._is_draw(eqn))):
+            # A draw must be the draw of the original program: other bits, another mask.
             return self._native(eqn, args)
         if rules.rule_kind(eqn) is not None:
             return self._rule(eqn, args)
@@ -279,12 +276,7 @@ def lifted_aval(aval: Any) -> Any:
 
 
 def _constant(value: Any, aval: Any) -> Value:
-    return Value(lift_value(value, aval), False, bool(getattr(aval, "shape", ())) and rules.is_inexact(aval))
-
-
-def _narrows_data(eqn: Any, operands: list[Value]) -> bool:
-    """Whether an equation rounds data to a narrower float. Numbers written in the program keep their digits."""
-    return eqn.primitive.name == "convert_element_type" and operands[0].data and is_low(eqn.outvars[0].aval.dtype)
+    return Value(lift_value(value, aval), False)
 
 
 def _is_dtype(value: Any) -> bool:

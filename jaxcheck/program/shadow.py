@@ -186,9 +186,8 @@ def _promoted(f: Any, args: Any, kwargs: Any) -> tuple[NativeTrace | None, str]:
                 _try_callbacks(traced)
             failure = _rule_failure(traced.closed)
         # A rule which refuses either way (one that forbids derivatives, say) is no reason.
-        if failure and not _rule_failure(trace_native(f, args, kwargs, _is_data).closed):
-            return None, failure
-        return traced, ""
+        refused = failure and not _rule_failure(trace_native(f, args, kwargs, _is_data).closed)
+        return (None, failure) if refused else (traced, "")
     except Exception as error:
         # A program written for one precision may fail in any way in another; native it is.
         return None, _say(error)
@@ -201,8 +200,7 @@ def _try_callbacks(traced: NativeTrace) -> None:
     Raises:
         JaxRuntimeError: what a callback raises, or returns in another dtype than declared.
     """
-    programs = _programs(traced.closed)
-    calls = [any(name in ("pure_callback", "io_callback") for name in _stuck((p,))) for p in programs]
+    calls = [any(name in ("pure_callback", "io_callback") for name in _stuck((p,))) for p in _programs(traced.closed)]
     if not any(calls):
         return
     data = [x for x, m in zip(traced.flat, traced.dynamic, strict=True) if m]
@@ -266,7 +264,7 @@ def _x64() -> bool:
 def runnable(traced: Traced) -> Callable[..., list[Any]]:
     """The traced program as a function of all the flat leaves, in float64.
 
-    It enters the 64-bit mode by itself, and can be jitted, vmapped and differentiated.
+    It enters the 64-bit mode by itself; jit, vmap and differentiate it.
     """
     if traced.how == "float64":
         run = core.jaxpr_as_fun(traced.closed)

@@ -1,0 +1,81 @@
+"""What is looked at more closely before anyone is blamed: round-off measured, smooth steps known, kinks named."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from jaxcheck.evidence import gather
+from jaxcheck.evidence.smooth import deciders
+from jaxcheck.evidence.witnesses import LeafEvidence
+from jaxcheck.judgement import measures
+from jaxcheck.judgement.vote import Opinion
+from jaxcheck.options import Tolerance
+from jaxcheck.result import Reason
+from jaxcheck.settings import Case
+
+# Scatters that M must be off by before its round-off is not even measured: far beyond the 14 bars that a single entry
+# may be off by (`evidence/roundoff.py`).
+OBVIOUS = 1e3
+# Part of the tolerance from which on round-off decides together with it.
+COUNTS = 0.1
+# Kinks that are looked up in the program.
+PLACED = 8
+
+
+def bars_matter(ev: LeafEvidence, tolerance: Tolerance) -> bool:
+    """Whether the estimated bars of M and A are more than a small part of the tolerance."""
+    with np.errstate(all="ignore"):
+        bars = measures.norms(ev.m_error) + (0 if ev.a_error is None else measures.norms(ev.a_error))
+        return bool((bars > COUNTS * tolerance.rtol * measures.norms(ev.m)).any())
+
+
+def placed(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
+    """The opinion with the lines at which a kink or a jump is decided."""
+    if opinion.reason not in (Reason.KINK, Reason.JUMP):
+        return opinion
+    found = []
+    for p in ev.probes:
+        at = np.flatnonzero((p.slopes.kink | p.slopes.jump).any(axis=1))[:PLACED]
+        for row in at:
+            wide = np.zeros(case.problem.theta.size)
+            if p.directions is None:
+                wide[ev.leaf.start + p.indices[row]] = max(abs(ev.values[p.indices[row]]), 1e-2)
+            else:
+                wide[ev.leaf.start : ev.leaf.stop] = p.directions[row]
+            found.append(wide)
+    if not found:
+        return opinion
+    places = deciders(case.problem, case.point, np.stack(found[:PLACED]))
+    said = f"decided by {', '.join(places[:3])}" if places else ""
+    return dataclasses.replace(opinion, note="; ".join(filter(None, (opinion.note, said))))
+
+
+def measured(case: Case, ev: LeafEvidence) -> LeafEvidence:
+    """The evidence of a leaf with the round-off of M and A measured."""
+    bars, where = case.round_off(), slice(ev.leaf.start, ev.leaf.stop)
+    return dataclasses.replace(ev, measured=True, m_error=ev.m_error if bars.m is None else bars.m[:, where],
+                               a_error=ev.a_error if bars.a is None else bars.a[:, where])
+
+
+def beyond_rounding(ev: LeafEvidence, opinion: Opinion) -> bool:
+    """Whether M is off so far that to measure its round-off would be a waste: two witnesses speak against it, and by
+    far more than the gradients scatter between inputs that differ by rounding alone."""
+    if opinion.reason is not Reason.MANUAL_WRONG or opinion.note or ev.a is None or opinion.kinks:
+        return False
+    with np.errstate(all="ignore"):
+        bars = measures.norms(ev.m_error) + measures.norms(ev.a_error) + measures.norms(ev.m_given)
+        return bool((measures.norms(ev.m - ev.a) > OBVIOUS * bars).any())
+
+
+def closer(case: Case, number: int, ev: LeafEvidence, indices: np.ndarray) -> LeafEvidence:
+    """The evidence of a leaf with measured bars in place of estimated ones, `indices` looked at one by one."""
+    problem, bars = case.problem, case.round_off()
+    probes, spent, compiled = gather.closer(problem, case.point, number, ev.probes, indices, case.ladder,
+                                            case.settings.seed, bars.outputs)
+    case.evaluations += spent
+    case.compiled += compiled
+    kept = tuple(measures.without(p, indices) for p in ev.probes if p.directions is None)
+    return dataclasses.replace(measured(case, ev),
+                               probes=measures.believed((*(p for p in kept if len(p.indices)), *probes)))
