@@ -1,0 +1,72 @@
+"""What a hostile reader found, as small families: wrong ones that passed, right ones accused, words that were off."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+from jaxcheck.result import Reason, Verdict
+
+
+@pytest.mark.parametrize(("size", "factor"), [(1e-8, 1.01), (1e-8, 1.003), (1e-10, -1.0), (1e-6, 0.0)])
+def test_components_worth_little_that_autodiff_shows(size, factor):
+    def loss(p):
+        return jnp.sum(p[:3] ** 2) + size * jnp.sum(jnp.sin(p[3:]))
+
+    def backprop(p, k=1.0):
+        return jnp.concatenate([2 * p[:3], k * size * jnp.cos(p[3:])])
+
+    assert jc.check_grad(loss, np.ones(6), backprop).verdict is Verdict.PASS
+    assert jc.check_grad(loss, np.ones(6), lambda p: backprop(p, factor)).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_small_outputs_of_the_leaf_of_large_ones(sign):
+    f = jax.custom_vjp(lambda x: jnp.concatenate([jnp.full(30, jnp.exp(x) * 1e6), jnp.full(30, jnp.sin(x) * 1e-6)]))
+    f.defvjp(lambda x: (f(x), x),
+             lambda x, g: (g[:30].sum() * jnp.exp(x) * 1e6 + sign * g[30:].sum() * jnp.cos(x) * 1e-6,))
+    report = jc.check_rule(f, 1.0, algebra=False, transforms=False)
+    assert report.verdict is (Verdict.PASS if sign > 0 else Verdict.FAIL)
+
+
+def test_a_scale_below_the_steps_is_not_the_edge_of_a_domain():
+    with jax.enable_x64(True):
+        report = jc.check_grad(lambda x: jnp.sin(1e8 * x), jnp.asarray(0.3), lambda x: 1e8 * jnp.cos(1e8 * x))
+    assert report.verdict is not Verdict.FAIL and report.reason is not Reason.DOMAIN
+
+
+def test_a_fixed_point_in_coarse_dtypes_ends():
+    """The loop's tolerance is below the unit of bfloat16: run in it, it would never stop."""
+    def limit(a):
+        return jax.lax.while_loop(lambda c: jnp.abs(c[0] - c[1]) > 1e-6, lambda c: (c[1], jnp.cos(a * c[1])),
+                                  (jnp.ones_like(a), jnp.cos(a)))[1]
+
+    def slope(a, x):
+        return -x * jnp.sin(a * x) / (1 + a * jnp.sin(a * x))
+
+    for k, verdict in ((1.0, Verdict.PASS), (1.01, Verdict.FAIL)):
+        f = jax.custom_vjp(limit)
+        f.defvjp(lambda a: (limit(a), (a, limit(a))), lambda r, g, k=k: (k * g * slope(*r),))
+        report = jc.check_rule(f, jnp.float32(0.7))
+        assert report.verdict is verdict
+        assert next(r for r in report.rows if r.name == "bfloat16").status == "UNSUPPORTED"
+
+
+def test_numpy_data_in_an_inner_jit_leaves_stderr_clean():
+    script = """
+        import jax, jax.numpy as jnp, numpy as np, jaxcheck as jc
+        A = np.random.RandomState(0).randn(4, 5)
+        f = jax.custom_vjp(lambda w: jax.jit(lambda w: jnp.sum((A @ w) ** 2))(w))
+        f.defvjp(lambda w: (f(w), w), lambda w, g: (g * 2 * A.T @ (A @ w),))
+        assert jc.check_rule(f, np.ones(5)).ok
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "RuntimeProgramInputMismatch" not in done.stderr
