@@ -18,8 +18,32 @@ from jaxcheck.reasons import Reason, Verdict
 NAN = float("nan")
 
 
-@dataclasses.dataclass(frozen=True)
-class Component:
+class _Data:
+    """Plain data, equal where all fields are: an unknown number (NaN) is the same unknown in both."""
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return _fields(self) == _fields(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), _fields(self)))
+
+
+def _fields(item: Any) -> tuple[Any, ...]:
+    return tuple(_comparable(getattr(item, f.name)) for f in dataclasses.fields(item))
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_comparable, value))
+    if isinstance(value, complex):
+        return (_comparable(value.real), _comparable(value.imag))
+    return "NaN" if isinstance(value, float) and value != value else value
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Component(_Data):
     """One scalar entry of one leaf, with what each witness says of it.
 
     `index` is the position in the leaf (`()` for a scalar); `numeric_error` is the absolute error
@@ -40,8 +64,8 @@ class Component:
         return self.path + (f"[{','.join(map(str, self.index))}]" if self.index else "")
 
 
-@dataclasses.dataclass(frozen=True)
-class LeafResult:
+@dataclasses.dataclass(frozen=True, eq=False)
+class LeafResult(_Data):
     """The verdict on one leaf.
 
     Attributes:
@@ -84,8 +108,8 @@ class LeafResult:
     native: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Witness:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Witness(_Data):
     """Who spoke and how: `how` is float64, lifted, native, host, numbers, or absent (then `note` says why)."""
 
     name: str
@@ -93,8 +117,8 @@ class Witness:
     note: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Row(_Data):
     """One line of a side table: a law of a rule, or a transformation. `status` is OK, WRONG or UNSUPPORTED."""
 
     group: str
@@ -104,8 +128,8 @@ class Row:
     detail: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Point:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Point(_Data):
     """One point of a batch that did not pass. `difference` is formula (2) at this point, `leaf` the one
     to blame there; `reproduce` is a line of Python that checks this point alone."""
 
@@ -117,8 +141,8 @@ class Point:
     reproduce: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Report(_Data):
     """The outcome of a check; see the README for how to read it.
 
     Attributes:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from handmade import failing, inconclusive, leaf, passing, strange
 
-from jaxcheck.result import GradientInconclusive, GradientMismatch, Reason, Report, Verdict, formula2
+from jaxcheck.result import NAN, GradientInconclusive, GradientMismatch, LeafResult, Reason, Report, Verdict, formula2
 
 MADE = {"passing": passing, "failing": failing, "inconclusive": inconclusive, "strange": strange}
 
@@ -185,3 +185,12 @@ def test_fields_with_defaults_may_be_missing():
 def test_what_is_not_plain_data_is_not_written():
     with pytest.raises(ValueError, match="difference holds 'low', not a number"):
         passing(difference="low").to_json()
+
+
+def test_what_is_read_back_equals_what_was_written():
+    leaf = LeafResult("w", (2,), "float32", Verdict.PASS, Reason.AGREE, norm_manual=1.5)
+    report = Report("check_grad", "f", Verdict.PASS, Reason.AGREE, leaves=(leaf,))
+    for other in (pickle.loads(pickle.dumps(report)), Report.from_json(report.to_json())):
+        assert other == report and hash(other) == hash(report)
+    assert report != dataclasses.replace(report, leaves=(dataclasses.replace(leaf, norm_manual=NAN),))
+    assert report != dataclasses.replace(report, seed=1)
