@@ -28,6 +28,8 @@ SAME = 10.0
 RESTS = 1e-9
 # A derivative that shrinks below this part of what it was has no limit that a claim could be held to.
 FADED = 1e-2
+UNMEASURED = ("a loop inside stops by floats and has no limit to be run on to (an integrator?): JAX's own derivative "
+              "is right up to that loop's error, which is not known")
 
 Settle = Callable[[Case, int, LeafEvidence], tuple[LeafEvidence, Opinion]]
 
@@ -43,7 +45,9 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
     short = None
     for k in doubted:
         if opinions[k].verdict is Verdict.FAIL and _same(case, leaves[k], limit[k]):
-            continue  # no loop feeds this leaf, or none that was stopped before its limit
+            # No loop feeds this leaf, or none that was stopped before its limit.
+            opinions[k] = _unjudged(opinions[k])
+            continue
         ev, second = settle(there, k, limit[k])
         if second.verdict is not Verdict.PASS:
             short = short or _at_limit(case, directions, doubted, SHORT)[1]
@@ -54,6 +58,7 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
             ev = _with_stopping_error(leaves[k], ev)
             second = case.judge(ev)
         if second is None or second.verdict is Verdict.INCONCLUSIVE:
+            opinions[k] = _unjudged(opinions[k])
             continue
         if second.verdict is Verdict.PASS:
             if _fades(leaves[k], ev):
@@ -70,6 +75,14 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
     case.evaluations += there.evaluations
     case.compiled += there.compiled
     return opinions
+
+
+def _unjudged(opinion: Opinion) -> Opinion:
+    """M and A agree with each other and not with the differences: where both are JAX's derivative of an integrator,
+    its own error stands between them and the function as stopped."""
+    if opinion.reason is not Reason.NUMERIC_SUSPECT:
+        return opinion
+    return dataclasses.replace(opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=UNMEASURED)
 
 
 def _doubted(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:

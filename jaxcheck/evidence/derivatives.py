@@ -67,7 +67,8 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
                 other = ask(derivative, primal, pull, [values, cts], stripped=True, precision=precision)
     runnable = dataclasses.replace(primal, program=plain(primal))
     point = tuple(np.asarray(x) for x in point)
-    return Map(name, runnable, point, _plain(tangent), _plain(cotangent), _plain(reference), _plain(other))
+    return Map(name, runnable, point, _plain(tangent), _plain(cotangent), _plain(reference), _plain(other),
+               own=first_order and not has_rules)
 
 
 def _refuse_reverse_only(traced: Traced) -> None:

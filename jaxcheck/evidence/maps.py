@@ -40,7 +40,7 @@ class Map:
 
     `tangent` and `cotangent` are under test (None where not asked for); `reference` is the tangent of
     the program without the user's rules (None without such rules, or where JAX has no forward mode; then
-    `reference_pull` is its cotangent).
+    `reference_pull` is its cotangent). `own`: what is under test is JAX's own derivative, no rule of the user's in it.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Map:
     cotangent: Traced | None
     reference: Traced | None
     reference_pull: Traced | None = None
+    own: bool = False
 
     @property
     def cost(self) -> float:
