@@ -116,7 +116,8 @@ def test_a_flag_that_floats_set_ends_a_loop_as_well():
 # Rules at the limit.
 
 
-@pytest.mark.parametrize("tol", TOLERANCES)
+@pytest.mark.parametrize("tol", [pytest.param(t, marks=[] if k == 1 else pytest.mark.slow)
+                                 for k, t in enumerate(TOLERANCES)])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_an_implicit_rule_is_right_at_the_limit(name, tol):
     f, args = SOLVERS[name](tol, "float64")
@@ -263,7 +264,7 @@ def _solved(solver, tol):
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.0001])
-@pytest.mark.parametrize("name", SPARSE)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "cg" else pytest.mark.slow) for n in SPARSE])
 def test_sparse_solvers_of_jax(name, factor):
     def grad(p):
         x = jnp.linalg.solve(p["A"], p["b"])
