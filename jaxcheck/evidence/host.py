@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,16 +13,20 @@ import numpy as np
 from jaxcheck.evidence.user import StructureError, User, check_scalar, first_line, real_rows
 
 
-def loss_on_host(user: User, why: BaseException) -> tuple[Callable, bool]:
-    """(function of the real vector theta, whether two calls agree).
+def loss_on_host(user: User, why: BaseException) -> tuple[Callable, bool, float]:
+    """(function of the real vector theta, whether two calls agree, rounding unit of its values).
+
+    A loss that computes with JAX and ends in `float()` may hold NumPy data that JAX remembers from another mode; where
+    it cannot be called in the 64-bit mode it is called in the caller's own.
 
     Raises:
         Whatever the loss raises when it is called as the caller would, with a note.
     """
+    own = bool(jax.config.jax_enable_x64)
 
-    def primal(vector):
-        with jax.enable_x64(True):
-            value = user.value(user.host_leaves(user.theta, vector), user.wide_args())
+    def primal(vector, wide=True):
+        with jax.enable_x64(wide):
+            value = user.value(user.host_leaves(user.theta, vector, wide), user.wide_args(wide))
         check_scalar(value)
         return float(np.asarray(value))
 
@@ -31,12 +36,19 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Callable, bool]:
         error.add_note("raised while loss(params, *args) was evaluated at the point of the check")
         raise error from None
     point = user.theta.ravel()
+    run, unit = primal, float(np.finfo(np.float64).eps)
     try:
-        one, two = primal(point), primal(point)
+        try:
+            one, two = run(point), run(point)
+        except (jax.errors.JaxRuntimeError, TypeError, ValueError):
+            if own:
+                raise
+            run, unit = functools.partial(primal, wide=False), float(np.finfo(np.float32).eps)
+            one, two = run(point), run(point)
     except Exception as error:
         error.add_note(f"raised by loss in float64, after it could not be traced by JAX ({first_line(why)})")
         raise error from None
-    return primal, one == two or not (np.isfinite(one) or np.isfinite(two))
+    return run, one == two or not (np.isfinite(one) or np.isfinite(two)), unit
 
 
 def autodiff_on_host(user: User) -> tuple[Callable | None, str]:

@@ -187,7 +187,7 @@ def _trace_gradient(user: User, leaves, extras, precision) -> tuple[Any, BaseExc
 def _prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
     """A loss that cannot be traced: plain numbers, row by row."""
     theta, grad = user.theta, user.grad
-    primal, repeatable = host.loss_on_host(user, why)
+    primal, repeatable, unit = host.loss_on_host(user, why)
     notes = [f"The loss cannot be traced by JAX ({first_line(why)}); it was evaluated on the host, row by row."]
     autodiff, silent = host.autodiff_on_host(user)
     manual = numbers = native = None
@@ -211,7 +211,7 @@ def _prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
         Witness("autodiff", "host" if autodiff else "absent", silent),
     )
     problem = Problem(theta, (), None, None, None, numbers=numbers, host_primal=primal, host_manual=manual,
-                      host_autodiff=autodiff, is_autodiff=grad is None,
+                      host_autodiff=autodiff, is_autodiff=grad is None, host_unit=unit,
                       numbers_unit=None if numbers is None else units(user))
     return problem, Preface(user.name, witnesses, tuple(notes), structure, repeatable, native,
                             sizes=_sizes(theta, user.args))

@@ -84,14 +84,14 @@ def deciders(problem: Problem, point: np.ndarray, directions: np.ndarray) -> tup
         return ()
     closed = traced.closed
     moving = [i < len(theta.leaves) for i in range(len(closed.in_avals))]
-    places, run = decisions(closed, moving)
-    if not places:
-        return ()
-
-    def signatures(x: Any) -> Any:
-        return run(*cast(closed.in_avals, [*theta.unravel(x), *problem.extras]))[1]
-
     with jax.enable_x64(True):
+        places, run = decisions(closed, moving)
+        if not places:
+            return ()
+
+        def signatures(x: Any) -> Any:
+            return run(*cast(closed.in_avals, [*theta.unravel(x), *problem.extras]))[1]
+
         sides = point + BESIDE * np.concatenate([directions, -directions])
         found = np.asarray(jax.jit(lambda xs: jax.lax.map(signatures, xs))(jnp.asarray(sides)))
     plus, minus = np.split(found, 2)

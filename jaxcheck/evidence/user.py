@@ -117,13 +117,14 @@ class User:
             refuse_other_value(chosen.value, lambda: self.value(self.fresh(), self.fresh_args()))
         return chosen.leaves
 
-    def host_leaves(self, theta: Theta, vector: np.ndarray) -> list[Any]:
-        """Leaves in float64, each of the caller's own kind: numpy, JAX array or Python number."""
+    def host_leaves(self, theta: Theta, vector: np.ndarray, wide: bool = True) -> list[Any]:
+        """Leaves in float64, each of the caller's own kind: numpy, JAX array or Python number; JAX's in the caller's
+        own precision where not `wide`."""
         out = []
         for given, value in zip(theta.inexact(), theta.unravel(vector), strict=True):
             if isinstance(given, jax.Array):
-                with jax.enable_x64(True):
-                    value = jnp.asarray(value)
+                with jax.enable_x64(wide):
+                    value = jnp.asarray(value if wide else value.astype(given.dtype))
             elif not hasattr(given, "dtype"):
                 value = complex(value) if np.iscomplexobj(value) else float(value)
             else:
@@ -132,8 +133,8 @@ class User:
             out.append(value)
         return out
 
-    def wide_args(self) -> list[Any]:
-        return self.host_leaves(self.args, self.args.ravel())
+    def wide_args(self, wide: bool = True) -> list[Any]:
+        return self.host_leaves(self.args, self.args.ravel(), wide)
 
     def fresh(self) -> list[Any]:
         """The parameters as given, copied: a function may write into NumPy's, and donate JAX's."""

@@ -41,6 +41,7 @@ class Problem:
     host_primal: Callable | None = None
     host_manual: Callable | None = None
     host_autodiff: Callable | None = None
+    host_unit: float = EPS
     is_autodiff: bool = False  # M is jax.grad itself, without a rule of the user's
     numbers_unit: np.ndarray | None = None  # rounding unit of each given number, (P,)
     numbers_bar: np.ndarray | None = None  # what rounding did to autodiff in their precision, where measured, (1, P)
@@ -52,7 +53,7 @@ class Problem:
 
     @property
     def unit(self) -> float:
-        return self.primal.unit if self.primal else EPS
+        return self.primal.unit if self.primal else self.host_unit
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -70,3 +70,41 @@ def test_numpy_data_in_an_inner_jit_leaves_stderr_clean():
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "RuntimeProgramInputMismatch" not in done.stderr
+
+
+X = jnp.ones((3, 2))
+ON_A_KINK = {
+    "relu layer": (lambda p: jnp.sum(jax.nn.relu(X @ p["w"] + p["b"])), {"w": jnp.zeros((2, 2)), "b": jnp.zeros(2)}),
+    "hinge": (lambda p: jnp.mean(jnp.maximum(0, 1 - X @ p)), jnp.full(2, 0.5)),
+    "L1": (lambda p: jnp.mean(jnp.abs(X @ p - 2.0)), jnp.ones((2, 2))),
+}
+
+
+@pytest.mark.parametrize("name", ON_A_KINK)
+def test_kinks_behind_a_product_with_float32_data(name):
+    loss, params = ON_A_KINK[name]
+    report = jc.check_grad(loss, params)
+    assert report.verdict is Verdict.PASS and "decided by" in report.leaves[0].note
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+def test_a_jax_loss_that_ends_in_a_float_over_numpy_data(kind):
+    data = np.random.default_rng(0).standard_normal((4, 4))
+    own = jax.jit(lambda p, w: jnp.sum(jnp.sin(p @ w)))
+
+    def loss(p):
+        return float(own(p, data))
+
+    def grad(p, k=1.0):
+        return k * (np.cos(np.asarray(p) @ data) @ data.T)
+
+    assert loss(kind(np.ones(4)))  # what the caller ran before
+    assert jc.check_grad(loss, kind(np.ones(4)), grad).verdict is not Verdict.FAIL
+    assert jc.check_grad(loss, kind(np.ones(4)), lambda p: grad(p, 1.1)).verdict is Verdict.FAIL
+
+
+def test_a_gradient_that_vanishes_in_its_own_precision():
+    x = jnp.linspace(0.1, 1.0, 3)
+    report = jc.check_grad(lambda p: 1e-9 * jnp.sum(jnp.sin(p)), x,
+                           lambda p: (1e-9 * jnp.cos(p)).astype(jnp.float16).astype(p.dtype))
+    assert (report.verdict, report.reason) == (Verdict.FAIL, Reason.PRECISION_WRONG)
