@@ -17,6 +17,7 @@ from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.user import copies, to_array
 from jaxcheck.judgement import bars
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.calm import calmly
 from jaxcheck.result import Point, Report, Verdict
 from jaxcheck.settings import Settings
@@ -111,11 +112,11 @@ def _accepts(loss: Callable, tree: Any, args: Any) -> bool:
     leaves = [to_array(x) for x in (*theta.inexact(), *rest.inexact())]
     count = len(theta.leaves)
     try:  # traced, as the check itself will: under a trace NumPy's arrays have the methods of JAX's
-        jax.eval_shape(lambda *flat: loss(theta.rebuild(flat[:count]), *rest.rebuild(flat[count:])), *leaves)
-    except Exception:
+        ask(jax.eval_shape, lambda *flat: loss(theta.rebuild(flat[:count]), *rest.rebuild(flat[count:])), *leaves)
+    except Refused:
         try:
-            loss(copies(tree), *copies(args))
-        except Exception:
+            ask(loss, copies(tree), *copies(args))
+        except Refused:
             return False
     return True
 

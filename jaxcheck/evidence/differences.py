@@ -63,6 +63,7 @@ class Slopes:
         steepest: the largest claim that the ladder can judge. Where the values scatter at the smallest steps,
             that may be noise, or a function on a smaller scale than theirs; a claim by which the function would
             move within those steps by more than it does within any is of the second kind.
+        span: the most by which the function moves at any step.
     """
 
     value: np.ndarray
@@ -81,6 +82,7 @@ class Slopes:
     reach: np.ndarray
     noise: np.ndarray
     steepest: np.ndarray
+    span: np.ndarray
 
     def __getitem__(self, where) -> Slopes:
         return Slopes(*(getattr(self, f.name)[where] for f in dataclasses.fields(self)))
@@ -211,7 +213,7 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarr
     span = np.max(np.where(np.isfinite(samples), np.abs(samples - middle), 0.0), axis=0)
     steepest = np.where(noisy, span / steps[-TAIL - 1 :][0], np.inf)
     return Slopes(value, error, l, l_error, r, r_error, kink & ~jump, jump, one_sided, rough, noisy, size,
-                  np.moveaxis(moved, 0, -1), reach, noise, steepest)
+                  np.moveaxis(moved, 0, -1), reach, noise, steepest, span)
 
 
 def _scatter(centred: np.ndarray, steps: np.ndarray) -> np.ndarray:

@@ -16,10 +16,12 @@ from jaxcheck.result import Row
 A, B = -0.75, -1.5
 # Groups of leaves that are used alone: one product over all would hide a small leaf.
 GROUPS = 8
-# 1e6 reaches limits that a normal number times 1e3 does not; it would overflow float16.
 # One sample of the round-off may be zero by chance.
 NOISE = ("noise", "noise 2", "noise 3")
-SCALES = (1e-3, 1e3, -1.0, 1e6)
+# A mean over 1e6 points hands a rule 1e-6, a sum of squares of large values 1e6 and more: limits lie anywhere.
+SCALES = (1e-3, 1e3, -1.0, 1e6, 1e-6, 1e12, 1e-12)
+# The furthest from 1 that a dtype bears: what a rule computes on its way may leave the range of a narrow one.
+BEARS = {"float16": 1e3, "complex64": 1e6, "float32": 1e6, "bfloat16": 1e6}
 
 
 def directions(like: Sequence[Any], seed: int, name: str, weights: Sequence[float]) -> dict[str, Arrays]:
@@ -45,8 +47,8 @@ def directions(like: Sequence[Any], seed: int, name: str, weights: Sequence[floa
         "abs": [jnp.abs(x).astype(x.dtype) for x in g1],
         "-abs": [-jnp.abs(x).astype(x.dtype) for x in g1],
     }
-    half = any(x.dtype == jnp.float16 for x in g1)
-    return rows | {f"{c:g}": [_times(c, x) for x in g1] for c in SCALES if not (half and c > 1e3)}
+    far = min((BEARS.get(str(x.dtype), 1e12) for x in g1), default=1.0)
+    return rows | {f"{c:g}": [_times(c, x) for x in g1] for c in SCALES if 1 / far <= abs(c) <= far}
 
 
 def weights(values: Sequence[Any], power: int) -> list[float]:
@@ -171,8 +173,12 @@ def _name(u: dict[str, Any], floor: float, symbol: str, g: str) -> str:
          f"{symbol}(c {g}) = {symbol}({g}) for c > 0 and {symbol}(-|{g}|) = 0 (({g} > 0)?)"),
         (lambda: size("-abs") <= floor < size("abs"), f"{symbol}(-{g}) = 0 for {g} > 0 (relu({g})?)"),
         (lambda: size("abs") <= floor < size("-abs"), f"{symbol}({g}) = 0 for {g} > 0 (relu(-{g})?)"),
-        (lambda: size("1000") < 900 * size("g1") or size("1e+06") < 900 * size("1000"),
+        (lambda: size("1000") < 900 * size("g1"),
          f"{symbol}(1000 {g}) = {size('1000') / max(size('g1'), 1e-300):.3g} {symbol}({g}): saturates (clip({g})?)"),
+        (lambda: size("1e+06") < 900 * size("1000") or size("1e+12") < 9e5 * size("1e+06"),
+         f"{symbol}(c {g}) is less than c {symbol}({g}) for large c: saturates (clip({g})?)"),
+        (lambda: size("1e-06") < 0.9e-3 * size("0.001") or size("1e-12") < 0.9e-6 * size("1e-06"),
+         f"{symbol}(c {g}) is less than c {symbol}({g}) for small c: flushed (where(|{g}| < ..., 0, {g})?)"),
         (lambda: near("1000", "g1", 1e9), f"{symbol}(1000 {g}) = 1e9 {symbol}({g}) ({g}**3?)"),
     ]  # fmt: skip
     for holds, text in tests:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.witnesses import Problem
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.progress import Progress
 from jaxcheck.theta import is_none, take_apart
 
@@ -105,8 +106,8 @@ def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
             raise ValueError(f"n={n!r}: how many points to draw from init, a whole number of at least 1")
         keys = jax.random.split(jax.random.key(seed), n)
         try:
-            stacked = jax.jit(jax.vmap(init))(keys)
-        except Exception:
+            stacked = ask(jax.jit(jax.vmap(init)), keys)
+        except Refused:
             # An init written in NumPy, or with Python control flow, is called key by key.
             listed = tuple(init(key) for key in keys)
             return Batch(None, listed, *_names(n, f"init(jax.random.split(jax.random.key({seed}), {n})[%d])"))

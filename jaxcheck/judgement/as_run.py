@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.judgement import bars
+from jaxcheck.judgement.measures import norms
 from jaxcheck.result import NAN, Component
 from jaxcheck.theta import Leaf
 
@@ -79,6 +80,11 @@ def lost(run: LeafRun, must_catch: float, spacing: float) -> np.ndarray:
         # Where autodiff itself is lost in this precision, nobody is to blame.
         sound = ~far(run.autodiff, run.autodiff_formula, run.values, part,
                      bars.ROUNDED * explained(run.autodiff_bar, run.values) + run.least)
+        # Of a gradient of which rounding may take half, nothing is left: no precision of its own explains that where
+        # autodiff, as run, keeps all but must_catch of it (of one that is rounding around zero, it keeps nothing).
+        gone = norms(run.native - run.formula) > bars.NOTHING_LEFT * norms(run.formula)
+        kept = norms(run.autodiff - run.autodiff_formula) <= part * norms(run.autodiff_formula)
+        off |= (gone & kept)[:, None] & (run.native != run.formula)
     return off & sound
 
 

@@ -17,6 +17,9 @@ SPACINGS = 16.0
 # True error over measured bar, of a leaf, is below 5 for 99 % of generated programs in float32 and float64, both by
 # norm and by entry with the leaf's RMS beside it: `pytest tests/program/test_perturbed.py -k bars_are_true -m ""`.
 ROUNDED = 5.0
+# Part of a gradient that its run may lose to rounding before nothing of it is left: at a half, one that is zero and one
+# that is twice as large are explained alike.
+NOTHING_LEFT = 0.5
 
 
 def underflow(smallest_normal: float, smallest: float) -> float:

@@ -119,6 +119,24 @@ def _zero_floor(ev: LeafEvidence, tolerance: Tolerance, influence: float) -> flo
     return worst / influence if np.isfinite(worst) else float("inf")
 
 
+def unresolved(ev: LeafEvidence, must_catch: float) -> int:
+    """Components that M says are zero, without autodiff to say it too, that do move the function: by so little that
+    the differences cannot tell whether that is a slope. What does not move it at all is not among them."""
+    if ev.a is not None and np.isfinite(ev.a).all():
+        return 0
+    with np.errstate(all="ignore"):
+        told, moving = np.zeros(ev.m.shape, bool), np.zeros(ev.m.shape, bool)
+        for probes in ev.probes:
+            s = probes.slopes
+            blind = (s.span > 0) & ~(BARS * s.error <= must_catch * s.reach)
+            if probes.directions is None:
+                told[:, probes.indices] |= (~blind).T
+                moving[:, probes.indices] |= blind.T
+            elif not ev.m.any():
+                moving |= blind.any(axis=0)[:, None]
+    return int(((ev.m == 0) & moving & ~told).any(axis=0).sum())
+
+
 def influence(leaves: tuple[LeafEvidence, ...]) -> float:
     """Largest change of the outputs, to first order, for a move of one leaf by its own scale."""
     return max((reach(ev) for ev in leaves), default=0.0)

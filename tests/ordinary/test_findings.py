@@ -101,3 +101,48 @@ def test_a_jax_loss_that_ends_in_a_float_over_numpy_data(kind):
     assert loss(kind(np.ones(4)))  # what the caller ran before
     assert jc.check_grad(loss, kind(np.ones(4)), grad).verdict is not Verdict.FAIL
     assert jc.check_grad(loss, kind(np.ones(4)), lambda p: grad(p, 1.1)).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("size", [1e-13, 1e-14])
+def test_a_forgotten_gradient_that_moves_a_host_loss_by_rounding_only(size, flat):
+    """Whether the 0 is right cannot be known; a parameter that does not move the loss at all is one whose 0 is."""
+    if flat:
+        point, grad = np.array([1.0, 2.0]), lambda p: np.array([np.exp(p[0]), 0.0])
+        loss = {s: lambda p, s=s: float(np.exp(p[0]) + s * p[1]) for s in (size, 0.0)}
+    else:
+        point, grad = {"a": 1.0, "b": 2.0}, lambda p: {"a": np.exp(p["a"]), "b": 0.0}
+        loss = {s: lambda p, s=s: float(np.exp(p["a"]) + s * p["b"]) for s in (size, 0.0)}
+    assert jc.check_grad(loss[size], point, grad).verdict is Verdict.INCONCLUSIVE
+    assert jc.check_grad(loss[0.0], point, grad).verdict is Verdict.PASS
+
+
+LIMITED = {
+    "flushed": lambda g: jnp.where(jnp.abs(g) < 1e-5, 0, g),
+    "flushed low": lambda g: jnp.where(jnp.abs(g) < 1e-11, 0, g),
+    "clipped": lambda g: jnp.clip(g, -1e6, 1e6),
+    "clipped high": lambda g: jnp.clip(g, -1e10, 1e10),
+}
+
+
+@pytest.mark.parametrize("name", [*LIMITED, "right"])
+def test_rules_that_are_linear_in_the_middle_only(name):
+    f = jax.custom_vjp(jnp.sin)
+    f.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (LIMITED.get(name, lambda g: g)(g) * jnp.cos(x),))
+    report = jc.check_rule(f, jnp.ones(3))
+    assert report.verdict is (Verdict.PASS if name == "right" else Verdict.FAIL)
+    if name != "right":
+        said = next(r.detail for r in report.rows if r.status == "WRONG" and r.name.startswith("scale"))
+        assert ("saturates" if "clipped" in name else "flushed") in said
+
+
+def test_a_backprop_of_which_its_own_float16_leaves_nothing():
+    p = jnp.linspace(0.1, 1, 3)
+
+    def check(size, dtype):
+        return jc.check_grad(lambda p: size * jnp.sum(jnp.sin(p)), p,
+                             lambda p: (size * jnp.cos(p)).astype(dtype).astype(p.dtype))
+
+    assert check(1e-9, jnp.float16).reason is Reason.PRECISION_WRONG
+    assert check(1.0, jnp.float16).verdict is Verdict.PASS
+    assert check(1e-9, jnp.bfloat16).verdict is Verdict.PASS
