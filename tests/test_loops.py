@@ -330,3 +330,32 @@ def test_short_and_long_differ_where_a_loop_creeps():
 
     ends = [abs(float(x) - 2**0.5) for x in (f(a), on(f, a, patience=SHORT), on(f, a))]
     assert ends[0] > ends[1] > ends[2]
+
+
+def bisection(shape_of, ends, k=1.0):
+    """The root of a, between 0 and 2, whose brackets are dyadic numbers: nothing in them is made from a."""
+    def step(c, a):
+        low, high = c
+        middle = (low + high) / 2
+        return jnp.where(middle * middle < a, middle, low), jnp.where(middle * middle < a, high, middle)
+
+    def forward(a):
+        low, high = lax.while_loop(lambda c: jnp.max(c[1] - c[0]) > 1e-6, lambda c: step(c, a),
+                                   (jnp.zeros_like(a), 2 + 0 * a))
+        return {"low": low, "middle": (low + high) / 2}[ends]
+
+    f = jax.custom_vjp(forward)
+    f.defvjp(lambda a: (lambda y: (y, y))(forward(a)), lambda y, g: (k * g / (2 * y),))
+    return f, jnp.broadcast_to(jnp.float32(0.5), shape_of) + 0.1 * jnp.arange(np.prod(shape_of, dtype=int),
+                                                                              dtype=jnp.float32).reshape(shape_of)
+
+
+@pytest.mark.parametrize("ends", ["low", "middle"])
+@pytest.mark.parametrize("shape_of", [(), (3,)])
+def test_a_bisection_is_judged_at_its_root(shape_of, ends):
+    """Autodiff says 0 there, and one end may stand still while the other closes in."""
+    f, a = bisection(shape_of, ends)
+    report = jc.check_rule(f, a)
+    assert report.verdict is Verdict.PASS and report.reason is Reason.CONVERGED
+    assert next(r for r in report.rows if r.name == "adjointness").status == "UNSUPPORTED"
+    assert jc.check_rule(bisection(shape_of, ends, 1.01)[0], a).verdict is Verdict.FAIL

@@ -106,6 +106,8 @@ def _to_rest(once: Any, start: list[Any], seen: Sequence[int], deciding: Sequenc
     """(What the loop carries once the values at `seen` rest, or just before it leaves the rails; whether it approaches
     a limit: a value at `deciding`, by which its end is decided, comes to rest, as a time does not), per row."""
     shape = start[seen[0]].shape[:rank]
+    # One end of a bracket may stand still while the other closes in on it.
+    beside = [i for i in deciding if i not in seen]
     units = [float(jnp.finfo(start[i].dtype).eps) for i in seen]
     near = max(units) ** 0.5
 
@@ -123,6 +125,11 @@ def _to_rest(once: Any, start: list[Any], seen: Sequence[int], deciding: Sequenc
         change, ulps = jnp.zeros(shape), jnp.zeros(shape)
         for i, s, unit in zip(seen, scale, units, strict=True):
             relative = _largest(new[i] - values[i], rank) / jnp.where(s > 0, s, 1)
+            change, ulps = jnp.maximum(change, relative), jnp.maximum(ulps, relative / unit)
+        for i in beside:
+            unit = float(jnp.finfo(start[i].dtype).eps)
+            size = jnp.maximum(_largest(new[i], rank), jnp.max(jnp.stack(scale), axis=0))
+            relative = _largest(new[i] - values[i], rank) / jnp.where(size > 0, size, 1)
             change, ulps = jnp.maximum(change, relative), jnp.maximum(ulps, relative / unit)
         sound &= ~((least < near) & (change > JUMP * jnp.maximum(least, near**2)))
         quiet = jnp.where(ulps <= REST, quiet + 1, 0)
