@@ -95,14 +95,15 @@ def check_batch(
     if problem.primal is None or not alike or preface.structure or not preface.repeatable:
         return _one_by_one(batch, alone, label, settings, start)
     table = batched.measure(problem, batch.theta_rows(problem), settings.seed, _directions(settings))
-    clear = batched.clear(table, settings.tolerance.rtol, settings.tolerance.atol, settings.must_catch)
+    clear = batched.clear(table, settings.tolerance, settings.must_catch, problem.sharp)
     run, path = preface.run, None
     if run is not None and not problem.is_autodiff and not as_run.one_formula(problem, run):
         other = as_run.without_rounding(problem, run)
         if other is not None:
             path = batched.measure(other, batch.theta_rows(problem), settings.seed, _directions(settings))
-            granted = max(settings.tolerance.rtol, bars.CONSTANTS * run.unit)
-            clear &= batched.clear(path, granted, settings.tolerance.atol, max(settings.must_catch, 2 * granted))
+            granted = max(settings.tolerance.bound, bars.CONSTANTS * run.unit)
+            clear &= batched.clear(path, Tolerance(granted, settings.tolerance.atol),
+                                   max(settings.must_catch, 2 * granted), sharp=False)
     return _report(batch, problem, table, path, clear, alone, label, settings, start, run is not None)
 
 
@@ -173,7 +174,7 @@ def _report(batch, problem, table: batched.Table, path: batched.Table | None, cl
     order = unclear[np.argsort(-badness[unclear], kind="stable")]
     verdicts = [Verdict.PASS] * len(batch)
     reports: dict[int, Report] = {}
-    by_numbers = in_float64 = batched.fails(table, settings.tolerance.rtol, settings.tolerance.atol)
+    by_numbers = in_float64 = batched.fails(table, settings.tolerance.bound, settings.tolerance.atol)
     if path is not None:
         by_numbers = in_float64 | batched.fails(path, bars.COUNTED, settings.tolerance.atol)
     if settings.surrogate:

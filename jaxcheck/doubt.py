@@ -10,7 +10,7 @@ from jaxcheck.evidence import gather
 from jaxcheck.evidence.smooth import deciders
 from jaxcheck.evidence.witnesses import LeafEvidence
 from jaxcheck.judgement import measures
-from jaxcheck.judgement.vote import Opinion
+from jaxcheck.judgement.vote import GROSS, Opinion
 from jaxcheck.options import Tolerance
 from jaxcheck.result import Reason
 from jaxcheck.settings import Case
@@ -28,7 +28,7 @@ def bars_matter(ev: LeafEvidence, tolerance: Tolerance) -> bool:
     """Whether the estimated bars of M and A are more than a small part of the tolerance."""
     with np.errstate(all="ignore"):
         bars = measures.norms(ev.m_error) + (0 if ev.a_error is None else measures.norms(ev.a_error))
-        return bool((bars > COUNTS * tolerance.rtol * measures.norms(ev.m)).any())
+        return bool((bars > COUNTS * tolerance.between_programs(ev.sharp) * measures.norms(ev.m)).any())
 
 
 def placed(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
@@ -66,7 +66,8 @@ def beyond_rounding(ev: LeafEvidence, opinion: Opinion) -> bool:
         return False
     with np.errstate(all="ignore"):
         bars = measures.norms(ev.m_error) + measures.norms(ev.a_error) + measures.norms(ev.m_given)
-        return bool((measures.norms(ev.m - ev.a) > OBVIOUS * bars).any())
+        apart, size = measures.norms(ev.m - ev.a), measures.norms(ev.m) + measures.norms(ev.a)
+        return bool((apart > np.maximum(OBVIOUS * bars, GROSS * size)).any())
 
 
 def closer(case: Case, number: int, ev: LeafEvidence, indices: np.ndarray) -> LeafEvidence:

@@ -57,7 +57,7 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
         if second is not None and second.verdict is Verdict.FAIL and not _traced_claim(case.problem):
             ev = _with_stopping_error(leaves[k], ev)
             second = case.judge(ev)
-        if second is None or second.verdict is Verdict.INCONCLUSIVE:
+        if second is None or second.verdict is Verdict.INCONCLUSIVE or second.error_bar > case.settings.must_catch:
             opinions[k] = _unjudged(opinions[k])
             continue
         if second.verdict is Verdict.PASS:
@@ -130,7 +130,7 @@ def _pairs(a: LeafEvidence, b: LeafEvidence):
 
 def _same(case: Case, a: LeafEvidence, b: LeafEvidence) -> bool:
     """Whether running the loops on from one evidence to the other changed nothing, as far as bars tell."""
-    rest = min(RESTS, 0.01 * case.settings.tolerance.rtol)  # far below what would convict anybody
+    rest = min(RESTS, 0.01 * case.settings.tolerance.bound)  # far below what would convict anybody
     with np.errstate(all="ignore"):
         still = norms(b.m - a.m) <= BARS * norms(a.m_error + b.m_error) + rest * norms(b.m)
         size = _apart(a, b)[1]

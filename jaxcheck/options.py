@@ -16,6 +16,14 @@ def _whole(x: object) -> bool:
     return isinstance(x, numbers.Integral) and not isinstance(x, bool) and x >= 1
 
 
+# The textbook's bound of confidence for formula (2), and about the unit of float32: no run in that precision could tell
+# a smaller one.
+TEXTBOOK = 1e-7
+# Two formulas of one derivative, in float64, differ by their round-off, which has its own bar; this is for what a
+# formula means not to be part of it, such as 1e-12 added to a denominator.
+SHARP = 1e-10
+
+
 @dataclasses.dataclass(frozen=True)
 class Exhaustive:
     """Look at every component of theta.
@@ -70,21 +78,38 @@ class Tolerance:
     """The caller's own bound, beside the error bars.
 
     Attributes:
-        rtol: relative, on formula (2) of one leaf. The textbook's 1e-7 gives confidence, 1e-3 a mistake.
+        rtol: relative, on formula (2) of one leaf: what lies within it is right. None (default) leaves it to the
+            error bars, beside which a difference of 1e-7, at which the textbook is confident, is not held against
+            a gradient; nor one of 1e-10 from autodiff where both are programs in the caller's own float64.
         atol: absolute, on the 2-norm of one leaf's error.
 
     Raises:
         ValueError: for a negative or non-finite bound.
     """
 
-    rtol: float = 1e-7
+    rtol: float | None = None
     atol: float = 0.0
 
     def __post_init__(self):
         for name in ("rtol", "atol"):
             value = getattr(self, name)
+            if name == "rtol" and value is None:
+                continue
             if not _real(value) or not 0 <= value < math.inf:
                 raise ValueError(f"Tolerance({name}={value!r}): the bound must be finite and not negative")
+
+    @property
+    def bound(self) -> float:
+        """What a difference may be off by beside its bar, relative."""
+        return TEXTBOOK if self.rtol is None else self.rtol
+
+    def between_programs(self, sharp: bool) -> float:
+        """What the gradient may be off from autodiff by beside the round-off of both, relative.
+
+        Args:
+            sharp: both are programs in float64, the caller's own precision.
+        """
+        return SHARP if self.rtol is None and sharp else self.bound
 
 
 for _public in (Exhaustive, Sketch, Tolerance):

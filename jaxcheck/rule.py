@@ -211,7 +211,7 @@ def _forward(one: Subject, settings: Settings) -> list[Row]:
     if settings.surrogate:
         return []
     rows, evidence = _rows("forward", made, settings)
-    bounds = settings.tolerance.rtol, settings.tolerance.atol
+    bounds = settings.tolerance.bound, settings.tolerance.atol
     if one.native is None or any(r.status != "OK" for r in rows):
         return rows
     found = as_run.of_map(
@@ -255,7 +255,7 @@ def _rows(group: str, one: maps.Map, settings: Settings, symmetric: bool = False
     def judged(ev, rtol):
         return judge(ev, rtol, settings.tolerance.atol)
 
-    rtol = settings.tolerance.rtol
+    rtol = settings.tolerance.bound
     (evidence,) = measure([one])
     (findings,) = limits_maps.second_opinions([one], [evidence], [judged(evidence, rtol)], measure, judged, rtol)
     return [_row(group, f.what if group == "forward" else SECOND[f.what], f) for f in findings], evidence

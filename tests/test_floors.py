@@ -78,11 +78,12 @@ def test_above_the_floor_nothing_passes(name, mode, x64):
                     assert jc.check_grad(loss, p, single, mode=mode).leaf(leaf.path).verdict is Verdict.FAIL
 
 
-@pytest.mark.parametrize("off", [0.0, 1e-9, 3e-8])
-def test_a_floor_is_never_below_what_is_seen(off):
+@pytest.mark.parametrize(("off", "rtol"), [(0.0, None), (3e-11, None), (1e-9, 1e-7), (3e-8, 1e-7)])
+def test_a_floor_is_never_below_what_is_seen(off, rtol):
     with jax.enable_x64(True):
         p = params("network")
-        report = jc.check_grad(network, p, lambda p: jax.tree.map(lambda g: g * (1 + off), jax.grad(network)(p)))
+        report = jc.check_grad(network, p, lambda p: jax.tree.map(lambda g: g * (1 + off), jax.grad(network)(p)),
+                               tolerance=jc.Tolerance(rtol))
         for leaf in report.leaves:
             assert leaf.floor >= off
 
@@ -118,3 +119,16 @@ def test_a_smooth_point_beside_a_kink_is_no_kink():
 ], ids=["max", "abs", "floor"])  # fmt: skip
 def test_a_kink_is_named_by_its_line(f, x, said):
     assert said in jc.check_grad(f, jnp.asarray(x)).leaves[0].note
+
+
+@pytest.mark.parametrize("name", ["network"])
+def test_in_float64_a_floor_lies_below_1e_9(name):
+    with jax.enable_x64(True):
+        p = params(name)
+        report = jc.check_grad(network, p, jax.grad(network))
+        assert np.median([leaf.floor for leaf in report.leaves]) < 1e-9
+        wrong = jc.check_grad(network, p, lambda p: jax.tree.map(lambda g: g * (1 + 1e-9), jax.grad(network)(p)))
+        assert wrong.verdict is Verdict.FAIL
+    # In float32 no run could tell an error below its unit.
+    p = jax.tree.map(lambda x: x.astype(np.float32), p)
+    assert jc.check_grad(network, p, lambda p: jax.tree.map(lambda g: g * (1 + 1e-9), jax.grad(network)(p))).ok

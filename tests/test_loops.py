@@ -12,9 +12,9 @@ import jaxcheck as jc
 from jaxcheck import Reason, Verdict
 from jaxcheck.evidence.algebra import laws
 from jaxcheck.program.compile import Program
-from jaxcheck.program.converge import SHORT, iterates, run_on
+from jaxcheck.program.converge import SHORT, is_decided_by, iterates, run_on
 from jaxcheck.test_util import check_grads
-from tests.solvers import SOLVERS, WRONG, draws, newton, until_still
+from tests.solvers import MOST, SOLVERS, WRONG, draws, newton, until_still
 
 TOLERANCES = (1e-3, 1e-6, 1e-12)
 SPARSE = {name: getattr(jax.scipy.sparse.linalg, name) for name in ("cg", "bicgstab")}
@@ -359,3 +359,43 @@ def test_a_bisection_is_judged_at_its_root(shape_of, ends):
     assert report.verdict is Verdict.PASS and report.reason is Reason.CONVERGED
     assert next(r for r in report.rows if r.name == "adjointness").status == "UNSUPPORTED"
     assert jc.check_rule(bisection(shape_of, ends, 1.01)[0], a).verdict is Verdict.FAIL
+
+
+def integrated(p, tol=1e-7):
+    """y(1) of y' = -p y, y(0) = 1, by Heun's method with steps that adapt: time has no limit to be run on to."""
+    def going(c):
+        return (c[0] < 1.0) & (c[2] > 0) & (c[3] < MOST)
+
+    def body(c):
+        t, y, h, k = c
+        h = jnp.minimum(h, 1.0 - t)
+        euler = y - h * p * y
+        heun = y - h * p * (y + euler) / 2
+        error = jnp.max(jnp.abs(heun - euler))
+        good = error <= tol**0.5
+        wider = h * jnp.clip(0.9 * jnp.sqrt(tol**0.5 / (error + 1e-300)), 0.2, 10.0)
+        return jnp.where(good, t + h, t), jnp.where(good, heun, y), wider, k + 1
+
+    return lax.while_loop(going, body, (jnp.zeros(()), jnp.ones_like(p), jnp.asarray(1e-3), 0))[1]
+
+
+def test_a_wrong_gradient_through_an_integrator_is_wrong():
+    """Run on past its end, an integrator says anything: that is no excuse, nor a witness."""
+    p = jnp.asarray([0.3, 0.7])
+    report = jc.check_grad(lambda p: jnp.sum(integrated(p)), p, lambda p: -1.05 * jnp.exp(-p))
+    assert report.verdict is Verdict.FAIL
+    near = jc.check_grad(lambda p: jnp.sum(integrated(p)), p, jax.jacfwd(lambda p: jnp.sum(integrated(p))))
+    assert near.verdict is not Verdict.FAIL
+
+
+def test_whether_a_loop_is_decided_by_an_input():
+    def f(x, g):
+        return newton_root(x) * g, lax.while_loop(lambda c: jnp.abs(c) > 1e-3, lambda c: c / 3, g)
+
+    def newton_root(x):
+        return lax.while_loop(lambda c: jnp.abs(c * c - x) > 1e-9, lambda c: (c + x / c) / 2, 1.0 + x)
+
+    both = jax.make_jaxpr(jax.jit(f))(2.0, 1.0)
+    one = jax.make_jaxpr(jax.jit(lambda x, g: newton_root(x) * g))(2.0, 1.0)
+    assert is_decided_by(both, [0]) and is_decided_by(both, [1])
+    assert is_decided_by(one, [0]) and not is_decided_by(one, [1])

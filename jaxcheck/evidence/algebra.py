@@ -19,13 +19,16 @@ from jaxcheck.evidence.laws_adjoint import Adjoint
 from jaxcheck.evidence.laws_run import Answer, Job, run
 from jaxcheck.evidence.laws_site import Site, build, finite, host, natural, norm, pull, push, unsupported, worst
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.program.converge import iterates
+from jaxcheck.program.converge import is_decided_by, iterates
 from jaxcheck.program.strip import Which, strip_rules
 from jaxcheck.result import Row
 
 # A step and a relative difference by which a slope is recognised, in float64; its truncation is about the step squared.
 APART, ROUGHLY = 1e-4, 1e-3
 NOT_ITS_DERIVATIVE = "autodiff of the loop without its rule is not the slope of the loop's limit (a bisection?)"
+# An error up to which a loop's other steps are believed to be all that is wrong: the default of must_catch.
+STEPS = 1e-3
+OTHER_STEPS = "a loop inside takes other steps for another cotangent, and has no limit to be run on to (an integrator?)"
 # Leaves used alone, each a program of its own.
 ALONE = 4
 
@@ -131,8 +134,20 @@ class _Point:
         if against is not None and against.status == "WRONG" and not self._autodiff_holds():
             limit["adjointness"] = unsupported("law", "adjointness", NOT_ITS_DERIVATIVE)
             return [limit["adjointness"] if r.name == "adjointness" else r for r in found]
-        return [r if r.status != "WRONG" or limit[r.name].status != "OK" else dataclasses.replace(
-            limit[r.name], detail=f"at the loop's limit; as stopped it is off by {r.difference:.1g}") for r in found]
+        return [self._at_limit(r, limit[r.name]) for r in found]
+
+    def _at_limit(self, stopped: Row, limit: Row) -> Row:
+        if stopped.status != "WRONG":
+            return stopped
+        if limit.status == "OK":
+            return dataclasses.replace(
+                limit, detail=f"at the loop's limit; as stopped it is off by {stopped.difference:.1g}")
+        # An integrator of the adjoint takes steps by its cotangent, and has no limit that it could be run on to.
+        pull = self.answers["pull"].closed
+        steps = pull is not None and is_decided_by(pull, range(len(self.site.live), len(self.site.live) + len(self.outs)))
+        if steps and max(stopped.difference, limit.difference) <= STEPS:
+            return unsupported("law", stopped.name, f"off by {stopped.difference:.1g}: {OTHER_STEPS}")
+        return stopped
 
     def _autodiff_holds(self) -> bool:
         """Whether autodiff of the loops run on is the slope of their limit, roughly: a bisection's is 0, whatever the

@@ -11,6 +11,7 @@ import numpy as np
 from jaxcheck.evidence import rows, sketch
 from jaxcheck.evidence.differences import Ladder, slopes
 from jaxcheck.evidence.witnesses import Problem, gradient_of, outputs_of
+from jaxcheck.options import Tolerance
 from jaxcheck.program.compile import execute
 
 # Fewer, coarser rungs than a single check: enough for a bar near 1e-9, half the evaluations.
@@ -138,8 +139,9 @@ def _table(leaves, owner, found, v, m, a, scatter, mixed, evaluations, compiled)
                  finite, zero, rest, mixed, whole, evaluations, compiled)
 
 
-def clear(table: Table, rtol: float, atol: float, must_catch: float) -> np.ndarray:
+def clear(table: Table, tolerance: Tolerance, must_catch: float, sharp: bool) -> np.ndarray:
     """(n,) points at which every leaf plainly passes; the others deserve a check of their own."""
+    rtol, atol = tolerance.bound, tolerance.atol
     with np.errstate(all="ignore"):
         near = table.difference <= 5 * table.bar + rtol
         sharp = (5 * table.bar + rtol <= must_catch) & ~table.kink & ~table.zero
@@ -148,7 +150,7 @@ def clear(table: Table, rtol: float, atol: float, must_catch: float) -> np.ndarr
             good &= ~table.mixed  # one direction does not see every unit
         else:
             # On a kink, M = A is a subgradient by JAX's own convention; a point of its own would say no more.
-            good = (good | table.kink) & (table.difference_a <= rtol)
+            good = (good | table.kink) & (table.difference_a <= tolerance.between_programs(sharp))
         # A dead leaf beside live ones: no gradient, and no difference either.
         still = table.zero & table.rest & ~(table.difference_a > 0)
         good |= still & (5 * table.bar + rtol <= must_catch) & (atol == 0)

@@ -68,6 +68,7 @@ def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | Non
             leaf, point[where], m[:, where], m_error[:, where],
             None if a is None else a[:, where], None if a is None else a_error[:, where], tuple(probes),
             given_error(problem, point, m, where), problem.unit, problem.is_autodiff,
+            sharp=problem.sharp,
         ))
     return Evidence(samples[0, 0] if samples.shape[1] else np.full(problem.columns, np.nan), tuple(leaves),
                     repeatable, spent, compiled, sharpened)

@@ -52,6 +52,13 @@ class Problem:
         return self.primal.program.cost if self.primal else 1e5
 
     @property
+    def sharp(self) -> bool:
+        """Whether the gradient and autodiff are programs in float64, and that is the caller's own precision."""
+        programs = (self.manual, self.autodiff)
+        return all(t is not None and t.how == "float64" and not t.rounded for t in programs) and all(
+            leaf.native in ("float64", "complex128") for leaf in self.theta.leaves)
+
+    @property
     def unit(self) -> float:
         return self.primal.unit if self.primal else self.host_unit
 
@@ -105,6 +112,7 @@ class LeafEvidence:
     unit: float = EPS
     is_autodiff: bool = False
     measured: bool = False
+    sharp: bool = False  # see `Problem.sharp`
     stopped: np.ndarray | None = None
 
 

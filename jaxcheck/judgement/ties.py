@@ -37,7 +37,7 @@ def broken(ties: list[Tie], wide: np.ndarray, found: Slopes, m: np.ndarray, m_er
             claim = m @ v
             size = np.sqrt(m**2 @ v**2)
             bar = BARS * (found.error[tie.along] + np.abs(m_error) @ np.abs(v))
-            slack = tolerance.rtol * size + tolerance.atol * np.linalg.norm(v)
+            slack = tolerance.bound * size + tolerance.atol * np.linalg.norm(v)
             off = ~(np.abs(claim - found.value[tie.along]) <= bar + slack)
             off &= smooth[tie.along] & found.kink[list(tie.across)].all(axis=0)
             for column in np.flatnonzero(off)[:1]:

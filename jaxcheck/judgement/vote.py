@@ -66,7 +66,7 @@ def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
         scale = reference(ev, largest)[:, probes.indices].T
     else:
         scale = np.sqrt(probes.directions**2 @ (largest**2).T)
-    slack = tolerance.rtol * scale + tolerance.atol
+    slack = tolerance.bound * scale + tolerance.atol
     usable = np.isfinite(s.value) & np.isfinite(s.error) & ~s.jump
     low = np.minimum(s.left - BARS * s.left_error, s.right - BARS * s.right_error) - slack
     high = np.maximum(s.left + BARS * s.left_error, s.right + BARS * s.right_error) + slack
@@ -218,11 +218,11 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
 
 
 def _within(tolerance: Tolerance, numbers) -> bool:
-    """Whether formula (2) of the leaf lies within a bound that the caller made wider than the default: to N, and to A
-    where it speaks. It means the whole leaf then, as formula (2) does, whatever single components are off by."""
+    """Whether formula (2) of the leaf lies within a bound that the caller gave: to N, and to A where it speaks. It means the whole leaf then, as formula (2) does, whatever single components are off by."""
     to_n, to_a = numbers[0], numbers[1]
     known = np.isfinite(to_n) or np.isfinite(to_a)
-    return bool(known and tolerance.rtol > Tolerance().rtol and not to_n > tolerance.rtol and not to_a > tolerance.rtol)
+    rtol = tolerance.rtol
+    return bool(known and rtol is not None and not to_n > rtol and not to_a > rtol)
 
 
 def _noise(opinion, relative: float, must_catch: float) -> Opinion:
@@ -266,10 +266,11 @@ def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, fu
     bars = BARS * (round_off(ev, ev.m_error, full) + round_off(ev, ev.a_error, full) + ev.m_given)
     bars, unit = np.where(explained, 0.0, bars), units(ev.values)
     bars = np.maximum(bars, typical(bars, unit))
+    rtol = tolerance.between_programs(ev.sharp)
     for weigh in (lambda g: g, lambda g: influences(ev, g)):
         size = norms(weigh(m)) + norms(weigh(a))
-        if (norms(weigh(r)) > tolerance.rtol * size + norms(weigh(bars)) + tolerance.atol).any():
+        if (norms(weigh(r)) > rtol * size + norms(weigh(bars)) + tolerance.atol).any():
             return True
     rms = typical(np.maximum(np.abs(m), np.abs(a)), unit)
-    floor = np.maximum(2 * bars, 1e-3 * (tolerance.rtol if tolerance.rtol > Tolerance().rtol else 0.0) * rms)
-    return bool((r > 1e3 * tolerance.rtol * np.maximum(np.abs(a), np.abs(m)) + floor + tolerance.atol).any())
+    floor = np.maximum(2 * bars, 1e-3 * (tolerance.rtol or 0.0) * rms)
+    return bool((r > 1e3 * rtol * np.maximum(np.abs(a), np.abs(m)) + floor + tolerance.atol).any())

@@ -104,7 +104,7 @@ class RunOn(jaxpr.Way[None]):
 def _to_rest(once: Any, start: list[Any], seen: Sequence[int], deciding: Sequence[int], scale: list[Any], rank: int,
              limit: Any) -> tuple[list[Any], Any]:  # fmt: skip
     """(What the loop carries once the values at `seen` rest, or just before it leaves the rails; whether it approaches
-    a limit: a value at `deciding`, by which its end is decided, comes to rest, as a time does not), per row."""
+    a limit: every value at `deciding`, by which its end is decided, comes to rest, as a time does not), per row."""
     shape = start[seen[0]].shape[:rank]
     # One end of a bracket may stand still while the other closes in on it.
     beside = [i for i in deciding if i not in seen]
@@ -143,7 +143,7 @@ def _to_rest(once: Any, start: list[Any], seen: Sequence[int], deciding: Sequenc
                np.int32(0), first)  # fmt: skip
     values, *_, last = lax.while_loop(lambda c: jnp.any(~c[4]) & (c[5] < limit), step, carried)
     size = jnp.stack([jnp.maximum(_largest(start[i], rank), _largest(values[i], rank)) for i in deciding])
-    return values, jnp.any((last <= SLOWER * first) | (last <= near * size), axis=0)
+    return values, jnp.all((last <= SLOWER * first) | (last <= near * size), axis=0)
 
 
 def _chosen(where: Any, new: list[Any], old: list[Any]) -> list[Any]:
@@ -234,6 +234,24 @@ def iterates(program: Any) -> bool:
 
 def _any_stops(program: Any, unread: frozenset[Any]) -> bool:
     return any(stops_at_tolerance(eqn, unread) for eqn, _ in interpret.walk(program))
+
+
+def is_decided_by(program: Any, inputs: Iterable[int]) -> bool:
+    """Whether some of a program's inputs reach, at any depth, a loop that stops at a tolerance, so that its number
+    of iterations may depend on them."""
+    program = interpret.opened(program)
+    reached = {program.invars[i] for i in inputs}
+    for eqn in program.eqns:
+        places = [i for i, v in enumerate(eqn.invars) if not interpret.is_literal(v) and v in reached]
+        if not places:
+            continue
+        inner = jaxpr.nested(eqn)
+        if stops_at_tolerance(eqn) or (inner is not None and is_decided_by(inner, places)):
+            return True
+        if inner is None and any(_any_stops(p, frozenset()) for _, p in interpret.sub_jaxprs(eqn.params)):
+            return True
+        reached.update(eqn.outvars)
+    return False
 
 
 def further(traced: Any, patience: Patience = LONG) -> Any:
