@@ -20,6 +20,7 @@ from jaxcheck.result import Component, Reason, Verdict
 from jaxcheck.settings import Case
 
 ANOTHER_PATH = "right in float64; in {dtype} loss and gradient take another path, and there it is right as well"
+NOTHING_LEFT = "right in float64; of the gradient as run in {dtype} rounding leaves nothing"
 UNKNOWN = "right in float64; in {dtype} another path is run, and there it could not be judged"
 
 
@@ -37,6 +38,8 @@ def second_opinions(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequen
                     directions: dict) -> dict[int, Second]:
     """Leaf number -> what its native run adds. Empty where there is nothing to add."""
     native, run = case.preface.native, case.preface.run
+    if native is not None and case.preface.native_scatter is not None:
+        return _on_host(case, leaves, opinions)
     asked = {k for k, opinion in enumerate(opinions) if opinion.verdict is Verdict.PASS and leaves[k].leaf.size
              and opinion.reason is not Reason.SURROGATE}
     if native is None or run is None or not asked or case.problem.is_autodiff:
@@ -49,6 +52,26 @@ def second_opinions(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequen
     asked -= {k for k, second in found.items() if second.verdict is not Verdict.PASS}
     if case.preface.native_finite and not run.stops:
         found |= walk.rounding(asked)
+    return found
+
+
+def _on_host(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion]) -> dict[int, Second]:
+    """The gradient as the caller's own NumPy code computes it, beside what its scatter between neighbours explains."""
+    native, spread, found = case.preface.native, case.preface.native_scatter, {}
+    if native.shape[1] != sum(ev.m.shape[1] for ev in leaves):
+        return {}
+    for k, (ev, opinion) in enumerate(zip(leaves, opinions, strict=True)):
+        where = slice(ev.leaf.start, ev.leaf.stop)
+        if opinion.verdict is not Verdict.PASS or not ev.leaf.size or not np.isfinite(native[:, where]).all():
+            continue
+        run = judgement.LeafRun(ev.leaf, ev.values, native[:, where], ev.m, ev.m,
+                                bars.underflow(*as_run.range_of(ev.leaf)), spread[:, where])
+        off = judgement.lost(run, case.settings.must_catch, as_run.spacing_of(ev.leaf))
+        if off.any():
+            numbers = judgement.components(run, off, lambda c, i, ev=ev: locate.numeric_component(ev, c, i))
+            found[k] = Second(Verdict.FAIL, Reason.PRECISION_WRONG, judgement.said(run, off), numbers)
+        elif judgement.gone(run, ev.m_error):
+            found[k] = Second(Verdict.INCONCLUSIVE, Reason.PRECISION, NOTHING_LEFT.format(dtype=ev.leaf.native))
     return found
 
 

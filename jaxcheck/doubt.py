@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import numpy as np
 
 from jaxcheck.evidence import gather
 from jaxcheck.evidence.smooth import deciders
-from jaxcheck.evidence.witnesses import LeafEvidence
+from jaxcheck.evidence.witnesses import LeafEvidence, Problem
 from jaxcheck.judgement import measures
 from jaxcheck.judgement.vote import GROSS, Opinion
 from jaxcheck.options import Tolerance
+from jaxcheck.program.census import has_stop_gradient, rules_in
+from jaxcheck.program.ways.signed import decisions
 from jaxcheck.result import Reason
 from jaxcheck.settings import Case
 
@@ -20,8 +23,20 @@ from jaxcheck.settings import Case
 OBVIOUS = 1e3
 # Part of the tolerance from which on round-off decides together with it.
 COUNTS = 0.1
+SMALLER_SCALE = ("the differences agree with the gradient and autodiff does not, though nothing in the program could "
+                 "deceive it: the function may live on a smaller scale than the steps")
 # Kinks that are looked up in the program.
 PLACED = 8
+
+
+def may_deceive(problem: Problem) -> bool:
+    """Whether anything in the loss could make its autodiff another derivative than that of what it computes: a
+    stop_gradient, a rule, a decision. Otherwise autodiff is right up to its own round-off."""
+    program = problem.primal.closed if problem.primal.closed is not None else problem.primal.program.closed
+    if has_stop_gradient(program) or rules_in(program):
+        return True
+    with jax.enable_x64(True):
+        return bool(decisions(problem.primal.program.closed)[0])
 
 
 def bars_matter(ev: LeafEvidence, tolerance: Tolerance) -> bool:

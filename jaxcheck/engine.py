@@ -149,7 +149,26 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
         matter = doubt.bars_matter(ev, case.settings.tolerance)
         return (doubt.measured(case, ev), opinion) if matter else (ev, opinion)
     ev = doubt.closer(case, number, ev, _suspects(case, ev, opinion))
-    return ev, doubt.placed(case, ev, case.judge(ev))
+    ev, opinion = _against_autodiff(case, number, ev, case.judge(ev))
+    return ev, doubt.placed(case, ev, opinion)
+
+
+def _against_autodiff(case: Case, number: int, ev: LeafEvidence, opinion: Opinion) -> tuple[LeafEvidence, Opinion]:
+    """Before autodiff is blamed: finer steps, and whether there is anything in the program that could deceive it."""
+    if opinion.reason is not Reason.AUTODIFF_DIFFERS or ev.a is None or not np.isfinite(ev.a).all():
+        return ev, opinion
+    if case.problem.unit < 1e-12:
+        dense = [p for p in ev.probes if p.directions is not None]
+        (single, other), spent, compiled = gather.follow_up(
+            case.problem, case.point, number, _suspects(case, ev, opinion), FINER, case.settings.seed, 0.0, again=dense)
+        case.evaluations += spent
+        case.compiled += compiled
+        finer = dataclasses.replace(ev, probes=measures.believed((*((other,) if dense else ()), single)))
+        second = case.judge(finer)
+        if second.verdict is Verdict.FAIL:
+            return finer, second
+    return ev, opinion if doubt.may_deceive(case.problem) else dataclasses.replace(
+        opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=doubt.SMALLER_SCALE)
 
 
 def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
@@ -186,12 +205,15 @@ def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence
     alone = opinion.reason is Reason.MANUAL_WRONG and ev.a is None
     if (opinion.reason is Reason.NUMERIC_SUSPECT or alone) and case.problem.unit < 1e-12:
         # The differences against all claims there are: the function may live on a scale below the ladder's.
-        (single, _), spent, compiled = gather.follow_up(
-            case.problem, case.point, number, indices, FINER, case.settings.seed, 0.0)
+        dense = [p for p in ev.probes if p.directions is not None]
+        (single, other), spent, compiled = gather.follow_up(
+            case.problem, case.point, number, indices, FINER, case.settings.seed, 0.0, again=dense)
         case.evaluations += spent
         case.compiled += compiled
         kept = tuple(measures.without(p, [] if alone else indices) for p in ev.probes if p.directions is None)
-        finer = dataclasses.replace(ev, probes=measures.believed((*kept, single)))
+        # What the directions contradicted, of which these components are a part, is not forgotten.
+        more = (other,) if alone and dense else ()
+        finer = dataclasses.replace(ev, probes=measures.believed((*kept, *more, single)))
         second = case.judge(finer)
         if second.verdict is not Verdict.FAIL:
             return finer, second

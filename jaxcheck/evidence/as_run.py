@@ -198,6 +198,11 @@ def range_of(leaf: Leaf) -> tuple[float, float]:
     return float(info.tiny), float(info.smallest_subnormal)
 
 
+def spacing_of(leaf: Leaf) -> float:
+    """The spacing of the dtype in which a leaf is run, next to 1."""
+    return float(jnp.finfo(leaf.native).eps)
+
+
 def _real(leaf: Leaf, g: Any) -> Any:
     """A gradient in the real view, or bars of one: these are real, and hold of both parts."""
     if leaf.is_complex and not jnp.iscomplexobj(g):

@@ -125,21 +125,23 @@ def per_component(found: Slopes, indices: np.ndarray, scale: np.ndarray) -> Prob
 
 
 def follow_up(problem: Problem, point: np.ndarray, number: int, indices: np.ndarray, ladder: Ladder,
-              seed: int, floor: float = FLOOR, scale: np.ndarray | None = None
+              seed: int, floor: float = FLOOR, scale: np.ndarray | None = None, again: Sequence[Probes] = (),
               ) -> tuple[tuple[Probes, Probes], int, int]:
-    """The full ladder on chosen components of one leaf, and along its ties.
+    """The full ladder on chosen components of one leaf, and along its ties or, in their place, other directions.
 
     Args:
         scale: how far each of them may move; default their own size, at least `floor` of the leaf's RMS.
+        again: probes whose directions are taken once more.
 
     Returns:
-        ((probes of the components, probes of the tied directions), evaluations, compiled).
+        ((probes of the components, probes of the other directions), evaluations, compiled).
     """
     leaf = problem.theta.leaves[number]
     if scale is None:
         scale = component_scale(point[leaf.start : leaf.stop], floor)[indices]
     # Padded to a power of two, so that the next follow-up finds this one's program.
-    ties = tied_directions(point[leaf.start : leaf.stop], seed)
+    dense = [p.directions for p in again if p.directions is not None]
+    ties = np.concatenate(dense) if dense else tied_directions(point[leaf.start : leaf.stop], seed)
     count = len(indices)
     padded = 1 << max(2, int(np.ceil(np.log2(count + len(ties)))))
     wide = np.zeros((padded, problem.theta.size))

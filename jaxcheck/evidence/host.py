@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.user import StructureError, User, check_scalar, first_line, real_rows
+from jaxcheck.program.ask import Refused, ask
 
 
 def loss_on_host(user: User, why: BaseException) -> tuple[Callable, bool, float]:
@@ -64,6 +65,35 @@ def autodiff_on_host(user: User) -> tuple[Callable | None, str]:
     except Exception as error:
         return None, f"the loss cannot be differentiated by JAX ({type(error).__name__})"
     return autodiff, ""
+
+
+# Neighbours, a spacing away in every number, over which a gradient as the caller gets it is seen to scatter.
+NEIGHBOURS = 4
+
+
+def scatter(user: User, native: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(1, P) how far the gradient in the caller's own dtypes moves when parameters and arguments do by a spacing each,
+    up or down at random: what rounding does to it where nobody can look inside. Infinite where it cannot be had."""
+    rng, found = np.random.default_rng(seed), np.zeros_like(native)
+
+    def moved(leaves: list[Any]) -> list[Any]:
+        out = []
+        for x in leaves:
+            value = np.asarray(x)
+            unit = np.float64(jnp.finfo(value.dtype).eps)
+            signs = rng.choice([-1.0, 1.0], value.shape)
+            value = (value * (1 + unit * signs)).astype(value.dtype)
+            out.append(jnp.asarray(value) if isinstance(x, jax.Array) else value if hasattr(x, "dtype") else x)
+        return out
+
+    for _ in range(NEIGHBOURS):
+        try:
+            picked = ask(user.gradient, moved(user.fresh()), moved(user.fresh_args()))[0]
+        except Refused:
+            return np.full_like(native, np.inf)
+        with np.errstate(all="ignore"):
+            found = np.fmax(found, np.abs(real_rows(user.theta, picked) - native))
+    return found
 
 
 def gradient_on_host(user: User, why: BaseException | None) -> tuple[Callable, np.ndarray, str]:

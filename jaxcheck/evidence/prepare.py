@@ -39,7 +39,8 @@ class Preface:
 
     `structure` is what is wrong with the gradient's structure, or ""; `native` is M in the caller's
     own precision (G, P), None where it is the same as in float64, and `native_finite` whether the outputs are
-    finite there; `run` holds the programs that were run so; `repeatable` says whether two traces
+    finite there; `native_scatter` is how far it moves between neighbours, where M runs on the host; `run` holds
+    the programs that were run so; `repeatable` says whether two traces
     and two native runs gave the same; `sizes` are the dimensions met, to name a ratio; `left_out` counts
     outputs that are not finite at the point and took no part.
     """
@@ -51,6 +52,7 @@ class Preface:
     repeatable: bool = True
     native: np.ndarray | None = None
     native_finite: bool = True
+    native_scatter: np.ndarray | None = None
     run: Run | None = None
     compiled: int = 0
     sizes: tuple[int, ...] = ()
@@ -190,7 +192,7 @@ def _prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
     primal, repeatable, unit = host.loss_on_host(user, why)
     notes = [f"The loss cannot be traced by JAX ({first_line(why)}); it was evaluated on the host, row by row."]
     autodiff, silent = host.autodiff_on_host(user)
-    manual = numbers = native = None
+    manual = numbers = native = spread = None
     structure = ""
     if grad is None:
         if autodiff is None:
@@ -201,6 +203,7 @@ def _prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
         try:
             if callable(grad):
                 manual, native, note = host.gradient_on_host(user, None)
+                spread = host.scatter(user, native)
                 notes += [note] if note else []
             else:
                 numbers = real_rows(theta, user.numbers())
@@ -213,7 +216,7 @@ def _prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
     problem = Problem(theta, (), None, None, None, numbers=numbers, host_primal=primal, host_manual=manual,
                       host_autodiff=autodiff, is_autodiff=grad is None, host_unit=unit,
                       numbers_unit=None if numbers is None else units(user))
-    return problem, Preface(user.name, witnesses, tuple(notes), structure, repeatable, native,
+    return problem, Preface(user.name, witnesses, tuple(notes), structure, repeatable, native, native_scatter=spread,
                             sizes=_sizes(theta, user.args))
 
 
@@ -240,7 +243,8 @@ def units(user: User) -> np.ndarray:
     """(P,) rounding unit of each number of a given gradient."""
     parts = []
     for leaf, g in zip(user.theta.leaves, select(user.theta, user.grad, user.has_aux).leaves, strict=True):
-        dtype = jax.dtypes.result_type(g)
+        # Numbers of NumPy's are looked at as they are: no program of JAX's rounds them to float32.
+        dtype = g.dtype if isinstance(g, (np.ndarray, np.generic)) else jax.dtypes.result_type(g)
         inexact = jax.dtypes.issubdtype(dtype, np.inexact) and hasattr(g, "dtype")
         parts.append(np.full(leaf.stop - leaf.start, float(jnp.finfo(dtype).eps) if inexact else 0.0))
     return np.concatenate(parts)

@@ -88,6 +88,13 @@ def lost(run: LeafRun, must_catch: float, spacing: float) -> np.ndarray:
     return off & sound
 
 
+def gone(run: LeafRun, error: np.ndarray) -> bool:
+    """Whether nothing is left of a gradient that is more than its own rounding in float64, `error`."""
+    with np.errstate(all="ignore"):
+        real = norms(run.formula) > bars.ROUNDED * norms(error)
+        return bool((real & (norms(run.native - run.formula) > bars.NOTHING_LEFT * norms(run.formula))).any())
+
+
 def said(run: LeafRun, where: np.ndarray, reference: np.ndarray | None = None) -> str:
     """The numbers of all that spoke, at the component that is off most.
 

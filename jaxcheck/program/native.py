@@ -49,3 +49,21 @@ def trace_native(
     del flat_f.__wrapped__
     closed = jax.make_jaxpr(flat_f)(*(x for x, m in zip(flat, moving, strict=True) if m))
     return NativeTrace(closed, flat, moving, seen["tree"])
+
+
+def jaxpr_of(f: Callable, leaves: list[Any], extras: list[Any]) -> Any:
+    """(jaxpr, shapes of the results). What an attempt that fails has met is let go of: JAX keeps the trace (tracers,
+    equations and finalizers refer to each other), and with it what it made of the NumPy data in this mode, which
+    it would then take for the data in the 64-bit mode as well."""
+    begun = []
+
+    def noted(leaves: Any, extras: Any) -> Any:
+        begun.extend(x._trace for x in leaves[:1] if isinstance(x, jax.core.Tracer))
+        return f(leaves, extras)
+
+    try:
+        return jax.make_jaxpr(noted, return_shape=True)(leaves, extras)
+    except Exception:
+        for made in begun:
+            getattr(made, "invalidate", lambda: None)()
+        raise

@@ -22,6 +22,7 @@ from jaxcheck.program.constants import LeakedTracer
 from jaxcheck.program.interpret import constants as constants_of
 from jaxcheck.program.interpret import walk, walk_jaxprs
 from jaxcheck.program.lifting import lifted_dtype
+from jaxcheck.program.native import jaxpr_of
 from jaxcheck.program.quiet import quiet
 from jaxcheck.program.shadow import (
     Unliftable,
@@ -70,7 +71,7 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
         Whatever `f` itself raises.
     """
     if precision == "native":
-        closed, shape = jax.make_jaxpr(f, return_shape=True)(list(leaves), list(extras))
+        closed, shape = jaxpr_of(f, list(leaves), list(extras))
         wide = bool(jax.config.jax_enable_x64)
         constants.refuse_leaks(closed, "the function")
         said = tuple(sorted({type(e).__name__.removesuffix("Effect") for e in closed.effects}))

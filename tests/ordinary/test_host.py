@@ -1,0 +1,104 @@
+"""Losses and gradients that JAX cannot trace: NumPy's, `float()`'s, over data of any dtype, as run and in float64."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+from jaxcheck.result import Reason, Verdict
+
+X = np.random.default_rng(0).standard_normal((20, 5))
+Y = np.random.default_rng(1).standard_normal(20)
+
+
+def slope(w, k=1.0):
+    return k * 2 * X.T @ (np.asarray(X @ w) - Y) / 20
+
+
+LOSSES = {"np.mean": lambda w: float(np.mean((X @ w - Y) ** 2)), "jnp.mean": lambda w: float(jnp.mean((X @ w - Y) ** 2))}
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray, lambda w: np.asarray(w, np.float32)])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_that_ends_in_a_float_over_float64_data(name, kind):
+    """What JAX made of the data in an attempt to trace it that failed is let go of."""
+    w = kind(np.linspace(-1.0, 1.0, 5))
+    assert jc.check_grad(LOSSES[name], w, slope).verdict is Verdict.PASS
+    assert jc.check_grad(LOSSES[name], w, lambda w: slope(w, 1.01)).verdict is Verdict.FAIL
+
+
+def test_and_says_nothing_on_stderr():
+    script = """
+        import jax.numpy as jnp, numpy as np, jaxcheck as jc
+        X = np.random.default_rng(0).standard_normal((20, 5))
+        r = jc.check_grad(lambda w: float(jnp.mean((X @ w) ** 2)), jnp.ones(5), lambda w: 2 * X.T @ (X @ w) / 20)
+        assert r.ok
+        assert (X @ jnp.ones(5)).dtype == jnp.float32
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "RuntimeProgramInputMismatch" not in done.stderr
+
+
+@pytest.mark.parametrize("factor", [1.01, 2.0, -1.0, 0.0])
+def test_a_numpy_gradient_that_is_wrong_in_float32_only(factor):
+    report = jc.check_grad(lambda p: float(np.sum(np.sin(p))), np.ones(3, np.float32),
+                           lambda p: np.cos(p) * np.asarray(factor if p.dtype == np.float32 else 1.0, p.dtype))
+    assert report.verdict is Verdict.FAIL and report.reason is Reason.PRECISION_WRONG
+
+
+def test_what_rounding_does_to_a_numpy_gradient_is_no_mistake():
+    rng = np.random.default_rng(2)
+    w, x = rng.standard_normal((30, 10)).astype(np.float32), rng.standard_normal((40, 30)).astype(np.float32)
+
+    def grad(w):
+        t = np.tanh(x.astype(w.dtype) @ w)
+        return x.T.astype(w.dtype) @ (1 - t**2)
+
+    assert jc.check_grad(lambda w: float(np.sum(np.tanh(x.astype(w.dtype) @ w))), w, grad).verdict is Verdict.PASS
+
+
+def test_nothing_left_of_a_numpy_gradient_is_said():
+    """E x^2 - (E x)^2 is 0 in float32, where the variance is 1: explained by rounding, and yet no gradient."""
+    x = (1e4 + np.random.RandomState(2).randn(100)).astype(np.float32)
+    report = jc.check_grad(lambda p, x: float(p[0] * np.var(x)), np.ones(1, np.float32),
+                           lambda p, x: np.array([np.mean(x**2) - np.mean(x) ** 2], x.dtype), args=(x,))
+    assert report.verdict is Verdict.INCONCLUSIVE and report.reason is Reason.PRECISION
+
+
+@pytest.mark.parametrize("error", [1e-2, 5.0])
+@pytest.mark.parametrize("size", [200, 2000])
+def test_one_wrong_component_of_many(size, error):
+    p = np.abs(np.random.RandomState(1).randn(size)) + 0.2
+
+    def grad(p, error=error):
+        g = np.cos(p)
+        g[size - 3] += error
+        return g
+
+    assert jc.check_grad(lambda p: float(np.sum(np.sin(p))), p, grad).verdict is Verdict.FAIL
+    assert jc.check_grad(lambda p: float(np.sum(np.sin(p))), p, lambda p: grad(p, 0.0)).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("error", [0.0, 1e-3, 5e-3])
+def test_float64_numbers_are_held_to_the_floor_that_is_printed(error):
+    big = np.random.RandomState(0).randn(40, 40)
+    p = 0.1 * big
+    g = (1 - np.tanh(p) ** 2) * big
+    g[7, 9] += error
+    report = jc.check_grad(lambda p: float(np.sum(np.tanh(p) * big)), p, g)
+    assert report.verdict is (Verdict.FAIL if error else Verdict.PASS)
+
+
+@pytest.mark.parametrize("speed", [1e8, 1e10, 1e12])
+def test_autodiff_is_not_blamed_for_a_scale_below_the_steps(speed):
+    """Nothing in the program could deceive autodiff: what it sees is there."""
+    report = jc.check_grad(lambda p: jnp.sum(p**2) + jnp.sum(jnp.sin(speed * p)) / speed, np.array([0.3, 0.7]),
+                           lambda p: 2 * p)
+    assert report.verdict is not Verdict.PASS
