@@ -22,6 +22,9 @@ from jaxcheck.writing import write
 
 # Elements that may be computed before the default turns from every component to random directions.
 EXHAUSTIVE_WORK = 6e7
+# What a row costs that runs by itself, in elements: its operations are dispatched one by one, some 150 us a row of a
+# small convolution (`python -m tests.benchmarks.layers --only conv2d`).
+SEQUENTIAL = 1e5
 # Components of one leaf that get the full ladder when they are suspected.
 FOLLOW_UP = 64
 FINER = Ladder(first=1e-5, ratio=4.0, count=10)
@@ -36,7 +39,8 @@ def plan(problem: Problem, settings: Settings, point: np.ndarray) -> tuple[dict[
     """(directions per leaf for `gather`, mode, why)."""
     leaves = problem.theta.leaves
     ladder = ladder_for(problem)
-    cost = problem.theta.size * len(ladder.offsets) * max(problem.cost, 50.0)
+    alone = problem.primal is not None and problem.primal.program.sequential
+    cost = problem.theta.size * len(ladder.offsets) * max(problem.cost, SEQUENTIAL if alone else 50.0)
     limit = EXHAUSTIVE_WORK * (1 if problem.autodiff or problem.host_autodiff else 5)
     if settings.mode is None and problem.theta.size <= 1024 and cost <= limit:
         return {k: None for k in range(len(leaves))}, "exhaustive", "every component is cheap here"
