@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from jaxcheck import as_run, doubt, kinks, limits
-from jaxcheck.evidence import exhaustive, gather, sketch, witnesses
+from jaxcheck.evidence import exhaustive, flat, gather, sketch, witnesses
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.prepare import Preface
 from jaxcheck.evidence.witnesses import Evidence, LeafEvidence, Problem
@@ -27,6 +27,8 @@ EXHAUSTIVE_WORK = 6e7
 SEQUENTIAL = 1e5
 # Components of one leaf that get the full ladder when they are suspected.
 FOLLOW_UP = 64
+# Random directions of each leaf.
+PER_LEAF = 3
 FINER = Ladder(first=1e-5, ratio=4.0, count=10)
 
 
@@ -44,7 +46,7 @@ def plan(problem: Problem, settings: Settings, point: np.ndarray) -> tuple[dict[
     limit = EXHAUSTIVE_WORK * (1 if problem.autodiff or problem.host_autodiff else 5)
     if settings.mode is None and problem.theta.size <= 1024 and cost <= limit:
         return {k: None for k in range(len(leaves))}, "exhaustive", "every component is cheap here"
-    wanted = settings.mode.directions if isinstance(settings.mode, Sketch) else 3
+    wanted = settings.mode.directions if isinstance(settings.mode, Sketch) else PER_LEAF
     rows = wanted * len(leaves) * len(ladder.offsets) * problem.cost
     if settings.mode is None and rows > 3e10:
         wanted = 1
@@ -80,7 +82,11 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
     point = problem.theta.ravel()
     case = Case(problem, preface, settings, point, ladder_for(problem), compiled=preface.compiled)
     directions, mode, why = plan(problem, settings, point)
-    evidence = gather.gather(problem, point, directions, case.ladder, settings.seed)
+    evidence = None
+    if mode == "sketch" and settings.mode is None and flat.fits(problem, case.ladder, PER_LEAF):
+        evidence = flat.gather(problem, point, settings.seed)
+    if evidence is None:
+        evidence = gather.gather(problem, point, directions, case.ladder, settings.seed)
     case.evaluations += evidence.evaluations
     case.compiled += evidence.compiled
     value = float(evidence.outputs[0]) if problem.columns == 1 else NAN

@@ -201,8 +201,15 @@ def _gradient_with_error(stack: np.ndarray | None, problem: Problem | None, poin
     unit = problem.unit if unit is None else unit
     with np.errstate(all="ignore"):
         scatter = np.abs(stack[2:] - stack[0]).max(axis=0)
-        error = np.where(np.isfinite(scatter), scatter, 0.0) + 2 * unit * np.abs(stack[0])
+        return stack[0], bar(stack[0], scatter, problem, point, unit)
+
+
+def bar(gradient: np.ndarray, scatter: np.ndarray, problem: Problem | None, point: np.ndarray,
+        unit: float) -> np.ndarray:
+    """The round-off bar of a gradient (G, P) that scatters so much between neighbours; `problem` for M alone."""
+    with np.errstate(all="ignore"):
+        error = np.where(np.isfinite(scatter), scatter, 0.0) + 2 * unit * np.abs(gradient)
         for leaf in problem.theta.leaves if problem else ():
             where = slice(leaf.start, leaf.stop)
-            error[:, where] += 16 * unit * typical(stack[0][:, where], units(point[where]))
-        return stack[0], error
+            error[:, where] += 16 * unit * typical(gradient[:, where], units(point[where]))
+        return error

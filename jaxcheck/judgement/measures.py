@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxcheck.evidence.sketch import units
 from jaxcheck.evidence.witnesses import LeafEvidence, Probes
 from jaxcheck.result import NAN, formula2
 
@@ -21,7 +20,8 @@ def norms(g: np.ndarray) -> np.ndarray:
 
 def own_size(ev: LeafEvidence, zero: str = "largest") -> np.ndarray:
     """(n,) how far each component moves when it moves by its own size; a zero, by that of a unit of the leaf."""
-    return np.where(ev.values == 0, units(ev.values, zero), np.abs(ev.values))
+    whose = ev.unit_sizes_of_zeros if zero == "largest" else ev.unit_sizes
+    return np.where(ev.values == 0, whose, np.abs(ev.values))
 
 
 def influences(ev: LeafEvidence, g: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ def reference(ev: LeafEvidence, g: np.ndarray, apart: bool = True) -> np.ndarray
         apart: weigh every component by its own size, and a zero as strictly as any; otherwise by the size of
             its unit, and a zero by nothing but the norm.
     """
-    sizes = [own_size(ev, zero) for zero in ("smallest", "largest")] if apart else [units(ev.values)] * 2
+    sizes = [own_size(ev, zero) for zero in ("smallest", "largest")] if apart else [ev.unit_sizes] * 2
     with np.errstate(all="ignore"):
         weighed = norms(g * sizes[0])[:, None] / sizes[1]
     return np.fmin(weighed, norms(g)[:, None])

@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 
 from jaxcheck.evidence.differences import Slopes
-from jaxcheck.evidence.sketch import typical, units
+from jaxcheck.evidence.sketch import typical
 from jaxcheck.evidence.witnesses import LeafEvidence
 from jaxcheck.judgement.measures import BARS, influences, norms, reference, relative_numbers
 from jaxcheck.options import Tolerance
@@ -251,7 +251,7 @@ def round_off(ev: LeafEvidence, scatter: np.ndarray, full: bool = False) -> np.n
         return scatter
     kinked = any(p.slopes.kink.any() for p in ev.probes)
     cap = max(1e-10 if kinked else 1e-6, 1e3 * ev.unit)
-    return np.minimum(scatter, cap * typical(ev.m, units(ev.values)))
+    return np.minimum(scatter, cap * typical(ev.m, ev.unit_sizes))
 
 
 def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, full: bool = False) -> bool:
@@ -264,7 +264,7 @@ def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, fu
     m, a = np.where(explained, 0.0, m), np.where(explained, 0.0, a)
     r = np.abs(m - a)
     bars = BARS * (round_off(ev, ev.m_error, full) + round_off(ev, ev.a_error, full) + ev.m_given)
-    bars, unit = np.where(explained, 0.0, bars), units(ev.values)
+    bars, unit = np.where(explained, 0.0, bars), ev.unit_sizes
     bars = np.maximum(bars, typical(bars, unit))
     rtol = tolerance.between_programs(ev.sharp)
     for weigh in (lambda g: g, lambda g: influences(ev, g)):
