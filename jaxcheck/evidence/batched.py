@@ -144,8 +144,8 @@ def clear(table: Table, tolerance: Tolerance, must_catch: float, sharp: bool) ->
     rtol, atol = tolerance.bound, tolerance.atol
     with np.errstate(all="ignore"):
         near = table.difference <= 5 * table.bar + rtol
-        sharp = (5 * table.bar + rtol <= must_catch) & ~table.kink & ~table.zero
-        good = near & sharp
+        seen = (5 * table.bar + rtol <= must_catch) & ~table.kink & ~table.zero
+        good = near & seen
         if not np.isfinite(table.difference_a).any():
             good &= ~table.mixed  # one direction does not see every unit
         else:

@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 
 from jaxcheck.evidence.differences import Slopes
-from jaxcheck.evidence.ties import Tie
+from jaxcheck.evidence.ties import Kinked, Tie
 from jaxcheck.judgement.measures import BARS
+from jaxcheck.judgement.ranges import additive
 from jaxcheck.options import Tolerance
 
 
@@ -22,26 +23,31 @@ class Broken:
     claimed: float
 
 
-def broken(ties: list[Tie], wide: np.ndarray, found: Slopes, m: np.ndarray, m_error: np.ndarray,
-           tolerance: Tolerance) -> list[Broken]:
+def broken(ties: list[Tie], wide: np.ndarray, found: Slopes, crossed: np.ndarray | None, kinked: Kinked,
+           m: np.ndarray, m_error: np.ndarray, tolerance: Tolerance) -> list[Broken]:
     """The ties that contradict M.
 
     Args:
-        wide: (D, P) directions; found: their slopes (D, G); m, m_error: (G, P).
+        wide: (D, P) directions; found: their slopes (D, G); crossed: (D,) where they cross a decision, if known;
+            m, m_error: (G, P).
     """
     out = []
     with np.errstate(all="ignore"):
-        smooth = np.isfinite(found.value) & np.isfinite(found.error) & ~found.kink & ~found.jump
+        known = np.isfinite(found.value) & np.isfinite(found.error) & ~found.jump
+        sides = (kinked.left.T, kinked.right.T, kinked.bar.T)
+        apart = additive(found, wide[:, kinked.places], *sides)
+        if crossed is not None:
+            apart |= crossed[:, None]
         for tie in ties:
-            v = wide[tie.along]
+            v, along = wide[tie.along], found[tie.along]
             claim = m @ v
             size = np.sqrt(m**2 @ v**2)
-            bar = BARS * (found.error[tie.along] + np.abs(m_error) @ np.abs(v))
+            bar = BARS * (along.error + np.abs(m_error) @ np.abs(v))
             slack = tolerance.bound * size + tolerance.atol * np.linalg.norm(v)
-            off = ~(np.abs(claim - found.value[tie.along]) <= bar + slack)
-            off &= smooth[tie.along] & found.kink[list(tie.across)].all(axis=0)
+            off = ~along.kink & ~(np.abs(claim - along.value) <= bar + slack)
+            off &= known[tie.along] & found.kink[list(tie.across)].all(axis=0) & ~apart[tie.along]
             for column in np.flatnonzero(off)[:1]:
                 unit = np.abs(v[tie.members]).max()
-                out.append(Broken(tuple(int(i) for i in tie.members), float(found.value[tie.along, column] / unit),
+                out.append(Broken(tuple(int(i) for i in tie.members), float(along.value[column] / unit),
                                   float(claim[column] / unit)))
     return out
