@@ -42,7 +42,7 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
 def _meeting(case: Case, leaves, opinions) -> Sides | None:
     """The gradients of the pieces that meet at the point, where autodiff gives them and there is doubt."""
     problem = case.problem
-    known = all(ev.a is not None and np.isfinite(ev.a).all() and np.isfinite(ev.m).all() for ev in leaves)
+    known = all(ev.a is not None and np.isfinite(ev.m).all() for ev in leaves)
     pairs = list(zip(leaves, opinions, strict=True))
     if not known or not any(_doubted(*pair) or _accused(case, *pair) for pair in pairs):
         return None
@@ -62,8 +62,10 @@ def _accused(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
     if opinion.reason is Reason.NUMERIC_SUSPECT or any(p.slopes.kink.any() for p in ev.probes):
         return True
     # Where one component decides nothing alone, autodiff's choice looks as wrong as any other.
+    if opinion.reason is not Reason.MANUAL_WRONG or ev.a is None or not np.isfinite(ev.a).all():
+        return False
     autodiff = judge(ev, case.settings.tolerance, m=ev.a, must_catch=case.settings.must_catch)
-    return opinion.reason is Reason.MANUAL_WRONG and autodiff.verdict is Verdict.FAIL
+    return autodiff.verdict is Verdict.FAIL
 
 
 def _excused(case: Case, found: Sides, leaves, opinions) -> None:

@@ -21,6 +21,8 @@ from jaxcheck.program.compile import execute
 
 # Ways in which the point is left at once, and how often: until the gradient under test is met.
 DIRECTIONS, ROUNDS = 4, 3
+# Part of its way that a leaf goes where another leads.
+BEHIND = 1e-3
 # Distance from the point, relative to the parameters' scale, and at least this many roots of the rounding unit.
 NEAR, ROOTS = 1e-7, 10.0
 # Bars by which one gradient is another, and by which a range is more than one value.
@@ -56,31 +58,42 @@ def sides(problem: Problem, point: np.ndarray, m: np.ndarray, a: np.ndarray, bar
     rng = np.random.default_rng([seed, 19])
     scale = np.concatenate([own_scale(point[leaf.start : leaf.stop], 1e-2) for leaf in problem.theta.leaves])
     with np.errstate(all="ignore"):
+        bars = np.where(np.isfinite(a), bars, 0.0)
         apart = np.abs(m - a) > bars + ALIKE * np.maximum(np.abs(m), np.abs(a))
     column = int(np.argmax(apart.sum(axis=1)))
     towards = np.where(apart, np.sign(m - a), 0.0)[column]
     # Where the gradient rises as the component does the function is convex, else concave.
     curved = np.zeros(point.size)
+    owner = np.concatenate([np.full(leaf.stop - leaf.start, k) for k, leaf in enumerate(problem.theta.leaves)])
+    doubted = np.unique(owner[towards != 0])
     least = largest = a
     widest, spent, compiled, adjacent, any_confirmed = bars, 0, 0, False, False
     for turn in range(ROUNDS):
         ways = rng.choice([-1.0, 1.0], (DIRECTIONS, point.size))
         bent = towards if not turn else towards * np.sign(curved)
-        ways[0] = np.where(towards != 0, bent, ways[0])
+        ways[: DIRECTIONS if turn else 1] = np.where(towards != 0, bent, ways[: DIRECTIONS if turn else 1])
         ways *= scale * rng.uniform(0.5, 1.5, ways.shape)
+        lead = np.ones(ways.shape)
+        for d in range(1, DIRECTIONS if len(doubted) > 1 else 1):
+            # Leaves that stand on one kink, a bias and the weights before it: each decides it once.
+            lead[d] = np.where(owner == doubted[(d + turn * (DIRECTIONS - 1)) % len(doubted)], 1.0, BEHIND)
+        ways *= lead
         pieces, error, confirmed, more, new = _look(problem, point, ways, bars, ladder, seed)
         spent, compiled = spent + more, compiled + new
         if not confirmed.any():
             break
         any_confirmed = True
         with np.errstate(all="ignore"):
-            least, largest = np.minimum(least, pieces[confirmed].min(axis=0)), np.maximum(
+            least, largest = np.fmin(least, pieces[confirmed].min(axis=0)), np.fmax(
                 largest, pieces[confirmed].max(axis=0))
             widest = np.maximum(widest, error[confirmed].max(axis=0))
             both = np.flatnonzero(confirmed.all(axis=0))
-            curved += np.sum((pieces[0, both, column] - pieces[1, both, column]) * ways[both], axis=0)
+            bends = (pieces[0, both, column] - pieces[1, both, column]) * ways[both]
+            # Where leaves move together a kink of theirs says whose it is no more.
+            alone = (lead == 1) & ((np.arange(DIRECTIONS) > 0) | (len(doubted) < 2))[:, None]
+            curved += np.sum(bends * alone[both], axis=0)
         adjacent = any(between(m, pieces[0, d], pieces[1, d], error[:, d].max(axis=0)) for d in both)
-        if adjacent:
+        if adjacent or not (largest - least > 2 * BARS * widest)[:, towards != 0].any():
             break
     if not any_confirmed:
         return None, spent, compiled
