@@ -42,13 +42,13 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
 def _meeting(case: Case, leaves, opinions) -> Sides | None:
     """The gradients of the pieces that meet at the point, where autodiff gives them and there is doubt."""
     problem = case.problem
-    known = all(ev.a is not None and np.isfinite(ev.m).all() for ev in leaves)
+    known = all((ev.a is not None or ev.is_autodiff) and np.isfinite(ev.m).all() for ev in leaves)
     pairs = list(zip(leaves, opinions, strict=True))
     if not known or not any(_doubted(*pair) or _accused(case, *pair) for pair in pairs):
         return None
     m, a, bars = (np.concatenate(x, axis=1) for x in zip(*(
-        (ev.m, ev.a, round_off(ev, ev.m_error) + round_off(ev, ev.a_error) + ev.m_given) for ev in leaves),
-        strict=True))
+        (ev.m, ev.m if ev.a is None else ev.a, round_off(ev, ev.m_error) + ev.m_given
+         + (0.0 if ev.a is None else round_off(ev, ev.a_error))) for ev in leaves), strict=True))
     found, spent, compiled = sides(problem, case.point, m, a, bars, case.ladder, case.settings.seed)
     case.evaluations += spent
     case.compiled += compiled
@@ -56,7 +56,10 @@ def _meeting(case: Case, leaves, opinions) -> Sides | None:
 
 
 def _accused(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
-    """Whether a leaf failed where the pieces that meet at the point may excuse it."""
+    """Whether the pieces that meet at the point may say otherwise of a leaf: one that failed; or one of which the
+    differences of single components may know too little to speak against autodiff."""
+    if opinion.reason is Reason.AUTODIFF_DIFFERS and ev.a is not None and np.isfinite(ev.a).all():
+        return True
     if opinion.verdict is not Verdict.FAIL or not ev.leaf.size:
         return False
     if opinion.reason is Reason.NUMERIC_SUSPECT or any(p.slopes.kink.any() for p in ev.probes):
@@ -131,7 +134,9 @@ def _broken_at(case: Case, point, places, leaves, doubted, m, m_error, rng) -> l
     problem, seed = case.problem, case.settings.seed
     most = int(np.clip(WORK / (len(case.ladder.offsets) * problem.cost), FEWEST, MOST))
     places = places[:most]
-    kinked, spent, compiled = ties.single(problem, point, places, _scale(leaves)[places], case.ladder, seed)
+    known = np.concatenate([np.zeros(ev.m.shape[1], bool) if ev.pieces is None else ev.pieces[2].any(axis=0)
+                            for ev in leaves])[places]
+    kinked, spent, compiled = ties.single(problem, point, places, known, _scale(leaves)[places], case.ladder, seed)
     case.evaluations += spent
     case.compiled += compiled
     mine = np.zeros(point.size, bool)
@@ -141,10 +146,10 @@ def _broken_at(case: Case, point, places, leaves, doubted, m, m_error, rng) -> l
     if not made:
         return []
     wide = ties.directions(kinked, rows, point.size)
-    found, crossed, spent, compiled = ties.look(problem, point, wide, case.ladder, seed)
+    found, seen, spent, compiled = ties.look(problem, point, wide, case.ladder, seed)
     case.evaluations += spent
     case.compiled += compiled
-    return broken(made, wide, found, crossed, kinked, m, m_error, case.settings.tolerance)
+    return broken(made, wide, found, seen, kinked, m, m_error, case.settings.tolerance)
 
 
 def _on_kinks(leaves, doubted) -> np.ndarray:
@@ -175,6 +180,7 @@ def _wrong(leaves, number: int, opinion: Opinion, found: list[Broken], where: st
     others = sorted({e.leaf.path for e in leaves if e is not ev and any(
         e.leaf.start <= i < e.leaf.stop for i in worst.members)})
     along = f"with {', '.join(f'`{path}`' for path in others)}" if others else "with one another"
+    slopes = " to ".join(f"{x:.6g}" for x in worst.slopes)
     note = (f"{where}each component lies between its one-sided slopes, but moved along the kink {along} the function "
-            f"has slope {worst.numeric:.6g}, the gradient {worst.claimed:.6g}")
+            f"has slope{'s' * (len(worst.slopes) - 1)} {slopes}, the gradient {worst.claimed:.6g}")
     return dataclasses.replace(opinion, verdict=Verdict.FAIL, reason=Reason.MANUAL_WRONG, residual=residual, note=note)

@@ -138,7 +138,7 @@ def between(m: np.ndarray, one: np.ndarray, other: np.ndarray, error: np.ndarray
 
 def _gradients(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, int]:
     """(K, G, P) autodiff's gradients at the points, one after the other; and programs compiled."""
-    traced = problem.autodiff
+    traced = problem.manual if problem.is_autodiff else problem.autodiff
     if traced is None:
         return np.stack([problem.host_autodiff(x) for x in points]), 0
 

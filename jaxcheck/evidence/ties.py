@@ -13,7 +13,7 @@ import itertools
 import numpy as np
 
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
-from jaxcheck.evidence.smooth import pieces
+from jaxcheck.evidence.smooth import Pieces, pieces
 from jaxcheck.evidence.witnesses import Problem, measure
 
 # Members of a larger tie that are moved against the others, one at a time.
@@ -100,23 +100,23 @@ def directions(kinked: Kinked, rows: list[np.ndarray], size: int) -> np.ndarray:
 
 
 def look(problem: Problem, point: np.ndarray, wide: np.ndarray, ladder: Ladder, seed: int
-         ) -> tuple[Slopes, np.ndarray | None, int, int]:
-    """(slopes along the directions (D, G), where a decision is crossed (D,) if that is known, evaluations, programs
+         ) -> tuple[Slopes, Pieces | None, int, int]:
+    """(slopes along the directions (D, G), the pieces along them and some more if known, evaluations, programs
     compiled)."""
     # Padded to a power of two, so that the next look finds this one's program.
     padded = np.zeros((1 << max(2, int(np.ceil(np.log2(len(wide))))), point.size))
     padded[: len(wide)] = wide
     samples, _, _, compiled = measure(problem, point, padded, ladder, seed, gradients=False)
-    crossed, spent = None, len(padded) * len(ladder.offsets)
+    seen, spent = None, len(padded) * len(ladder.offsets)
     if problem.primal is not None and not problem.at_limit:
         seen, new = pieces(problem, point, padded, ladder)
-        crossed, compiled, spent = seen.crossed[: len(wide)], compiled + new, 2 * spent
-    return slopes(samples[:, : len(wide)], ladder, problem.unit), crossed, spent, compiled
+        compiled, spent = compiled + new, 2 * spent
+    return slopes(samples[:, : len(wide)], ladder, problem.unit), seen, spent, compiled
 
 
-def single(problem: Problem, point: np.ndarray, places: np.ndarray, scale: np.ndarray, ladder: Ladder, seed: int
-           ) -> tuple[Kinked, int, int]:
-    """Which of the components are on a kink at `point`; evaluations, programs compiled."""
+def single(problem: Problem, point: np.ndarray, places: np.ndarray, known: np.ndarray, scale: np.ndarray,
+           ladder: Ladder, seed: int) -> tuple[Kinked, int, int]:
+    """Which of the components are on a kink at `point`, as some are `known` to be; evaluations, programs compiled."""
     wide = np.zeros((len(places), point.size))
     wide[np.arange(len(places)), places] = scale
     found, _, spent, compiled = look(problem, point, wide, ladder, seed)
@@ -124,7 +124,7 @@ def single(problem: Problem, point: np.ndarray, places: np.ndarray, scale: np.nd
     with np.errstate(all="ignore"):
         left, right = (np.where(found.kink, x, found.value) / per for x in (found.left, found.right))
         bar = np.where(found.kink, found.right_error + found.left_error, found.error) / per
-    keep = found.kink.any(axis=1)
+    keep = found.kink.any(axis=1) | known
     kinked = Kinked(places[keep], left[keep], right[keep], bar[keep], point[places[keep]], scale[keep])
     return kinked, spent, compiled
 

@@ -139,13 +139,10 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
         return opinion(Verdict.PASS, Reason.AGREE, "empty leaf")
 
     looks = [_look(ev, p, m, a, tolerance) for p in ev.probes]
-    single = [p for p in ev.probes if p.directions is None]
-    looks, explained = _on_kinks(ev, looks, m, a, _kinked_components(m, looks, ev), bool(single))
+    looks, explained = _on_kinks(ev, looks, m, a)
     residual = np.where(explained, 0.0, residual)
     usable = sum(int(x.usable.sum()) for x in looks)
-    kinks = sum(int(x.kink.any(axis=1).sum()) for x in looks)
-    if ev.pieces is not None:
-        kinks = max(kinks, int(ev.pieces[2].any(axis=0).sum()))
+    kinks = _count(ev, looks)
     jumps = any(bool(p.slopes.jump.any()) for p in ev.probes)
     m_bad = any(x.contradicts_m.any() for x in looks)
     a_bad = any(x.contradicts_a.any() for x in looks)
@@ -230,21 +227,15 @@ def _noise(opinion, relative: float, must_catch: float) -> Opinion:
     return opinion(Verdict.INCONCLUSIVE, Reason.NOISE)
 
 
-def _kinked_components(m, looks, ev) -> np.ndarray:
-    """(G, n): components on a kink whose gradient lies between the one-sided slopes."""
+def _on_kinks(ev: LeafEvidence, looks: list[_Probe], m, a) -> tuple[list[_Probe], np.ndarray]:
+    """What the looks say where kinks meet: no single slope of a component whose range is known from the pieces, nor
+    of directions across kinks once that of the components is, nor of those along which independent ones cancel. And
+    (G, n) the components on a kink whose gradient lies in their range."""
     explained = np.zeros(m.shape, bool)
     for probes, look in zip(ev.probes, looks, strict=True):
         if probes.directions is None:
-            fine = look.kink & ~look.contradicts_m
-            explained[:, probes.indices] |= fine.T
-    return explained
-
-
-def _on_kinks(ev: LeafEvidence, looks: list[_Probe], m, a, explained, single: bool
-              ) -> tuple[list[_Probe], np.ndarray]:
-    """What the looks say where kinks meet: no single slope of a component whose range is known from the pieces, nor
-    of directions across kinks once that of the components is, nor of those along which independent ones cancel."""
-    if not single and ev.pieces is None:
+            explained[:, probes.indices] |= (look.kink & ~look.contradicts_m).T
+    if ev.pieces is None and all(p.directions is not None for p in ev.probes):
         return looks, explained
     found = ranges.ranges(ev)
     slack = BARS * (round_off(ev, ev.m_error) + ev.m_given)
@@ -254,16 +245,23 @@ def _on_kinks(ev: LeafEvidence, looks: list[_Probe], m, a, explained, single: bo
     out = []
     for p, look in zip(ev.probes, looks, strict=True):
         if p.directions is None:
-            cleared = [h[:, p.indices].T for h in held]
-            usable = look.usable
+            cleared, usable = [h[:, p.indices].T for h in held], look.usable
         else:
-            crossing = look.kink
-            cleared = [crossing | ranges.reached(p, claim, on, found, look.slack)
-                       for claim, on in zip((m, m if a is None else a), (explained, ~np.isnan(found.low)), strict=True)]
-            usable = look.usable & ~crossing
+            claims = ((m, explained), (m if a is None else a, ~np.isnan(found.low)))
+            cleared = [look.kink | ranges.reached(p, claim, on, found, look.slack) for claim, on in claims]
+            usable = look.usable & ~look.kink
         out.append(dataclasses.replace(look, usable=usable, contradicts_m=look.contradicts_m & ~cleared[0],
                                        contradicts_a=look.contradicts_a & ~cleared[1]))
     return out, explained
+
+
+def _count(ev: LeafEvidence, looks: list[_Probe]) -> int:
+    """Components on a kink, or, where none was found alone, directions across one."""
+    found = np.zeros(ev.m.shape[1], bool) if ev.pieces is None else ev.pieces[2].any(axis=0)
+    for p, look in zip(ev.probes, looks, strict=True):
+        if p.directions is None:
+            found[p.indices] |= look.kink.any(axis=1)
+    return int(found.sum()) or sum(int(x.kink.any(axis=1).sum()) for x in looks)
 
 
 def round_off(ev: LeafEvidence, scatter: np.ndarray, full: bool = False) -> np.ndarray:
