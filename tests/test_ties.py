@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck import Reason, Verdict
+from jaxcheck import Reason, Verdict, batch
 
 AT = np.float64(1.3)
 
@@ -192,3 +192,50 @@ def test_a_clamp_of_scalars_whose_upper_bound_alone_moves(factor):
 
     report = jc.check_grad(loss, {"high": 1.5, "a": 2.0}, lambda p: {"high": factor * p["a"], "a": p["high"]})
     assert report.verdict is (Verdict.PASS if factor == 1 else Verdict.FAIL), str(report)
+
+
+POINTS = np.random.default_rng(0).standard_normal((200, 3)) * 1.5
+WHOLE, FIRST = np.round(POINTS), np.concatenate([np.round(POINTS[:, :1]), POINTS[:, 1:]], axis=1)
+WEIGHTS = np.array([1.0, -2.0, 0.5])
+
+
+def beside(p):
+    return 10 * jnp.abs(p[0]) + jnp.sin(p[1]) + p[2] ** 2
+
+
+def beside_grad(factor):
+    return lambda p: jnp.stack([10 * jnp.sign(p[0]), jnp.cos(p[1]) * jnp.where(p[0] == 0, factor, 1), 2 * p[2]])
+
+
+def absolute(p):
+    return jnp.sum(jnp.abs(p))
+
+
+# (loss, gradient, points, those at which it is wrong)
+BATCHES = {
+    "sign": (absolute, jnp.sign, WHOLE, None),
+    "-1 at 0": (absolute, lambda p: jnp.where(p > 0, 1.0, -1.0), WHOLE, None),
+    "convex and concave": (lambda p: jnp.sum(WEIGHTS * jnp.abs(p)), lambda p: WEIGHTS * jnp.where(p > 0, 1.0, -1.0),
+                           WHOLE, None),
+    "wrong where 2": (absolute, lambda p: jnp.sign(p) * jnp.where(p == 2, 1.01, 1), WHOLE, (WHOLE == 2).any(axis=1)),
+    "outside of the slopes": (absolute, lambda p: jnp.where(p == 0, 1.5, jnp.sign(p)), WHOLE[:40],
+                              (WHOLE[:40] == 0).any(axis=1)),
+    "beside a kink": (beside, beside_grad(1), FIRST, None),
+    "wrong beside a kink": (beside, beside_grad(1.001), FIRST, FIRST[:, 0] == 0),
+    "a tie counted twice": (jnp.max, lambda p: (p == p.max()) * 1.0, WHOLE,
+                            (WHOLE == WHOLE.max(axis=1, keepdims=True)).sum(axis=1) > 1),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_many_points_on_kinks(name, monkeypatch):
+    loss, grad, points, wrong = BATCHES[name]
+    alone = []
+    examine = batch.examine
+    monkeypatch.setattr(batch, "examine", lambda *a, **k: alone.append(1) or examine(*a, **k))
+    with jax.enable_x64(True):
+        report = jc.check_batch(loss, points, grad)
+    bad = np.zeros(len(points), bool) if wrong is None else wrong
+    assert {p.index for p in report.points if p.verdict is Verdict.FAIL} == set(np.flatnonzero(bad)), str(report)
+    # Right ones need no check of their own.
+    assert len(alone) <= bad.sum() + 2

@@ -124,7 +124,7 @@ def _look(problem: Problem, point: np.ndarray, ways: np.ndarray, bars: np.ndarra
     return pieces, error, confirmed, len(found) * len(ways) + len(ways) * len(ladder.offsets), compiled + new
 
 
-def between(m: np.ndarray, one: np.ndarray, other: np.ndarray, error: np.ndarray) -> bool:
+def between(m: np.ndarray, one: np.ndarray, other: np.ndarray, error: np.ndarray, rtol: float = ALIKE) -> bool:
     """Whether a gradient (G, P) lies on the line between two others, within their errors; one place on it for each
     column, which has a kink of its own."""
     with np.errstate(all="ignore"):
@@ -133,7 +133,7 @@ def between(m: np.ndarray, one: np.ndarray, other: np.ndarray, error: np.ndarray
         part = np.where(length > 0, np.sum((m - other) * way, axis=1) / np.where(length > 0, length, 1.0), 0.0)
         place = other + np.clip(part, 0.0, 1.0)[:, None] * way
         size = np.maximum(np.abs(one), np.abs(other))
-        return bool((np.abs(m - place) <= BARS * error + ALIKE * size).all())
+        return bool((np.abs(m - place) <= BARS * error + rtol * size).all())
 
 
 def _gradients(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, int]:
