@@ -1,5 +1,5 @@
-"""At which of many points the gradient under test is that of a smooth piece next to the point: on kinks, where it may
-differ from autodiff's choice. One program for all of them; what it cannot confirm is left to a check of the point alone.
+"""At which of many points the gradient under test is that of a smooth piece next to the point: on kinks, where it
+may differ from autodiff's choice. One program for all; what it cannot confirm is left to a check of the point alone.
 """
 
 from __future__ import annotations
