@@ -272,6 +272,8 @@ def _suspects(case: Case, ev: LeafEvidence, opinion: Opinion) -> np.ndarray:
     cheap = n * len(case.ladder.offsets) * max(case.problem.cost, 50.0) <= 5 * EXHAUSTIVE_WORK
     # With autodiff at hand a few witnesses suffice; without it more components must be looked at.
     known = ev.a is not None and np.isfinite(ev.a).all()
+    # On kinks those that are not looked at are judged by the gradients of the adjacent pieces (`kinks`).
+    cheap &= n <= FOLLOW_UP or not (known and any(p.slopes.kink.any() for p in ev.probes if p.directions is not None))
     limit = n if cheap and n <= 1024 else FOLLOW_UP if cheap or not known else FOLLOW_UP // 8
     suspect = locate.suspicion(ev, opinion)
     order = np.argsort(-suspect, kind="stable")[:limit]

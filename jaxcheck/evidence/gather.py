@@ -176,15 +176,16 @@ def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Pr
         wide[row : row + len(block), leaf.start : leaf.stop] = block
         row += len(block)
     samples, _, _, compiled = measure(problem, point, wide, ladder, seed, gradients=False)
-    smooth, new = None, 0
+    smooth, crossed, new = None, None, 0
     if not problem.at_limit:  # where a loop comes to rest is no decision of the program
         seen, new = pieces(problem, point, wide, ladder)
-        smooth = seen.smooth[:, :count]
+        smooth, crossed = seen.smooth[:, :count], seen.crossed[:count]
     found = slopes(samples[:, :count], ladder, problem.unit, noise=noise, smooth=smooth)
     out = [per_component(found[: len(indices)], indices, scale)] if len(indices) else []
     row = len(indices)
     for block in dense:
-        out.append(Probes(found[row : row + len(block)], directions=block))
+        here = slice(row, row + len(block))
+        out.append(Probes(found[here], directions=block, crossed=None if crossed is None else crossed[here]))
         row += len(block)
     return tuple(out), 2 * padded * len(ladder.offsets), compiled + new
 

@@ -73,11 +73,13 @@ class Probes:
         slopes: arrays (D, G), derivatives along the directions.
         directions: (D, n), or None when every direction is one component.
         indices: (D,) components, when `directions` is None (slopes are then per unit of the component).
+        crossed: (D,) something is decided at the point, see `smooth.Pieces`; None where that is not known.
     """
 
     slopes: Slopes
     directions: np.ndarray | None = None
     indices: np.ndarray | None = None
+    crossed: np.ndarray | None = None
 
     def project(self, gradient: np.ndarray) -> np.ndarray:
         """(G, n) gradients to (D, G) derivatives along the directions."""
@@ -100,7 +102,8 @@ class LeafEvidence:
 
     `m_given` (G, n) is the rounding of a gradient that was given as numbers; `is_autodiff` says that M
     is JAX's own derivative of the program, no rule of the user's in it; `measured` that the bars of M and A are
-    measured round-off. `stopped` is M as its loops stop, where `m` is M with them run on.
+    measured round-off. `stopped` is M as its loops stop, where `m` is M with them run on. `pieces` are the least and
+    the largest gradient on the smooth pieces that meet at the point, and where those differ, each (G, n).
     """
 
     leaf: Leaf
@@ -116,6 +119,7 @@ class LeafEvidence:
     measured: bool = False
     sharp: bool = False  # see `Problem.sharp`
     stopped: np.ndarray | None = None
+    pieces: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     @functools.cached_property
     def unit_sizes(self) -> np.ndarray:

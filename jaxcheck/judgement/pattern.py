@@ -60,7 +60,9 @@ def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), sizes: Sequence[
         return ""
     m, leaf = ev.m, ev.leaf
     if not m.any():
-        return "the gradient is exactly zero (stop_gradient, or never accumulated)"
+        # On a kink it may be a choice.
+        kinked = any(p.slopes.kink.any() for p in ev.probes)
+        return "the gradient is exactly zero" + ("" if kinked else " (stop_gradient, or never accumulated)")
     live = np.abs(t) > 1e-6 * np.abs(t).max()
     ratio = _ratio(m, t)
     # A small error is close to many guesses; one that explains it leaves little of it.

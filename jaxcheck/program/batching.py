@@ -88,6 +88,8 @@ def _batches_badly(jaxpr: Any, moving: Sequence[bool]) -> tuple[list[bool], str]
             return [], "a convolution of two moving operands"
         if name in _CALLBACKS and any(at) and not eqn.params.get("vmap_method"):
             return [], f"{name} without a vmap_method"
+        if name == "clamp" and at == [False, False, True] and not eqn.invars[1].aval.shape:
+            return [], "a clamp of scalars of which the upper bound alone moves"  # JAX's own rule fails on it
         out = any(at)
         for _, inner in interpret.sub_jaxprs(eqn.params) if out else ():
             why = _batches_badly(interpret.opened(inner), _flags(eqn, inner, at))[1]
