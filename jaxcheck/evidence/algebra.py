@@ -97,7 +97,7 @@ class _Point:
         self.single = {k: f"only {k}" if len(self.outs) <= laws_linear.GROUPS else f"alone {k}"
                        for k in _some(len(self.outs))}
         for k, name in self.single.items():
-            self.g.setdefault(name, [x if k == i else jnp.zeros_like(x) for i, x in enumerate(self.g["own"])])
+            self.g.setdefault(name, [x if k == i else np.zeros_like(x) for i, x in enumerate(self.g["own"])])
         self.masks = [v for n, v in self.t.items() if n.startswith("only ")] or [self.t["own"]]
         self._jobs = {**self._main(), **self._alone()} if self.outs else {}
         self.answers = run(self._jobs)

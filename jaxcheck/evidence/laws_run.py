@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.laws_site import host, unit_in, unit_of
@@ -96,7 +97,7 @@ def _stack(values: Sequence[Any]) -> np.ndarray:
 
 def _eager(job: Job) -> Answer:
     try:
-        found = [list(ask(job.fn, list(job.fixed), list(row))) for row in job.rows]
+        found = [list(ask(job.fn, list(job.fixed), list(map(jnp.asarray, row)))) for row in job.rows]
     except Refused as no:
         return Answer([], error=no.error)
     unit = unit_of(*(x.dtype for x in found[0]), *(x.dtype for x in job.fixed))
