@@ -214,8 +214,8 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
 
 
 def _within(tolerance: Tolerance, numbers) -> bool:
-    """Whether formula (2) of the leaf lies within a bound that the caller gave: to N, and to A where it speaks. It means
-    the whole leaf then, whatever single components are off by."""
+    """Whether formula (2) of the leaf lies within a bound that the caller gave: to N, and to A where it speaks. It
+    means the whole leaf then, whatever single components are off by."""
     to_n, to_a = numbers[0], numbers[1]
     known = np.isfinite(to_n) or np.isfinite(to_a)
     rtol = tolerance.rtol
