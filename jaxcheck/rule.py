@@ -264,6 +264,7 @@ def _rows(group: str, one: maps.Map, settings: Settings, symmetric: bool = False
 def _row(group: str, title: str, finding: Finding) -> Row:
     status = {Verdict.PASS: "OK", Verdict.FAIL: "WRONG"}.get(finding.verdict, "UNSUPPORTED")
     detail = finding.note or (finding.reason.name.lower() if finding.reason is not Reason.AGREE else "")
+    detail = "; ".join(x for x in (detail, finding.left_out) if x)
     if finding.verdict is Verdict.FAIL:
         numbers = f"output {finding.output}: {finding.claimed:.9g} against {finding.reference:.9g}"
         detail = f"{numbers}; {finding.note}" if finding.reason is Reason.PRECISION_WRONG else numbers

@@ -65,8 +65,8 @@ def check_grads(f: Callable, args: Sequence[Any], order: int, modes: str | Seque
         Whatever JAX raises when it differentiates `f`.
 
     Warns:
-        GradientCheckWarning: once, where it passed but part of it could not be judged, or is known only
-            to be a subgradient (at a kink).
+        GradientCheckWarning: once, where it passed but part of it could not be judged (outputs that are infinite,
+            say), or is known only to be a subgradient (at a kink).
     """
     del eps
     modes = tuple(re.split(r"[,\s]+", modes)) if isinstance(modes, str) else tuple(modes)
@@ -218,6 +218,8 @@ def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg
     told = [f"{_where(name, x)} was not judged, {x.reason}: {x.note or x.reason.advice}" for name, x in unsure]
     told += [f"{_where(name, x)} is known only as a subgradient, {x.reason}: {x.reason.advice}"
              for name, x in findings if x.verdict is Verdict.PASS and x.reason is Reason.KINK]
+    told += [f"{_where(name, x)} was judged without part of the results: {x.left_out}" for name, x in findings
+             if x.verdict is Verdict.PASS and x.left_out]
     told += [f"{_where(name, x)} is {x.note}" for name, x in findings
              if x.verdict is Verdict.PASS and x.reason is Reason.CONVERGED]
     if told:

@@ -63,7 +63,8 @@ class MapEvidence:
 
     Attributes:
         outputs: (m,) at the point. directions: (D, P). numeric: `Slopes` (D, m).
-        tangent, reference: (D, m) or None. cotangents: (G, m) and their pull-backs (G, P) or None.
+        tangent, reference: (D, m) or None. cotangents: (G, m), zero where an output is not finite at the point, and
+            their pull-backs (G, P) or None.
         inputs, results: (P,) and (m,) the leaf that each real number belongs to.
         wide: (D,) directions that move some component by far more than its own size.
         scatter: how far tangent, reference, pulled and pulled_reference move when the point does by some rounding
@@ -233,6 +234,8 @@ def _one(one: Map, bound: Sequence[Any], chunk: int, moved: Any, v: Any, g: Any,
     at, g = g
     if weigh is not None:
         g = jnp.where(weigh[:, None], g * own_size(samples[0]), g)
+    # What is infinite by design has no derivative to be held to, and in a sum it leaves nothing to be seen.
+    g = jnp.where(jnp.isfinite(samples[0]), g, 0.0)
     return (
         samples,
         None if tangent is None else push(one.tangent, tangent),

@@ -27,6 +27,7 @@ class Finding:
 
     `output` is the flat real output (JVP) that is off most; `claimed` and `reference` its values. `place` says
     in words where the worst is: the leaf of the results, and of the inputs where one was looked at alone.
+    `left_out` says in words which outputs took no part, where some did not.
     """
 
     what: str
@@ -39,10 +40,48 @@ class Finding:
     reference: float = NAN
     note: str = ""
     place: str = ""
+    left_out: str = ""
 
 
 def judge(ev: MapEvidence, rtol: float = 1e-7, atol: float = 0.0) -> list[Finding]:
-    """Findings on the JVP and on the VJP, as far as they were asked for."""
+    """Findings on the JVP and on the VJP, as far as they were asked for.
+
+    Outputs that are infinite or NaN at the point (a mask of -inf is no mistake) have no differences and are left out;
+    of the others nothing is taken away.
+    """
+    finite = np.isfinite(ev.outputs)
+    if finite.all():
+        return _judged(ev, rtol, atol)
+    asked = [what for what, claim in (("JVP", ev.tangent), ("VJP", ev.pulled)) if claim is not None]
+    if not finite.any():
+        return [Finding(what, Verdict.INCONCLUSIVE, Reason.NONFINITE,
+                        note="every output is infinite or NaN at this point") for what in asked]
+    found = _judged(_part(ev, finite), rtol, atol)
+    said = f"{int((~finite).sum())} of {finite.size} outputs are infinite or NaN at this point and were left out"
+    at = np.flatnonzero(finite)
+    return [dataclasses.replace(_blameless(f), output=int(at[f.output]) if f.output >= 0 else -1, left_out=said)
+            for f in found]
+
+
+def _blameless(finding: Finding) -> Finding:
+    """Beside an infinite output no backward pass can help a NaN: 0/0 from a logarithm's slope and a zero cotangent."""
+    if finding.what == "VJP" and finding.verdict is Verdict.FAIL and finding.reason is Reason.NONFINITE:
+        return dataclasses.replace(finding, verdict=Verdict.INCONCLUSIVE)
+    return finding
+
+
+def _part(ev: MapEvidence, keep: np.ndarray) -> MapEvidence:
+    """The evidence on some of the outputs alone; the cotangents are zero at the others (see `maps.measure`)."""
+    def columns(x):
+        return None if x is None else x[:, keep]
+
+    return dataclasses.replace(
+        ev, outputs=ev.outputs[keep], numeric=ev.numeric[:, keep], tangent=columns(ev.tangent),
+        reference=columns(ev.reference), cotangents=columns(ev.cotangents), results=ev.results[keep],
+        scatter=(columns(ev.scatter[0]), columns(ev.scatter[1]), *ev.scatter[2:]))
+
+
+def _judged(ev: MapEvidence, rtol: float, atol: float) -> list[Finding]:
     with np.errstate(all="ignore"):
         findings = []
         trusted = ev.reference
