@@ -85,3 +85,55 @@ def test_what_is_finite_is_told_of_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_grads(vjp(jnp.sin, lambda x, g: (g * jnp.cos(x),)), (np.asarray(X),), 2, "rev")
+
+
+def product(k):
+    """g c, with a rule of its own that is off in g."""
+    return vjp(lambda g, c: g * c, lambda g, c, h: (k * h * c, h * g))
+
+
+HOLD = jax.lax.stop_gradient
+# In the cotangent (or tangent) alone: what varies only x sees nothing.
+SECOND = {
+    "right": (True, lambda: vjp(jnp.sin, lambda x, g: (g * jnp.cos(x),))),
+    "g held": (False, lambda: vjp(jnp.sin, lambda x, g: (HOLD(g) * jnp.cos(x),))),
+    "right by a product of its own": (True, lambda: vjp(jnp.sin, lambda x, g: (product(1.0)(g, jnp.cos(x)),))),
+    "the product off in g": (False, lambda: vjp(jnp.sin, lambda x, g: (product(1.01)(g, jnp.cos(x)),))),
+    "the product negative in g": (False, lambda: vjp(jnp.sin, lambda x, g: (product(-1.0)(g, jnp.cos(x)),))),
+    "right forward": (True, lambda: jvp(jnp.sin, lambda x, t: t * jnp.cos(x))),
+    "t held": (False, lambda: jvp(jnp.sin, lambda x, t: HOLD(t) * jnp.cos(x))),
+    "x held": (False, lambda: jvp(jnp.sin, lambda x, t: t * jnp.cos(HOLD(x)))),
+}
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_the_second_order_varies_what_comes_in(name):
+    right, make = SECOND[name]
+    report = jc.check_rule(make(), X, order=2, algebra=False, transforms=False)
+    assert report.reason is (jc.Reason.AGREE if right else jc.Reason.SECOND_ORDER_WRONG), report
+
+
+TWICE = {
+    "two leaves, two results": (vjp(lambda x, w: (x * w, jnp.sum(x)), lambda x, w, g: (g[0] * w + g[1], g[0] * x)),
+                                (X, X + 1)),
+    "complex": (vjp(lambda z: z * z, lambda z, g: (2 * z * g,)), (X * (1 + 2j),)),
+    "complex result": (vjp(lambda x: jnp.exp(1j * x), lambda x, g: ((1j * jnp.exp(1j * x) * g).real,)), (X,)),
+    "bfloat16": (vjp(jnp.sin, lambda x, g: (g * jnp.cos(x),)), (X.astype(jnp.bfloat16),)),
+    "a mask": (vjp(*masked(-jnp.inf, 1.0)), (X,)),
+    "forward, two leaves": (jvp(lambda x, w: x * w, lambda x, w, t, s: t * w + x * s), (X, X + 1)),
+    "complex forward": (jvp(lambda z: z * z, lambda z, t: 2 * z * t), (X * (1 + 2j),)),
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_and_accuses_no_right_rule(name):
+    f, args = TWICE[name]
+    report = jc.check_rule(f, *args, order=2, algebra=False)
+    assert report.ok and not any(r.status == "WRONG" for r in report.rows), report
+    assert {r.status for r in report.rows if "over" in r.name} == {"OK"}
+
+
+def test_at_first_order_it_is_told():
+    report = jc.check_rule(SECOND["g held"][1](), X, algebra=False)
+    (row,) = [r for r in report.rows if r.name == "jvp of vjp"]
+    assert report.ok and "wrong at second order" in row.detail

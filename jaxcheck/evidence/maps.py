@@ -120,7 +120,7 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: b
     Directions are dense ones through all inputs at once, and one per input leaf; cotangents likewise, for
     each leaf has its own scale and what a small one does is nothing in a sum with a large one. Maps of
     higher order (those with a name) get one dense direction. With `symmetric` (gradients, whose
-    derivative is a Hessian) the directions themselves are the cotangents.
+    derivative is a Hessian, in the inputs that come first) the directions in these are the cotangents.
     """
     programs: list[Program] = []
     inputs, plans, owners, plain, sizes = [], [], [], [], []
@@ -135,7 +135,8 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: b
         v = directions_of(one.point, rng, 1 if one.name and not symmetric else directions, room)
         # The large programs are those of higher orders; most of a small check's time is spent compiling them.
         g, weigh = cotangents_of(results, rng, OWN_SIZE / max(m, 1), 1 if one.name else 2)
-        g, weigh = (v, None) if symmetric else (g, weigh)
+        if symmetric:
+            g, weigh = v[v[:, :m].any(axis=1), :m], None
         slots = [one.primal, one.tangent, one.reference, one.cotangent, one.reference_pull]
         programs += [t.program for t in slots if t is not None]
         plans.append([t is not None for t in slots])

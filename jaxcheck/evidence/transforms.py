@@ -90,7 +90,7 @@ class Matrix:
         if not outs:
             raise Refused(ValueError("the function has no differentiable result"))
         self.g = [draw(outs, seed, f"row{k}") for k in range(POINTS)]
-        self.t = draw(site.live, seed, "second")
+        self.t = draw(site.live, seed, "second"), draw(outs, seed, "second g")
         eager = functools.partial(ask, pull(site.call))
         first = [host(eager(self.x[0], g)) for g in self.g]
         self.reference = [first[0], *(host(eager(x, g)) for x, g in zip(self.x[1:], self.g[1:], strict=True))]
@@ -213,8 +213,9 @@ class Matrix:
         if unit_of(*(v.dtype for v in self.site.live)) > 1e-15:
             return Row("transformation", name, "OK", d, "the derivative itself was not compared: no float64")
         h, eager = 1e-5, pull(self.site.call)
-        moved = [[v + s * h * t for v, t in zip(self.x[0], self.t, strict=True)] for s in (1, -1)]
-        ends = [host(ask(eager, x, self.g[0])) for x in moved]
+        moved = [[[v + s * h * t for v, t in zip(at, along, strict=True)]
+                  for at, along in zip((self.x[0], self.g[0]), self.t, strict=True)] for s in (1, -1)]
+        ends = [host(ask(eager, x, g)) for x, g in moved]
         for k, (plus, minus, here, t) in enumerate(zip(*ends, self.reference[0], tangents, strict=True)):
             right, left = (plus - here) / h, (here - minus) / h
             centre = (right + left) / 2
