@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
+from jaxcheck.evidence import transforms_dtype
 from jaxcheck.test_util import check_grads
 
 X = jnp.array([0.3, 0.7, 1.1], jnp.float32)
@@ -137,3 +138,140 @@ def test_at_first_order_it_is_told():
     report = jc.check_rule(SECOND["g held"][1](), X, algebra=False)
     (row,) = [r for r in report.rows if r.name == "jvp of vjp"]
     assert report.ok and "wrong at second order" in row.detail
+
+
+def rows_of(report, *names):
+    return {r.name: r for r in report.rows if r.name in names}
+
+
+def dtypes(f, *args, **options):
+    return jc.check_rule(f, *args, algebra=False, **options)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("given", [jnp.float32, None])
+@pytest.mark.parametrize("k", [0.0, 0.5, 0.95, 1.0, 1.05, 2.0])
+def test_another_formula_in_half_precision(dtype, given, k):
+    """A unit of bfloat16 is almost a percent; the row is judged before any rounding."""
+    x = X.astype(given or dtype)
+    f = vjp(jnp.sin, lambda x, g: ((g * jnp.cos(x) * (k if x.dtype == dtype else 1)).astype(x.dtype),))
+    report = dtypes(f, x)
+    name = jnp.dtype(dtype).name
+    assert rows_of(report, name)[name].status == ("OK" if k == 1 else "WRONG"), report
+    assert report.ok is (k == 1)
+
+
+def layer_norm(x, w):
+    mean = x.mean(-1, keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(x.var(-1, keepdims=True) + 1e-5) * w
+
+
+def layer_norm_back(x, w, g):
+    mean, scale = x.mean(-1, keepdims=True), jax.lax.rsqrt(x.var(-1, keepdims=True) + 1e-5)
+    h, gw = (x - mean) * scale, g * w
+    back = scale * (gw - gw.mean(-1, keepdims=True) - h * (gw * h).mean(-1, keepdims=True))
+    return back, (g * h).sum(0)
+
+
+def in_float32(back):
+    """The accumulation of half precision: everything in float32, the result as it came."""
+    def wider(*values):
+        found = back(*(v.astype(jnp.float32) for v in values))
+        return tuple(a.astype(v.dtype) for a, v in zip(_tuple(found), values[:-1], strict=True))
+
+    return wider
+
+
+def softmax(x):
+    return jax.nn.softmax(x)
+
+
+def softmax_back(x, g):
+    y = jax.nn.softmax(x)
+    return (y * (g - (g * y).sum(-1, keepdims=True)),)
+
+
+def convolve(x, k):
+    return jax.lax.conv_general_dilated(x, k, (1,), "SAME")
+
+
+def scaled(x, w, g):
+    y, scale = jnp.tanh(x @ w), 1024.0
+    back = g * scale * (1 - y * y)
+    return back @ w.T / scale, x.T @ back / scale
+
+
+def gelu_back(x, g):
+    inner = 0.7978845608 * (x + 0.044715 * x**3)
+    t = jnp.tanh(inner)
+    return (g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.7978845608 * (1 + 3 * 0.044715 * x * x)),)
+
+
+def normal(*shape):
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+MASK = np.tri(6, dtype=bool)
+NARROW = {
+    "softmax": (softmax, softmax_back, (3 * normal(4, 8),)),
+    "softmax in float32": (softmax, in_float32(softmax_back), (3 * normal(4, 8),)),
+    "layer norm": (layer_norm, layer_norm_back, (5 + normal(4, 16), normal(16))),
+    "layer norm in float32": (layer_norm, in_float32(layer_norm_back), (5 + normal(4, 16), normal(16))),
+    "logsumexp": (lambda x: jax.nn.logsumexp(x, axis=-1), lambda x, g: (g[..., None] * jax.nn.softmax(x),),
+                  (4 * normal(4, 8),)),
+    "convolution": (convolve, lambda x, k, g: jax.vjp(convolve, x, k)[1](g), (normal(2, 3, 8), normal(4, 3, 3))),
+    "loss scaled": (lambda x, w: jnp.tanh(x @ w), scaled, (normal(4, 8), 0.3 * normal(8, 4))),
+    "rounded constants": (lambda x: 0.5 * x * (1 + jnp.tanh(0.7978845608 * (x + 0.044715 * x**3))), gelu_back,
+                          (2 * normal(16),)),
+    "a guard of the dtype's own": (jnp.sqrt, lambda x, g: (g / (2 * jnp.sqrt(x) + jnp.finfo(x.dtype).eps),),
+                                   (np.abs(normal(8)) + 0.2,)),
+    "a mask": (lambda x: jax.nn.softmax(jnp.where(MASK, x, -1e9)),
+               lambda x, g: softmax_back(jnp.where(MASK, x, -1e9), g), (normal(6, 6),)),
+    "dropout": (lambda x: x * jax.random.bernoulli(jax.random.key(0), 0.5, x.shape),
+                lambda x, g: (g * jax.random.bernoulli(jax.random.key(0), 0.5, g.shape),), (normal(8),)),
+}
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("name", NARROW)
+def test_right_rules_in_half_precision(name, dtype):
+    f0, back, args = NARROW[name]
+    found = transforms_dtype.rows(vjp(f0, back), [jnp.asarray(x, dtype) for x in args], {}, tuple(range(len(args))), 0)
+    assert [(r.name, r.status) for r in found] == [
+        (n, "OK") for n in ("float32", "bfloat16", "float16", "float64")], found
+
+
+def test_what_is_lost_where_autodiff_keeps_it():
+    """The formula is right; as it runs in bfloat16, and there alone, a mantissa of no bits is left of the cotangent."""
+    def coarse(x, g):
+        return (jnp.cos(x) * (jax.lax.reduce_precision(g, 8, 0) if x.dtype == jnp.bfloat16 else g),)
+
+    (row,) = rows_of(dtypes(vjp(jnp.sin, coarse), jnp.asarray(normal(64))), "bfloat16").values()
+    assert row.status == "WRONG" and "autodiff without the rule" in row.detail
+
+
+def test_a_rule_for_float32_is_no_wrong_rule_for_float64():
+    """Unless float64 is what it was given."""
+    f = vjp(softmax, in_float32(softmax_back))
+    (row,) = rows_of(dtypes(f, jnp.asarray(normal(4, 8))), "float64").values()
+    assert row.status == "OK" and "as precise as what was given" in row.detail
+    with jax.enable_x64(True):
+        assert not dtypes(f, jnp.asarray(normal(4, 8), jnp.float64)).ok
+
+
+@pytest.mark.parametrize("k", [1.0, 1.05])
+def test_mixed_arguments(k):
+    """bfloat16 activations and float32 weights: the rows of one dtype for all are not what was given."""
+    f0 = lambda a, b: a.astype(jnp.float32) @ b  # noqa: E731
+    f = vjp(f0, lambda a, b, g: ((g @ b.T).astype(a.dtype), k * a.astype(jnp.float32).T @ g))
+    report = dtypes(f, jnp.ones((8, 16), jnp.bfloat16), jnp.asarray(normal(16, 4)))
+    assert report.ok is (k == 1.0), report
+    row = rows_of(report, "bfloat16")["bfloat16"]
+    assert k != 1.0 or (row.status == "OK" and "the gradient is float32, the argument bfloat16" in row.detail)
+
+
+def test_not_run_in_float16_is_said():
+    host = vjp(lambda x: jax.pure_callback(lambda v: np.sin(v), jax.ShapeDtypeStruct(X.shape, X.dtype), x),
+               lambda x, g: (g * jnp.cos(x),))
+    (row,) = rows_of(dtypes(host, X), "float16").values()
+    assert row.status != "WRONG" and (row.status == "OK" or row.detail)
