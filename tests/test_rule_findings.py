@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.custom_derivatives import SymbolicZero
 
 import jaxcheck as jc
 from jaxcheck.evidence import transforms_dtype
+from jaxcheck.evidence.algebra import laws
 from jaxcheck.test_util import check_grads
 
 X = jnp.array([0.3, 0.7, 1.1], jnp.float32)
@@ -275,3 +277,42 @@ def test_not_run_in_float16_is_said():
                lambda x, g: (g * jnp.cos(x),))
     (row,) = rows_of(dtypes(host, X), "float16").values()
     assert row.status != "WRONG" and (row.status == "OK" or row.detail)
+
+
+def perturbed(bad):
+    """Told which arguments are perturbed, and wrong for one combination of them."""
+    f = jax.custom_vjp(lambda x, w, b: jnp.sin(x) * w + b)
+
+    def fwd(x, w, b):
+        return jnp.sin(x.value) * w.value + b.value, (x.value, w.value, (x.perturbed, w.perturbed, b.perturbed))
+
+    def bwd(r, g):
+        x, w, those = r
+        k = 1.05 if those == bad else 1.0
+        return g * jnp.cos(x) * w * k, g * jnp.sin(x) * k, g * k
+
+    f.defvjp(fwd, bwd, symbolic_zeros=True)
+    return f
+
+
+def unused(bad):
+    """Told which results are not used, and wrong for one combination of them."""
+    f = jax.custom_vjp(lambda x: (jnp.sin(x), jnp.cos(x), x**2))
+
+    def bwd(x, g):
+        zero = tuple(isinstance(v, SymbolicZero) for v in g)
+        a, b, c = (0.0 if z else v for z, v in zip(zero, g, strict=True))
+        return ((1.05 if zero == bad else 1.0) * (a * jnp.cos(x) - b * jnp.sin(x) + c * 2 * x) + 0 * x,)
+
+    f.defvjp(lambda x: ((jnp.sin(x.value), jnp.cos(x.value), x.value**2), x.value), bwd, symbolic_zeros=True)
+    return f
+
+
+SOME = [None, *(tuple(hit == (k == i) for i in range(3)) for k in range(3) for hit in (True, False))]
+
+
+@pytest.mark.parametrize(("make", "args"), [(perturbed, (X, X + 1, X + 2)), (unused, (X,))])
+@pytest.mark.parametrize("bad", SOME, ids=str)
+def test_symbolic_zeros_of_all_but_one(make, args, bad):
+    wrong = [r for r in laws(make(bad), args, argnums=tuple(range(len(args)))) if r.status == "WRONG"]
+    assert [r.group for r in wrong] == ["law"] * (bad is not None), wrong
