@@ -316,3 +316,67 @@ SOME = [None, *(tuple(hit == (k == i) for i in range(3)) for k in range(3) for h
 def test_symbolic_zeros_of_all_but_one(make, args, bad):
     wrong = [r for r in laws(make(bad), args, argnums=tuple(range(len(args)))) if r.status == "WRONG"]
     assert [r.group for r in wrong] == ["law"] * (bad is not None), wrong
+
+
+def memo(keeps):
+    """x w, of which the first concrete w is kept "since it is constant"."""
+    kept = {}
+    f = jax.custom_vjp(lambda x, w: x * w)
+
+    def fwd(x, w):
+        if keeps and not isinstance(w, jax.core.Tracer):
+            kept.setdefault("w", w)
+        return x * w, (x, w)
+
+    f.defvjp(fwd, lambda r, g: (g * kept.get("w", r[1]), g * r[0]))
+    return f, (X, X + 1)
+
+
+def last_shape(keeps):
+    """x times its length, with the length of the last call."""
+    kept = {}
+    f = jax.custom_vjp(lambda x: x * x.shape[0])
+
+    def fwd(x):
+        kept["n"] = x.shape[0]
+        return x * x.shape[0], x
+
+    f.defvjp(fwd, lambda x, g: (g * (kept["n"] if keeps else x.shape[0]),))
+    return f, (X,)
+
+
+@pytest.mark.parametrize("make", [memo, last_shape])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_what_is_kept_of_an_earlier_call(make, keeps):
+    f, args = make(keeps)
+    (row,) = [r for r in laws(f, args, argnums=tuple(range(len(args)))) if r.name == "no hidden state"]
+    assert row.status == ("WRONG" if keeps else "OK"), row
+
+
+STATELESS = {
+    "a fixed shape": (lambda x: x + jnp.arange(3.0), lambda x, g: g, (X,)),
+    "a mean over rows": (lambda x: x - x.mean(0), lambda x, g: g - g.mean(0), (X,)),
+    "a kink at one": (lambda x: jnp.minimum(x, 1.0), lambda x, g: jnp.where(x < 1, g, 0.0), (X,)),
+    "no rows": (lambda x: x**2, lambda x, g: 2 * x * g, (X[0],)),
+    "bfloat16": (jnp.tanh, lambda x, g: g * (1 - jnp.tanh(x) ** 2), (3 * X.astype(jnp.bfloat16),)),
+    "an edge of the domain": (jnp.arccos, lambda x, g: -g / jnp.sqrt(1 - x * x), (X[:2],)),
+    "what autodiff cannot": (lambda x: jnp.sqrt(x**2), lambda x, g: g * jnp.sign(x),
+                             (X * jnp.array([1.0, 0.0, -1.0]),)),
+}
+
+
+@pytest.mark.parametrize("name", STATELESS)
+def test_what_is_computed_anew_is_no_state(name):
+    f0, back, args = STATELESS[name]
+    (row,) = [r for r in laws(vjp(f0, back), args) if r.name == "no hidden state"]
+    assert row.status == "OK", row
+
+
+@pytest.mark.parametrize(("bad", "said"), [(lambda n: False, None), (lambda n: n == 1, "batch of 1"),
+                                           (lambda n: n > 4, "batch of 7"), (lambda n: True, "differs")])
+def test_batches_of_other_sizes(bad, said):
+    cosine = jax.custom_batching.custom_vmap(jnp.cos)
+    cosine.def_vmap(lambda n, batched, x: (jnp.cos(x) * (1.01 if bad(n) else 1.0), True))
+    report = jc.check_rule(vjp(jnp.sin, lambda x, g: (g * cosine(x),)), X, algebra=False)
+    (row,) = rows_of(report, "vmap over both").values()
+    assert report.ok is (said is None) and (row.status == "OK" if said is None else said in row.detail), report

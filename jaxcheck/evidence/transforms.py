@@ -30,7 +30,7 @@ from jaxcheck.evidence.laws_site import (
     unsupported,
     worst,
 )  # fmt: skip
-from jaxcheck.evidence.transforms_programs import SINGLE, TRANSFORMED
+from jaxcheck.evidence.transforms_programs import BATCHES, SINGLE, TRANSFORMED
 from jaxcheck.program.ask import Refused, ask, leaks
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.interpret import walk
@@ -186,8 +186,14 @@ class Matrix:
         d, bad = self._differs(found[:count], stacked, unit)
         if name == "jit" and bad < 0:
             d, bad = self._differs(found[count:], stacked, unit)
+        said = ""
+        for k, points in enumerate(BATCHES[1:] if name == "vmap over both" else (), 1):
+            if bad < 0:
+                batch = [v[list(points)] for v in stacked]
+                d, bad = self._differs(found[k * count : (k + 1) * count], batch, unit)
+                said = f" in a batch of {len(points)}"
         if bad >= 0:
-            text = f"leaf `{self.site.paths[bad]}` differs from the eager gradient"
+            text = f"leaf `{self.site.paths[bad]}` differs from the eager gradient{said}"
             return Row("transformation", name, "WRONG", d, text)
         if name == "jvp of vjp" and any(eqn.primitive.name == "while" for eqn, _ in walk(closed)):
             return Row("transformation", name, "OK", d, "the derivative itself was not compared: it iterates")

@@ -7,8 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxcheck.evidence.laws_site import Arrays, pull
+
+# The points of each batch that is mapped over both: a batching rule may squeeze a batch of one, or cut a long one up.
+BATCHES = ((0, 1, 2), (0,), (0, 1, 2, 0, 1, 2, 0))
 
 
 def _first(values: Sequence[Any]) -> Arrays:
@@ -28,7 +32,10 @@ def _vmap_cotangents(call: Callable, x: Arrays, g: Arrays, t: Any) -> Arrays:
 
 
 def _vmap_both(call: Callable, x: Arrays, g: Arrays, t: Any) -> Arrays:
-    return jax.vmap(pull(call))(x, g)
+    found: Arrays = []
+    for points in BATCHES:
+        found += jax.vmap(pull(call))(*([jnp.stack([v[k] for k in points]) for v in stacks] for stacks in (x, g)))
+    return found
 
 
 def _scan(call: Callable, x: Arrays, g: Arrays, t: Any) -> Arrays:
