@@ -380,3 +380,21 @@ def test_batches_of_other_sizes(bad, said):
     report = jc.check_rule(vjp(jnp.sin, lambda x, g: (g * cosine(x),)), X, algebra=False)
     (row,) = rows_of(report, "vmap over both").values()
     assert report.ok is (said is None) and (row.status == "OK" if said is None else said in row.detail), report
+
+
+@pytest.mark.parametrize(("rtol", "passes"), [
+    ({np.float16: 1e-1, np.float32: 1e-3}, False), ({np.float16: 1e-3, np.float32: 1e-1}, True),
+    ({jnp.dtype("float32"): 1e-1}, True), ({jnp.bfloat16: 1e-1}, False), ({"float32": 1e-1}, True), (1e-1, True),
+])  # fmt: skip
+def test_a_bound_is_that_of_the_dtypes_that_take_part(rtol, passes):
+    f = vjp(jnp.sin, lambda x, g: (1.05 * g * jnp.cos(x),))
+    if passes:
+        check_grads(f, (X,), 1, "rev", rtol=rtol)
+        return
+    with pytest.raises(jc.GradientMismatch):
+        check_grads(f, (X,), 1, "rev", rtol=rtol)
+
+
+def test_a_bound_of_one_of_the_dtypes_that_take_part():
+    f = vjp(lambda a, b: a.astype(b.dtype) * b, lambda a, b, g: ((1.05 * g * b).astype(a.dtype), g * a.astype(b.dtype)))
+    check_grads(f, (X.astype(jnp.bfloat16), X), 1, "rev", rtol={jnp.bfloat16: 1e-1, jnp.float32: 1e-3})

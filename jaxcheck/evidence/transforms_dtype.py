@@ -174,7 +174,7 @@ class Wide:
 
     def _formula(self, narrow: Site, dtype: np.dtype) -> tuple[int, float] | None:
         one = Formula(self.site.call, list(self.site.live), self.g, self.closed, self.exact, self.value,
-                      self._plain_agrees)
+                      lambda: self._plain_agrees)
         return one.differs(narrow, unit_of(dtype))
 
     def _other(self, dtype: np.dtype, leaf: int, off: float) -> Row:
@@ -207,7 +207,7 @@ class Wide:
         if not all(norm(a - b) <= 64 * unit * norm(b) + 16 * n for a, b, n in values):
             return unsupported("transformation", name, f"the function itself loses its digits in {name}")
         row = self._row(name, host(grads), unit, noise)
-        if row.status == "OK" and unit > HALF and self._plain_agrees:
+        if row.status == "OK" and unit > HALF:
             row = self._beside_autodiff(narrow, g, host(grads), unit, row)
         return dataclasses.replace(row, detail="; ".join(x for x in (row.detail, said) if x))
 
@@ -216,7 +216,7 @@ class Wide:
         sizes = [norm(w) for w in self.exact]
         doubtful = [k for k, (a, b, s) in enumerate(zip(found, self.exact, sizes, strict=True))
                     if norm(a - b) > SPACINGS * unit * s and s > unit * max(sizes)]
-        if not doubtful:
+        if not doubtful or not self._plain_agrees:
             return row
         try:
             back = pull(strip_rules(narrow.call))

@@ -39,7 +39,7 @@ class Formula:
     closed: Any
     exact: list[np.ndarray]
     value: list[np.ndarray]
-    judged_by_autodiff: bool  # whether autodiff without the rules gives these numbers too
+    judged_by_autodiff: Callable[[], bool]  # whether autodiff without the rules gives these numbers too
 
     def differs(self, narrow: Site, spacing: float) -> tuple[int, float] | None:
         """(the leaf in which the narrow formula is another and by how much, relative), (-1, the largest difference)
@@ -66,7 +66,7 @@ class Formula:
         """What the formula may be: that of float64, and the derivative of the function as it is in the dtype. Where
         this function is another one, only that derivative can say what is right."""
         found = [] if random or not self._one_function(narrow, spacing) else [self.exact]
-        plain = self._autodiff(narrow) if self.judged_by_autodiff else None
+        plain = self._autodiff(narrow) if self.judged_by_autodiff() else None
         return [*found, *([plain] if plain is not None and finite(plain) else [])]
 
     def _run(self, closed: Any) -> list[np.ndarray]:
