@@ -398,3 +398,11 @@ def test_a_bound_is_that_of_the_dtypes_that_take_part(rtol, passes):
 def test_a_bound_of_one_of_the_dtypes_that_take_part():
     f = vjp(lambda a, b: a.astype(b.dtype) * b, lambda a, b, g: ((1.05 * g * b).astype(a.dtype), g * a.astype(b.dtype)))
     check_grads(f, (X.astype(jnp.bfloat16), X), 1, "rev", rtol={jnp.bfloat16: 1e-1, jnp.float32: 1e-3})
+
+
+def test_a_sampler_is_not_called_noisy():
+    """The derivative of its distribution is not that of its path, though it is a smooth function of its argument."""
+    with pytest.raises(jc.GradientInconclusive) as caught:
+        check_grads(lambda a: jax.random.gamma(jax.random.key(0), a), (np.float32(2.0),), 1)
+    assert caught.value.report.reason is jc.Reason.NUMERIC_SUSPECT
+    assert "noisy" not in str(caught.value) and "sampler" in str(caught.value)

@@ -33,7 +33,8 @@ class Finding:
 
 
 def at_worst(ev: MapEvidence, what, verdict, reason, claim, reference, off, bar, rank) -> Finding:
-    """The finding at the number that is off most. `off` (D, m) or (G, D) is how far each number is off, `rank` the same in units of what was allowed."""
+    """The finding at the number that is off most. `off` (D, m) or (G, D) is how far each number is off, `rank` the
+    same in units of what was allowed."""
     rank = np.where(np.isfinite(rank), rank, np.inf)
     if what == "VJP":  # a cotangent of one leaf says more than one of them all
         single = np.array([len(np.unique(ev.results[g != 0])) == 1 for g in ev.cotangents])[:, None] & (rank > 1)
