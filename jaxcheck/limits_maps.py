@@ -52,10 +52,11 @@ def second_opinions(maps: Sequence[Map], evidence: Sequence[MapEvidence], findin
 
 def _unjudged(finding: Finding) -> Finding:
     """JAX's own derivative of a loop without a limit that it could be held to: an integrator's adjoint is right up to
-    the integrator's own error, which nothing here measures."""
+    the integrator's own error, which nothing here measures, and that of a sampler is one of its distribution. The
+    function itself may be as smooth as any."""
     if finding.verdict is not Verdict.FAIL:
         return finding
-    return dataclasses.replace(finding, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=UNMEASURED)
+    return dataclasses.replace(finding, verdict=Verdict.INCONCLUSIVE, reason=Reason.NUMERIC_SUSPECT, note=UNMEASURED)
 
 
 def stops(one: Map) -> bool:

@@ -180,6 +180,7 @@ def _name(u: dict[str, Any], floor: float, symbol: str, g: str) -> str:
          f"{symbol}(1000 {g}) = {size('1000') / max(size('g1'), 1e-300):.3g} {symbol}({g}): saturates (clip({g})?)"),
         (lambda: size("1e+06") < 900 * size("1000") or size("1e+12") < 9e5 * size("1e+06"),
          f"{symbol}(c {g}) is less than c {symbol}({g}) for large c: saturates (clip({g})?)"),
+        (lambda: near("1000", "g1", 1e9), f"{symbol}(1000 {g}) = 1e9 {symbol}({g}) ({g}**3?)"),
         (lambda: size("1e-06") < 0.9e-3 * size("0.001") or size("1e-12") < 0.9e-6 * size("1e-06"),
          f"{symbol}(c {g}) is less than c {symbol}({g}) for small c: flushed (where(|{g}| < ..., 0, {g})?)"),
     ]  # fmt: skip

@@ -30,7 +30,7 @@ from jaxcheck.evidence.laws_site import (
     unsupported,
     worst,
 )  # fmt: skip
-from jaxcheck.evidence.transforms_programs import SINGLE, TRANSFORMED
+from jaxcheck.evidence.transforms_programs import BATCHES, SINGLE, TRANSFORMED
 from jaxcheck.program.ask import Refused, ask, leaks
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.interpret import walk
@@ -90,7 +90,7 @@ class Matrix:
         if not outs:
             raise Refused(ValueError("the function has no differentiable result"))
         self.g = [draw(outs, seed, f"row{k}") for k in range(POINTS)]
-        self.t = draw(site.live, seed, "second")
+        self.t = draw(site.live, seed, "second"), draw(outs, seed, "second g")
         eager = functools.partial(ask, pull(site.call))
         first = [host(eager(self.x[0], g)) for g in self.g]
         self.reference = [first[0], *(host(eager(x, g)) for x, g in zip(self.x[1:], self.g[1:], strict=True))]
@@ -186,8 +186,14 @@ class Matrix:
         d, bad = self._differs(found[:count], stacked, unit)
         if name == "jit" and bad < 0:
             d, bad = self._differs(found[count:], stacked, unit)
+        said = ""
+        for k, points in enumerate(BATCHES[1:] if name == "vmap over both" else (), 1):
+            if bad < 0:
+                batch = [v[list(points)] for v in stacked]
+                d, bad = self._differs(found[k * count : (k + 1) * count], batch, unit)
+                said = f" in a batch of {len(points)}"
         if bad >= 0:
-            text = f"leaf `{self.site.paths[bad]}` differs from the eager gradient"
+            text = f"leaf `{self.site.paths[bad]}` differs from the eager gradient{said}"
             return Row("transformation", name, "WRONG", d, text)
         if name == "jvp of vjp" and any(eqn.primitive.name == "while" for eqn, _ in walk(closed)):
             return Row("transformation", name, "OK", d, "the derivative itself was not compared: it iterates")
@@ -213,8 +219,9 @@ class Matrix:
         if unit_of(*(v.dtype for v in self.site.live)) > 1e-15:
             return Row("transformation", name, "OK", d, "the derivative itself was not compared: no float64")
         h, eager = 1e-5, pull(self.site.call)
-        moved = [[v + s * h * t for v, t in zip(self.x[0], self.t, strict=True)] for s in (1, -1)]
-        ends = [host(ask(eager, x, self.g[0])) for x in moved]
+        moved = [[[v + s * h * t for v, t in zip(at, along, strict=True)]
+                  for at, along in zip((self.x[0], self.g[0]), self.t, strict=True)] for s in (1, -1)]
+        ends = [host(ask(eager, x, g)) for x, g in moved]
         for k, (plus, minus, here, t) in enumerate(zip(*ends, self.reference[0], tangents, strict=True)):
             right, left = (plus - here) / h, (here - minus) / h
             centre = (right + left) / 2

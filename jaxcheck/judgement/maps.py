@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 
 from jaxcheck.evidence.maps import MapEvidence
+from jaxcheck.judgement.findings import Finding, at_worst
 from jaxcheck.judgement.vote import BARS, coarse
-from jaxcheck.result import NAN, Reason, Verdict
+from jaxcheck.result import Reason, Verdict
 
 # A derivative along a direction of the inputs' own size is not known better than the rounding of the
 # outputs themselves: x -> f(x)/f(x) has derivative 1e-17, not 0.
@@ -21,28 +22,45 @@ RESIDUE = 8.0
 COMPONENT, FAINT = 1e3, 16 * float(np.finfo(np.float64).eps)
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One claim about one map. `what` is "JVP" or "VJP"; numbers are relative to the claim's size.
-
-    `output` is the flat real output (JVP) that is off most; `claimed` and `reference` its values. `place` says
-    in words where the worst is: the leaf of the results, and of the inputs where one was looked at alone.
-    """
-
-    what: str
-    verdict: Verdict
-    reason: Reason
-    difference: float = NAN
-    bar: float = NAN
-    output: int = -1
-    claimed: float = NAN
-    reference: float = NAN
-    note: str = ""
-    place: str = ""
-
-
 def judge(ev: MapEvidence, rtol: float = 1e-7, atol: float = 0.0) -> list[Finding]:
-    """Findings on the JVP and on the VJP, as far as they were asked for."""
+    """Findings on the JVP and on the VJP, as far as they were asked for.
+
+    Outputs that are infinite or NaN at the point (a mask of -inf is no mistake) have no differences and are left out;
+    of the others nothing is taken away.
+    """
+    finite = np.isfinite(ev.outputs)
+    if finite.all():
+        return _judged(ev, rtol, atol)
+    asked = [what for what, claim in (("JVP", ev.tangent), ("VJP", ev.pulled)) if claim is not None]
+    if not finite.any():
+        return [Finding(what, Verdict.INCONCLUSIVE, Reason.NONFINITE,
+                        note="every output is infinite or NaN at this point") for what in asked]
+    found = _judged(_part(ev, finite), rtol, atol)
+    said = f"{int((~finite).sum())} of {finite.size} outputs are infinite or NaN at this point and were left out"
+    at = np.flatnonzero(finite)
+    return [dataclasses.replace(_blameless(f), output=int(at[f.output]) if f.output >= 0 else -1, left_out=said)
+            for f in found]
+
+
+def _blameless(finding: Finding) -> Finding:
+    """Beside an infinite output no backward pass can help a NaN: 0/0 from a logarithm's slope and a zero cotangent."""
+    if finding.what == "VJP" and finding.verdict is Verdict.FAIL and finding.reason is Reason.NONFINITE:
+        return dataclasses.replace(finding, verdict=Verdict.INCONCLUSIVE)
+    return finding
+
+
+def _part(ev: MapEvidence, keep: np.ndarray) -> MapEvidence:
+    """The evidence on some of the outputs alone; the cotangents are zero at the others (see `maps.measure`)."""
+    def columns(x):
+        return None if x is None else x[:, keep]
+
+    return dataclasses.replace(
+        ev, outputs=ev.outputs[keep], numeric=ev.numeric[:, keep], tangent=columns(ev.tangent),
+        reference=columns(ev.reference), cotangents=columns(ev.cotangents), results=ev.results[keep],
+        scatter=(columns(ev.scatter[0]), columns(ev.scatter[1]), *ev.scatter[2:]))
+
+
+def _judged(ev: MapEvidence, rtol: float, atol: float) -> list[Finding]:
     with np.errstate(all="ignore"):
         findings = []
         trusted = ev.reference
@@ -94,7 +112,7 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float, scatt
             inside = n.kink & ~bad
             if (far & ~inside).any() or bad.any():
                 outside = np.where(inside, 0.0, apart)
-                return _finding(ev, "JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, reference, outside, bar,
+                return at_worst(ev, "JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, reference, outside, bar,
                                 outside / slack)
         bad = bad & ~((~(np.abs(claim - reference) > slack)) & quantised)
     else:
@@ -107,7 +125,7 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float, scatt
     # in proportion stands beside such a one.
     bad = bad & ~ev.wide[:, None]
     if bad.any():
-        return _finding(ev, "JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, n.value, np.where(bad, off, 0.0), bar,
+        return at_worst(ev, "JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, n.value, np.where(bad, off, 0.0), bar,
                         np.where(bad, off / (slack + n.error), 0.0))
     if claim.size and not usable.any():
         reason = Reason.JUMP if n.jump.any() else Reason.DOMAIN
@@ -179,7 +197,7 @@ def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float, vouch) -> Fi
         # Autodiff without the rule is believed where the differences do not speak against it.
         if far.any() and _against_ladder(ev, plain, rtol, atol).verdict is Verdict.PASS and not ev.numeric.kink.any():
             apart = np.abs(claim - plain)
-            return _finding(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, plain, apart, 1e-15, apart / allowed)
+            return at_worst(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, plain, apart, 1e-15, apart / allowed)
     if trusted is not None and np.isfinite(trusted).all():
         expected = ev.cotangents @ trusted.T
         off = np.abs(claim - expected)
@@ -194,7 +212,7 @@ def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float, vouch) -> Fi
         kinked = ev.numeric.kink.any()
         if not kinked:
             beyond = np.where(off > slack, off, 0.0)
-            return _finding(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, beyond, bar, beyond / slack)
+            return at_worst(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, beyond, bar, beyond / slack)
     return _against_ladder(ev, claim, rtol, atol)
 
 
@@ -245,7 +263,7 @@ def _against_ladder(ev: MapEvidence, claim, rtol: float, atol: float) -> Finding
     if (off <= slack).all():
         return Finding("VJP", Verdict.PASS, Reason.KINK if kink.any() else Reason.AGREE, relative, bar)
     beyond = np.where(off > slack, off, 0.0)
-    return _finding(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, beyond, bar, beyond / slack)
+    return at_worst(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, beyond, bar, beyond / slack)
 
 
 def _covered(ev: MapEvidence, judged: np.ndarray) -> bool:
@@ -257,30 +275,4 @@ def _covered(ev: MapEvidence, judged: np.ndarray) -> bool:
     return bool((seen > 0).all())
 
 
-def _finding(ev: MapEvidence, what, verdict, reason, claim, reference, off, bar, rank) -> Finding:
-    """`off` (D, m) or (G, D) is how far each number is off, `rank` the same in units of what was allowed."""
-    rank = np.where(np.isfinite(rank), rank, np.inf)
-    if what == "VJP":  # a cotangent of one leaf says more than one of them all
-        single = np.array([len(np.unique(ev.results[g != 0])) == 1 for g in ev.cotangents])[:, None] & (rank > 1)
-        rank = np.where(single, rank, 0.0) if single.any() else rank
-    where = np.unravel_index(int(np.argmax(rank)), off.shape)
-    # Relative to the leaf of the results, or to the cotangent, where it is worst: others have other scales.
-    row = (where[0], ev.results == ev.results[where[1]] if what == "JVP" else slice(None))
-    size = np.linalg.norm(claim[row]) + np.linalg.norm(reference[row])
-    difference = float(np.linalg.norm(np.where(off > 0, claim - reference, 0.0)[row]) / size) if size else NAN
-    output = int(where[1]) if what == "JVP" else -1
-    return Finding(what, verdict, reason, difference, bar, output, float(claim[where]), float(reference[where]),
-                   place=_place(ev, what, where))
-
-
-def _place(ev: MapEvidence, what: str, where) -> str:
-    """The leaf of the results, and that of the inputs, where the worst pair looked at one alone."""
-    direction = ev.directions[where[0] if what == "JVP" else where[1]]
-    parts = []
-    if len(np.unique(ev.results)) > 1:
-        found = [ev.results[where[1]]] if what == "JVP" else np.unique(ev.results[ev.cotangents[where[0]] != 0])
-        parts += [f"result {found[0]}"] if len(found) == 1 else []
-    if len(np.unique(ev.inputs)) > 1:
-        found = np.unique(ev.inputs[direction != 0])
-        parts += [f"input leaf {found[0]}"] if len(found) == 1 else []
-    return ", ".join(parts)
+__all__ = ["Finding", "judge"]
