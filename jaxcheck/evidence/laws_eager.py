@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import laws_state
-from jaxcheck.evidence.laws_site import Site, draw, finite, host, norm, unit_of, unsupported, worst
+from jaxcheck.evidence.laws_site import Site, draw, finite, host, moved, norm, unit_of, unsupported, worst
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Row
 
@@ -76,7 +76,7 @@ def rows(site: Site, wide: Callable[[], Site], seed: int) -> list[Row]:
         first, pull1 = ask(jax.vjp, site.call, *x)
         g = draw(first, seed, "g1")
         u1, again = host(ask(pull1, g)), host(ask(pull1, g))
-        x2 = [jnp.asarray(v * (1 - 1 / 64), v.dtype) for v in x]
+        x2 = moved(x, [-1 / 64] * len(x))
         second, pull2 = ask(jax.vjp, site.call, *x2)
         u2 = host(ask(pull2, g))
         repeat, pull_a = ask(jax.vjp, site.call, *x)

@@ -37,6 +37,35 @@ class Answer:
     closed: Any = None
 
 
+class Once:
+    """A function of pytrees that gives a flat list, as one compiled program for each shape of its arguments: run as it
+    is, each of its operations would be a program to compile. What JAX cannot trace is run as it is."""
+
+    def __init__(self, fn: Callable):
+        self._fn, self._programs = fn, {}
+
+    def __call__(self, *args: Any) -> list[Any]:
+        flat, tree = jax.tree_util.tree_flatten(args)
+        flat = list(map(jnp.asarray, flat))
+        key = (tree, tuple((x.shape, str(x.dtype)) for x in flat), bool(jax.config.jax_enable_x64))
+        if key not in self._programs:
+            self._programs[key] = self._traced(flat, tree)
+        program = self._programs[key]
+        if program is None:
+            return list(ask(self._fn, *args))
+        found, _ = ask(execute, ("once",), lambda calls, *x: list(calls[0](*x)), [program], *flat, work=program.cost)
+        return found
+
+    def _traced(self, flat: list[Any], tree: Any) -> Program | None:
+        try:
+            return Program.of(ask(jax.make_jaxpr(
+                lambda *x: list(self._fn(*jax.tree_util.tree_unflatten(tree, x)))), *flat))
+        except Refused as no:
+            if isinstance(no.error, NOT_TRACEABLE):
+                return None
+            raise
+
+
 def run(jobs: dict[str, Job], at_limit: bool = False) -> dict[str, Answer]:
     """All jobs in one compiled program; those that cannot be traced, row by row as they are.
 

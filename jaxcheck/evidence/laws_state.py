@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.laws_run import Job, run
-from jaxcheck.evidence.laws_site import Arrays, Site, draw, finite, host, norm, pull, unit_of
+from jaxcheck.evidence.laws_site import Arrays, Site, draw, finite, host, moved, norm, pull, unit_of
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
@@ -31,7 +30,7 @@ def of_values(site: Site, seed: int) -> tuple[float, int]:
     if not count_rules(closed, "user") or iterates(closed):
         return 0.0, -1
     g = draw(closed.out_avals, seed, "g1")
-    other = [jnp.asarray(v * ELSEWHERE, v.dtype) for v in x]
+    other = moved(x, [ELSEWHERE - 1] * len(x))
     n, plain = len(x), pull(strip_rules(site.call))
     answer = run({"plain": Job(lambda _, row: plain(row[:n], row[n:]), [], [[*x, *g], [*other, *g]])})["plain"]
     if answer.error is not None or not all(map(finite, answer.rows)):

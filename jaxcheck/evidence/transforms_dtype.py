@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
+from jaxcheck.evidence.laws_run import Once
 from jaxcheck.evidence.laws_site import (
     Site,
     build,
     draw,
     finite,
     host,
+    nearby,
     norm,
     pull,
     reason,
@@ -108,11 +110,11 @@ class Wide:
 
     def __init__(self, site: Site, seed: int, dtype: np.dtype, given: float):
         self.site, self.seed = site, seed
-        outs = ask(site.call, *site.live)
+        self.call = Once(site.call)
+        outs = self.call(*site.live)
         self.g = [_round(g, dtype) for g in draw(outs, seed, "dtype")]
-        self.call = site.call
-        self.back = pull(site.call)
-        self.closed = ask(jax.make_jaxpr(self.back), list(site.live), self.g)
+        self.back = Once(pull(site.call))
+        self.closed = ask(jax.make_jaxpr(pull(site.call)), list(site.live), self.g)
         self.unit = unit_in(self.closed)
         self.granted = self.unit if self.unit <= given else 0.0
         self.own = self.eager(site.live)
@@ -133,14 +135,14 @@ class Wide:
         self.back = lambda x, g: flat(*x, *g)
         with jax.enable_x64(True):
             self.own = self.exact = self.eager(self.site.live)
-            self.value = host(ask(self.call, *self.site.live))
+            self.value = host(self.call(*self.site.live))
 
     @functools.cached_property
     def _plain_agrees(self) -> bool:
         """Whether autodiff without the rule gives in float64 what the rule does."""
         try:
             with jax.enable_x64(True):
-                plain = host(ask(pull(strip_rules(self.site.call)), list(self.site.live), self.g))
+                plain = host(Once(pull(strip_rules(self.site.call)))(list(self.site.live), self.g))
         except Refused:
             return False
         return all(norm(a - b) <= 1e-6 * norm(b) for a, b in zip(plain, self.own, strict=True))
@@ -156,10 +158,9 @@ class Wide:
         grads, values = [0.0] * len(self.exact), [0.0] * len(self.value)
         with jax.enable_x64(True):
             for name in ("up", "down"):
-                moves = [jnp.sign(r.real) for r in draw(self.site.live, self.seed, name)]
-                x = [v * (1 + 4 * unit * m) for v, m in zip(self.site.live, moves, strict=True)]
+                x = nearby(self.site.live, 4 * unit, self.seed, name)
                 grads = [max(n, norm(a - b)) for n, a, b in zip(grads, self.eager(x), self.own, strict=True)]
-                out = host(ask(self.call, *x))
+                out = host(self.call(*x))
                 values = [max(n, norm(a - b)) for n, a, b in zip(values, out, self.value, strict=True)]
         return grads, values
 
@@ -184,9 +185,9 @@ class Wide:
     def compare(self, narrow: Site, dtype: np.dtype, given: bool) -> Row:
         """`given`: the caller's own arguments all have this dtype, so that its gradients must have it too."""
         name = dtype.name
-        out = ask(narrow.call, *narrow.live)
+        out = Once(narrow.call)(*narrow.live)
         g = [jnp.asarray(np.asarray(g).astype(o.dtype)) for g, o in zip(self.g, out, strict=True)]
-        grads = ask(pull(narrow.call), list(narrow.live), g)
+        grads = Once(pull(narrow.call))(list(narrow.live), g)
         said = ""
         for path, x, u in zip(narrow.paths, narrow.live, grads, strict=True):
             if u.dtype != x.dtype:
