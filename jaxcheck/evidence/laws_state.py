@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxcheck.evidence.laws_run import Job, run
-from jaxcheck.evidence.laws_site import Arrays, Site, draw, finite, host, moved, norm, pull, unit_of
+from jaxcheck.evidence.laws_site import Arrays, Site, draw, finite, moved, norm, pull, unit_of
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
@@ -22,20 +22,28 @@ ELSEWHERE = 0.75
 SAME, SPACINGS = 1e-3, 16.0
 
 
-def of_values(site: Site, seed: int) -> tuple[float, int]:
+def elsewhere(x: Sequence[Any]) -> Arrays:
+    """Another point, as far as the other call of an eager pair goes."""
+    return moved(x, [ELSEWHERE - 1] * len(x))
+
+
+def of_values(site: Site, seed: int, mine: Sequence[Sequence[np.ndarray]]) -> tuple[float, int]:
     """(relative difference, leaf) where an eager call with other values does not give their gradient, leaf -1 where it
-    does, or nobody can say: autodiff without the rule must say what the rule did at the first point."""
+    does, or nobody can say: autodiff without the rule must say what the rule did at the first point.
+
+    Args:
+        mine: the rule's eager gradients for "g1" at the point and, after that, at `elsewhere`.
+    """
     x = list(site.live)
     closed = ask(jax.make_jaxpr(site.call), *x)
     if not count_rules(closed, "user") or iterates(closed):
         return 0.0, -1
     g = draw(closed.out_avals, seed, "g1")
-    other = moved(x, [ELSEWHERE - 1] * len(x))
+    other = elsewhere(x)
     n, plain = len(x), pull(strip_rules(site.call))
     answer = run({"plain": Job(lambda _, row: plain(row[:n], row[n:]), [], [[*x, *g], [*other, *g]])})["plain"]
     if answer.error is not None or not all(map(finite, answer.rows)):
         return 0.0, -1
-    mine = [host(ask(pull(site.call), at, g)) for at in (x, other)]
     same = max(SAME, SPACINGS * max(unit_of(*(v.dtype for v in x)), answer.unit))
     off = [[norm(a - b) for a, b in zip(*pair, strict=True)] for pair in zip(mine, answer.rows, strict=True)]
     sizes = [[norm(v) for v in row] for row in answer.rows]
