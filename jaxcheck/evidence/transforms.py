@@ -256,7 +256,7 @@ class Matrix:
             bar = 10 * norm(right - left) + 1e-4 * size + 1e-8 * norm(here) + 64 * self.noise[k] / h
             if np.isfinite(bar) and norm(centre - t) > bar:
                 text = f"leaf `{self.site.paths[k]}`: wrong at second order, against differences of the gradient"
-                return Row("transformation", name, "WRONG", norm(centre - t) / size, text)
+                return Row("transformation", name, "WRONG", norm(centre - t) / size, text, order=2)
         return Row("transformation", name, "OK", d)
 
     def _sharded(self) -> Row:
