@@ -24,15 +24,17 @@ LARGEST, LEAST = 1e6, 1e-5
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
-    """What programs that are alike share: `run(which, leaves, data)` gives the outputs by the one or the other way."""
+    """What programs that are alike share: `run(which, leaves, data)` gives the outputs by the one or the other way,
+    `pulled(leaves, data, share)` the loss and its gradient, of each output the part `share`."""
 
     name: str
     dtype: str
     shapes: tuple[tuple[tuple[int, ...], str], ...]
     exits: tuple[int, ...]
     mixed: bool
+    sketch: bool
     run: Callable
-    gradient: Callable
+    pulled: Callable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,17 @@ class Program:
     def weighed(self, out: tuple[Any, ...]) -> Any:
         return weighed(out, self.data)
 
+    @property
+    def outputs(self) -> int:
+        return len(self.structure.exits) + 1
+
+    def gradient(self, output: int = -1) -> tuple[float, dict[str, np.ndarray]]:
+        """(the loss, its right gradient in float64), or of the latter the part that goes through one output."""
+        share = np.ones(self.outputs) if output < 0 else np.eye(self.outputs)[output]
+        with jax.enable_x64(True):
+            value, grads = self.structure.pulled(in_64(self.leaves), self.data, share)
+        return float(value), {k: np.asarray(g) for k, g in grads.items()}
+
     def loss(self, p: dict[str, Any]) -> Any:
         return self.weighed(self.main(p))
 
@@ -80,6 +93,7 @@ def weighed(out: tuple[Any, ...], data: dict[str, Any]) -> Any:
 def structure(number: int, attempt: int) -> Structure:
     rng = np.random.default_rng([number, attempt])
     dtype, mixed = str(rng.choice(["float32", "float64"])), bool(rng.random() < 0.5)
+    sketch = bool(rng.random() < 0.25)
     kinds: list[tuple[tuple[int, ...], str]] = []
 
     def taker() -> Callable:
@@ -116,10 +130,14 @@ def structure(number: int, attempt: int) -> Structure:
                 out.append(h.sum(0) * data["scales"][len(out)].astype(h.dtype))
         return (*out, h * data["scales"][-1].astype(h.dtype))
 
-    def loss(p: dict[str, Any], data: dict[str, Any]) -> Any:
-        return weighed(run(1, p, data), data)
+    @jax.jit
+    def pulled(p: dict[str, Any], data: dict[str, Any], share: Any) -> tuple[Any, Any]:
+        out, pull = jax.vjp(lambda p: run(1, p, data), p)
+        cotangents = [s * w[: y.size].astype(y.dtype).reshape(y.shape)
+                      for s, w, y in zip(share, data["weights"], out, strict=True)]
+        return weighed(out, data), pull(tuple(cotangents))[0]
 
-    return Structure(" > ".join(names), dtype, tuple(kinds), exits, mixed, run, jax.jit(jax.value_and_grad(loss)))
+    return Structure(" > ".join(names), dtype, tuple(kinds), exits, mixed, sketch, run, pulled)
 
 
 @functools.lru_cache(maxsize=4)
@@ -144,6 +162,9 @@ def _with_values(shared: Structure, number: int, attempt: int) -> Program:
         units.append(np.asarray(unit, real))
         leaves[f"p{k}"] = np.asarray(x * unit, np.result_type(real, np.complex64) if kind == "complex" else real)
     outputs = len(shared.exits) + 1
+    for name, x in leaves.items():
+        if rng.random() < 0.05:
+            leaves[name] = x * (rng.random(x.shape) < 0.5).astype(real)  # zeros have no size of their own
     data = {"units": units, "scales": (10.0 ** rng.integers(-2, 3, size=outputs)).astype(real),
             "weights": rng.normal(size=(outputs, 64)).astype(real)}
     return Program(number, shared, leaves, data)
@@ -161,9 +182,8 @@ def in_64(p: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _tame(made: Program) -> bool:
-    with jax.enable_x64(True):
-        value, grads = made.structure.gradient(in_64(made.leaves), made.data)
-        grads = [np.asarray(g) for g in grads.values()]
+    value, grads = made.gradient()
+    grads = list(grads.values())
     reach = [float(np.linalg.norm(g * x)) for g, x in zip(grads, made.leaves.values(), strict=True)]
     size = max(reach)
     return bool(abs(value) < LARGEST and 1 / LARGEST < size < LARGEST and all(r > LEAST * size for r in reach))
