@@ -26,7 +26,7 @@ def _of_one(main, other=None):
 
 
 def _softplus(x):
-    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+    return 0.5 * x + jnp.log(2 * jnp.cosh(0.5 * x))
 
 
 ELEMENTWISE = {
@@ -140,7 +140,8 @@ def _phases(rng, take, shape):
 def _spectral(rng, take, shape):
     def other(h):
         n = h.shape[1]
-        angle = _as(-2 * np.pi * np.outer(np.arange(n), np.arange(n)) / n, h)
+        k = jnp.arange(n, dtype=h.dtype)
+        angle = (-2 * np.pi / n) * k[:, None] * k
         re, im = h @ jnp.cos(angle), h @ jnp.sin(angle)
         return re * re + im * im - re
 

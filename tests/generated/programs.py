@@ -14,7 +14,7 @@ import numpy as np
 from tests.generated.pieces import FAMILIES, WRAPS
 
 # Programs with the same number over this have the same structure and other values, so that they share compilations.
-ALIKE = 4
+ALIKE = 5
 # Values that are drawn before another structure is.
 DRAWS = 8
 # A value or gradient beyond this, or a leaf that does less than the second part of what the largest does, is another
