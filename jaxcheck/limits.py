@@ -28,8 +28,8 @@ SAME = 10.0
 RESTS = 1e-9
 # A derivative that shrinks below this part of what it was has no limit that a claim could be held to.
 FADED = 1e-2
-UNMEASURED = ("a loop inside stops by floats and has no limit to be run on to (an integrator, a sampler that rejects?): "
-              "how far JAX's own derivative of it may be off is not known")
+UNMEASURED = ("a loop inside stops by floats and has no limit to be run on to (an integrator, a sampler that "
+              "rejects?): how far JAX's own derivative of it may be off is not known")
 
 Settle = Callable[[Case, int, LeafEvidence], tuple[LeafEvidence, Opinion]]
 
