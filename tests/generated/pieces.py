@@ -50,7 +50,9 @@ ELEMENTWISE = {
     "abs": _of_one(jnp.abs, lambda x: x * jnp.sign(x)),
     "clip": _of_one(lambda x: jnp.clip(x, -0.7, 0.8), lambda x: jnp.minimum(jnp.maximum(x, -0.7), 0.8)),
     "where": _of_one(lambda x: jnp.where(x > 0.1, x, 0.2 * x * x)),
-    "maximum": _of_one(lambda x: jnp.maximum(x, x[::-1] * 0.5), lambda x: jnp.where(x > x[::-1] * 0.5, x, x[::-1] * 0.5)),
+    "maximum": _of_one(
+        lambda x: jnp.maximum(x, x[::-1] * 0.5), lambda x: jnp.where(x > x[::-1] * 0.5, x, x[::-1] * 0.5)
+    ),
 }
 
 
@@ -197,8 +199,10 @@ def _sliced(rng, take, shape):
 def _segments(rng, take, shape):
     parts = rng.integers(0, 2, size=shape[0], dtype=np.int32)
     one_hot = np.eye(2)[parts]
-    return (lambda h: h + jax.ops.segment_sum(h * h, parts, 2)[parts],
-            lambda h: h + _as(one_hot @ one_hot.T, h) @ (h * h))
+    return (
+        lambda h: h + jax.ops.segment_sum(h * h, parts, 2)[parts],
+        lambda h: h + _as(one_hot @ one_hot.T, h) @ (h * h),
+    )
 
 
 INDEXING = {"gather": _gather, "scatter add": _scatter_add, "scatter set": _scatter_set, "along": _along, "sliced": _sliced,
@@ -210,15 +214,20 @@ INDEXING = {"gather": _gather, "scatter add": _scatter_add, "scatter set": _scat
             "triangle": _of_one(jnp.triu, lambda x: jnp.where(np.triu(np.ones(x.shape, bool)), x, 0))}  # fmt: skip
 
 
+def _centred(x, axis):
+    # Large arguments overflow, in float32 before they do in float64: that gradient would be wrong where it runs.
+    return x - lax.stop_gradient(x.mean(axis, keepdims=True))
+
+
 def _softmax(x):
-    e = jnp.exp(x)
+    e = jnp.exp(_centred(x, 1))
     return e / e.sum(1, keepdims=True)
 
 
 REDUCTIONS = {
     "softmax": _of_one(jax.nn.softmax, _softmax),
     "log softmax": _of_one(jax.nn.log_softmax, lambda x: jnp.log(_softmax(x))),
-    "logsumexp": _of_one(lambda x: x - jax.scipy.special.logsumexp(x, 0), lambda x: x - jnp.log(jnp.exp(x).sum(0))),
+    "logsumexp": _of_one(lambda x: x - jax.scipy.special.logsumexp(x, 0), lambda x: _centred(x, 0) - jnp.log(jnp.exp(_centred(x, 0)).sum(0))),
     "normed": _of_one(lambda x: (x - x.mean(1, keepdims=True)) / jnp.sqrt(x.var(1, keepdims=True) + 1e-3),
                       lambda x: (x - x.mean(1, keepdims=True)) / jnp.sqrt(
                           ((x - x.mean(1, keepdims=True)) ** 2).mean(1, keepdims=True) + 1e-3)),
@@ -295,8 +304,10 @@ def _custom_vjp(rng, take, shape):
     def f(x, y):
         return jnp.sin(x) * y
 
-    f.defvjp(lambda x, y: (jnp.sin(x) * y, (x, y)),
-             lambda res, g: (g * jnp.cos(res[0]) * res[1], (g * jnp.sin(res[0])).sum(0)))
+    f.defvjp(
+        lambda x, y: (jnp.sin(x) * y, (x, y)),
+        lambda res, g: (g * jnp.cos(res[0]) * res[1], (g * jnp.sin(res[0])).sum(0)),
+    )
     i = take((shape[1],))
     return lambda h, *p: f(h, p[i]), lambda h, *p: jnp.sin(h) * p[i]
 
