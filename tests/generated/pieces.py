@@ -154,7 +154,8 @@ def _spectral(rng, take, shape):
     return main, other
 
 
-LINEAR = {"product": _product, "affine": _affine, "gated": _gated, "scalar": _scalar, "solve": _solve, "whitened": _whitened,
+LINEAR = {"product": _product, "affine": _affine, "gated": _gated, "scalar": _scalar, "solve": _solve,
+          "whitened": _whitened,
           "logdet": _logdet, "spectrum": _spectrum, "complex solve": _complex_solve, "phases": _phases,
           "spectral": _spectral}  # fmt: skip
 
@@ -205,7 +206,8 @@ def _segments(rng, take, shape):
     )
 
 
-INDEXING = {"gather": _gather, "scatter add": _scatter_add, "scatter set": _scatter_set, "along": _along, "sliced": _sliced,
+INDEXING = {"gather": _gather, "scatter add": _scatter_add, "scatter set": _scatter_set, "along": _along,
+            "sliced": _sliced,
             "segments": _segments,
             "roll": _of_one(lambda x: x * jnp.roll(x, 1, 0), lambda x: x * jnp.concatenate([x[-1:], x[:-1]])),
             "padded": _of_one(lambda x: jnp.pad(x, ((0, 1), (0, 0)), constant_values=0.5),
@@ -227,7 +229,8 @@ def _softmax(x):
 REDUCTIONS = {
     "softmax": _of_one(jax.nn.softmax, _softmax),
     "log softmax": _of_one(jax.nn.log_softmax, lambda x: jnp.log(_softmax(x))),
-    "logsumexp": _of_one(lambda x: x - jax.scipy.special.logsumexp(x, 0), lambda x: _centred(x, 0) - jnp.log(jnp.exp(_centred(x, 0)).sum(0))),
+    "logsumexp": _of_one(lambda x: x - jax.scipy.special.logsumexp(x, 0),
+                         lambda x: _centred(x, 0) - jnp.log(jnp.exp(_centred(x, 0)).sum(0))),
     "normed": _of_one(lambda x: (x - x.mean(1, keepdims=True)) / jnp.sqrt(x.var(1, keepdims=True) + 1e-3),
                       lambda x: (x - x.mean(1, keepdims=True)) / jnp.sqrt(
                           ((x - x.mean(1, keepdims=True)) ** 2).mean(1, keepdims=True) + 1e-3)),
@@ -236,7 +239,8 @@ REDUCTIONS = {
                        lambda x: jnp.stack([jnp.prod(1 + 0.3 * x[: k + 1], 0) for k in range(len(x))])),
     "max": _of_one(lambda x: x + x.max(1, keepdims=True), lambda x: x + jnp.sort(x, 1)[:, -1:]),
     "length": _of_one(lambda x: x / jnp.linalg.norm(x), lambda x: x / jnp.sqrt(jnp.sum(x * x))),
-    "entropy": _of_one(lambda x: jax.nn.softmax(x) * jax.nn.log_softmax(x), lambda x: _softmax(x) * jnp.log(_softmax(x))),
+    "entropy": _of_one(lambda x: jax.nn.softmax(x) * jax.nn.log_softmax(x),
+                       lambda x: _softmax(x) * jnp.log(_softmax(x))),
 }  # fmt: skip
 
 

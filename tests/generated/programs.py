@@ -1,4 +1,5 @@
-"""A program made from a number: pieces one after the other on a matrix, leaves in units of their own, several outputs."""
+"""A program made from a number: pieces one after the other on a matrix, leaves in units of their own,
+several outputs."""
 
 from __future__ import annotations
 
