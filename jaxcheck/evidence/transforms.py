@@ -92,7 +92,7 @@ def _eagerly(site: Site, seed: int, rows: list[Row]) -> list[Row]:
         found = host(compiled(list(site.live), g))
         if not finite(eager) and not finite(found):
             return rows
-        unit = unit_of(*(v.dtype for v in site.live))
+        unit = unit_in(ask(jax.make_jaxpr(pull(site.call)), list(site.live), g))
         beside = nearby(site.live, 8 * unit, seed, "noise")
         noise = [norm(a - b) for a, b in zip(host(compiled(beside, g)), found, strict=True)]
     except Refused:
