@@ -70,7 +70,8 @@ def calls_back(program: Any, wide: bool = False) -> bool:
 
 def _known(eqn: Any) -> bool:
     known = getattr(batching, "fancy_primitive_batchers", {})
-    return eqn.primitive in known or any(True for _ in interpret.sub_jaxprs(eqn.params))
+    # What takes nothing in (iota) has no rule, for there is nothing to batch.
+    return not eqn.invars or eqn.primitive in known or any(True for _ in interpret.sub_jaxprs(eqn.params))
 
 
 def _foreign(program: Any) -> bool:
