@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxcheck import bars
 from jaxcheck.engine import examine
 from jaxcheck.evidence import as_run, batched, batched_sides
 from jaxcheck.evidence.points import Batch, collect
 from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.user import copies, to_array
-from jaxcheck.judgement import bars
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.calm import calmly

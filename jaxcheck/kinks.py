@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from jaxcheck import doubt
+from jaxcheck.bars import ALIKE, LEAST_MOVE, NUDGE, WORK, ZERO
 from jaxcheck.evidence import gather, sketch, ties
 from jaxcheck.evidence.sides import Sides, sides
 from jaxcheck.evidence.witnesses import LeafEvidence, measure
@@ -16,9 +17,8 @@ from jaxcheck.judgement.vote import Opinion, judge, round_off
 from jaxcheck.result import Reason, Verdict
 from jaxcheck.settings import Case
 
-NUDGE = 1e-3
 # Components on a kink that are looked at for ties, and as many pairs of them: what this work pays for, within limits.
-FEWEST, MOST, WORK = 8, 64, 6e7
+FEWEST, MOST = 8, 64
 
 
 def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions: list[Opinion]) -> list[Opinion]:
@@ -84,7 +84,7 @@ def _excused(case: Case, found: Sides, leaves, opinions) -> None:
 def _doubted(ev: LeafEvidence, opinion: Opinion) -> bool:
     if opinion.reason is not Reason.KINK or ev.is_autodiff:
         return False
-    return ev.a is None or not np.allclose(ev.m, ev.a, rtol=1e-6, atol=1e-12 * np.abs(ev.m).max(initial=0.0))
+    return ev.a is None or not np.allclose(ev.m, ev.a, rtol=ALIKE, atol=ZERO * np.abs(ev.m).max(initial=0.0))
 
 
 def _beside(case: Case, directions, leaves, opinions, doubted) -> None:
@@ -166,7 +166,7 @@ def _on_kinks(leaves, doubted) -> np.ndarray:
 
 
 def _scale(leaves) -> np.ndarray:
-    return np.concatenate([sketch.own_scale(ev.values, 1e-2) for ev in leaves])
+    return np.concatenate([sketch.own_scale(ev.values, LEAST_MOVE) for ev in leaves])
 
 
 def _wrong(leaves, number: int, opinion: Opinion, found: list[Broken], where: str) -> Opinion:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxcheck import as_run, limits_maps
+from jaxcheck.bars import SYMMETRIC
 from jaxcheck.engine import examine
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.algebra import laws
@@ -35,8 +36,6 @@ from jaxcheck.program.objective import holds_numpy_data
 from jaxcheck.result import NAN, Reason, Report, Row, Verdict
 from jaxcheck.settings import Settings
 
-# Relative asymmetry of a Hessian in float64 that rounding explains.
-SYMMETRIC = 1e-7
 FIRST = {"JVP": "JVP", "VJP": "VJP"}
 SECOND = {"JVP": "forward over reverse", "VJP": "reverse over reverse"}
 SECOND_FORWARD = {"JVP": "forward over forward"}

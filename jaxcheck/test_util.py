@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from jaxcheck import as_run, limits_maps
+from jaxcheck.bars import TEXTBOOK, UNITS
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.prepare import narrow
 from jaxcheck.evidence.user import refuse_tracing, to_array
@@ -180,7 +181,7 @@ def _same_when_run_again(flat: Callable, point: list[Any], unit: float) -> bool:
     """Whether two calls agree to rounding."""
     one, two = (maps.to_vector(flat(point, []), np) for _ in range(2))
     with np.errstate(all="ignore"):
-        return bool((np.abs(one - two) <= 1e3 * unit * np.abs(one)).all()) or not np.isfinite(one - two).all()
+        return bool((np.abs(one - two) <= UNITS * unit * np.abs(one)).all()) or not np.isfinite(one - two).all()
 
 
 Bounds = Callable[[set[str]], tuple[float, float]]
@@ -210,7 +211,7 @@ def _bounds(rtol: Any, atol: Any) -> Bounds:
         return max((x for key, x in found.items() if key is None or key in dtypes), default=default)
 
     tables = table("rtol", rtol), table("atol", atol)
-    return lambda dtypes: (number(tables[0], dtypes, 1e-7), number(tables[1], dtypes, 0.0))
+    return lambda dtypes: (number(tables[0], dtypes, TEXTBOOK), number(tables[1], dtypes, 0.0))
 
 
 def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg: str) -> None:

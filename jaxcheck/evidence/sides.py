@@ -14,6 +14,7 @@ import dataclasses
 import jax
 import numpy as np
 
+from jaxcheck.bars import ALIKE, BARS
 from jaxcheck.evidence.differences import Ladder, slopes
 from jaxcheck.evidence.sketch import own_scale
 from jaxcheck.evidence.witnesses import Problem, gradient_of, measure
@@ -25,10 +26,6 @@ DIRECTIONS, ROUNDS = 4, 3
 BEHIND = 1e-3
 # Distance from the point, relative to the parameters' scale, and at least this many roots of the rounding unit.
 NEAR, ROOTS = 1e-7, 10.0
-# Bars by which one gradient is another, and by which a range is more than one value.
-BARS = 5.0
-# What two gradients may differ by beside their bars and be no kink: as for one-sided slopes (`differences`).
-ALIKE = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -6,23 +6,14 @@ import dataclasses
 
 import numpy as np
 
+from jaxcheck.bars import AT_REST, BARS, CANCELLED, COMPONENT, HUGE, INNER, ROUND_OFF, TEXTBOOK
 from jaxcheck.evidence.maps import MapEvidence
 from jaxcheck.judgement.findings import Finding, at_worst
-from jaxcheck.judgement.vote import BARS, coarse
+from jaxcheck.judgement.measures import coarse
 from jaxcheck.result import Reason, Verdict
 
-# A derivative along a direction of the inputs' own size is not known better than the rounding of the
-# outputs themselves: x -> f(x)/f(x) has derivative 1e-17, not 0.
-ROUND_OFF = 16 * float(np.finfo(np.float64).eps)
-# Nor is one whose terms cancel, a leaf that is nothing but the rounding residue of larger numbers. Then it scatters
-# when the point moves by some rounding units, and no further than the values' own noise; in units of either.
-RESIDUE = 8.0
-# Components of one leaf need not have one unit. One may be off by this much more than the leaf's tolerance, but
-# relative to itself; beside that by the rounding of the leaf's own size.
-COMPONENT, FAINT = 1e3, 16 * float(np.finfo(np.float64).eps)
 
-
-def judge(ev: MapEvidence, rtol: float = 1e-7, atol: float = 0.0) -> list[Finding]:
+def judge(ev: MapEvidence, rtol: float = TEXTBOOK, atol: float = 0.0) -> list[Finding]:
     """Findings on the JVP and on the VJP, as far as they were asked for.
 
     Outputs that are infinite or NaN at the point (a mask of -inf is no mistake) have no differences and are left out;
@@ -95,7 +86,7 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float, scatt
     whole = np.sqrt(np.mean(claim**2, axis=1, keepdims=True)) if claim.size else np.zeros((len(claim), 1))
 
     leaf = rtol * np.maximum(np.abs(claim), scale)
-    component = COMPONENT * rtol * np.abs(claim) + FAINT * scale
+    component = COMPONENT * rtol * np.abs(claim) + ROUND_OFF * scale
     slack = np.minimum(leaf, component) + np.minimum(residue, rtol * whole) + rest
     off = _excess(n, claim, slack)
     bad = live & (off > 0)
@@ -138,7 +129,7 @@ def _residue(ev: MapEvidence, scatter: np.ndarray) -> np.ndarray:
     """(D, m) how far a tangent may be off because its terms cancel."""
     noise = np.where(np.isfinite(ev.numeric.noise), ev.numeric.noise, np.inf)
     found = np.maximum(_leaf_rms(scatter, ev.results), scatter)
-    return RESIDUE * np.minimum(np.where(np.isfinite(found), found, np.inf), noise)
+    return CANCELLED * np.minimum(np.where(np.isfinite(found), found, np.inf), noise)
 
 
 def _leaf_rms(x: np.ndarray, owner: np.ndarray) -> np.ndarray:
@@ -169,7 +160,7 @@ def _far(claim, reference, owner: np.ndarray, rtol: float, atol: float, slack: n
 
 def _at_rest(n) -> np.ndarray:
     """Rounding of a derivative that is zero where the function itself is not at rest (a singular matrix)."""
-    return 1e-9 * np.where(np.isfinite(n.reach), n.reach, 0.0)
+    return AT_REST * np.where(np.isfinite(n.reach), n.reach, 0.0)
 
 
 def _excess(n, claim, slack):
@@ -197,14 +188,14 @@ def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float, vouch) -> Fi
         # Autodiff without the rule is believed where the differences do not speak against it.
         if far.any() and _against_ladder(ev, plain, rtol, atol).verdict is Verdict.PASS and not ev.numeric.kink.any():
             apart = np.abs(claim - plain)
-            return at_worst(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, plain, apart, 1e-15, apart / allowed)
+            return at_worst(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, plain, apart, INNER, apart / allowed)
     if trusted is not None and np.isfinite(trusted).all():
         expected = ev.cotangents @ trusted.T
         off = np.abs(claim - expected)
         slack, size = _slack(ev, np.sqrt(ev.pulled**2 @ (ev.directions**2).T),
                              np.sqrt(ev.cotangents**2 @ (trusted**2).T), rtol, atol,
                              moved + np.abs(ev.cotangents) @ _residue(ev, vouch).T)
-        bar = 1e-15
+        bar = INNER
         if (off <= slack).all():
             relative = float(np.max(off / np.where(size > 0, size, 1), initial=0.0))
             return Finding("VJP", Verdict.PASS, Reason.AGREE, relative, bar)
@@ -218,7 +209,7 @@ def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float, vouch) -> Fi
 
 def _pulled_residue(ev: MapEvidence, scatter: np.ndarray) -> np.ndarray:
     """(G, D) how far a projected pull-back may be off because its terms cancel."""
-    found = RESIDUE * np.sqrt(scatter**2 @ (ev.directions**2).T)
+    found = CANCELLED * np.sqrt(scatter**2 @ (ev.directions**2).T)
     return np.where(np.isfinite(found), found, np.inf)
 
 
@@ -227,7 +218,7 @@ def _slack(ev: MapEvidence, left: np.ndarray, right: np.ndarray, tolerance: floa
     weight = np.abs(ev.cotangents)
     size = np.maximum(np.abs(left), np.abs(right))
     slack = tolerance * size + atol + ROUND_OFF * (weight @ np.abs(ev.outputs))[:, None]
-    noise = np.where(np.isfinite(ev.numeric.noise), RESIDUE * ev.numeric.noise, np.finfo(float).max / 1e3)
+    noise = np.where(np.isfinite(ev.numeric.noise), CANCELLED * ev.numeric.noise, HUGE)
     residue = np.minimum(np.minimum(residue, weight @ noise.T), tolerance * size.max(initial=0.0))
     return slack + weight @ _at_rest(ev.numeric).T + residue, size
 

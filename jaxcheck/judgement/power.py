@@ -13,14 +13,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jaxcheck.bars import BARS, FAINT, OBVIOUS, SIZES
 from jaxcheck.evidence.witnesses import LeafEvidence
-from jaxcheck.judgement.measures import BARS, norms, own_size, reference
+from jaxcheck.judgement.measures import norms, own_size, reference
 from jaxcheck.judgement.vote import judge
 from jaxcheck.options import Tolerance
 from jaxcheck.result import NAN, Reason, Verdict
 
-# Half-decades, descending: the floor is printed to one digit, finer steps would be noise.
-SIZES = tuple(10.0 ** (-k / 2) for k in range(0, 27))
 # Components beyond which floors beside autodiff are found on a sample: to judge 10^6 of them some 80 times takes longer
 # than the check itself.
 MANY, SAMPLE = 16384, 4096
@@ -37,8 +36,8 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     """
     norm = norms(ev.m)
     # A gradient that is nothing but its own round-off (a bias before batch norm) counts as zero.
-    faint = reach(ev) <= 1e-8 * influence
-    if not (norm > 0).any() or (faint and not (norm > 1e3 * norms(ev.m_error)).any()):
+    faint = reach(ev) <= FAINT * influence
+    if not (norm > 0).any() or (faint and not (norm > OBVIOUS * norms(ev.m_error)).any()):
         return (_zero_floor(ev, tolerance, influence),) * 2
 
     whole_leaf, believed = ev, ev.a is not None and bool(np.isfinite(ev.a).all())

@@ -11,13 +11,9 @@ import dataclasses
 
 import numpy as np
 
+from jaxcheck.bars import ALIKE, BARS
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.witnesses import LeafEvidence, Probes
-
-# As in `measures`, which this module does not need otherwise.
-BARS = 5.0
-# Slopes of a direction that the single ones add up to, beside their bars.
-ALIKE = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

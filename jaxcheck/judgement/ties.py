@@ -6,10 +6,10 @@ import dataclasses
 
 import numpy as np
 
+from jaxcheck.bars import BARS
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.smooth import Pieces
 from jaxcheck.evidence.ties import Kinked, Tie
-from jaxcheck.judgement.measures import BARS
 from jaxcheck.judgement.ranges import additive
 from jaxcheck.options import Tolerance
 

@@ -11,16 +11,14 @@ import dataclasses
 
 import numpy as np
 
-from jaxcheck.evidence.differences import Slopes
+from jaxcheck.bars import BARS, BESIDE_LEAF, COMPONENT, GROSS, MUST_CATCH, SCATTER, SCATTER_ON_KINK, UNITS
 from jaxcheck.evidence.sketch import typical
 from jaxcheck.evidence.witnesses import LeafEvidence
 from jaxcheck.judgement import ranges
-from jaxcheck.judgement.measures import BARS, influences, norms, reference, relative_numbers
+from jaxcheck.judgement.measures import coarse, influences, norms, reference, relative_numbers
 from jaxcheck.options import Tolerance
 from jaxcheck.result import Reason, Verdict, formula2
 
-# M = A against N is only believed on gross evidence: both claims would have to be wrong together.
-GROSS = 1e-4
 QUANTISED = "the function is quantised at the smallest steps; larger ones agree"
 
 
@@ -93,21 +91,7 @@ def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
                   coarse(s, pm, scale), s.kink & usable, s.noisy)
 
 
-def coarse(slopes: Slopes, claim: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Whether several successive larger steps confirm the claim although the smallest do not.
-
-    That is how a function looks whose values are quantised inside (log(1 - a) with a rounded next to
-    1): flat at the smallest steps, right at the larger ones. They must confirm it to 3e-5, and lie
-    ten times closer to the claim than the ladder's own estimate does.
-    """
-    off = np.abs(slopes.quotients - claim[..., None])
-    near = off <= np.minimum(3e-5 * np.abs(claim) + 1e-9 * scale, 0.1 * np.abs(slopes.value - claim))[..., None]
-    if near.shape[-1] < 4:
-        return np.zeros(claim.shape, bool)
-    return (near[..., :-3] & near[..., 1:-2] & near[..., 2:-1] & near[..., 3:]).any(axis=-1)
-
-
-def judge(ev: LeafEvidence, tolerance: Tolerance, *, m: np.ndarray | None = None, must_catch: float = 1e-3,
+def judge(ev: LeafEvidence, tolerance: Tolerance, *, m: np.ndarray | None = None, must_catch: float = MUST_CATCH,
           surrogate: bool = False) -> Opinion:
     """The verdict on one leaf.
 
@@ -274,7 +258,7 @@ def round_off(ev: LeafEvidence, scatter: np.ndarray, full: bool = False) -> np.n
     if full or ev.measured:
         return scatter
     kinked = any(p.slopes.kink.any() for p in ev.probes)
-    cap = max(1e-10 if kinked else 1e-6, 1e3 * ev.unit)
+    cap = max(SCATTER_ON_KINK if kinked else SCATTER, UNITS * ev.unit)
     return np.minimum(scatter, cap * typical(ev.m, ev.unit_sizes))
 
 
@@ -296,5 +280,5 @@ def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, fu
         if (norms(weigh(r)) > rtol * size + norms(weigh(bars)) + tolerance.atol).any():
             return True
     rms = typical(np.maximum(np.abs(m), np.abs(a)), unit)
-    floor = np.maximum(2 * bars, 1e-3 * (tolerance.rtol or 0.0) * rms)
-    return bool((r > 1e3 * rtol * np.maximum(np.abs(a), np.abs(m)) + floor + tolerance.atol).any())
+    floor = np.maximum(2 * bars, BESIDE_LEAF * (tolerance.rtol or 0.0) * rms)
+    return bool((r > COMPONENT * rtol * np.maximum(np.abs(a), np.abs(m)) + floor + tolerance.atol).any())
