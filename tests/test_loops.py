@@ -399,3 +399,35 @@ def test_whether_a_loop_is_decided_by_an_input():
     one = jax.make_jaxpr(jax.jit(lambda x, g: newton_root(x) * g))(2.0, 1.0)
     assert is_decided_by(both, [0]) and is_decided_by(both, [1])
     assert is_decided_by(one, [0]) and not is_decided_by(one, [1])
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_an_implicit_rule_that_solves_on_its_way_back(factor):
+    """A linear solve takes more than the one program in it does."""
+    m = draws(0, np.float64, 3, 3) / 4
+
+    def forward(a):
+        return until_still(lambda x: jnp.tanh(m @ x + a), jnp.zeros_like(a), 1e-10)
+
+    def back(x, g):
+        slope = 1 - x**2
+        return (factor * slope * jnp.linalg.solve(jnp.eye(3) - (slope[:, None] * m).T, g),)
+
+    f = jax.custom_vjp(forward)
+    f.defvjp(lambda a: (lambda x: (x, x))(forward(a)), back)
+    assert jc.check_rule(f, draws(1, np.float64, 3)).verdict is (Verdict.PASS if factor == 1 else Verdict.FAIL)
+
+
+def test_a_bisection_of_so_many_steps():
+    """Autodiff says 0 of it: adjointness to that is no law."""
+    def forward(a):
+        def step(_, c):
+            middle = (c[0] + c[1]) / 2
+            return jnp.where(middle**2 < a, middle, c[0]), jnp.where(middle**2 < a, c[1], middle)
+
+        return lax.fori_loop(0, 60, step, (jnp.zeros_like(a), 2 + 0 * a))[0]
+
+    for factor, verdict in ((1.0, Verdict.PASS), (1.01, Verdict.FAIL)):
+        f = jax.custom_vjp(forward)
+        f.defvjp(lambda a: (lambda y: (y, y))(forward(a)), lambda y, g, k=factor: (k * g / (2 * y),))
+        assert jc.check_rule(f, jnp.asarray([0.5, 0.7])).verdict is verdict

@@ -124,8 +124,10 @@ class _Point:
         another cotangent such a loop takes other steps, and its derivative as stopped is not the rule's."""
         found = self._rows()
         closed = [a.closed for a in self.answers.values() if a.closed is not None]
-        if not any(r.status == "WRONG" for r in found) or not any(map(iterates, closed)):
+        if not any(r.status == "WRONG" for r in found):
             return found
+        if not any(map(iterates, closed)):
+            return [self._beside_autodiff(r) for r in found]
         self.answers = run(self._jobs, at_limit=True)
         limit = {r.name: r for r in self._rows()}
         against = limit.get("adjointness")
@@ -133,6 +135,12 @@ class _Point:
             limit["adjointness"] = unsupported("law", "adjointness", NOT_ITS_DERIVATIVE)
             return [limit["adjointness"] if r.name == "adjointness" else r for r in found]
         return [self._at_limit(r, limit[r.name]) for r in found]
+
+    def _beside_autodiff(self, row: Row) -> Row:
+        """Adjointness to autodiff of the program without the rule says nothing where that is not its slope."""
+        if row.name != "adjointness" or row.status != "WRONG" or self._autodiff_holds():
+            return row
+        return unsupported("law", "adjointness", NOT_ITS_DERIVATIVE)
 
     def _at_limit(self, stopped: Row, limit: Row) -> Row:
         if stopped.status != "WRONG":

@@ -49,7 +49,23 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Callable, bool, float]
     except Exception as error:
         error.add_note(f"raised by loss in float64, after it could not be traced by JAX ({first_line(why)})")
         raise error from None
+    unit = max(unit, _pinned(run, point))
     return run, one == two or not (np.isfinite(one) or np.isfinite(two)), unit
+
+
+def _pinned(run: Callable, point: np.ndarray) -> float:
+    """The rounding unit of a coarser dtype to which all values near the point belong, 0 where they do not: a loss that
+    rounds its parameters inside moves in steps, whatever it is given."""
+    rng = np.random.default_rng(point.size)
+    try:
+        values = np.array([ask(run, point * (1 + BESIDE * rng.uniform(-1, 1, point.size))) for _ in range(4)])
+    except Refused:
+        return 0.0
+    if not np.isfinite(values).all() or np.ptp(values) == 0:
+        return 0.0
+    with np.errstate(over="ignore"):
+        coarse = [d for d in (np.float16, np.float32) if (values.astype(d).astype(np.float64) == values).all()]
+    return float(np.finfo(coarse[0]).eps) if coarse else 0.0
 
 
 def autodiff_on_host(user: User) -> tuple[Callable | None, str]:
@@ -67,6 +83,8 @@ def autodiff_on_host(user: User) -> tuple[Callable | None, str]:
     return autodiff, ""
 
 
+# How far the points lie, relative, at which it is seen to what dtype a loss rounds its values.
+BESIDE = 1e-2
 # Neighbours, a spacing away in every number, over which a gradient as the caller gets it is seen to scatter.
 NEIGHBOURS = 4
 

@@ -103,3 +103,16 @@ def test_autodiff_is_not_blamed_for_a_scale_below_the_steps(speed):
     report = jc.check_grad(lambda p: jnp.sum(p**2) + jnp.sum(jnp.sin(speed * p)) / speed, np.array([0.3, 0.7]),
                            lambda p: 2 * p)
     assert report.verdict is not Verdict.PASS
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("where", ["inside", "result"])
+def test_a_numpy_loss_that_rounds_inside_moves_in_steps(where, dtype):
+    """Steps below its own resolution see a plateau: that is no derivative of 0."""
+    w = np.linspace(0.3, 1.0, 4)
+
+    def loss(w):
+        return float(np.sum(np.sin(w.astype(dtype)))) if where == "inside" else dtype(np.sum(np.sin(w)))
+
+    assert jc.check_grad(loss, w, np.cos).verdict is not Verdict.FAIL
+    assert jc.check_grad(loss, w, lambda w: 2 * np.cos(w)).verdict is not Verdict.PASS
