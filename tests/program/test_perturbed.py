@@ -8,7 +8,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 import wide
-from generated import KINKED, SMOOTH, program
+from drawn import KINKED, SMOOTH, program
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
 

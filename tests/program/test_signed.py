@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from generated import FORWARD, KINKED, SMOOTH, program
+from drawn import FORWARD, KINKED, SMOOTH, program
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
 
