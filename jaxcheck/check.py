@@ -44,7 +44,7 @@ def check_grad(
         args: extra positional arguments of both, not differentiated.
         has_aux: whether `loss` returns `(value, aux)`.
         mode: `Exhaustive(...)`, `Sketch(...)`, "exhaustive" or "sketch"; None lets the cost decide.
-        tolerance: relative and absolute bound per leaf, beside the error bars (default 1e-7, 0).
+        tolerance: relative and absolute bound per leaf, beside the error bars; see `Tolerance` for the default.
         must_catch: if the check could not have caught an error of this relative size in a leaf,
             it is VACUOUS, not PASS.
         precision: "float64" (default: the formula is judged in float64 whatever the parameters'

@@ -63,7 +63,7 @@ def jaxpr_of(f: Callable, leaves: list[Any], extras: list[Any]) -> Any:
 
     try:
         return jax.make_jaxpr(noted, return_shape=True)(leaves, extras)
-    except Exception:
+    except Exception:  # whoever raised it: it goes on its way once the trace is let go of
         for made in begun:
             getattr(made, "invalidate", lambda: None)()
         raise
