@@ -176,17 +176,19 @@ def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Pr
         wide[row : row + len(block), leaf.start : leaf.stop] = block
         row += len(block)
     samples, _, _, compiled = measure(problem, point, wide, ladder, seed, gradients=False)
-    smooth, crossed, new = None, None, 0
+    seen, new = None, 0
     if not problem.at_limit:  # where a loop comes to rest is no decision of the program
         seen, new = pieces(problem, point, wide, ladder)
-        smooth, crossed = seen.smooth[:, :count], seen.crossed[:count]
-    found = slopes(samples[:, :count], ladder, problem.unit, noise=noise, smooth=smooth)
-    out = [per_component(found[: len(indices)], indices, scale)] if len(indices) else []
-    row = len(indices)
-    for block in dense:
-        here = slice(row, row + len(block))
-        out.append(Probes(found[here], directions=block, crossed=None if crossed is None else crossed[here]))
-        row += len(block)
+    found = slopes(samples[:, :count], ladder, problem.unit, noise=noise, own=seen and seen.own[..., :count],
+                   decided=seen and seen.decided[:count])
+    out, row = [], 0
+    for block in (None, *dense):
+        here = slice(row, row + len(indices if block is None else block))
+        known = {} if seen is None else dict(crossed=seen.crossed[here], analytic=seen.analytic[here])
+        mine = per_component(found[here], indices, scale) if block is None else Probes(found[here], directions=block)
+        if here.start < here.stop:
+            out.append(dataclasses.replace(mine, **known))
+        row = here.stop
     return tuple(out), 2 * padded * len(ladder.offsets), compiled + new
 
 

@@ -64,6 +64,11 @@ class Problem:
     def unit(self) -> float:
         return self.primal.unit if self.primal else self.host_unit
 
+    @property
+    def resolution(self) -> float:
+        """Rounding unit of the coarsest that looks at the point: the function, or what gave the gradient as numbers."""
+        return self.unit if self.numbers_unit is None else max(self.unit, float(np.max(self.numbers_unit, initial=0.0)))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Probes:
@@ -74,12 +79,14 @@ class Probes:
         directions: (D, n), or None when every direction is one component.
         indices: (D,) components, when `directions` is None (slopes are then per unit of the component).
         crossed: (D,) something is decided at the point, see `smooth.Pieces`; None where that is not known.
+        analytic: (D,) the smallest steps are known to see one analytic formula, enough of them; None likewise.
     """
 
     slopes: Slopes
     directions: np.ndarray | None = None
     indices: np.ndarray | None = None
     crossed: np.ndarray | None = None
+    analytic: np.ndarray | None = None
 
     def project(self, gradient: np.ndarray) -> np.ndarray:
         """(G, n) gradients to (D, G) derivatives along the directions."""

@@ -77,7 +77,14 @@ def without(probes: Probes, indices: np.ndarray) -> Probes:
     if probes.directions is not None:
         return probes
     keep = ~np.isin(probes.indices, indices)
-    return Probes(probes.slopes[keep], indices=probes.indices[keep])
+    seen = {name: None if x is None else x[keep] for name, x in
+            (("crossed", probes.crossed), ("analytic", probes.analytic))}
+    return Probes(probes.slopes[keep], indices=probes.indices[keep], **seen)
+
+
+def excluded(coarse: tuple[Probes, ...], fine: Probes) -> bool:
+    """Whether differences of single components closer to the point exclude those of other probes."""
+    return any(_excluded(p, fine).size for p in coarse)
 
 
 def by_column(a: np.ndarray, b: np.ndarray) -> float:
