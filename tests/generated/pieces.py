@@ -210,15 +210,20 @@ INDEXING = {"gather": _gather, "scatter add": _scatter_add, "scatter set": _scat
             "triangle": _of_one(jnp.triu, lambda x: jnp.where(np.triu(np.ones(x.shape, bool)), x, 0))}  # fmt: skip
 
 
+def _centred(x, axis):
+    # Large arguments overflow, in float32 before they do in float64: that gradient would be wrong where it runs.
+    return x - lax.stop_gradient(x.mean(axis, keepdims=True))
+
+
 def _softmax(x):
-    e = jnp.exp(x)
+    e = jnp.exp(_centred(x, 1))
     return e / e.sum(1, keepdims=True)
 
 
 REDUCTIONS = {
     "softmax": _of_one(jax.nn.softmax, _softmax),
     "log softmax": _of_one(jax.nn.log_softmax, lambda x: jnp.log(_softmax(x))),
-    "logsumexp": _of_one(lambda x: x - jax.scipy.special.logsumexp(x, 0), lambda x: x - jnp.log(jnp.exp(x).sum(0))),
+    "logsumexp": _of_one(lambda x: x - jax.scipy.special.logsumexp(x, 0), lambda x: _centred(x, 0) - jnp.log(jnp.exp(_centred(x, 0)).sum(0))),
     "normed": _of_one(lambda x: (x - x.mean(1, keepdims=True)) / jnp.sqrt(x.var(1, keepdims=True) + 1e-3),
                       lambda x: (x - x.mean(1, keepdims=True)) / jnp.sqrt(
                           ((x - x.mean(1, keepdims=True)) ** 2).mean(1, keepdims=True) + 1e-3)),

@@ -20,6 +20,8 @@ DRAWS = 8
 # A value or gradient beyond this, or a leaf that does less than the second part of what the largest does, is another
 # test than of arithmetic.
 LARGEST, LEAST = 1e6, 1e-5
+# What the right gradient may lose in float32, relative.
+RUNS = 1e-2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,8 +184,22 @@ def in_64(p: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _tame(made: Program) -> bool:
+    if not _runs(made):
+        return False
     value, grads = made.gradient()
     grads = list(grads.values())
     reach = [float(np.linalg.norm(g * x)) for g, x in zip(grads, made.leaves.values(), strict=True)]
     size = max(reach)
     return bool(abs(value) < LARGEST and 1 / LARGEST < size < LARGEST and all(r > LEAST * size for r in reach))
+
+
+def _runs(made: Program) -> bool:
+    """Whether the right gradient is right as run, too: it may overflow on the way in float32, and is wrong then."""
+    if made.dtype == "float64":
+        return True
+    with jax.enable_x64(False):
+        as_run = made.structure.pulled({k: jnp.asarray(x) for k, x in made.leaves.items()}, made.data,
+                                       np.ones(made.outputs, np.float32))[1]
+        as_run = {k: np.asarray(x) for k, x in as_run.items()}
+    right = made.gradient()[1]
+    return all(np.linalg.norm(as_run[k] - g) <= RUNS * np.linalg.norm(g) for k, g in right.items())
