@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxcheck import bars
 from jaxcheck.evidence import as_run, gather, maps
 from jaxcheck.evidence.maps import Map
 from jaxcheck.evidence.witnesses import LeafEvidence, Problem
 from jaxcheck.judgement import as_run as judgement
-from jaxcheck.judgement import bars, locate
+from jaxcheck.judgement import locate
 from jaxcheck.judgement.maps import Finding
 from jaxcheck.judgement.maps import judge as judge_map
 from jaxcheck.judgement.vote import Opinion

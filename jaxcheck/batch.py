@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxcheck import bars
 from jaxcheck.engine import examine
-from jaxcheck.evidence import as_run, batched
+from jaxcheck.evidence import as_run, batched, batched_sides
 from jaxcheck.evidence.points import Batch, collect
 from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.user import copies, to_array
-from jaxcheck.judgement import bars
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.calm import calmly
@@ -94,13 +94,22 @@ def check_batch(
     alike = problem.manual is not None and batch.carried_alike(problem)
     if problem.primal is None or not alike or preface.structure or not preface.repeatable:
         return _one_by_one(batch, alone, label, settings, start)
-    table = batched.measure(problem, batch.theta_rows(problem), settings.seed, _directions(settings))
+    rows = batch.theta_rows(problem)
+    table = batched.measure(problem, rows, settings.seed, _directions(settings))
     clear = batched.clear(table, settings.tolerance, settings.must_catch, problem.sharp)
+    kinked = np.flatnonzero(~clear & table.kink.any(axis=1) & table.finite)
+    if len(kinked) and problem.autodiff is not None:
+        # Another choice than autodiff's is right where it is that of an adjacent piece.
+        adjacent = np.zeros(len(batch), bool)
+        granted = settings.tolerance.between_programs(problem.sharp)
+        adjacent[kinked], more, new = batched_sides.adjacent(problem, rows[kinked], granted, settings.seed)
+        clear = batched.clear(table, settings.tolerance, settings.must_catch, problem.sharp, adjacent)
+        table = dataclasses.replace(table, evaluations=table.evaluations + more, compiled=table.compiled + new)
     run, path = preface.run, None
     if run is not None and not problem.is_autodiff and not as_run.one_formula(problem, run):
         other = as_run.without_rounding(problem, run)
         if other is not None:
-            path = batched.measure(other, batch.theta_rows(problem), settings.seed, _directions(settings))
+            path = batched.measure(other, rows, settings.seed, _directions(settings))
             granted = max(settings.tolerance.bound, bars.CONSTANTS * run.unit)
             clear &= batched.clear(path, Tolerance(granted, settings.tolerance.atol),
                                    max(settings.must_catch, 2 * granted), sharp=False)

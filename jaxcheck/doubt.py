@@ -7,22 +7,18 @@ import dataclasses
 import jax
 import numpy as np
 
+from jaxcheck.bars import COUNTS, GROSS, LEAST_MOVE, OBVIOUS
 from jaxcheck.evidence import gather
 from jaxcheck.evidence.smooth import deciders
 from jaxcheck.evidence.witnesses import LeafEvidence, Problem
 from jaxcheck.judgement import measures
-from jaxcheck.judgement.vote import GROSS, Opinion
+from jaxcheck.judgement.vote import Opinion
 from jaxcheck.options import Tolerance
 from jaxcheck.program.census import has_stop_gradient, rules_in
 from jaxcheck.program.ways.signed import decisions
 from jaxcheck.result import Reason
 from jaxcheck.settings import Case
 
-# Scatters that M must be off by before its round-off is not even measured: far beyond the 14 bars that a single entry
-# may be off by (`evidence/roundoff.py`).
-OBVIOUS = 1e3
-# Part of the tolerance from which on round-off decides together with it.
-COUNTS = 0.1
 SMALLER_SCALE = ("the differences agree with the gradient and autodiff does not, though nothing in the program could "
                  "deceive it: the function may live on a smaller scale than the steps")
 # Kinks that are looked up in the program.
@@ -56,7 +52,7 @@ def placed(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
         for row in at:
             wide = np.zeros(case.problem.theta.size)
             if p.directions is None:
-                wide[ev.leaf.start + p.indices[row]] = max(abs(ev.values[p.indices[row]]), 1e-2)
+                wide[ev.leaf.start + p.indices[row]] = max(abs(ev.values[p.indices[row]]), LEAST_MOVE)
             else:
                 wide[ev.leaf.start : ev.leaf.stop] = p.directions[row]
             found.append(wide)

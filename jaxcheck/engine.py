@@ -8,7 +8,8 @@ import time
 import numpy as np
 
 from jaxcheck import as_run, doubt, kinks, limits
-from jaxcheck.evidence import exhaustive, gather, sketch, witnesses
+from jaxcheck.bars import FAR_BELOW, FINE_UNIT, LEAST_COST, ONE_DIRECTION, SEQUENTIAL, UNITS, WORK
+from jaxcheck.evidence import exhaustive, flat, gather, sketch, witnesses
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.prepare import Preface
 from jaxcheck.evidence.witnesses import Evidence, LeafEvidence, Problem
@@ -20,29 +21,30 @@ from jaxcheck.result import NAN, Reason, Report, Verdict
 from jaxcheck.settings import Case, Settings
 from jaxcheck.writing import write
 
-# Elements that may be computed before the default turns from every component to random directions.
-EXHAUSTIVE_WORK = 6e7
 # Components of one leaf that get the full ladder when they are suspected.
 FOLLOW_UP = 64
+# Random directions of each leaf.
+PER_LEAF = 3
 FINER = Ladder(first=1e-5, ratio=4.0, count=10)
 
 
 def ladder_for(problem: Problem) -> Ladder:
     """Float64 bears small steps; with a coarser unit they would only sample rounding."""
-    return Ladder() if problem.unit < 1e-12 else Ladder(first=0.5, ratio=2.0, count=10)
+    return Ladder() if problem.unit < FINE_UNIT else Ladder(first=0.5, ratio=2.0, count=10)
 
 
 def plan(problem: Problem, settings: Settings, point: np.ndarray) -> tuple[dict[int, np.ndarray | None], str, str]:
     """(directions per leaf for `gather`, mode, why)."""
     leaves = problem.theta.leaves
     ladder = ladder_for(problem)
-    cost = problem.theta.size * len(ladder.offsets) * max(problem.cost, 50.0)
-    limit = EXHAUSTIVE_WORK * (1 if problem.autodiff or problem.host_autodiff else 5)
+    alone = problem.primal is not None and problem.primal.program.sequential
+    cost = problem.theta.size * len(ladder.offsets) * max(problem.cost, SEQUENTIAL if alone else LEAST_COST)
+    limit = WORK * (1 if problem.autodiff or problem.host_autodiff else 5)
     if settings.mode is None and problem.theta.size <= 1024 and cost <= limit:
         return {k: None for k in range(len(leaves))}, "exhaustive", "every component is cheap here"
-    wanted = settings.mode.directions if isinstance(settings.mode, Sketch) else 3
+    wanted = settings.mode.directions if isinstance(settings.mode, Sketch) else PER_LEAF
     rows = wanted * len(leaves) * len(ladder.offsets) * problem.cost
-    if settings.mode is None and rows > 3e10:
+    if settings.mode is None and rows > ONE_DIRECTION:
         wanted = 1
     alone = not problem.autodiff and not problem.host_autodiff
     directions = {
@@ -76,7 +78,11 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
     point = problem.theta.ravel()
     case = Case(problem, preface, settings, point, ladder_for(problem), compiled=preface.compiled)
     directions, mode, why = plan(problem, settings, point)
-    evidence = gather.gather(problem, point, directions, case.ladder, settings.seed)
+    evidence = None
+    if mode == "sketch" and settings.mode is None and flat.fits(problem, case.ladder, PER_LEAF):
+        evidence = flat.gather(problem, point, settings.seed)
+    if evidence is None:
+        evidence = gather.gather(problem, point, directions, case.ladder, settings.seed)
     case.evaluations += evidence.evaluations
     case.compiled += evidence.compiled
     value = float(evidence.outputs[0]) if problem.columns == 1 else NAN
@@ -107,7 +113,7 @@ def _repeats(problem: Problem, point: np.ndarray, ladder: Ladder, evidence: Evid
         return True
     samples = witnesses.measure(problem, point, np.zeros((1, point.size)), ladder, 0, gradients=False)[0]
     spread = np.abs(samples[0, 0] - evidence.outputs)
-    return bool((spread <= 1e3 * problem.unit * np.abs(evidence.outputs)).all()) or not np.isfinite(spread).all()
+    return bool((spread <= UNITS * problem.unit * np.abs(evidence.outputs)).all()) or not np.isfinite(spread).all()
 
 
 def _add_exhaustive(case: Case, evidence: Evidence, mode: str):
@@ -157,7 +163,7 @@ def _against_autodiff(case: Case, number: int, ev: LeafEvidence, opinion: Opinio
     """Before autodiff is blamed: finer steps, and whether there is anything in the program that could deceive it."""
     if opinion.reason is not Reason.AUTODIFF_DIFFERS or ev.a is None or not np.isfinite(ev.a).all():
         return ev, opinion
-    if case.problem.unit < 1e-12:
+    if case.problem.unit < FINE_UNIT:
         dense = [p for p in ev.probes if p.directions is not None]
         (single, other), spent, compiled = gather.follow_up(
             case.problem, case.point, number, _suspects(case, ev, opinion), FINER, case.settings.seed, 0.0, again=dense)
@@ -203,7 +209,7 @@ def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence
     ev = _by_claim(case, number, ev)
     opinion = case.judge(ev)
     alone = opinion.reason is Reason.MANUAL_WRONG and ev.a is None
-    if (opinion.reason is Reason.NUMERIC_SUSPECT or alone) and case.problem.unit < 1e-12:
+    if (opinion.reason is Reason.NUMERIC_SUSPECT or alone) and case.problem.unit < FINE_UNIT:
         # The differences against all claims there are: the function may live on a scale below the ladder's.
         dense = [p for p in ev.probes if p.directions is not None]
         (single, other), spent, compiled = gather.follow_up(
@@ -250,7 +256,7 @@ def _wide(ev: LeafEvidence, must_catch: float) -> np.ndarray:
         narrow = np.zeros_like(wide)
         for p in ev.probes:
             if p.directions is None:
-                sharp = (p.slopes.error <= 0.01 * must_catch * size[:, p.indices].T).all(axis=1)
+                sharp = (p.slopes.error <= FAR_BELOW * must_catch * size[:, p.indices].T).all(axis=1)
                 narrow[p.indices] |= sharp
                 wide[p.indices] |= ~sharp
     return wide & ~narrow & ev.m.any()
@@ -259,9 +265,11 @@ def _wide(ev: LeafEvidence, must_catch: float) -> np.ndarray:
 def _suspects(case: Case, ev: LeafEvidence, opinion: Opinion) -> np.ndarray:
     """Components of a leaf to look at one by one, most suspicious first."""
     n = ev.m.shape[1]
-    cheap = n * len(case.ladder.offsets) * max(case.problem.cost, 50.0) <= 5 * EXHAUSTIVE_WORK
+    cheap = n * len(case.ladder.offsets) * max(case.problem.cost, LEAST_COST) <= 5 * WORK
     # With autodiff at hand a few witnesses suffice; without it more components must be looked at.
     known = ev.a is not None and np.isfinite(ev.a).all()
+    # On kinks those that are not looked at are judged by the gradients of the adjacent pieces (`kinks`).
+    cheap &= n <= FOLLOW_UP or not (known and any(p.slopes.kink.any() for p in ev.probes if p.directions is not None))
     limit = n if cheap and n <= 1024 else FOLLOW_UP if cheap or not known else FOLLOW_UP // 8
     suspect = locate.suspicion(ev, opinion)
     order = np.argsort(-suspect, kind="stable")[:limit]

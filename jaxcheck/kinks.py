@@ -6,17 +6,19 @@ import dataclasses
 
 import numpy as np
 
+from jaxcheck import doubt
+from jaxcheck.bars import ALIKE, LEAST_MOVE, NUDGE, WORK, ZERO
 from jaxcheck.evidence import gather, sketch, ties
+from jaxcheck.evidence.sides import Sides, sides
 from jaxcheck.evidence.witnesses import LeafEvidence, measure
 from jaxcheck.judgement.measures import believed
 from jaxcheck.judgement.ties import Broken, broken
-from jaxcheck.judgement.vote import Opinion, round_off
+from jaxcheck.judgement.vote import Opinion, judge, round_off
 from jaxcheck.result import Reason, Verdict
 from jaxcheck.settings import Case
 
-NUDGE = 1e-3
-# Components on a kink that are looked at for ties, and pairs of them.
-MOST, PAIRS = 64, 64
+# Components on a kink that are looked at for ties, and as many pairs of them: what this work pays for, within limits.
+FEWEST, MOST = 8, 64
 
 
 def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions: list[Opinion]) -> list[Opinion]:
@@ -25,19 +27,64 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
     On a kink a range of gradients is right. Left alone where M is autodiff's own choice.
     """
     opinions = list(opinions)
+    pieces = _meeting(case, leaves, opinions)
+    if pieces is not None:
+        _excused(case, pieces, leaves, opinions)
     doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if _doubted(*pair)]
     if doubted and case.problem.numbers is None:
         _beside(case, directions, leaves, opinions, doubted)
     doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if _doubted(*pair)]
-    if doubted:
+    if doubted and not (pieces is not None and pieces.adjacent):
         _along(case, leaves, opinions, doubted)
     return opinions
+
+
+def _meeting(case: Case, leaves, opinions) -> Sides | None:
+    """The gradients of the pieces that meet at the point, where autodiff gives them and there is doubt."""
+    problem = case.problem
+    known = all((ev.a is not None or ev.is_autodiff) and np.isfinite(ev.m).all() for ev in leaves)
+    pairs = list(zip(leaves, opinions, strict=True))
+    if not known or not any(_doubted(*pair) or _accused(case, *pair) for pair in pairs):
+        return None
+    m, a, bars = (np.concatenate(x, axis=1) for x in zip(*(
+        (ev.m, ev.m if ev.a is None else ev.a, round_off(ev, ev.m_error) + ev.m_given
+         + (0.0 if ev.a is None else round_off(ev, ev.a_error))) for ev in leaves), strict=True))
+    found, spent, compiled = sides(problem, case.point, m, a, bars, case.ladder, case.settings.seed)
+    case.evaluations += spent
+    case.compiled += compiled
+    return found
+
+
+def _accused(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
+    """Whether the pieces that meet at the point may say otherwise of a leaf: one that failed; or one of which the
+    differences of single components may know too little to speak against autodiff."""
+    if opinion.reason is Reason.AUTODIFF_DIFFERS and ev.a is not None and np.isfinite(ev.a).all():
+        return True
+    if opinion.verdict is not Verdict.FAIL or not ev.leaf.size:
+        return False
+    if opinion.reason is Reason.NUMERIC_SUSPECT or any(p.slopes.kink.any() for p in ev.probes):
+        return True
+    # Where one component decides nothing alone, autodiff's choice looks as wrong as any other.
+    if opinion.reason is not Reason.MANUAL_WRONG or ev.a is None or not np.isfinite(ev.a).all():
+        return False
+    autodiff = judge(ev, case.settings.tolerance, m=ev.a, must_catch=case.settings.must_catch)
+    return autodiff.verdict is Verdict.FAIL
+
+
+def _excused(case: Case, found: Sides, leaves, opinions) -> None:
+    """Accused leaves judged once more, with the range that each of their components has."""
+    for k, (ev, opinion) in enumerate(zip(leaves, opinions, strict=True)):
+        where = slice(ev.leaf.start, ev.leaf.stop)
+        if _accused(case, ev, opinion) and found.kinked[:, where].any():
+            leaves[k] = dataclasses.replace(ev, pieces=(found.low[:, where], found.high[:, where],
+                                                        found.kinked[:, where]))
+            opinions[k] = doubt.placed(case, leaves[k], case.judge(leaves[k]))
 
 
 def _doubted(ev: LeafEvidence, opinion: Opinion) -> bool:
     if opinion.reason is not Reason.KINK or ev.is_autodiff:
         return False
-    return ev.a is None or not np.allclose(ev.m, ev.a, rtol=1e-6, atol=1e-12 * np.abs(ev.m).max(initial=0.0))
+    return ev.a is None or not np.allclose(ev.m, ev.a, rtol=ALIKE, atol=ZERO * np.abs(ev.m).max(initial=0.0))
 
 
 def _beside(case: Case, directions, leaves, opinions, doubted) -> None:
@@ -85,20 +132,24 @@ def _along(case: Case, leaves, opinions, doubted) -> None:
 
 def _broken_at(case: Case, point, places, leaves, doubted, m, m_error, rng) -> list[Broken]:
     problem, seed = case.problem, case.settings.seed
-    kinked, spent, compiled = ties.single(problem, point, places, _scale(leaves)[places], case.ladder, seed)
+    most = int(np.clip(WORK / (len(case.ladder.offsets) * problem.cost), FEWEST, MOST))
+    places = places[:most]
+    known = np.concatenate([np.zeros(ev.m.shape[1], bool) if ev.pieces is None else ev.pieces[2].any(axis=0)
+                            for ev in leaves])[places]
+    kinked, spent, compiled = ties.single(problem, point, places, known, _scale(leaves)[places], case.ladder, seed)
     case.evaluations += spent
     case.compiled += compiled
     mine = np.zeros(point.size, bool)
     for k in doubted:
         mine[leaves[k].leaf.start : leaves[k].leaf.stop] = True
-    made, rows = ties.candidates(kinked, mine[kinked.places], PAIRS, rng)
+    made, rows = ties.candidates(kinked, mine[kinked.places], most, rng)
     if not made:
         return []
     wide = ties.directions(kinked, rows, point.size)
-    found, spent, compiled = ties.look(problem, point, wide, case.ladder, seed)
+    found, seen, spent, compiled = ties.look(problem, point, wide, case.ladder, seed)
     case.evaluations += spent
     case.compiled += compiled
-    return broken(made, wide, found, m, m_error, case.settings.tolerance)
+    return broken(made, wide, found, seen, kinked, m, m_error, case.settings.tolerance)
 
 
 def _on_kinks(leaves, doubted) -> np.ndarray:
@@ -108,12 +159,14 @@ def _on_kinks(leaves, doubted) -> np.ndarray:
         for p in leaves[k].probes:
             if p.directions is None:
                 found.append(leaves[k].leaf.start + p.indices[p.slopes.kink.any(axis=1)])
+        if leaves[k].pieces is not None:
+            found.append(leaves[k].leaf.start + np.flatnonzero(leaves[k].pieces[2].any(axis=0)))
     _, first = np.unique(np.concatenate(found), return_index=True) if found else ((), np.zeros(0, int))
     return np.concatenate(found)[np.sort(first)][:MOST] if len(first) else np.zeros(0, int)
 
 
 def _scale(leaves) -> np.ndarray:
-    return np.concatenate([sketch.own_scale(ev.values, 1e-2) for ev in leaves])
+    return np.concatenate([sketch.own_scale(ev.values, LEAST_MOVE) for ev in leaves])
 
 
 def _wrong(leaves, number: int, opinion: Opinion, found: list[Broken], where: str) -> Opinion:
@@ -127,6 +180,7 @@ def _wrong(leaves, number: int, opinion: Opinion, found: list[Broken], where: st
     others = sorted({e.leaf.path for e in leaves if e is not ev and any(
         e.leaf.start <= i < e.leaf.stop for i in worst.members)})
     along = f"with {', '.join(f'`{path}`' for path in others)}" if others else "with one another"
+    slopes = " to ".join(f"{x:.6g}" for x in worst.slopes)
     note = (f"{where}each component lies between its one-sided slopes, but moved along the kink {along} the function "
-            f"has slope {worst.numeric:.6g}, the gradient {worst.claimed:.6g}")
+            f"has slope{'s' * (len(worst.slopes) - 1)} {slopes}, the gradient {worst.claimed:.6g}")
     return dataclasses.replace(opinion, verdict=Verdict.FAIL, reason=Reason.MANUAL_WRONG, residual=residual, note=note)

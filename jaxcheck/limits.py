@@ -12,24 +12,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxcheck.bars import BARS, FADED, FAR_BELOW, RESTS, SAME
 from jaxcheck.evidence import gather
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.evidence.witnesses import LeafEvidence, Problem
-from jaxcheck.judgement.measures import BARS, norms
+from jaxcheck.judgement.measures import norms
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.program.converge import LONG, SHORT, Patience, further, iterates
 from jaxcheck.result import Reason, Verdict, formula2
 from jaxcheck.settings import Case
 
-# A gradient whose own loop stops so early that it is off by more than must_catch is off, even if run on it would
-# be right: unless the function as stopped is about as far from its limit. About: this many times.
-SAME = 10.0
-# What changes by less than this, relative, is taken for at rest where it is asked whether a limit is approached.
-RESTS = 1e-9
-# A derivative that shrinks below this part of what it was has no limit that a claim could be held to.
-FADED = 1e-2
-UNMEASURED = ("a loop inside stops by floats and has no limit to be run on to (an integrator?): JAX's own derivative "
-              "is right up to that loop's error, which is not known")
+UNMEASURED = ("a loop inside stops by floats and has no limit to be run on to (an integrator, a sampler that "
+              "rejects?): how far JAX's own derivative of it may be off is not known")
 
 Settle = Callable[[Case, int, LeafEvidence], tuple[LeafEvidence, Opinion]]
 
@@ -90,7 +84,7 @@ def _doubted(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
         return False
     if opinion.verdict is not Verdict.PASS or opinion.reason is Reason.NOISE:
         return True
-    return bool(opinion.error_bar > 0.01 * case.settings.must_catch)
+    return bool(opinion.error_bar > FAR_BELOW * case.settings.must_catch)
 
 
 def _iterates(problem: Problem) -> bool:
@@ -130,7 +124,7 @@ def _pairs(a: LeafEvidence, b: LeafEvidence):
 
 def _same(case: Case, a: LeafEvidence, b: LeafEvidence) -> bool:
     """Whether running the loops on from one evidence to the other changed nothing, as far as bars tell."""
-    rest = min(RESTS, 0.01 * case.settings.tolerance.bound)  # far below what would convict anybody
+    rest = min(RESTS, FAR_BELOW * case.settings.tolerance.bound)
     with np.errstate(all="ignore"):
         still = norms(b.m - a.m) <= BARS * norms(a.m_error + b.m_error) + rest * norms(b.m)
         size = _apart(a, b)[1]

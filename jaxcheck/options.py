@@ -6,6 +6,8 @@ import dataclasses
 import math
 import numbers
 
+from jaxcheck.bars import SHARP, TEXTBOOK
+
 
 def _real(x: object) -> bool:
     return isinstance(x, numbers.Real) and not isinstance(x, bool)
@@ -14,14 +16,6 @@ def _real(x: object) -> bool:
 def _whole(x: object) -> bool:
     """A whole number of at least 1, NumPy's own included."""
     return isinstance(x, numbers.Integral) and not isinstance(x, bool) and x >= 1
-
-
-# The textbook's bound of confidence for formula (2), and about the unit of float32: no run in that precision could tell
-# a smaller one.
-TEXTBOOK = 1e-7
-# Two formulas of one derivative, in float64, differ by their round-off, which has its own bar; this is for what a
-# formula means not to be part of it, such as 1e-12 added to a denominator.
-SHARP = 1e-10
 
 
 @dataclasses.dataclass(frozen=True)

@@ -119,7 +119,8 @@ _ADVICE = {
         "zero, repeatability, primal equality). The table names which."
     ),
     Reason.TRANSFORM_WRONG: (
-        "The rule gives another result under a transformation (jit, vmap, scan, remat). The table names it."
+        "The rule gives another result under a transformation (jit, vmap, scan, remat) or at another dtype. The table "
+        "names it."
     ),
     Reason.UNDIFFERENTIABLE: (
         "JAX cannot differentiate this function in the modes that were tried; the note gives its own words. "

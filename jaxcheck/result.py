@@ -119,13 +119,15 @@ class Witness(_Data):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row(_Data):
-    """One line of a side table: a law of a rule, or a transformation. `status` is OK, WRONG or UNSUPPORTED."""
+    """One line of a side table: a law of a rule, or a transformation. `status` is OK, WRONG or UNSUPPORTED;
+    `difference` is relative; `order` is that of the derivative which the line is about."""
 
     group: str
     name: str
     status: str
     difference: float = NAN
     detail: str = ""
+    order: int = 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxcheck import as_run, limits_maps
+from jaxcheck.bars import SYMMETRIC
 from jaxcheck.engine import examine
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.algebra import laws
@@ -21,6 +22,7 @@ from jaxcheck.evidence.prepare_rule import (
     name_of,
     prepare_rule,
     second_order,
+    second_order_forward,
     subject,
 )
 from jaxcheck.evidence.transforms import transformations
@@ -34,9 +36,9 @@ from jaxcheck.program.objective import holds_numpy_data
 from jaxcheck.result import NAN, Reason, Report, Row, Verdict
 from jaxcheck.settings import Settings
 
-# Relative asymmetry of a Hessian in float64 that rounding explains.
-SYMMETRIC = 1e-7
+FIRST = {"JVP": "JVP", "VJP": "VJP"}
 SECOND = {"JVP": "forward over reverse", "VJP": "reverse over reverse"}
+SECOND_FORWARD = {"JVP": "forward over forward"}
 
 
 @calmly
@@ -188,11 +190,11 @@ def _with_rows(report: Report, start: float) -> Report:
 
 def _asked(row: Row, order: int) -> Row:
     """At order 1 a wrong second derivative is told, not held against the rule."""
-    if order == 1 and row.status == "WRONG" and "wrong at second order" in row.detail:
+    if row.status != "WRONG" or row.order == 1:
+        return row
+    if order == 1:
         return dataclasses.replace(row, status="UNSUPPORTED", detail=row.detail + " (not asked for: order=1)")
-    if row.status == "WRONG" and "wrong at second order" in row.detail:
-        return dataclasses.replace(row, group="second order")
-    return row
+    return dataclasses.replace(row, group="second order")
 
 
 def _named(row: Row, one: Subject) -> Row:
@@ -210,7 +212,7 @@ def _forward(one: Subject, settings: Settings) -> list[Row]:
         return [Row("forward", "JVP", "UNSUPPORTED", NAN, first_line(no.error))]
     if settings.surrogate:
         return []
-    rows, evidence = _rows("forward", made, settings)
+    rows, evidence = _rows("forward", made, settings, FIRST)
     bounds = settings.tolerance.bound, settings.tolerance.atol
     if one.native is None or any(r.status != "OK" for r in rows):
         return rows
@@ -221,12 +223,19 @@ def _forward(one: Subject, settings: Settings) -> list[Row]:
 
 
 def _second(one: Subject, settings: Settings) -> list[Row]:
+    rows = []
+    forward, why = second_order_forward(one)
+    if forward is not None:
+        rows += _rows("second order", forward, settings, SECOND_FORWARD)[0]
+    elif why:
+        rows.append(Row("second order", SECOND_FORWARD["JVP"], "UNSUPPORTED", NAN, why))
     made, why = second_order(one)
     if made is None:
-        return [Row("second order", "derivative of the gradient", "UNSUPPORTED", NAN, why)]
-    real = not any(np.iscomplexobj(x) for x in made.point)
-    rows, evidence = _rows("second order", made, settings, symmetric=real)
-    return [*rows, *([_symmetry(made, evidence, settings)] if real and evidence.pulled is not None else [])]
+        return [*rows, Row("second order", "derivative of the gradient", "UNSUPPORTED", NAN, why)]
+    real = not any(np.iscomplexobj(x) for x in one.point)
+    found, evidence = _rows("second order", made, settings, SECOND, symmetric=real)
+    known = real and evidence.pulled is not None and np.isfinite(evidence.outputs).all()
+    return [*rows, *found, *([_symmetry(made, evidence, settings)] if known else [])]
 
 
 def _symmetry(one: maps.Map, evidence: maps.MapEvidence, settings: Settings) -> Row:
@@ -242,12 +251,13 @@ def _symmetry(one: maps.Map, evidence: maps.MapEvidence, settings: Settings) -> 
 
 def _asymmetry(evidence: maps.MapEvidence) -> float:
     with np.errstate(all="ignore"):
-        products = evidence.pulled @ evidence.directions.T
+        m = len(evidence.outputs)  # the inputs that come first; what varies beside them is the cotangent
+        products = evidence.pulled[:, :m] @ evidence.directions[:, :m].T
         size = np.sqrt(np.abs(products[0, 0] * products[1, 1])) + np.abs(products).max()
         return float(abs(products[0, 1] - products[1, 0]) / size) if size else 0.0
 
 
-def _rows(group: str, one: maps.Map, settings: Settings, symmetric: bool = False):
+def _rows(group: str, one: maps.Map, settings: Settings, titles: dict[str, str], symmetric: bool = False):
     """(rows, evidence) of one map."""
     def measure(those):
         return maps.measure(those, settings.seed, symmetric=symmetric)[0]
@@ -258,14 +268,16 @@ def _rows(group: str, one: maps.Map, settings: Settings, symmetric: bool = False
     rtol = settings.tolerance.bound
     (evidence,) = measure([one])
     (findings,) = limits_maps.second_opinions([one], [evidence], [judged(evidence, rtol)], measure, judged, rtol)
-    return [_row(group, f.what if group == "forward" else SECOND[f.what], f) for f in findings], evidence
+    return [_row(group, titles[f.what], f) for f in findings], evidence
 
 
 def _row(group: str, title: str, finding: Finding) -> Row:
     status = {Verdict.PASS: "OK", Verdict.FAIL: "WRONG"}.get(finding.verdict, "UNSUPPORTED")
     detail = finding.note or (finding.reason.name.lower() if finding.reason is not Reason.AGREE else "")
+    detail = "; ".join(x for x in (detail, finding.left_out) if x)
     if finding.verdict is Verdict.FAIL:
-        numbers = f"output {finding.output}: {finding.claimed:.9g} against {finding.reference:.9g}"
+        where = f"output {finding.output}" if finding.output >= 0 else "projection"
+        numbers = f"{where}: {finding.claimed:.9g} against {finding.reference:.9g}"
         detail = f"{numbers}; {finding.note}" if finding.reason is Reason.PRECISION_WRONG else numbers
     return Row(group, title, status, finding.difference, detail)
 

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from jaxcheck import as_run, limits_maps
+from jaxcheck.bars import TEXTBOOK, UNITS
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.prepare import narrow
 from jaxcheck.evidence.user import refuse_tracing, to_array
@@ -54,7 +55,7 @@ def check_grads(f: Callable, args: Sequence[Any], order: int, modes: str | Seque
         order: up to which order derivatives are checked, at least 1.
         modes: "fwd", "rev", "lin", as in JAX: one of them, or several.
         atol, rtol: the caller's bounds (a number, or a dict by dtype as in JAX, of which the largest
-            value counts), in place of the default 1e-7 relative. Not scaled by size.
+            value counts among the dtypes that take part), in place of the default 1e-7 relative. Not scaled by size.
         eps: accepted for compatibility; steps are chosen by the ladder.
 
     Raises:
@@ -65,8 +66,8 @@ def check_grads(f: Callable, args: Sequence[Any], order: int, modes: str | Seque
         Whatever JAX raises when it differentiates `f`.
 
     Warns:
-        GradientCheckWarning: once, where it passed but part of it could not be judged, or is known only
-            to be a subgradient (at a kink).
+        GradientCheckWarning: once, where it passed but part of it could not be judged (outputs that are infinite,
+            say), or is known only to be a subgradient (at a kink).
     """
     del eps
     modes = tuple(re.split(r"[,\s]+", modes)) if isinstance(modes, str) else tuple(modes)
@@ -115,7 +116,7 @@ def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Ca
     return lambda *given: [make(*given)], lambda *given: make(*given, "native")
 
 
-def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, bounds: tuple[float, float],
+def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, bounds: Bounds,
            err_msg: str = "") -> None:
     args = tuple(args)
     refuse_tracing(args)
@@ -147,7 +148,7 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, b
     evidence, compiled = maps.measure(found, seed=0)
     head |= {"evaluations": sum(len(maps.LADDER.offsets) * len(ev.directions) for ev in evidence),
              "compiled": compiled}
-    rtol, atol = bounds
+    rtol, atol = bounds({str(x.dtype) for x in (*as_traced.closed.in_avals, *as_traced.closed.out_avals)})
 
     def measure(those: Sequence[maps.Map]) -> list[maps.MapEvidence]:
         return maps.measure(those, seed=0)[0]
@@ -159,7 +160,8 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, b
     findings = [(one.name, finding) for one, those in zip(found, told, strict=True) for finding in those]
     if narrow(theta, primal):
         first = [finding for name, finding in findings if not name]
-        first = as_run.of_map(found[0], lambda: native(as_traced, point, theta), first, *bounds, 0, as_traced.unit)
+        first = as_run.of_map(found[0], lambda: native(as_traced, point, theta), first, rtol, atol, 0,
+                              as_traced.unit)
         findings = [*(("", finding) for finding in first), *(pair for pair in findings if pair[0])]
     _tell(findings, head, err_msg)
 
@@ -179,28 +181,37 @@ def _same_when_run_again(flat: Callable, point: list[Any], unit: float) -> bool:
     """Whether two calls agree to rounding."""
     one, two = (maps.to_vector(flat(point, []), np) for _ in range(2))
     with np.errstate(all="ignore"):
-        return bool((np.abs(one - two) <= 1e3 * unit * np.abs(one)).all()) or not np.isfinite(one - two).all()
+        return bool((np.abs(one - two) <= UNITS * unit * np.abs(one)).all()) or not np.isfinite(one - two).all()
 
 
-def _bounds(rtol: Any, atol: Any) -> tuple[float, float]:
-    """The caller's bounds as two numbers; what is not given stays at jaxcheck's own.
+Bounds = Callable[[set[str]], tuple[float, float]]
+
+
+def _bounds(rtol: Any, atol: Any) -> Bounds:
+    """The caller's bounds as two numbers, once the dtypes that take part are known; what is not given, or not for
+    these, stays at jaxcheck's own.
 
     Raises:
         ValueError: naming the bound that is negative, NaN, infinite or no number.
     """
 
-    def number(name: str, given: Any, default: float) -> float:
+    def table(name: str, given: Any) -> dict[str | None, float]:
         if given is None:
-            return default
+            return {}
+        pairs = given.items() if isinstance(given, dict) else [(None, given)]
         try:
-            values = [float(x) for x in (given.values() if isinstance(given, dict) else [given])]
+            found = {key if key is None else np.dtype(key).name: float(x) for key, x in pairs}
         except (TypeError, ValueError):
-            values = [float("nan")]
-        if not all(0 <= x < float("inf") for x in values):
+            found = {None: float("nan")}
+        if not all(0 <= x < float("inf") for x in found.values()):
             raise ValueError(f"{name}={given!r}: a finite number, not negative, or a dict of such numbers by dtype")
-        return max(values, default=default)
+        return found
 
-    return number("rtol", rtol, 1e-7), number("atol", atol, 0.0)
+    def number(found: dict[str | None, float], dtypes: set[str], default: float) -> float:
+        return max((x for key, x in found.items() if key is None or key in dtypes), default=default)
+
+    tables = table("rtol", rtol), table("atol", atol)
+    return lambda dtypes: (number(tables[0], dtypes, TEXTBOOK), number(tables[1], dtypes, 0.0))
 
 
 def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg: str) -> None:
@@ -218,6 +229,8 @@ def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg
     told = [f"{_where(name, x)} was not judged, {x.reason}: {x.note or x.reason.advice}" for name, x in unsure]
     told += [f"{_where(name, x)} is known only as a subgradient, {x.reason}: {x.reason.advice}"
              for name, x in findings if x.verdict is Verdict.PASS and x.reason is Reason.KINK]
+    told += [f"{_where(name, x)} was judged without part of the results: {x.left_out}" for name, x in findings
+             if x.verdict is Verdict.PASS and x.left_out]
     told += [f"{_where(name, x)} is {x.note}" for name, x in findings
              if x.verdict is Verdict.PASS and x.reason is Reason.CONVERGED]
     if told:

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 
+from jaxcheck.bars import COUNTS
 from jaxcheck.evidence.witnesses import Evidence
 from jaxcheck.judgement import locate, pattern, power
 from jaxcheck.judgement.measures import by_column
@@ -69,7 +70,7 @@ def _leaf_result(case, evidence, number, ev, opinion, second, influence, extra) 
         zero = not ev.m.any() and (ev.a is None or not ev.a.any() or not np.isfinite(ev.a).all())
         # On a kink a whole range of gradients is right; that is no weakness of the check.
         if not weakest <= settings.must_catch and reason is not Reason.KINK:
-            coarse = bool((ev.m_given > 0.1 * settings.must_catch * np.abs(ev.m).max(initial=0.0)).any())
+            coarse = bool((ev.m_given > COUNTS * settings.must_catch * np.abs(ev.m).max(initial=0.0)).any())
             verdict, reason = Verdict.INCONCLUSIVE, Reason.PRECISION if coarse else Reason.VACUOUS
             note = note or _unseen(zero, floor, floor_component, settings.must_catch)
         elif zero and case.preface.left_out:

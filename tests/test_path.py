@@ -11,9 +11,8 @@ import pytest
 from jax import lax
 
 import jaxcheck as jc
-from jaxcheck import Reason, Verdict
+from jaxcheck import Reason, Verdict, bars
 from jaxcheck.judgement import as_run as judgement
-from jaxcheck.judgement import bars
 from jaxcheck.program.alike import alike
 from jaxcheck.program.objective import gradient, plain, trace
 from jaxcheck.test_util import check_grads, check_jvp, check_vjp

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck import Reason, Verdict
+from jaxcheck import Reason, Verdict, batch
 
 AT = np.float64(1.3)
 
@@ -135,3 +135,107 @@ def test_a_rule_with_several_outputs():
         report = jc.check_rule(rule(share), 1.5, 1.5, algebra=False, transforms=False)
         leaves = {x.verdict for x in report.leaves}
         assert leaves == ({Verdict.PASS} if share == 0.5 else {Verdict.FAIL}), str(report)
+
+
+def norm(m):
+    """|x| with a gradient of m at zero."""
+    f = jax.custom_vjp(lambda x: jnp.sqrt(jnp.sum(x * x)))
+    f.defvjp(lambda x: (f(x), x), lambda x, g: (g * jnp.asarray(m, x.dtype),))
+    return f
+
+
+@pytest.mark.parametrize(("m", "right"), [((0, 0, 0), True), ((0.5, 0.5, 0.5), True), ((1, 0, 0), True),
+                                          ((1, 1, 1), False), ((0.9, 0.9, 0), False), ((2, 0, 0), False)])
+def test_the_tip_of_a_cone(m, right):
+    report = jc.check_rule(norm(m), np.zeros(3, np.float32), algebra=False, transforms=False)
+    assert (report.verdict, report.reason) == (
+        (Verdict.PASS, Reason.KINK) if right else (Verdict.FAIL, Reason.MANUAL_WRONG)), str(report)
+    assert report.leaves[0].kinks == 3
+    if m == (1, 1, 1):
+        assert "has slopes -1.73205 to 1.73205, the gradient 3" in report.leaves[0].note
+
+
+@pytest.mark.parametrize("x", [(0, 0), (0, 0, -1), (0, 0, 1, 0)])
+@pytest.mark.parametrize(("at_zero", "right"), [(0, True), (1, True), (0.3, True), (-0.1, False), (1.1, False)])
+def test_independent_kinks_that_cancel(x, at_zero, right):
+    """relu(a) - relu(b) has slope 1 along (1, -1), and so on; each still decides for itself."""
+    signs = np.array([1.0, -1.0, 1.0, 1.0][: len(x)])
+
+    def grad(x):
+        return signs * np.where(x == 0, at_zero, x > 0)
+
+    point = np.array(x, np.float64)
+    for loss in (lambda x: jnp.sum(signs * jnp.maximum(x, 0)), lambda x: float(np.sum(signs * np.maximum(x, 0)))):
+        report = jc.check_grad(loss, point, grad)
+        assert report.verdict is (Verdict.PASS if right else Verdict.FAIL), str(report)
+        assert "stop_gradient" not in str(report)
+
+
+@pytest.mark.parametrize(("m", "right"), [((1, 0, 0), True), ((0, 0, 1), True), ((0.2, 0.3, 0.5), True),
+                                          ((1, 1, 1), False), ((0, 0, 0), False), ((0, 0, 2), False)])
+def test_the_median_of_equal_numbers(m, right):
+    """No component moves it alone; all of them together do."""
+    report = jc.check_grad(jnp.median, np.array([1.0, 1, 1, 3, 0]), lambda p: jnp.array([*m, 0.0, 0.0]))
+    assert report.verdict is (Verdict.PASS if right else Verdict.FAIL), str(report)
+
+
+def test_autodiff_of_a_median_of_equal_numbers():
+    report = jc.check_grad(jnp.median, np.array([1.0, 1, 1, 3, 0]))
+    assert (report.verdict, report.reason) == (Verdict.PASS, Reason.KINK), str(report)
+
+
+@pytest.mark.parametrize("factor", [1, 3])
+def test_a_clamp_of_scalars_whose_upper_bound_alone_moves(factor):
+    """JAX's own rule for a batch of them fails."""
+    def loss(p):
+        return jax.lax.clamp(0.0, 3.0, p["high"]) * p["a"]
+
+    report = jc.check_grad(loss, {"high": 1.5, "a": 2.0}, lambda p: {"high": factor * p["a"], "a": p["high"]})
+    assert report.verdict is (Verdict.PASS if factor == 1 else Verdict.FAIL), str(report)
+
+
+POINTS = np.random.default_rng(0).standard_normal((200, 3)) * 1.5
+WHOLE, FIRST = np.round(POINTS), np.concatenate([np.round(POINTS[:, :1]), POINTS[:, 1:]], axis=1)
+WEIGHTS = np.array([1.0, -2.0, 0.5])
+
+
+def beside(p):
+    return 10 * jnp.abs(p[0]) + jnp.sin(p[1]) + p[2] ** 2
+
+
+def beside_grad(factor):
+    return lambda p: jnp.stack([10 * jnp.sign(p[0]), jnp.cos(p[1]) * jnp.where(p[0] == 0, factor, 1), 2 * p[2]])
+
+
+def absolute(p):
+    return jnp.sum(jnp.abs(p))
+
+
+# (loss, gradient, points, those at which it is wrong)
+BATCHES = {
+    "sign": (absolute, jnp.sign, WHOLE, None),
+    "-1 at 0": (absolute, lambda p: jnp.where(p > 0, 1.0, -1.0), WHOLE, None),
+    "convex and concave": (lambda p: jnp.sum(WEIGHTS * jnp.abs(p)), lambda p: WEIGHTS * jnp.where(p > 0, 1.0, -1.0),
+                           WHOLE, None),
+    "wrong where 2": (absolute, lambda p: jnp.sign(p) * jnp.where(p == 2, 1.01, 1), WHOLE, (WHOLE == 2).any(axis=1)),
+    "outside of the slopes": (absolute, lambda p: jnp.where(p == 0, 1.5, jnp.sign(p)), WHOLE[:40],
+                              (WHOLE[:40] == 0).any(axis=1)),
+    "beside a kink": (beside, beside_grad(1), FIRST, None),
+    "wrong beside a kink": (beside, beside_grad(1.001), FIRST, FIRST[:, 0] == 0),
+    "a tie counted twice": (jnp.max, lambda p: (p == p.max()) * 1.0, WHOLE,
+                            (WHOLE == WHOLE.max(axis=1, keepdims=True)).sum(axis=1) > 1),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_many_points_on_kinks(name, monkeypatch):
+    loss, grad, points, wrong = BATCHES[name]
+    alone = []
+    examine = batch.examine
+    monkeypatch.setattr(batch, "examine", lambda *a, **k: alone.append(1) or examine(*a, **k))
+    with jax.enable_x64(True):
+        report = jc.check_batch(loss, points, grad)
+    bad = np.zeros(len(points), bool) if wrong is None else wrong
+    assert {p.index for p in report.points if p.verdict is Verdict.FAIL} == set(np.flatnonzero(bad)), str(report)
+    # Right ones need no check of their own.
+    assert len(alone) <= bad.sum() + 2

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import laws_eager, laws_linear
 from jaxcheck.evidence.laws_adjoint import Adjoint
-from jaxcheck.evidence.laws_run import Answer, Job, run
+from jaxcheck.evidence.laws_run import Answer, Job, Once, run
 from jaxcheck.evidence.laws_site import Site, build, finite, host, natural, norm, pull, push, unsupported, worst
 from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.census import sees_zeros
 from jaxcheck.program.converge import is_decided_by, iterates
 from jaxcheck.program.strip import Which, strip_rules
 from jaxcheck.result import Row
@@ -88,16 +88,16 @@ class _Point:
     def __init__(self, site: Site, seed: int, which: Which):
         self.site, self.seed = site, seed
         self.outs = ask(jax.eval_shape, site.call, *site.live)
-        self.values = ask(site.call, *site.live)
+        self.values = Once(site.call)(*site.live)
         self.stripped = strip_rules(site.call, which)
         # Each leaf at its own scale: what a small one does wrong must not drown in what a large one does right.
         self.g = laws_linear.directions(self.outs, seed, "g", laws_linear.weights(self.values, -1))
         self.t = laws_linear.directions(site.live, seed, "t", laws_linear.weights(site.live, 1))
-        # One result each, where the rows of `directions` put several together.
-        self.single = {k: f"only {k}" if len(self.outs) <= laws_linear.GROUPS else f"alone {k}"
-                       for k in _some(len(self.outs))}
-        for k, name in self.single.items():
-            self.g.setdefault(name, [x if k == i else jnp.zeros_like(x) for i, x in enumerate(self.g["own"])])
+        # What a rule may branch on are the symbolic zeros that some results and some arguments alone leave.
+        zeros = sees_zeros(ask(jax.make_jaxpr(site.call), *site.live))
+        self.used, self.moved = _parts_of(len(self.outs), zeros), _parts_of(len(site.live), zeros)
+        for part in self.used:
+            self.g[f"part {part}"] = [x if i in part else np.zeros_like(x) for i, x in enumerate(self.g["own"])]
         self.masks = [v for n, v in self.t.items() if n.startswith("only ")] or [self.t["own"]]
         self._jobs = {**self._main(), **self._alone()} if self.outs else {}
         self.answers = run(self._jobs)
@@ -111,14 +111,12 @@ class _Point:
         }
 
     def _alone(self) -> dict[str, Job]:
-        """One result used (the others' cotangents are symbolic zeros), one argument perturbed."""
+        """Some results used (the others' cotangents are symbolic zeros), some arguments perturbed."""
         x, call, jobs = list(self.site.live), self.site.call, {}
-        if len(self.outs) > 1:
-            for k in _some(len(self.outs)):
-                jobs[f"out {k}"] = Job(lambda p, g, k=k: pull(lambda *v: [call(*v)[k]])(p, g), x, [[self.g["own"][k]]])
-        if len(x) > 1:
-            for k in _some(len(x)):
-                jobs[f"in {k}"] = Job(_one_input(call, k), x, [self.g["own"]])
+        for part in self.used:
+            jobs[f"out {part}"] = Job(pull(_some_outputs(call, part)), x, [[self.g["own"][k] for k in part]])
+        for part in self.moved:
+            jobs[f"in {part}"] = Job(_some_inputs(call, part), x, [self.g["own"]])
         return jobs
 
     def rows(self) -> list[Row]:
@@ -144,7 +142,8 @@ class _Point:
                 limit, detail=f"at the loop's limit; as stopped it is off by {stopped.difference:.1g}")
         # An integrator of the adjoint takes steps by its cotangent, and has no limit that it could be run on to.
         pull = self.answers["pull"].closed
-        steps = pull is not None and is_decided_by(pull, range(len(self.site.live), len(self.site.live) + len(self.outs)))
+        cotangents = range(len(self.site.live), len(self.site.live) + len(self.outs))
+        steps = pull is not None and is_decided_by(pull, cotangents)
         if steps and max(stopped.difference, limit.difference) <= STEPS:
             return unsupported("law", stopped.name, f"off by {stopped.difference:.1g}: {OTHER_STEPS}")
         return stopped
@@ -192,29 +191,37 @@ class _Point:
     def _parts(self) -> list[Row]:
         if (whole := self.answers["pull"]).error is not None:
             return []
-        at = list(self.g)
-        found = []
-        for kind, title in (("out", "one result used"), ("in", "one argument perturbed")):
-            for name in (n for n in self.answers if n.startswith(kind + " ")):
-                k, answer = int(name.split()[1]), self.answers[name]
+        at, found = list(self.g), []
+        every = whole.rows[at.index("own")]
+        noise = [norm(x - y) for x, y in zip(whole.rows[at.index("own noise")], every, strict=True)]
+        for kind, title, parts, count in (("out", "one result used", self.used, len(self.outs)),
+                                          ("in", "one argument perturbed", self.moved, len(every))):
+            for part in parts:
+                answer = self.answers[f"{kind} {part}"]
                 if answer.error is not None:
                     found.append(unsupported("law", title, answer.error))
                     continue
-                every = whole.rows[at.index("own")]
-                wanted = whole.rows[at.index(self.single[k])] if kind == "out" else [every[k]]
-                paths = self.site.paths if kind == "out" else [self.site.paths[k]]
+                wanted = whole.rows[at.index(f"part {part}")] if kind == "out" else [every[k] for k in part]
+                paths = self.site.paths if kind == "out" else [self.site.paths[k] for k in part]
                 unit = max(answer.unit, whole.unit)
                 sizes = [norm(x) for x in wanted]
-                noise = [norm(x - y) for x, y in zip(whole.rows[at.index("own noise")], every, strict=True)]
                 floor = 64 * unit * max(sizes, default=0.0) + 64 * max(noise, default=0.0)
                 d, bad = worst(answer.rows[0], wanted, [256 * unit * s + floor for s in sizes], sizes)
-                other = f"result {k} alone" if kind == "out" else f"`{self.site.paths[k]}` alone"
-                text = "" if bad < 0 else f"leaf `{paths[bad]}`: with {other} not its part of the whole"
+                words = self._words(kind, part, count)
+                text = "" if bad < 0 else f"leaf `{paths[bad]}`: {words} not its part of the whole"
                 if bad >= 0 and not finite(wanted):
                     found.append(unsupported("law", title, "the rule's result is not finite at this point"))
                 else:
                     found.append(Row("law", title, "OK" if bad < 0 else "WRONG", d, text))
         return _worst_each(found)
+
+    def _words(self, kind: str, part: tuple[int, ...], count: int) -> str:
+        alone = len(part) == 1
+        k = part[0] if alone else next(i for i in range(count) if i not in part)
+        what = f"result {k}" if kind == "out" else f"`{self.site.paths[k]}`"
+        if alone:
+            return f"with {what} alone"
+        return f"with {what} not used" if kind == "out" else f"with {what} not perturbed"
 
 
 def _picked(answer: Answer, asked: dict[str, Any], names: Sequence[str]) -> Answer:
@@ -242,8 +249,26 @@ def _some(count: int) -> list[int]:
     return sorted({*range(min(count, ALONE - 1)), count - 1}) if count else []
 
 
-def _one_input(call: Callable, k: int) -> Callable:
+def _parts_of(count: int, zeros: bool) -> list[tuple[int, ...]]:
+    """Single leaves of several, and where it matters all but one of them: some of each."""
+    alone = [(k,) for k in _some(count)] if count > 1 else []
+    return alone + [tuple(i for i in range(count) if i != k) for k in _some(count) if zeros and count > 2]
+
+
+def _some_outputs(call: Callable, part: tuple[int, ...]) -> Callable:
+    def used(*values: Any) -> list[Any]:
+        out = call(*values)  # once, or every use would be a call of its own
+        return [out[k] for k in part]
+
+    return used
+
+
+def _some_inputs(call: Callable, part: tuple[int, ...]) -> Callable:
     def pulled(x: list[Any], g: list[Any]) -> list[Any]:
-        return list(jax.vjp(lambda v: call(*x[:k], v, *x[k + 1 :]), x[k])[1](list(g)))
+        def moved(*values: Any) -> Any:
+            given = dict(zip(part, values, strict=True))
+            return call(*(given.get(i, v) for i, v in enumerate(x)))
+
+        return list(jax.vjp(moved, *(x[k] for k in part))[1](list(g)))
 
     return pulled

@@ -139,18 +139,26 @@ def _table(leaves, owner, found, v, m, a, scatter, mixed, evaluations, compiled)
                  finite, zero, rest, mixed, whole, evaluations, compiled)
 
 
-def clear(table: Table, tolerance: Tolerance, must_catch: float, sharp: bool) -> np.ndarray:
-    """(n,) points at which every leaf plainly passes; the others deserve a check of their own."""
+def clear(table: Table, tolerance: Tolerance, must_catch: float, sharp: bool,
+          adjacent: np.ndarray | None = None) -> np.ndarray:
+    """(n,) points at which every leaf plainly passes; the others deserve a check of their own.
+
+    Args:
+        adjacent: (n,) where the gradient is that of a smooth piece next to the point.
+    """
     rtol, atol = tolerance.bound, tolerance.atol
     with np.errstate(all="ignore"):
         near = table.difference <= 5 * table.bar + rtol
-        narrow = (5 * table.bar + rtol <= must_catch) & ~table.kink & ~table.zero
-        good = near & narrow
+        seen = (5 * table.bar + rtol <= must_catch) & ~table.kink & ~table.zero
+        good = near & seen
         if not np.isfinite(table.difference_a).any():
             good &= ~table.mixed  # one direction does not see every unit
         else:
             # On a kink, M = A is a subgradient by JAX's own convention; a point of its own would say no more.
-            good = (good | table.kink) & (table.difference_a <= tolerance.between_programs(sharp))
+            good = (good | table.kink) & (
+                table.difference_a <= tolerance.between_programs(sharp))
+            if adjacent is not None:
+                good |= table.kink & adjacent[:, None]
         # A dead leaf beside live ones: no gradient, and no difference either.
         still = table.zero & table.rest & ~(table.difference_a > 0)
         good |= still & (5 * table.bar + rtol <= must_catch) & (atol == 0)

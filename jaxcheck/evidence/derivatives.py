@@ -97,40 +97,52 @@ def jvp_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ..
 
 
 def vjp_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ...]]:
-    """x -> J(x)^T f(x) as a traced function, as jax.test_util does."""
+    """x -> J(x)^T f(x) as a traced function, as jax.test_util does; what is infinite in f(x) takes no part."""
     closed = base(primal)
     f = as_function(closed)
     values = own_values(closed, point)
 
     def pulled(xs):
         out, pull = jax.vjp(lambda *a: f(*a), *xs)
-        return list(pull(list(out)))
+        return list(pull([jnp.where(jnp.isfinite(y), y, jnp.zeros_like(y)) for y in out]))
 
     return derived(primal, pulled, [values]), tuple(point)
 
 
-def gradient_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ...]]:
-    """x -> gradient of sum_j c_j f_j(x) (real view, c fixed): its derivative is a Hessian.
+def pulled_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ...]]:
+    """(x, g) -> J(x)^T g: every second derivative of a rule's reverse mode, its linear part in g included.
 
-    For real inputs only the Hessian is symmetric as it stands; complex inputs follow JAX's convention.
+    Where x is real, its part in x at a fixed g is a gradient, and the derivative of that is a Hessian.
     """
     closed = base(primal)
     f = as_function(closed)
-    values = own_values(closed, point)
+    values, cts = own_values(closed, point), _mixed(closed.out_avals)
 
-    def scalar(xs):
-        total = 0.0
-        for k, y in enumerate(f(*xs)):
-            for part in (y.real, y.imag) if jnp.iscomplexobj(y) else (y,):
-                flat = part.reshape(-1)
-                weight = jnp.cos(1.0 + k + jnp.arange(flat.size)).astype(flat.dtype)
-                total = total + jnp.sum(weight * flat)
-        return total
+    def pulled(xs, cts):
+        return list(jax.vjp(lambda *a: f(*a), *xs)[1](list(cts)))
 
-    def pulled(xs):
-        return list(jax.grad(scalar)(xs))
+    return derived(primal, pulled, [values, cts]), (*point, *cts)
 
-    return derived(primal, pulled, [values]), tuple(point)
+
+def pushed_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ...]]:
+    """(x, t) -> J(x) t: the same of a rule's forward mode."""
+    closed = base(primal)
+    f = as_function(closed)
+    values, tangents = own_values(closed, point), _mixed(closed.in_avals)
+
+    def pushed(xs, ts):
+        return list(jax.jvp(lambda *a: f(*a), tuple(xs), tuple(ts))[1])
+
+    return derived(primal, pushed, [values, tangents]), (*point, *tangents)
+
+
+def _mixed(avals: Sequence[Any]) -> list[np.ndarray]:
+    """Fixed numbers of mixed signs, in the shapes and dtypes of these."""
+    found = []
+    for k, aval in enumerate(avals):
+        x = np.cos(1.0 + k + np.arange(int(np.prod(aval.shape)))).reshape(aval.shape)
+        found.append((x * (1 - 1j) if jnp.issubdtype(aval.dtype, jnp.complexfloating) else x).astype(aval.dtype))
+    return found
 
 
 def orders(name: str, primal: Traced, point: Sequence[Any], order: int, modes: Sequence[str]) -> Iterator[Map]:

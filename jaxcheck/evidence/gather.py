@@ -176,15 +176,16 @@ def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Pr
         wide[row : row + len(block), leaf.start : leaf.stop] = block
         row += len(block)
     samples, _, _, compiled = measure(problem, point, wide, ladder, seed, gradients=False)
-    smooth, new = None, 0
+    smooth, crossed, new = None, None, 0
     if not problem.at_limit:  # where a loop comes to rest is no decision of the program
         seen, new = pieces(problem, point, wide, ladder)
-        smooth = seen.smooth[:, :count]
+        smooth, crossed = seen.smooth[:, :count], seen.crossed[:count]
     found = slopes(samples[:, :count], ladder, problem.unit, noise=noise, smooth=smooth)
     out = [per_component(found[: len(indices)], indices, scale)] if len(indices) else []
     row = len(indices)
     for block in dense:
-        out.append(Probes(found[row : row + len(block)], directions=block))
+        here = slice(row, row + len(block))
+        out.append(Probes(found[here], directions=block, crossed=None if crossed is None else crossed[here]))
         row += len(block)
     return tuple(out), 2 * padded * len(ladder.offsets), compiled + new
 
@@ -201,8 +202,15 @@ def _gradient_with_error(stack: np.ndarray | None, problem: Problem | None, poin
     unit = problem.unit if unit is None else unit
     with np.errstate(all="ignore"):
         scatter = np.abs(stack[2:] - stack[0]).max(axis=0)
-        error = np.where(np.isfinite(scatter), scatter, 0.0) + 2 * unit * np.abs(stack[0])
+        return stack[0], bar(stack[0], scatter, problem, point, unit)
+
+
+def bar(gradient: np.ndarray, scatter: np.ndarray, problem: Problem | None, point: np.ndarray,
+        unit: float) -> np.ndarray:
+    """The round-off bar of a gradient (G, P) that scatters so much between neighbours; `problem` for M alone."""
+    with np.errstate(all="ignore"):
+        error = np.where(np.isfinite(scatter), scatter, 0.0) + 2 * unit * np.abs(gradient)
         for leaf in problem.theta.leaves if problem else ():
             where = slice(leaf.start, leaf.stop)
-            error[:, where] += 16 * unit * typical(stack[0][:, where], units(point[where]))
-        return stack[0], error
+            error[:, where] += 16 * unit * typical(gradient[:, where], units(point[where]))
+        return error

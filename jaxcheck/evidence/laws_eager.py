@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcheck.evidence import laws_state
 from jaxcheck.evidence.laws_site import Site, draw, finite, host, norm, unit_of, unsupported, worst
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Row
@@ -75,7 +76,7 @@ def rows(site: Site, wide: Callable[[], Site], seed: int) -> list[Row]:
         first, pull1 = ask(jax.vjp, site.call, *x)
         g = draw(first, seed, "g1")
         u1, again = host(ask(pull1, g)), host(ask(pull1, g))
-        x2 = [jnp.asarray(v * (1 - 1 / 64), v.dtype) for v in x]
+        x2 = laws_state.elsewhere(x)
         second, pull2 = ask(jax.vjp, site.call, *x2)
         u2 = host(ask(pull2, g))
         repeat, pull_a = ask(jax.vjp, site.call, *x)
@@ -94,8 +95,23 @@ def rows(site: Site, wide: Callable[[], Site], seed: int) -> list[Row]:
         ub = u2
     d, bad = _compare([*ua, *ub], [*u1, *u2], unit)
     text = _which(site, bad % len(x) if bad >= 0 else bad, "fwd, fwd, bwd, bwd differs from fwd, bwd, fwd, bwd")
-    found.append(Row("law", titles[1], "OK" if bad < 0 else "WRONG", d, text))
+    found.append(Row("law", titles[1], "OK", d) if bad < 0 else Row("law", titles[1], "WRONG", d, text))
+    if bad < 0:
+        found[-1] = _remembered(site, seed, found[-1], (u1, u2))
     return found
+
+
+def _remembered(site: Site, seed: int, row: Row, eager: Sequence[Any]) -> Row:
+    """The row "no hidden state" after a look at other values and at another shape."""
+    try:
+        d, bad = laws_state.of_values(site, seed, eager)
+    except Refused:
+        return row
+    text = "at other values it is not what autodiff without the rule gives, as it was at the first: is a value kept?"
+    if bad < 0:
+        d, bad = laws_state.of_shape(site, seed) or (0.0, -1)
+        text = "after a call of another shape it is another one: is something of the last call kept?"
+    return row if bad < 0 else Row("law", row.name, "WRONG", d, f"leaf `{site.paths[bad]}`: {text}")
 
 
 def _which(site: Site, bad: int, text: str) -> str:

@@ -30,7 +30,8 @@ def directions(like: Sequence[Any], seed: int, name: str, weights: Sequence[floa
     `own` is g1 with each leaf times its weight, `half` and `rest` are two parts of it, every other entry here
     and the others there, and `only k` those of its leaves, group by group: a rule may look for zeros.
     """
-    g1, g2 = draw(like, seed, name + "1"), draw(like, seed, name + "2")
+    # On the host: by JAX, each of these operations would be a program to compile, for each shape.
+    g1, g2 = (list(map(np.asarray, draw(like, seed, name + n))) for n in "12")
     own = [_times(w, x) for w, x in zip(weights, g1, strict=True)]
     half = [np.arange(x.size).reshape(x.shape) % 2 == 0 for x in own]
     rows = {
@@ -38,14 +39,14 @@ def directions(like: Sequence[Any], seed: int, name: str, weights: Sequence[floa
         "g2": g2,
         "own": own,
         "own noise": _jitter(own, draw(like, seed, name + NOISE[0])),
-        "half": [jnp.where(h, x, jnp.zeros_like(x)) for h, x in zip(half, own, strict=True)],
-        "rest": [jnp.where(h, jnp.zeros_like(x), x) for h, x in zip(half, own, strict=True)],
+        "half": [np.where(h, x, np.zeros_like(x)) for h, x in zip(half, own, strict=True)],
+        "rest": [np.where(h, np.zeros_like(x), x) for h, x in zip(half, own, strict=True)],
         **(only(own) if len(own) > 1 else {}),
         "mix": [_times(A, x) + _times(B, y) for x, y in zip(g1, g2, strict=True)],
-        "zero": [jnp.zeros_like(x) for x in g1],
+        "zero": [np.zeros_like(x) for x in g1],
         **{n: _jitter(g1, draw(like, seed, name + n)) for n in NOISE},
-        "abs": [jnp.abs(x).astype(x.dtype) for x in g1],
-        "-abs": [-jnp.abs(x).astype(x.dtype) for x in g1],
+        "abs": [np.abs(x).astype(x.dtype) for x in g1],
+        "-abs": [-np.abs(x).astype(x.dtype) for x in g1],
     }
     far = min((BEARS.get(str(x.dtype), 1e12) for x in g1), default=1.0)
     return rows | {f"{c:g}": [_times(c, x) for x in g1] for c in SCALES if 1 / far <= abs(c) <= far}
@@ -66,15 +67,16 @@ def weights(values: Sequence[Any], power: int) -> list[float]:
 def only(g: Sequence[Any]) -> dict[str, Arrays]:
     """`g`, a group of leaves at a time, the others zero."""
     count = min(GROUPS, len(g))
-    return {f"only {m}": [x if i % count == m else jnp.zeros_like(x) for i, x in enumerate(g)] for m in range(count)}
+    return {f"only {m}": [x if i % count == m else np.zeros_like(x) for i, x in enumerate(g)] for m in range(count)}
 
 
 def _jitter(g: Sequence[Any], moves: Sequence[Any]) -> Arrays:
-    return [(x * (1 + 8 * jnp.finfo(x.dtype).eps * m.real)).astype(x.dtype) for x, m in zip(g, moves, strict=True)]
+    return [(x * (1 + 8 * np.asarray(jnp.finfo(x.dtype).eps, x.real.dtype) * np.asarray(m).real)).astype(x.dtype)
+            for x, m in zip(g, moves, strict=True)]
 
 
 def _times(c: float, x: Any) -> Any:
-    return x * jnp.asarray(c, x.real.dtype)
+    return (x * np.asarray(c, x.real.dtype)).astype(x.dtype)
 
 
 def rows(answer: Answer, names: Sequence[str], paths: Sequence[str], what: str,
@@ -173,13 +175,14 @@ def _name(u: dict[str, Any], floor: float, symbol: str, g: str) -> str:
          f"{symbol}(c {g}) = {symbol}({g}) for c > 0 and {symbol}(-|{g}|) = 0 (({g} > 0)?)"),
         (lambda: size("-abs") <= floor < size("abs"), f"{symbol}(-{g}) = 0 for {g} > 0 (relu({g})?)"),
         (lambda: size("abs") <= floor < size("-abs"), f"{symbol}({g}) = 0 for {g} > 0 (relu(-{g})?)"),
+        (lambda: near("1000", "g1", 1e9), f"{symbol}(1000 {g}) = 1e9 {symbol}({g}) ({g}**3?)"),
         (lambda: size("1000") < 900 * size("g1"),
          f"{symbol}(1000 {g}) = {size('1000') / max(size('g1'), 1e-300):.3g} {symbol}({g}): saturates (clip({g})?)"),
         (lambda: size("1e+06") < 900 * size("1000") or size("1e+12") < 9e5 * size("1e+06"),
          f"{symbol}(c {g}) is less than c {symbol}({g}) for large c: saturates (clip({g})?)"),
+        (lambda: near("1000", "g1", 1e9), f"{symbol}(1000 {g}) = 1e9 {symbol}({g}) ({g}**3?)"),
         (lambda: size("1e-06") < 0.9e-3 * size("0.001") or size("1e-12") < 0.9e-6 * size("1e-06"),
          f"{symbol}(c {g}) is less than c {symbol}({g}) for small c: flushed (where(|{g}| < ..., 0, {g})?)"),
-        (lambda: near("1000", "g1", 1e9), f"{symbol}(1000 {g}) = 1e9 {symbol}({g}) ({g}**3?)"),
     ]  # fmt: skip
     for holds, text in tests:
         try:

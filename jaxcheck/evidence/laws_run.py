@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.laws_site import host, unit_in, unit_of
@@ -34,6 +35,35 @@ class Answer:
     unit: float = float("nan")
     error: BaseException | None = None
     closed: Any = None
+
+
+class Once:
+    """A function of pytrees that gives a flat list, as one compiled program for each shape of its arguments: run as it
+    is, each of its operations would be a program to compile. What JAX cannot trace is run as it is."""
+
+    def __init__(self, fn: Callable):
+        self._fn, self._programs = fn, {}
+
+    def __call__(self, *args: Any) -> list[Any]:
+        flat, tree = jax.tree_util.tree_flatten(args)
+        flat = list(map(jnp.asarray, flat))
+        key = (tree, tuple((x.shape, str(x.dtype)) for x in flat), bool(jax.config.jax_enable_x64))
+        if key not in self._programs:
+            self._programs[key] = self._traced(flat, tree)
+        program = self._programs[key]
+        if program is None:
+            return list(ask(self._fn, *args))
+        found, _ = ask(execute, ("once",), lambda calls, *x: list(calls[0](*x)), [program], *flat, work=program.cost)
+        return found
+
+    def _traced(self, flat: list[Any], tree: Any) -> Program | None:
+        try:
+            return Program.of(ask(jax.make_jaxpr(
+                lambda *x: list(self._fn(*jax.tree_util.tree_unflatten(tree, x)))), *flat))
+        except Refused as no:
+            if isinstance(no.error, NOT_TRACEABLE):
+                return None
+            raise
 
 
 def run(jobs: dict[str, Job], at_limit: bool = False) -> dict[str, Answer]:
@@ -96,7 +126,7 @@ def _stack(values: Sequence[Any]) -> np.ndarray:
 
 def _eager(job: Job) -> Answer:
     try:
-        found = [list(ask(job.fn, list(job.fixed), list(row))) for row in job.rows]
+        found = [list(ask(job.fn, list(job.fixed), list(map(jnp.asarray, row)))) for row in job.rows]
     except Refused as no:
         return Answer([], error=no.error)
     unit = unit_of(*(x.dtype for x in found[0]), *(x.dtype for x in job.fixed))

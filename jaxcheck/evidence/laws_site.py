@@ -123,6 +123,16 @@ def draw(like: Sequence[Any], seed: int, name: str) -> Arrays:
     return out
 
 
+def moved(x: Sequence[Any], parts: Sequence[Any]) -> Arrays:
+    """x (1 + part), leaf by leaf, of the dtypes of x; on the host, where it is no program to compile."""
+    return [jnp.asarray((np.asarray(v) * (1 + np.asarray(p))).astype(v.dtype)) for v, p in zip(x, parts, strict=True)]
+
+
+def nearby(x: Sequence[Any], size: float, seed: int, name: str) -> Arrays:
+    """x with each number moved up or down by `size` of itself."""
+    return moved(x, [size * np.sign(np.asarray(r).real).astype(np.float64) for r in draw(x, seed, name)])
+
+
 def natural(values: Sequence[Any], x: Sequence[Any], g: Sequence[Any]) -> list[float]:
     """The size of a cotangent by its units, |g| |f| / |x|: what is far below it is a rounding residue."""
     total = sum(norm(a) * norm(b) for a, b in zip(host(values), host(g), strict=True))

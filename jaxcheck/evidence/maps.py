@@ -63,7 +63,8 @@ class MapEvidence:
 
     Attributes:
         outputs: (m,) at the point. directions: (D, P). numeric: `Slopes` (D, m).
-        tangent, reference: (D, m) or None. cotangents: (G, m) and their pull-backs (G, P) or None.
+        tangent, reference: (D, m) or None. cotangents: (G, m), zero where an output is not finite at the point, and
+            their pull-backs (G, P) or None.
         inputs, results: (P,) and (m,) the leaf that each real number belongs to.
         wide: (D,) directions that move some component by far more than its own size.
         scatter: how far tangent, reference, pulled and pulled_reference move when the point does by some rounding
@@ -119,7 +120,7 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: b
     Directions are dense ones through all inputs at once, and one per input leaf; cotangents likewise, for
     each leaf has its own scale and what a small one does is nothing in a sum with a large one. Maps of
     higher order (those with a name) get one dense direction. With `symmetric` (gradients, whose
-    derivative is a Hessian) the directions themselves are the cotangents.
+    derivative is a Hessian, in the inputs that come first) the directions in these are the cotangents.
     """
     programs: list[Program] = []
     inputs, plans, owners, plain, sizes = [], [], [], [], []
@@ -134,7 +135,8 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: b
         v = directions_of(one.point, rng, 1 if one.name and not symmetric else directions, room)
         # The large programs are those of higher orders; most of a small check's time is spent compiling them.
         g, weigh = cotangents_of(results, rng, OWN_SIZE / max(m, 1), 1 if one.name else 2)
-        g, weigh = (v, None) if symmetric else (g, weigh)
+        if symmetric:
+            g, weigh = v[v[:, :m].any(axis=1), :m], None
         slots = [one.primal, one.tangent, one.reference, one.cotangent, one.reference_pull]
         programs += [t.program for t in slots if t is not None]
         plans.append([t is not None for t in slots])
@@ -233,6 +235,8 @@ def _one(one: Map, bound: Sequence[Any], chunk: int, moved: Any, v: Any, g: Any,
     at, g = g
     if weigh is not None:
         g = jnp.where(weigh[:, None], g * own_size(samples[0]), g)
+    # What is infinite by design has no derivative to be held to, and in a sum it leaves nothing to be seen.
+    g = jnp.where(jnp.isfinite(samples[0]), g, 0.0)
     return (
         samples,
         None if tangent is None else push(one.tangent, tangent),

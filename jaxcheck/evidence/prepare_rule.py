@@ -268,12 +268,24 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
 
 
 def second_order(one: Subject) -> tuple[maps.Map | None, str]:
-    """The gradient of a random projection as a map, so that its derivative is a symmetric Hessian; why not."""
+    """The cotangents of x as a function of x and of those of the outputs; why not."""
+    return _derived(one, derivatives.pulled_map, ("fwd", "rev"), ("rev",), ("fwd",))
+
+
+def second_order_forward(one: Subject) -> tuple[maps.Map | None, str]:
+    """The tangents of the outputs as a function of x and of its tangents: to be seen where a forward rule is the
+    user's own, for no transposed tangent shows what it does beside being linear. (None, "") without such a rule."""
+    if not any(r.origin != "jax" and r.kind != "custom_vjp" for r in one.rules):
+        return None, ""
+    return _derived(one, derivatives.pushed_map, ("fwd",))
+
+
+def _derived(one: Subject, build: Callable, *ways: tuple[str, ...]) -> tuple[maps.Map | None, str]:
     try:
-        inner, point = ask(derivatives.gradient_map, one.primal, one.point)
+        inner, point = ask(build, one.primal, one.point)
     except Refused as no:
         return None, first_line(no.error)
-    for modes in (("fwd", "rev"), ("rev",), ("fwd",)):
+    for modes in ways:
         try:
             return ask(derivatives.make, "gradient", inner, point, modes, first_order=False), ""
         except Refused as no:

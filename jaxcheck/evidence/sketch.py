@@ -83,9 +83,9 @@ def typical(g: np.ndarray, unit: np.ndarray) -> np.ndarray:
     if not known.size:
         return known
     rms = np.broadcast_to(np.sqrt(np.mean(known**2, axis=1, keepdims=True)), known.shape)
-    sizes = np.unique(unit)
-    if len(sizes) == 1:
+    if unit.min() == unit.max():
         return rms
+    sizes = np.unique(unit)
     influence = np.max([s * np.sqrt(np.mean(known[:, unit == s] ** 2, axis=1)) for s in sizes], axis=0)
     return np.minimum(rms, influence[:, None] / unit)
 
@@ -111,5 +111,5 @@ def directions(leaf: Leaf, values: np.ndarray, count: int, seed: int, apart: boo
         scales += [np.where(sizes == s, own_scale(values, 1.0), 0.0) for s in several]
     out = np.empty((len(scales), n))
     for k, scale in enumerate(scales):
-        out[k] = rng.choice([-1.0, 1.0], n) * rng.uniform(0.5, 1.5, n) * scale
+        out[k] = (2.0 * rng.integers(0, 2, n, dtype=np.int8) - 1) * rng.uniform(0.5, 1.5, n) * scale
     return out

@@ -31,12 +31,20 @@ class Pieces:
 
     Attributes:
         smooth: (K, D) both samples at this step, and at all smaller ones, lie on the point's own piece.
-        decided: (D,) the two sides differ from each other at the smallest step: a kink, a jump, a tie, or a
-            decision without effect.
+        crossed: (D,) at the smallest steps each side is one piece, and they are two: something is decided at the
+            point, with an effect or without. Not so along a tie, where at most rounding decides, now this way,
+            now that.
+        same, still: (D,) at those steps both sides are one piece, and the same; and it is that of the point itself.
     """
 
     smooth: np.ndarray
-    decided: np.ndarray
+    crossed: np.ndarray
+    same: np.ndarray
+    still: np.ndarray
+
+
+# Smallest steps at which a side must be one piece.
+SURE = 4
 
 
 def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: Ladder) -> tuple[Pieces, int]:
@@ -66,7 +74,9 @@ def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: 
     plus, minus = found[1 : steps + 1], found[steps + 1 :]
     here = (plus == found[0]) & (minus == found[0])
     smooth = np.flip(np.logical_and.accumulate(np.flip(here, 0), axis=0), 0)
-    return Pieces(smooth, plus[-1] != minus[-1]), compiled
+    sure = ((plus[-SURE:] == plus[-1]) & (minus[-SURE:] == minus[-1])).all(axis=0)
+    same = plus[-1] == minus[-1]
+    return Pieces(smooth, sure & ~same, sure & same, here[-SURE:].all(axis=0)), compiled
 
 
 # What a sample may step over when it is asked what is decided at the point: a step that moves every float a little.

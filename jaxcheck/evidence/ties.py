@@ -2,7 +2,7 @@
 
 At max(a, b) with a = b each alone meets a kink, and any slope between its one-sided ones may be right.
 Moved together along the kink the function is smooth and has one slope, whatever subgradient is chosen;
-moved apart it is kinked. That both hold tells a tie from two kinks that cancel, as in |a| - |b|.
+moved apart it is kinked. Two kinks that cancel, as in |a| - |b|, look the same; there, each decides for itself.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import itertools
 import numpy as np
 
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
+from jaxcheck.evidence.smooth import Pieces, pieces
 from jaxcheck.evidence.witnesses import Problem, measure
 
 # Members of a larger tie that are moved against the others, one at a time.
@@ -21,14 +22,19 @@ FLIPS = 8
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Kinked:
-    """Components of theta on a kink: their `places`, the gaps between the one-sided slopes and their bars (K, G),
-    their values and how far each may move."""
+    """Components of theta on a kink: their `places`, their one-sided slopes and the bars of both (K, G), their values
+    and how far each may move."""
 
     places: np.ndarray
-    gap: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
     bar: np.ndarray
     values: np.ndarray
     scale: np.ndarray
+
+    @property
+    def gap(self) -> np.ndarray:
+        return np.abs(self.right - self.left)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,27 +100,33 @@ def directions(kinked: Kinked, rows: list[np.ndarray], size: int) -> np.ndarray:
 
 
 def look(problem: Problem, point: np.ndarray, wide: np.ndarray, ladder: Ladder, seed: int
-         ) -> tuple[Slopes, int, int]:
-    """(slopes along the directions (D, G), evaluations, programs compiled)."""
+         ) -> tuple[Slopes, Pieces | None, int, int]:
+    """(slopes along the directions (D, G), the pieces along them and some more if known, evaluations, programs
+    compiled)."""
     # Padded to a power of two, so that the next look finds this one's program.
     padded = np.zeros((1 << max(2, int(np.ceil(np.log2(len(wide))))), point.size))
     padded[: len(wide)] = wide
     samples, _, _, compiled = measure(problem, point, padded, ladder, seed, gradients=False)
-    return slopes(samples[:, : len(wide)], ladder, problem.unit), len(padded) * len(ladder.offsets), compiled
+    seen, spent = None, len(padded) * len(ladder.offsets)
+    if problem.primal is not None and not problem.at_limit:
+        seen, new = pieces(problem, point, padded, ladder)
+        compiled, spent = compiled + new, 2 * spent
+    return slopes(samples[:, : len(wide)], ladder, problem.unit), seen, spent, compiled
 
 
-def single(problem: Problem, point: np.ndarray, places: np.ndarray, scale: np.ndarray, ladder: Ladder, seed: int
-           ) -> tuple[Kinked, int, int]:
-    """Which of the components are on a kink at `point`; evaluations, programs compiled."""
+def single(problem: Problem, point: np.ndarray, places: np.ndarray, known: np.ndarray, scale: np.ndarray,
+           ladder: Ladder, seed: int) -> tuple[Kinked, int, int]:
+    """Which of the components are on a kink at `point`, as some are `known` to be; evaluations, programs compiled."""
     wide = np.zeros((len(places), point.size))
     wide[np.arange(len(places)), places] = scale
-    found, spent, compiled = look(problem, point, wide, ladder, seed)
+    found, _, spent, compiled = look(problem, point, wide, ladder, seed)
     per = scale[:, None]
     with np.errstate(all="ignore"):
-        gap = np.where(found.kink, np.abs(found.right - found.left) / per, 0.0)
-        bar = (found.right_error + found.left_error) / per
-    keep = found.kink.any(axis=1)
-    return Kinked(places[keep], gap[keep], bar[keep], point[places[keep]], scale[keep]), spent, compiled
+        left, right = (np.where(found.kink, x, found.value) / per for x in (found.left, found.right))
+        bar = np.where(found.kink, found.right_error + found.left_error, found.error) / per
+    keep = found.kink.any(axis=1) | known
+    kinked = Kinked(places[keep], left[keep], right[keep], bar[keep], point[places[keep]], scale[keep])
+    return kinked, spent, compiled
 
 
 def beside(point: np.ndarray, scale: np.ndarray, size: float, rng: np.random.Generator) -> np.ndarray:

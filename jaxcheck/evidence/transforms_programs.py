@@ -1,4 +1,5 @@
-"""The transformed gradients: stacked points, cotangents and one tangent -> leaves of gradients, by `call`'s rules."""
+"""The transformed gradients: stacked points x, cotangents g and one tangent t of both -> leaves of gradients, by
+`call`'s rules."""
 
 from __future__ import annotations
 
@@ -6,43 +7,50 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxcheck.evidence.laws_site import Arrays, pull
+
+# The points of each batch that is mapped over both: a batching rule may squeeze a batch of one, or cut a long one up.
+BATCHES = ((0, 1, 2), (0,), (0, 1, 2, 0, 1, 2, 0))
 
 
 def _first(values: Sequence[Any]) -> Arrays:
     return [v[0] for v in values]
 
 
-def _jit(call: Callable, x: Arrays, g: Arrays, t: Arrays) -> Arrays:
+def _jit(call: Callable, x: Arrays, g: Arrays, t: Any) -> Arrays:
     return pull(jax.jit(call))(_first(x), _first(g)) + pull(call)(_first(x), _first(g))
 
 
-def _vmap_primals(call: Callable, x: Arrays, g: Arrays, t: Arrays) -> Arrays:
+def _vmap_primals(call: Callable, x: Arrays, g: Arrays, t: Any) -> Arrays:
     return jax.vmap(pull(call), in_axes=(0, None))(x, _first(g))
 
 
-def _vmap_cotangents(call: Callable, x: Arrays, g: Arrays, t: Arrays) -> Arrays:
+def _vmap_cotangents(call: Callable, x: Arrays, g: Arrays, t: Any) -> Arrays:
     return jax.vmap(pull(call), in_axes=(None, 0))(_first(x), g)
 
 
-def _vmap_both(call: Callable, x: Arrays, g: Arrays, t: Arrays) -> Arrays:
-    return jax.vmap(pull(call))(x, g)
+def _vmap_both(call: Callable, x: Arrays, g: Arrays, t: Any) -> Arrays:
+    found: Arrays = []
+    for points in BATCHES:
+        found += jax.vmap(pull(call))(*([jnp.stack([v[k] for k in points]) for v in stacks] for stacks in (x, g)))
+    return found
 
 
-def _scan(call: Callable, x: Arrays, g: Arrays, t: Arrays) -> Arrays:
+def _scan(call: Callable, x: Arrays, g: Arrays, t: Any) -> Arrays:
     def looped(*xs: Any) -> Arrays:
         return jax.lax.scan(lambda carry, row: (carry, call(*row)), 0, xs)[1]
 
     return pull(looped)(x, g)
 
 
-def _remat(call: Callable, x: Arrays, g: Arrays, t: Arrays) -> Arrays:
+def _remat(call: Callable, x: Arrays, g: Arrays, t: Any) -> Arrays:
     return pull(jax.checkpoint(call))(_first(x), _first(g))
 
 
-def _jvp_of_vjp(call: Callable, x: Arrays, g: Arrays, t: Arrays) -> Arrays:
-    value, tangent = jax.jvp(lambda *v: pull(call)(v, _first(g)), _first(x), list(t))
+def _jvp_of_vjp(call: Callable, x: Arrays, g: Arrays, t: Any) -> Arrays:
+    value, tangent = jax.jvp(pull(call), (_first(x), _first(g)), t)
     return [*value, *tangent]
 
 

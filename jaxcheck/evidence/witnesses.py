@@ -8,6 +8,7 @@ parts, then its imaginary parts), a gradient is d output / d that vector, and G 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from jaxcheck.evidence import rows
 from jaxcheck.evidence.differences import EPS, Ladder, Slopes
+from jaxcheck.evidence.sketch import units
 from jaxcheck.program.compile import execute
 from jaxcheck.program.objective import Traced, call
 from jaxcheck.theta import Leaf, Theta
@@ -71,11 +73,13 @@ class Probes:
         slopes: arrays (D, G), derivatives along the directions.
         directions: (D, n), or None when every direction is one component.
         indices: (D,) components, when `directions` is None (slopes are then per unit of the component).
+        crossed: (D,) something is decided at the point, see `smooth.Pieces`; None where that is not known.
     """
 
     slopes: Slopes
     directions: np.ndarray | None = None
     indices: np.ndarray | None = None
+    crossed: np.ndarray | None = None
 
     def project(self, gradient: np.ndarray) -> np.ndarray:
         """(G, n) gradients to (D, G) derivatives along the directions."""
@@ -98,7 +102,8 @@ class LeafEvidence:
 
     `m_given` (G, n) is the rounding of a gradient that was given as numbers; `is_autodiff` says that M
     is JAX's own derivative of the program, no rule of the user's in it; `measured` that the bars of M and A are
-    measured round-off. `stopped` is M as its loops stop, where `m` is M with them run on.
+    measured round-off. `stopped` is M as its loops stop, where `m` is M with them run on. `pieces` are the least and
+    the largest gradient on the smooth pieces that meet at the point, and where those differ, each (G, n).
     """
 
     leaf: Leaf
@@ -114,6 +119,17 @@ class LeafEvidence:
     measured: bool = False
     sharp: bool = False  # see `Problem.sharp`
     stopped: np.ndarray | None = None
+    pieces: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    @functools.cached_property
+    def unit_sizes(self) -> np.ndarray:
+        """(n,) the size of each component's unit (see `sketch.units`)."""
+        return units(self.values)
+
+    @functools.cached_property
+    def unit_sizes_of_zeros(self) -> np.ndarray:
+        """The same with zeros counted among the largest unit."""
+        return units(self.values, "largest")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -160,8 +176,7 @@ def nearby(point: np.ndarray, seed: int, unit: float) -> np.ndarray:
     A gradient's scatter over the neighbours is its round-off: inputs that differ by rounding alone
     should give results that differ by rounding alone (backward error; Higham 2002, section 1.5).
     """
-    rng = np.random.default_rng([seed, 7])
-    noise = rng.choice([-1.0, 1.0], (2, point.size)) * 4 * unit
+    noise = _signs(seed, point.size) * (4 * unit)
     with np.errstate(all="ignore"):
         return np.concatenate([point[None], point[None], point * (1 + noise)])
 
@@ -190,8 +205,8 @@ def measure(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder:
         name = ("measure", chunk, problem.columns, tuple(problem.theta.leaves))
         (samples, grads), compiled = execute(
             name, build, [problem.primal.program, *(t.program for t in traced)],
-            nearby(point, seed, problem.unit), tuple(problem.extras), directions, ladder.offsets,
-            work=problem.cost * count,
+            nearby(point, seed, problem.unit) if gradients else point[None], tuple(problem.extras), directions,
+            ladder.offsets, work=problem.cost * count,
         )
         samples = np.asarray(samples)
         grads = [np.asarray(g) for g in grads]
@@ -200,6 +215,55 @@ def measure(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder:
     if gradients and m is None and problem.host_manual is not None:
         m = np.stack([problem.host_manual(x) for x in nearby(point, seed, problem.unit)])
     return samples, m, a, compiled
+
+
+def gradients(problem: Problem, point: np.ndarray, seed: int):
+    """M and A at the point, and their scatter beside it, with no array of more than a few times P.
+
+    Returns:
+        (outputs (G,), one entry for each of M and A: (gradient (G, P), scatter (G, P), whether a second run gave the
+        same) or None, programs compiled).
+    """
+    traced = [t for t in (problem.manual, problem.autodiff) if t is not None]
+
+    def build(programs, point, signs, extras, step):
+        primal, *rest = programs
+
+        def witness(t, p):
+            first = gradient_of(problem, t, p, point, extras)
+
+            def turn(carried, sign):
+                spread, same = carried
+                # The first row of signs is zero: the point again.
+                found = gradient_of(problem, t, p, point * (1 + step * sign.astype(point.dtype)), extras)
+                again = jnp.all((found == first) | (jnp.isnan(found) & jnp.isnan(first)))
+                return (jnp.maximum(spread, jnp.abs(found - first)), same & (again | jnp.any(sign != 0))), None
+
+            (spread, same), _ = jax.lax.scan(turn, (jnp.zeros_like(first), jnp.bool_(True)), signs)
+            return first, spread, same
+
+        return outputs_of(problem, primal, point, extras), [
+            witness(t, p) for t, p in zip(traced, rest, strict=True)]
+
+    signs = np.concatenate([np.zeros((1, point.size), np.int8), _signs(seed, point.size)])
+    with jax.enable_x64(True):
+        (outputs, found), compiled = execute(
+            ("gradients", problem.columns, tuple(problem.theta.leaves)), build,
+            [problem.primal.program, *(t.program for t in traced)], point, signs, tuple(problem.extras),
+            4 * problem.unit, work=4 * problem.cost)
+        found = [(np.asarray(g), np.asarray(spread), bool(same)) for g, spread, same in found]
+    m = found.pop(0) if problem.manual is not None else None
+    a = found.pop(0) if problem.autodiff is not None else None
+    if m is None and problem.host_manual is not None:
+        stack = np.stack([problem.host_manual(x) for x in nearby(point, seed, problem.unit)])
+        with np.errstate(all="ignore"):
+            m = (stack[0], np.abs(stack[2:] - stack[0]).max(axis=0), np.array_equal(stack[0], stack[1], equal_nan=True))
+    return np.asarray(outputs), m, a, compiled
+
+
+def _signs(seed: int, size: int) -> np.ndarray:
+    """(2, size) of +1 and -1, for the two neighbours."""
+    return np.random.default_rng([seed, 7]).integers(0, 2, (2, size), dtype=np.int8) * np.int8(2) - np.int8(1)
 
 
 def _measure_host(problem, point, directions, ladder, seed, gradients):

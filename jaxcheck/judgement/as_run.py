@@ -13,8 +13,8 @@ import math
 
 import numpy as np
 
+from jaxcheck import bars
 from jaxcheck.evidence.sketch import typical, units
-from jaxcheck.judgement import bars
 from jaxcheck.judgement.measures import norms
 from jaxcheck.result import NAN, Component
 from jaxcheck.theta import Leaf

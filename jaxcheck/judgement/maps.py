@@ -6,43 +6,52 @@ import dataclasses
 
 import numpy as np
 
+from jaxcheck.bars import AT_REST, BARS, CANCELLED, COMPONENT, HUGE, INNER, ROUND_OFF, TEXTBOOK
 from jaxcheck.evidence.maps import MapEvidence
-from jaxcheck.judgement.vote import BARS, coarse
-from jaxcheck.result import NAN, Reason, Verdict
-
-# A derivative along a direction of the inputs' own size is not known better than the rounding of the
-# outputs themselves: x -> f(x)/f(x) has derivative 1e-17, not 0.
-ROUND_OFF = 16 * float(np.finfo(np.float64).eps)
-# Nor is one whose terms cancel, a leaf that is nothing but the rounding residue of larger numbers. Then it scatters
-# when the point moves by some rounding units, and no further than the values' own noise; in units of either.
-RESIDUE = 8.0
-# Components of one leaf need not have one unit. One may be off by this much more than the leaf's tolerance, but
-# relative to itself; beside that by the rounding of the leaf's own size.
-COMPONENT, FAINT = 1e3, 16 * float(np.finfo(np.float64).eps)
+from jaxcheck.judgement.findings import Finding, at_worst
+from jaxcheck.judgement.measures import coarse
+from jaxcheck.result import Reason, Verdict
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One claim about one map. `what` is "JVP" or "VJP"; numbers are relative to the claim's size.
+def judge(ev: MapEvidence, rtol: float = TEXTBOOK, atol: float = 0.0) -> list[Finding]:
+    """Findings on the JVP and on the VJP, as far as they were asked for.
 
-    `output` is the flat real output (JVP) that is off most; `claimed` and `reference` its values. `place` says
-    in words where the worst is: the leaf of the results, and of the inputs where one was looked at alone.
+    Outputs that are infinite or NaN at the point (a mask of -inf is no mistake) have no differences and are left out;
+    of the others nothing is taken away.
     """
+    finite = np.isfinite(ev.outputs)
+    if finite.all():
+        return _judged(ev, rtol, atol)
+    asked = [what for what, claim in (("JVP", ev.tangent), ("VJP", ev.pulled)) if claim is not None]
+    if not finite.any():
+        return [Finding(what, Verdict.INCONCLUSIVE, Reason.NONFINITE,
+                        note="every output is infinite or NaN at this point") for what in asked]
+    found = _judged(_part(ev, finite), rtol, atol)
+    said = f"{int((~finite).sum())} of {finite.size} outputs are infinite or NaN at this point and were left out"
+    at = np.flatnonzero(finite)
+    return [dataclasses.replace(_blameless(f), output=int(at[f.output]) if f.output >= 0 else -1, left_out=said)
+            for f in found]
 
-    what: str
-    verdict: Verdict
-    reason: Reason
-    difference: float = NAN
-    bar: float = NAN
-    output: int = -1
-    claimed: float = NAN
-    reference: float = NAN
-    note: str = ""
-    place: str = ""
+
+def _blameless(finding: Finding) -> Finding:
+    """Beside an infinite output no backward pass can help a NaN: 0/0 from a logarithm's slope and a zero cotangent."""
+    if finding.what == "VJP" and finding.verdict is Verdict.FAIL and finding.reason is Reason.NONFINITE:
+        return dataclasses.replace(finding, verdict=Verdict.INCONCLUSIVE)
+    return finding
 
 
-def judge(ev: MapEvidence, rtol: float = 1e-7, atol: float = 0.0) -> list[Finding]:
-    """Findings on the JVP and on the VJP, as far as they were asked for."""
+def _part(ev: MapEvidence, keep: np.ndarray) -> MapEvidence:
+    """The evidence on some of the outputs alone; the cotangents are zero at the others (see `maps.measure`)."""
+    def columns(x):
+        return None if x is None else x[:, keep]
+
+    return dataclasses.replace(
+        ev, outputs=ev.outputs[keep], numeric=ev.numeric[:, keep], tangent=columns(ev.tangent),
+        reference=columns(ev.reference), cotangents=columns(ev.cotangents), results=ev.results[keep],
+        scatter=(columns(ev.scatter[0]), columns(ev.scatter[1]), *ev.scatter[2:]))
+
+
+def _judged(ev: MapEvidence, rtol: float, atol: float) -> list[Finding]:
     with np.errstate(all="ignore"):
         findings = []
         trusted = ev.reference
@@ -77,7 +86,7 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float, scatt
     whole = np.sqrt(np.mean(claim**2, axis=1, keepdims=True)) if claim.size else np.zeros((len(claim), 1))
 
     leaf = rtol * np.maximum(np.abs(claim), scale)
-    component = COMPONENT * rtol * np.abs(claim) + FAINT * scale
+    component = COMPONENT * rtol * np.abs(claim) + ROUND_OFF * scale
     slack = np.minimum(leaf, component) + np.minimum(residue, rtol * whole) + rest
     off = _excess(n, claim, slack)
     bad = live & (off > 0)
@@ -94,7 +103,7 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float, scatt
             inside = n.kink & ~bad
             if (far & ~inside).any() or bad.any():
                 outside = np.where(inside, 0.0, apart)
-                return _finding(ev, "JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, reference, outside, bar,
+                return at_worst(ev, "JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, reference, outside, bar,
                                 outside / slack)
         bad = bad & ~((~(np.abs(claim - reference) > slack)) & quantised)
     else:
@@ -107,7 +116,7 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float, scatt
     # in proportion stands beside such a one.
     bad = bad & ~ev.wide[:, None]
     if bad.any():
-        return _finding(ev, "JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, n.value, np.where(bad, off, 0.0), bar,
+        return at_worst(ev, "JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, n.value, np.where(bad, off, 0.0), bar,
                         np.where(bad, off / (slack + n.error), 0.0))
     if claim.size and not usable.any():
         reason = Reason.JUMP if n.jump.any() else Reason.DOMAIN
@@ -120,7 +129,7 @@ def _residue(ev: MapEvidence, scatter: np.ndarray) -> np.ndarray:
     """(D, m) how far a tangent may be off because its terms cancel."""
     noise = np.where(np.isfinite(ev.numeric.noise), ev.numeric.noise, np.inf)
     found = np.maximum(_leaf_rms(scatter, ev.results), scatter)
-    return RESIDUE * np.minimum(np.where(np.isfinite(found), found, np.inf), noise)
+    return CANCELLED * np.minimum(np.where(np.isfinite(found), found, np.inf), noise)
 
 
 def _leaf_rms(x: np.ndarray, owner: np.ndarray) -> np.ndarray:
@@ -151,7 +160,7 @@ def _far(claim, reference, owner: np.ndarray, rtol: float, atol: float, slack: n
 
 def _at_rest(n) -> np.ndarray:
     """Rounding of a derivative that is zero where the function itself is not at rest (a singular matrix)."""
-    return 1e-9 * np.where(np.isfinite(n.reach), n.reach, 0.0)
+    return AT_REST * np.where(np.isfinite(n.reach), n.reach, 0.0)
 
 
 def _excess(n, claim, slack):
@@ -179,14 +188,14 @@ def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float, vouch) -> Fi
         # Autodiff without the rule is believed where the differences do not speak against it.
         if far.any() and _against_ladder(ev, plain, rtol, atol).verdict is Verdict.PASS and not ev.numeric.kink.any():
             apart = np.abs(claim - plain)
-            return _finding(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, plain, apart, 1e-15, apart / allowed)
+            return at_worst(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, plain, apart, INNER, apart / allowed)
     if trusted is not None and np.isfinite(trusted).all():
         expected = ev.cotangents @ trusted.T
         off = np.abs(claim - expected)
         slack, size = _slack(ev, np.sqrt(ev.pulled**2 @ (ev.directions**2).T),
                              np.sqrt(ev.cotangents**2 @ (trusted**2).T), rtol, atol,
                              moved + np.abs(ev.cotangents) @ _residue(ev, vouch).T)
-        bar = 1e-15
+        bar = INNER
         if (off <= slack).all():
             relative = float(np.max(off / np.where(size > 0, size, 1), initial=0.0))
             return Finding("VJP", Verdict.PASS, Reason.AGREE, relative, bar)
@@ -194,13 +203,13 @@ def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float, vouch) -> Fi
         kinked = ev.numeric.kink.any()
         if not kinked:
             beyond = np.where(off > slack, off, 0.0)
-            return _finding(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, beyond, bar, beyond / slack)
+            return at_worst(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, beyond, bar, beyond / slack)
     return _against_ladder(ev, claim, rtol, atol)
 
 
 def _pulled_residue(ev: MapEvidence, scatter: np.ndarray) -> np.ndarray:
     """(G, D) how far a projected pull-back may be off because its terms cancel."""
-    found = RESIDUE * np.sqrt(scatter**2 @ (ev.directions**2).T)
+    found = CANCELLED * np.sqrt(scatter**2 @ (ev.directions**2).T)
     return np.where(np.isfinite(found), found, np.inf)
 
 
@@ -209,7 +218,7 @@ def _slack(ev: MapEvidence, left: np.ndarray, right: np.ndarray, tolerance: floa
     weight = np.abs(ev.cotangents)
     size = np.maximum(np.abs(left), np.abs(right))
     slack = tolerance * size + atol + ROUND_OFF * (weight @ np.abs(ev.outputs))[:, None]
-    noise = np.where(np.isfinite(ev.numeric.noise), RESIDUE * ev.numeric.noise, np.finfo(float).max / 1e3)
+    noise = np.where(np.isfinite(ev.numeric.noise), CANCELLED * ev.numeric.noise, HUGE)
     residue = np.minimum(np.minimum(residue, weight @ noise.T), tolerance * size.max(initial=0.0))
     return slack + weight @ _at_rest(ev.numeric).T + residue, size
 
@@ -245,7 +254,7 @@ def _against_ladder(ev: MapEvidence, claim, rtol: float, atol: float) -> Finding
     if (off <= slack).all():
         return Finding("VJP", Verdict.PASS, Reason.KINK if kink.any() else Reason.AGREE, relative, bar)
     beyond = np.where(off > slack, off, 0.0)
-    return _finding(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, beyond, bar, beyond / slack)
+    return at_worst(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, beyond, bar, beyond / slack)
 
 
 def _covered(ev: MapEvidence, judged: np.ndarray) -> bool:
@@ -257,30 +266,4 @@ def _covered(ev: MapEvidence, judged: np.ndarray) -> bool:
     return bool((seen > 0).all())
 
 
-def _finding(ev: MapEvidence, what, verdict, reason, claim, reference, off, bar, rank) -> Finding:
-    """`off` (D, m) or (G, D) is how far each number is off, `rank` the same in units of what was allowed."""
-    rank = np.where(np.isfinite(rank), rank, np.inf)
-    if what == "VJP":  # a cotangent of one leaf says more than one of them all
-        single = np.array([len(np.unique(ev.results[g != 0])) == 1 for g in ev.cotangents])[:, None] & (rank > 1)
-        rank = np.where(single, rank, 0.0) if single.any() else rank
-    where = np.unravel_index(int(np.argmax(rank)), off.shape)
-    # Relative to the leaf of the results, or to the cotangent, where it is worst: others have other scales.
-    row = (where[0], ev.results == ev.results[where[1]] if what == "JVP" else slice(None))
-    size = np.linalg.norm(claim[row]) + np.linalg.norm(reference[row])
-    difference = float(np.linalg.norm(np.where(off > 0, claim - reference, 0.0)[row]) / size) if size else NAN
-    output = int(where[1]) if what == "JVP" else -1
-    return Finding(what, verdict, reason, difference, bar, output, float(claim[where]), float(reference[where]),
-                   place=_place(ev, what, where))
-
-
-def _place(ev: MapEvidence, what: str, where) -> str:
-    """The leaf of the results, and that of the inputs, where the worst pair looked at one alone."""
-    direction = ev.directions[where[0] if what == "JVP" else where[1]]
-    parts = []
-    if len(np.unique(ev.results)) > 1:
-        found = [ev.results[where[1]]] if what == "JVP" else np.unique(ev.results[ev.cotangents[where[0]] != 0])
-        parts += [f"result {found[0]}"] if len(found) == 1 else []
-    if len(np.unique(ev.inputs)) > 1:
-        found = np.unique(ev.inputs[direction != 0])
-        parts += [f"input leaf {found[0]}"] if len(found) == 1 else []
-    return ", ".join(parts)
+__all__ = ["Finding", "judge"]

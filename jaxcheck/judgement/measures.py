@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxcheck.evidence.sketch import units
+from jaxcheck.bars import BARS, CLOSER, CONFIRMED, NEXT_TO_NOTHING, ONLY_ROUNDING
+from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.witnesses import LeafEvidence, Probes
 from jaxcheck.result import NAN, formula2
-
-# A claim contradicts a difference, or one difference another, beyond this many of their error bars.
-BARS = 5.0
 
 
 def norms(g: np.ndarray) -> np.ndarray:
@@ -21,7 +19,8 @@ def norms(g: np.ndarray) -> np.ndarray:
 
 def own_size(ev: LeafEvidence, zero: str = "largest") -> np.ndarray:
     """(n,) how far each component moves when it moves by its own size; a zero, by that of a unit of the leaf."""
-    return np.where(ev.values == 0, units(ev.values, zero), np.abs(ev.values))
+    whose = ev.unit_sizes_of_zeros if zero == "largest" else ev.unit_sizes
+    return np.where(ev.values == 0, whose, np.abs(ev.values))
 
 
 def influences(ev: LeafEvidence, g: np.ndarray) -> np.ndarray:
@@ -44,7 +43,7 @@ def reference(ev: LeafEvidence, g: np.ndarray, apart: bool = True) -> np.ndarray
         apart: weigh every component by its own size, and a zero as strictly as any; otherwise by the size of
             its unit, and a zero by nothing but the norm.
     """
-    sizes = [own_size(ev, zero) for zero in ("smallest", "largest")] if apart else [units(ev.values)] * 2
+    sizes = [own_size(ev, zero) for zero in ("smallest", "largest")] if apart else [ev.unit_sizes] * 2
     with np.errstate(all="ignore"):
         weighed = norms(g * sizes[0])[:, None] / sizes[1]
     return np.fmin(weighed, norms(g)[:, None])
@@ -81,17 +80,28 @@ def without(probes: Probes, indices: np.ndarray) -> Probes:
     return Probes(probes.slopes[keep], indices=probes.indices[keep])
 
 
-# A column that is smaller than the largest by this factor is nothing but its rounding.
-RESIDUE = 1e-13
-
-
 def by_column(a: np.ndarray, b: np.ndarray) -> float:
     """Formula (2) of the column of (G, n) that is off most: each cotangent has its own scale."""
     sizes = norms(a) + norms(b)
-    told = ~(sizes <= RESIDUE * np.max(sizes, initial=0.0))
+    told = ~(sizes <= ONLY_ROUNDING * np.max(sizes, initial=0.0))
     if len(a) == 1 or not told.any():
         return formula2(a, b)
     return float(np.max([formula2(x, y) for x, y in zip(a[told], b[told], strict=True)]))
+
+
+def coarse(slopes: Slopes, claim: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Whether several successive larger steps confirm the claim although the smallest do not.
+
+    That is how a function looks whose values are quantised inside (log(1 - a) with a rounded next to
+    1): flat at the smallest steps, right at the larger ones. They must confirm it to `CONFIRMED`, and lie
+    closer by `CLOSER` to the claim than the ladder's own estimate does.
+    """
+    off = np.abs(slopes.quotients - claim[..., None])
+    near = off <= np.minimum(CONFIRMED * np.abs(claim) + NEXT_TO_NOTHING * scale,
+                             CLOSER * np.abs(slopes.value - claim))[..., None]
+    if near.shape[-1] < 4:
+        return np.zeros(claim.shape, bool)
+    return (near[..., :-3] & near[..., 1:-2] & near[..., 2:-1] & near[..., 3:]).any(axis=-1)
 
 
 def relative_numbers(ev: LeafEvidence, m: np.ndarray, a: np.ndarray | None) -> tuple[float, float, float, float]:
@@ -123,7 +133,7 @@ def relative_numbers(ev: LeafEvidence, m: np.ndarray, a: np.ndarray | None) -> t
             norm_n[k] = _rms(s.value[known, k])
             off[k], bar[k] = _rms(projected[known, k] - s.value[known, k]), _rms(s.error[known, k])
             size[k] = _rms(norm_m[known, k]) + norm_n[k]
-    told = size > RESIDUE * size.max()
+    told = size > ONLY_ROUNDING * size.max()
     if not told.any():
         return (0.0 if not off.any() else 1.0), to_a, NAN, 0.0
     k = int(np.argmax(np.where(told, off / np.where(told, size, 1.0), -1.0)))

@@ -1,6 +1,6 @@
 """What kind of mistake: match the wrong gradient against the classic errors of hand-written backprop.
 
-A hint is stated with its evidence and only where it explains the leaf to `CLOSE` of its norm.
+A hint is stated with its evidence and only where it explains the leaf to `EXPLAINS` of its norm.
 """
 
 from __future__ import annotations
@@ -9,12 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxcheck.bars import BARS, ENTRY, EXPLAINS, FITS, LEAVES, NEXT_TO_NOTHING, RATIO, READABLE
 from jaxcheck.evidence.witnesses import LeafEvidence
 from jaxcheck.result import formula2
-
-CLOSE = 1e-5
-# An entry obeys an explanation of its leaf when it does so to this relative error.
-FITS = 1e-3
 
 
 def truth(ev: LeafEvidence) -> np.ndarray | None:
@@ -31,7 +28,7 @@ def _differences(ev: LeafEvidence) -> np.ndarray | None:
         if probes.directions is None and len(probes.indices) == ev.m.shape[1]:
             n, error = np.empty_like(ev.m), np.empty_like(ev.m)
             n[:, probes.indices], error[:, probes.indices] = probes.slopes.value.T, probes.slopes.error.T
-            sharp = np.linalg.norm(error) <= 0.1 * CLOSE * np.linalg.norm(n)
+            sharp = np.linalg.norm(error) <= READABLE * EXPLAINS * np.linalg.norm(n)
             return n if np.isfinite(n).all() and sharp else None
     return None
 
@@ -42,7 +39,7 @@ def _unopposed(ev: LeafEvidence, claim: np.ndarray) -> bool:
         s = probes.slopes
         with np.errstate(all="ignore"):
             off = np.abs(probes.project(claim) - s.value)
-            far = off > 5 * s.error + 1e-3 * np.abs(s.value)
+            far = off > BARS * s.error + FITS * np.abs(s.value)
             if (far & ~s.kink & ~s.jump & np.isfinite(s.error)).any():
                 return False
     return True
@@ -60,11 +57,13 @@ def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), sizes: Sequence[
         return ""
     m, leaf = ev.m, ev.leaf
     if not m.any():
-        return "the gradient is exactly zero (stop_gradient, or never accumulated)"
-    live = np.abs(t) > 1e-6 * np.abs(t).max()
+        # On a kink it may be a choice.
+        kinked = any(p.slopes.kink.any() for p in ev.probes)
+        return "the gradient is exactly zero" + ("" if kinked else " (stop_gradient, or never accumulated)")
+    live = np.abs(t) > ENTRY * np.abs(t).max()
     ratio = _ratio(m, t)
     # A small error is close to many guesses; one that explains it leaves little of it.
-    close = min(CLOSE, 0.01 * formula2(m, t))
+    close = min(EXPLAINS, LEAVES * formula2(m, t))
     if formula2(m, ratio * t) < close:
         return f"ratio {_number(ratio)} on {_entries(m, ratio * t, live, leaf)}{_meaning(ratio, sizes)}"
     if leaf.is_complex:
@@ -84,7 +83,7 @@ def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), sizes: Sequence[
                 return f"this is the gradient of leaf `{other.leaf.path}` (swapped)"
     if ev.values.any():
         coefficient = float((residual @ ev.values).sum() / (ev.values @ ev.values) / len(residual))
-        if coefficient and formula2(residual, np.broadcast_to(coefficient * ev.values, residual.shape)) < 1e-4:
+        if coefficient and formula2(residual, np.broadcast_to(coefficient * ev.values, residual.shape)) < RATIO:
             kind = "missing" if coefficient < 0 else "extra"
             where = _entries(residual, coefficient * ev.values[None], np.abs(ev.values)[None] > 0, leaf)
             return f"{kind} term {_number(abs(coefficient))} x parameter on {where} (regularisation)"
@@ -118,14 +117,14 @@ def _ratio(m: np.ndarray, t: np.ndarray) -> float:
 
 
 def _number(x: float) -> str:
-    if 0 < abs(x - 1) < 1e-3:
+    if 0 < abs(x - 1) < FITS:
         return f"1{x - 1:+.2g}"
-    return f"{x:.4g}" if abs(x - round(x)) > 1e-6 or x == 0 else f"{x:.3f}"
+    return f"{x:.4g}" if abs(x - round(x)) > ENTRY or x == 0 else f"{x:.3f}"
 
 
 def _meaning(ratio: float, sizes: Sequence[int]) -> str:
     def near(x):
-        return abs(ratio - x) <= 1e-4 * abs(x)
+        return abs(ratio - x) <= RATIO * abs(x)
 
     if near(-1):
         return " (sign flipped)"
@@ -152,7 +151,7 @@ def _transposed(m: np.ndarray, t: np.ndarray, close: float) -> str:
 def _partial(m: np.ndarray, t: np.ndarray, residual: np.ndarray, live: np.ndarray) -> str:
     """Some entries wrong, the rest right: which row, column or entries, and how."""
     scale = np.abs(t).max()
-    wrong = (np.abs(residual) > 1e-6 * np.maximum(np.abs(t), np.abs(m)) + 1e-9 * scale).any(axis=0)
+    wrong = (np.abs(residual) > ENTRY * np.maximum(np.abs(t), np.abs(m)) + NEXT_TO_NOTHING * scale).any(axis=0)
     count, size = int(wrong.sum()), wrong.size
     if not 0 < count < size:
         return ""
@@ -160,7 +159,7 @@ def _partial(m: np.ndarray, t: np.ndarray, residual: np.ndarray, live: np.ndarra
     both = wrong[None] & live
     if both.any():
         ratios = m[both] / t[both]
-        if np.ptp(ratios) <= 1e-4 * np.abs(ratios).max():
+        if np.ptp(ratios) <= RATIO * np.abs(ratios).max():
             how = "; they are zero" if not m[both].any() else f"; ratio {_number(float(ratios.mean()))} there"
     for axis in range(wrong.ndim):
         rest = tuple(i for i in range(wrong.ndim) if i != axis)

@@ -11,15 +11,14 @@ import dataclasses
 
 import numpy as np
 
-from jaxcheck.evidence.differences import Slopes
-from jaxcheck.evidence.sketch import typical, units
+from jaxcheck.bars import BARS, BESIDE_LEAF, COMPONENT, GROSS, MUST_CATCH, SCATTER, SCATTER_ON_KINK, UNITS
+from jaxcheck.evidence.sketch import typical
 from jaxcheck.evidence.witnesses import LeafEvidence
-from jaxcheck.judgement.measures import BARS, influences, norms, reference, relative_numbers
+from jaxcheck.judgement import ranges
+from jaxcheck.judgement.measures import coarse, influences, norms, reference, relative_numbers
 from jaxcheck.options import Tolerance
 from jaxcheck.result import Reason, Verdict, formula2
 
-# M = A against N is only believed on gross evidence: both claims would have to be wrong together.
-GROSS = 1e-4
 QUANTISED = "the function is quantised at the smallest steps; larger ones agree"
 
 
@@ -52,6 +51,7 @@ class _Probe:
     gross: np.ndarray
     excused: np.ndarray
     excused_a: np.ndarray
+    slack: np.ndarray
     coarse: np.ndarray
     kink: np.ndarray
     noisy: np.ndarray
@@ -87,24 +87,11 @@ def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
     distance = np.where(s.kink, np.maximum(low - pm, pm - high), np.abs(pm - s.value))
     gross = off_m & ~(distance <= np.maximum(4 * BARS * s.error, GROSS * scale))
     usable &= ~(np.abs(pm) > s.steepest)
-    return _Probe(usable, off_m, off_a, gross, excused, excused_a, coarse(s, pm, scale), s.kink & usable, s.noisy)
+    return _Probe(usable, off_m, off_a, gross, excused, excused_a, slack + BARS * (s.error + pm_error),
+                  coarse(s, pm, scale), s.kink & usable, s.noisy)
 
 
-def coarse(slopes: Slopes, claim: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Whether several successive larger steps confirm the claim although the smallest do not.
-
-    That is how a function looks whose values are quantised inside (log(1 - a) with a rounded next to
-    1): flat at the smallest steps, right at the larger ones. They must confirm it to 3e-5, and lie
-    ten times closer to the claim than the ladder's own estimate does.
-    """
-    off = np.abs(slopes.quotients - claim[..., None])
-    near = off <= np.minimum(3e-5 * np.abs(claim) + 1e-9 * scale, 0.1 * np.abs(slopes.value - claim))[..., None]
-    if near.shape[-1] < 4:
-        return np.zeros(claim.shape, bool)
-    return (near[..., :-3] & near[..., 1:-2] & near[..., 2:-1] & near[..., 3:]).any(axis=-1)
-
-
-def judge(ev: LeafEvidence, tolerance: Tolerance, *, m: np.ndarray | None = None, must_catch: float = 1e-3,
+def judge(ev: LeafEvidence, tolerance: Tolerance, *, m: np.ndarray | None = None, must_catch: float = MUST_CATCH,
           surrogate: bool = False) -> Opinion:
     """The verdict on one leaf.
 
@@ -136,19 +123,10 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
         return opinion(Verdict.PASS, Reason.AGREE, "empty leaf")
 
     looks = [_look(ev, p, m, a, tolerance) for p in ev.probes]
-    single = [p for p in ev.probes if p.directions is None]
-    explained = _kinked_components(single, m, looks, ev) if single else np.zeros(m.shape, bool)
+    looks, explained = _on_kinks(ev, looks, m, a)
     residual = np.where(explained, 0.0, residual)
-    # A direction across kinks says little once the components themselves were looked at.
-    if single:
-        looks = [
-            look if p.directions is None else dataclasses.replace(look, usable=look.usable & ~look.kink,
-                                                                 contradicts_m=look.contradicts_m & ~look.kink,
-                                                                 contradicts_a=look.contradicts_a & ~look.kink)
-            for p, look in zip(ev.probes, looks, strict=True)
-        ]
     usable = sum(int(x.usable.sum()) for x in looks)
-    kinks = sum(int(x.kink.any(axis=1).sum()) for x in looks)
+    kinks = _count(ev, looks)
     jumps = any(bool(p.slopes.jump.any()) for p in ev.probes)
     m_bad = any(x.contradicts_m.any() for x in looks)
     a_bad = any(x.contradicts_a.any() for x in looks)
@@ -174,7 +152,9 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
         if jumps:
             return opinion(Verdict.INCONCLUSIVE, Reason.JUMP)
         if broken:
-            return opinion(Verdict.PASS, Reason.AUTODIFF_DIFFERS, "autodiff gives NaN or inf here", kinks)
+            # On a kink nothing more is known than the range in which the gradient lies.
+            return opinion(Verdict.PASS, Reason.KINK if kinks else Reason.AUTODIFF_DIFFERS,
+                           "autodiff gives NaN or inf here", kinks)
         return opinion(Verdict.PASS, Reason.KINK if kinks else Reason.AGREE, kinks=kinks)
 
     if not _far(m, a, ev, tolerance, explained):
@@ -218,7 +198,8 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
 
 
 def _within(tolerance: Tolerance, numbers) -> bool:
-    """Whether formula (2) of the leaf lies within a bound that the caller gave: to N, and to A where it speaks. It means the whole leaf then, as formula (2) does, whatever single components are off by."""
+    """Whether formula (2) of the leaf lies within a bound that the caller gave: to N, and to A where it speaks. It
+    means the whole leaf then, whatever single components are off by."""
     to_n, to_a = numbers[0], numbers[1]
     known = np.isfinite(to_n) or np.isfinite(to_a)
     rtol = tolerance.rtol
@@ -231,14 +212,41 @@ def _noise(opinion, relative: float, must_catch: float) -> Opinion:
     return opinion(Verdict.INCONCLUSIVE, Reason.NOISE)
 
 
-def _kinked_components(single, m, looks, ev) -> np.ndarray:
-    """(G, n): components on a kink whose gradient lies between the one-sided slopes."""
+def _on_kinks(ev: LeafEvidence, looks: list[_Probe], m, a) -> tuple[list[_Probe], np.ndarray]:
+    """What the looks say where kinks meet: no single slope of a component whose range is known from the pieces, nor
+    of directions across kinks once that of the components is, nor of those along which independent ones cancel. And
+    (G, n) the components on a kink whose gradient lies in their range."""
     explained = np.zeros(m.shape, bool)
     for probes, look in zip(ev.probes, looks, strict=True):
         if probes.directions is None:
-            fine = look.kink & ~look.contradicts_m
-            explained[:, probes.indices] |= fine.T
-    return explained
+            explained[:, probes.indices] |= (look.kink & ~look.contradicts_m).T
+    if ev.pieces is None and all(p.directions is not None for p in ev.probes):
+        return looks, explained
+    found = ranges.ranges(ev)
+    slack = BARS * (round_off(ev, ev.m_error) + ev.m_given)
+    free = np.zeros(m.shape, bool) if ev.pieces is None else ev.pieces[2]
+    held = [free & found.holds(m, slack), free if a is None else free & found.holds(a, slack)]
+    explained = explained | held[0]
+    out = []
+    for p, look in zip(ev.probes, looks, strict=True):
+        if p.directions is None:
+            cleared, usable = [h[:, p.indices].T for h in held], look.usable
+        else:
+            claims = ((m, explained), (m if a is None else a, ~np.isnan(found.low)))
+            cleared = [look.kink | ranges.reached(p, claim, on, found, look.slack) for claim, on in claims]
+            usable = look.usable & ~look.kink
+        out.append(dataclasses.replace(look, usable=usable, contradicts_m=look.contradicts_m & ~cleared[0],
+                                       contradicts_a=look.contradicts_a & ~cleared[1]))
+    return out, explained
+
+
+def _count(ev: LeafEvidence, looks: list[_Probe]) -> int:
+    """Components on a kink, or, where none was found alone, directions across one."""
+    found = np.zeros(ev.m.shape[1], bool) if ev.pieces is None else ev.pieces[2].any(axis=0)
+    for p, look in zip(ev.probes, looks, strict=True):
+        if p.directions is None:
+            found[p.indices] |= look.kink.any(axis=1)
+    return int(found.sum()) or sum(int(x.kink.any(axis=1).sum()) for x in looks)
 
 
 def round_off(ev: LeafEvidence, scatter: np.ndarray, full: bool = False) -> np.ndarray:
@@ -250,8 +258,8 @@ def round_off(ev: LeafEvidence, scatter: np.ndarray, full: bool = False) -> np.n
     if full or ev.measured:
         return scatter
     kinked = any(p.slopes.kink.any() for p in ev.probes)
-    cap = max(1e-10 if kinked else 1e-6, 1e3 * ev.unit)
-    return np.minimum(scatter, cap * typical(ev.m, units(ev.values)))
+    cap = max(SCATTER_ON_KINK if kinked else SCATTER, UNITS * ev.unit)
+    return np.minimum(scatter, cap * typical(ev.m, ev.unit_sizes))
 
 
 def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, full: bool = False) -> bool:
@@ -264,7 +272,7 @@ def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, fu
     m, a = np.where(explained, 0.0, m), np.where(explained, 0.0, a)
     r = np.abs(m - a)
     bars = BARS * (round_off(ev, ev.m_error, full) + round_off(ev, ev.a_error, full) + ev.m_given)
-    bars, unit = np.where(explained, 0.0, bars), units(ev.values)
+    bars, unit = np.where(explained, 0.0, bars), ev.unit_sizes
     bars = np.maximum(bars, typical(bars, unit))
     rtol = tolerance.between_programs(ev.sharp)
     for weigh in (lambda g: g, lambda g: influences(ev, g)):
@@ -272,5 +280,5 @@ def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, fu
         if (norms(weigh(r)) > rtol * size + norms(weigh(bars)) + tolerance.atol).any():
             return True
     rms = typical(np.maximum(np.abs(m), np.abs(a)), unit)
-    floor = np.maximum(2 * bars, 1e-3 * (tolerance.rtol or 0.0) * rms)
-    return bool((r > 1e3 * rtol * np.maximum(np.abs(a), np.abs(m)) + floor + tolerance.atol).any())
+    floor = np.maximum(2 * bars, BESIDE_LEAF * (tolerance.rtol or 0.0) * rms)
+    return bool((r > COMPONENT * rtol * np.maximum(np.abs(a), np.abs(m)) + floor + tolerance.atol).any())

@@ -70,7 +70,8 @@ def calls_back(program: Any, wide: bool = False) -> bool:
 
 def _known(eqn: Any) -> bool:
     known = getattr(batching, "fancy_primitive_batchers", {})
-    return eqn.primitive in known or any(True for _ in interpret.sub_jaxprs(eqn.params))
+    # What takes nothing in (iota) has no rule, for there is nothing to batch.
+    return not eqn.invars or eqn.primitive in known or any(True for _ in interpret.sub_jaxprs(eqn.params))
 
 
 def _foreign(program: Any) -> bool:
@@ -88,6 +89,8 @@ def _batches_badly(jaxpr: Any, moving: Sequence[bool]) -> tuple[list[bool], str]
             return [], "a convolution of two moving operands"
         if name in _CALLBACKS and any(at) and not eqn.params.get("vmap_method"):
             return [], f"{name} without a vmap_method"
+        if name == "clamp" and at == [False, False, True] and not eqn.invars[1].aval.shape:
+            return [], "a clamp of scalars of which the upper bound alone moves"  # JAX's own rule fails on it
         out = any(at)
         for _, inner in interpret.sub_jaxprs(eqn.params) if out else ():
             why = _batches_badly(interpret.opened(inner), _flags(eqn, inner, at))[1]

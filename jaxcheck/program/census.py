@@ -71,4 +71,9 @@ def has_stop_gradient(closed_jaxpr: Any) -> bool:
     return any(eqn.primitive.name == "stop_gradient" for eqn, _ in interpret.walk(closed_jaxpr))
 
 
-__all__ = ["RuleInfo", "describe", "find_rules", "has_stop_gradient", "rules_in"]
+def sees_zeros(closed_jaxpr: Any) -> bool:
+    """Whether a rule in the program is told what is not perturbed, or which result is not used."""
+    return any(eqn.params.get("symbolic_zeros") for eqn, _ in interpret.walk(closed_jaxpr))
+
+
+__all__ = ["RuleInfo", "describe", "find_rules", "has_stop_gradient", "rules_in", "sees_zeros"]

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+from jax._src import config
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxcheck.program import batching, constants
@@ -140,6 +141,12 @@ def _finished(programs: Sequence[Program], out: Any) -> Any:
     return jax.block_until_ready(out) if any(p.calls_back for p in programs) else out
 
 
+def _everybodys_mode() -> bool:
+    """Whether the 64-bit mode is on outside of any thread's context. (`jax.enable_x64(None)` turns it off.)"""
+    state = config.enable_x64
+    return bool(state.get_global() if hasattr(state, "get_global") else jax.config.values["jax_enable_x64"])
+
+
 @contextlib.contextmanager
 def _mode_of_callbacks(programs: Sequence[Program]) -> Iterator[None]:
     """Callbacks run in threads of XLA's own, which know nothing of the mode of this one: what JAX hands to them, in a
@@ -149,14 +156,15 @@ def _mode_of_callbacks(programs: Sequence[Program]) -> Iterator[None]:
         yield
         return
     with _MODE:
-        with jax.enable_x64(None):  # what it is outside of this thread's context
-            before = bool(jax.config.jax_enable_x64)
+        if _everybodys_mode():
+            yield
+            return
         jax.config.update("jax_enable_x64", True)
         try:
             with jax.enable_x64(True):
                 yield
         finally:
-            jax.config.update("jax_enable_x64", before)
+            jax.config.update("jax_enable_x64", False)
 
 
 def _new(key: Any, build: Callable, programs: Sequence[Program], small: bool, consts: Any, args: Any) -> Any:

@@ -132,6 +132,9 @@ def bind(eqn: Any, args: Sequence[Any], params: dict[str, Any] | None = None) ->
     given = eqn.primitive.get_bind_params(dict(eqn.params if params is None else params))
     # Before JAX 0.9.2 the called functions come apart from the parameters, then within.
     functions, given = given if isinstance(given, tuple) else ((), given)
+    if eqn.primitive.name == "clamp" and not eqn.invars[1].aval.shape:
+        # JAX cannot batch a clamp of scalars in which the upper bound alone is batched.
+        return [eqn.primitive.bind(*(jax.lax.reshape(x, (1,)) for x in args), **given).reshape(())]
     context = getattr(eqn, "ctx", None)
     with context.manager if hasattr(context, "manager") else nullcontext():
         out = eqn.primitive.bind(*functions, *args, **given)

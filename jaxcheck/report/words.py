@@ -28,7 +28,7 @@ _BLAMED = {
     Reason.NONDETERMINISTIC: "the function, which is random",
     Reason.SECOND_ORDER_WRONG: "the derivative of the rule",
     Reason.LAW_BROKEN: "the rule",
-    Reason.TRANSFORM_WRONG: "the rule under a transformation",
+    Reason.TRANSFORM_WRONG: "the rule under a transformation or at another dtype",
 }
 
 

@@ -19,6 +19,7 @@ from tests.generated.programs import Program
 
 def hand_gradient(one: Program, plant: Plant | None) -> Callable:
     """The gradient of the loss, by the other program; wrong as planted."""
+
     def grad(p: dict[str, Any]) -> dict[str, Any]:
         g = jax.grad(one.loss_other)(p)
         return g if plant is None else plant.gradient(g, term(one, plant, p))
@@ -62,7 +63,9 @@ def by_jvp(one: Program, plant: Plant | None) -> Callable:
         right = jax.jvp(one.other, primals, tangents)[1]
         if plant is not None:
             wrong = jax.jvp(one.other, primals, (plant.tangents(tangents[0]),))[1]
-            right = tuple(w if plant.output in (-1, k) else r for k, (w, r) in enumerate(zip(wrong, right, strict=True)))
+            right = tuple(
+                w if plant.output in (-1, k) else r for k, (w, r) in enumerate(zip(wrong, right, strict=True))
+            )
         return one.main(*primals), right
 
     return f

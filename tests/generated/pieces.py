@@ -50,7 +50,9 @@ ELEMENTWISE = {
     "abs": _of_one(jnp.abs, lambda x: x * jnp.sign(x)),
     "clip": _of_one(lambda x: jnp.clip(x, -0.7, 0.8), lambda x: jnp.minimum(jnp.maximum(x, -0.7), 0.8)),
     "where": _of_one(lambda x: jnp.where(x > 0.1, x, 0.2 * x * x)),
-    "maximum": _of_one(lambda x: jnp.maximum(x, x[::-1] * 0.5), lambda x: jnp.where(x > x[::-1] * 0.5, x, x[::-1] * 0.5)),
+    "maximum": _of_one(
+        lambda x: jnp.maximum(x, x[::-1] * 0.5), lambda x: jnp.where(x > x[::-1] * 0.5, x, x[::-1] * 0.5)
+    ),
 }
 
 
@@ -152,7 +154,8 @@ def _spectral(rng, take, shape):
     return main, other
 
 
-LINEAR = {"product": _product, "affine": _affine, "gated": _gated, "scalar": _scalar, "solve": _solve, "whitened": _whitened,
+LINEAR = {"product": _product, "affine": _affine, "gated": _gated, "scalar": _scalar, "solve": _solve,
+          "whitened": _whitened,
           "logdet": _logdet, "spectrum": _spectrum, "complex solve": _complex_solve, "phases": _phases,
           "spectral": _spectral}  # fmt: skip
 
@@ -197,11 +200,14 @@ def _sliced(rng, take, shape):
 def _segments(rng, take, shape):
     parts = rng.integers(0, 2, size=shape[0], dtype=np.int32)
     one_hot = np.eye(2)[parts]
-    return (lambda h: h + jax.ops.segment_sum(h * h, parts, 2)[parts],
-            lambda h: h + _as(one_hot @ one_hot.T, h) @ (h * h))
+    return (
+        lambda h: h + jax.ops.segment_sum(h * h, parts, 2)[parts],
+        lambda h: h + _as(one_hot @ one_hot.T, h) @ (h * h),
+    )
 
 
-INDEXING = {"gather": _gather, "scatter add": _scatter_add, "scatter set": _scatter_set, "along": _along, "sliced": _sliced,
+INDEXING = {"gather": _gather, "scatter add": _scatter_add, "scatter set": _scatter_set, "along": _along,
+            "sliced": _sliced,
             "segments": _segments,
             "roll": _of_one(lambda x: x * jnp.roll(x, 1, 0), lambda x: x * jnp.concatenate([x[-1:], x[:-1]])),
             "padded": _of_one(lambda x: jnp.pad(x, ((0, 1), (0, 0)), constant_values=0.5),
@@ -223,7 +229,8 @@ def _softmax(x):
 REDUCTIONS = {
     "softmax": _of_one(jax.nn.softmax, _softmax),
     "log softmax": _of_one(jax.nn.log_softmax, lambda x: jnp.log(_softmax(x))),
-    "logsumexp": _of_one(lambda x: x - jax.scipy.special.logsumexp(x, 0), lambda x: _centred(x, 0) - jnp.log(jnp.exp(_centred(x, 0)).sum(0))),
+    "logsumexp": _of_one(lambda x: x - jax.scipy.special.logsumexp(x, 0),
+                         lambda x: _centred(x, 0) - jnp.log(jnp.exp(_centred(x, 0)).sum(0))),
     "normed": _of_one(lambda x: (x - x.mean(1, keepdims=True)) / jnp.sqrt(x.var(1, keepdims=True) + 1e-3),
                       lambda x: (x - x.mean(1, keepdims=True)) / jnp.sqrt(
                           ((x - x.mean(1, keepdims=True)) ** 2).mean(1, keepdims=True) + 1e-3)),
@@ -232,7 +239,8 @@ REDUCTIONS = {
                        lambda x: jnp.stack([jnp.prod(1 + 0.3 * x[: k + 1], 0) for k in range(len(x))])),
     "max": _of_one(lambda x: x + x.max(1, keepdims=True), lambda x: x + jnp.sort(x, 1)[:, -1:]),
     "length": _of_one(lambda x: x / jnp.linalg.norm(x), lambda x: x / jnp.sqrt(jnp.sum(x * x))),
-    "entropy": _of_one(lambda x: jax.nn.softmax(x) * jax.nn.log_softmax(x), lambda x: _softmax(x) * jnp.log(_softmax(x))),
+    "entropy": _of_one(lambda x: jax.nn.softmax(x) * jax.nn.log_softmax(x),
+                       lambda x: _softmax(x) * jnp.log(_softmax(x))),
 }  # fmt: skip
 
 
@@ -300,8 +308,10 @@ def _custom_vjp(rng, take, shape):
     def f(x, y):
         return jnp.sin(x) * y
 
-    f.defvjp(lambda x, y: (jnp.sin(x) * y, (x, y)),
-             lambda res, g: (g * jnp.cos(res[0]) * res[1], (g * jnp.sin(res[0])).sum(0)))
+    f.defvjp(
+        lambda x, y: (jnp.sin(x) * y, (x, y)),
+        lambda res, g: (g * jnp.cos(res[0]) * res[1], (g * jnp.sin(res[0])).sum(0)),
+    )
     i = take((shape[1],))
     return lambda h, *p: f(h, p[i]), lambda h, *p: jnp.sin(h) * p[i]
 

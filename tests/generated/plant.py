@@ -69,8 +69,9 @@ def plant(one: Program, outputs: int) -> Plant:
     names, shapes = list(one.leaves), {k: x.shape for k, x in one.leaves.items()}
     size = 10.0 ** rng.uniform(-7, -1)
     kind, where = str(rng.choice(KINDS)), str(rng.choice(names))
-    alike = [k for k in names if k != where and shapes[k] == shapes[where]
-             and one.leaves[k].dtype == one.leaves[where].dtype]
+    alike = [
+        k for k in names if k != where and shapes[k] == shapes[where] and one.leaves[k].dtype == one.leaves[where].dtype
+    ]
     square = len(shapes[where]) == 2 and shapes[where][0] == shapes[where][1]
     if (kind == "swapped" and not alike) or (kind == "transposed" and not square):
         kind = "factor"

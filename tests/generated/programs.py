@@ -1,4 +1,5 @@
-"""A program made from a number: pieces one after the other on a matrix, leaves in units of their own, several outputs."""
+"""A program made from a number: pieces one after the other on a matrix, leaves in units of their own,
+several outputs."""
 
 from __future__ import annotations
 
@@ -87,8 +88,9 @@ class Program:
 
 
 def weighed(out: tuple[Any, ...], data: dict[str, Any]) -> Any:
-    return sum(jnp.sum(y * w[: y.size].astype(y.dtype).reshape(y.shape))
-               for y, w in zip(out, data["weights"], strict=True))
+    return sum(
+        jnp.sum(y * w[: y.size].astype(y.dtype).reshape(y.shape)) for y, w in zip(out, data["weights"], strict=True)
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -118,13 +120,17 @@ def structure(number: int, attempt: int) -> Structure:
         main, other = family[name](rng, taker(), h.shape)
         steps.append((WRAPS[wrap](main), other, range(before, len(kinds))))
         names.append(f"{name} ({wrap})" if wrap else name)
-        h = jax.eval_shape(main, h, *[jax.ShapeDtypeStruct(s, jnp.complex64 if k == "complex" else jnp.float32)
-                                      for s, k in kinds[before:]])
+        h = jax.eval_shape(
+            main,
+            h,
+            *[jax.ShapeDtypeStruct(s, jnp.complex64 if k == "complex" else jnp.float32) for s, k in kinds[before:]],
+        )
     exits = tuple(sorted(set(rng.integers(0, len(steps), size=2).tolist()) - {len(steps) - 1}))
 
     def run(which: int, p: dict[str, Any], data: dict[str, Any]) -> tuple[Any, ...]:
-        given = [jnp.asarray(x) / u.astype(jnp.asarray(x).real.dtype)
-                 for x, u in zip(p.values(), data["units"], strict=True)]
+        given = [
+            jnp.asarray(x) / u.astype(jnp.asarray(x).real.dtype) for x, u in zip(p.values(), data["units"], strict=True)
+        ]
         h, out = given[0], []
         for k, step in enumerate(steps):
             h = step[which](h, *[given[i] for i in step[2]])
@@ -135,8 +141,10 @@ def structure(number: int, attempt: int) -> Structure:
     @jax.jit
     def pulled(p: dict[str, Any], data: dict[str, Any], share: Any) -> tuple[Any, Any]:
         out, pull = jax.vjp(lambda p: run(1, p, data), p)
-        cotangents = [s * w[: y.size].astype(y.dtype).reshape(y.shape)
-                      for s, w, y in zip(share, data["weights"], out, strict=True)]
+        cotangents = [
+            s * w[: y.size].astype(y.dtype).reshape(y.shape)
+            for s, w, y in zip(share, data["weights"], out, strict=True)
+        ]
         return weighed(out, data), pull(tuple(cotangents))[0]
 
     return Structure(" > ".join(names), dtype, tuple(kinds), exits, mixed, sketch, run, pulled)
@@ -167,8 +175,11 @@ def _with_values(shared: Structure, number: int, attempt: int) -> Program:
     for name, x in leaves.items():
         if rng.random() < 0.05:
             leaves[name] = x * (rng.random(x.shape) < 0.5).astype(real)  # zeros have no size of their own
-    data = {"units": units, "scales": (10.0 ** rng.integers(-2, 3, size=outputs)).astype(real),
-            "weights": rng.normal(size=(outputs, 64)).astype(real)}
+    data = {
+        "units": units,
+        "scales": (10.0 ** rng.integers(-2, 3, size=outputs)).astype(real),
+        "weights": rng.normal(size=(outputs, 64)).astype(real),
+    }
     return Program(number, shared, leaves, data)
 
 
@@ -198,8 +209,9 @@ def _runs(made: Program) -> bool:
     if made.dtype == "float64":
         return True
     with jax.enable_x64(False):
-        as_run = made.structure.pulled({k: jnp.asarray(x) for k, x in made.leaves.items()}, made.data,
-                                       np.ones(made.outputs, np.float32))[1]
+        as_run = made.structure.pulled(
+            {k: jnp.asarray(x) for k, x in made.leaves.items()}, made.data, np.ones(made.outputs, np.float32)
+        )[1]
         as_run = {k: np.asarray(x) for k, x in as_run.items()}
     right = made.gradient()[1]
     return all(np.linalg.norm(as_run[k] - g) <= RUNS * np.linalg.norm(g) for k, g in right.items())

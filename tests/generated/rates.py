@@ -66,7 +66,9 @@ def run(number: int, door: str | None = None, only: str = "") -> Outcome:
                 reports.append(DOORS[door](one, wrong))
             except Exception:
                 reports.append(None)
-                lines.append(f"CRASH {word} {said}: {traceback.format_exc().strip().splitlines()[-1][:300]}\n    {repeat}")
+                lines.append(
+                    f"CRASH {word} {said}: {traceback.format_exc().strip().splitlines()[-1][:300]}\n    {repeat}"
+                )
     right, wrong = (_verdict(r, only not in ("", word)) for word, r in zip(("right", "wrong"), reports, strict=True))
     if right in ("FAIL", "INCONCLUSIVE"):
         lines.append(f"RIGHT {right} {said}: {_why(reports[0])}\n    {repeat}")
@@ -115,9 +117,11 @@ def _why(report: Report, leaves: list[str] | None = None) -> str:
     for leaf in report.leaves:
         chosen = leaf.verdict is not Verdict.PASS if leaves is None else any(leaf.path.endswith(k) for k in leaves)
         if chosen:
-            said.append(f"{leaf.path}: {leaf.reason.name} |M|={leaf.norm_manual:.2g} N {leaf.difference:.1e}+-"
-                        f"{leaf.error_bar:.1e} A {leaf.difference_autodiff:.1e} floors {leaf.floor:.0e} "
-                        f"{leaf.floor_component:.0e} {leaf.note}")
+            said.append(
+                f"{leaf.path}: {leaf.reason.name} |M|={leaf.norm_manual:.2g} N {leaf.difference:.1e}+-"
+                f"{leaf.error_bar:.1e} A {leaf.difference_autodiff:.1e} floors {leaf.floor:.0e} "
+                f"{leaf.floor_component:.0e} {leaf.note}"
+            )
     said += [f"row {r.group}/{r.name}: {r.detail}" for r in report.rows if r.status == "WRONG"]
     if not report.leaves:
         said += report.notes[:1]
@@ -133,19 +137,31 @@ def table(outcomes: list[Outcome]) -> str:
         lines.append(f"{name:28}" + "".join(f"{n:13}" for n in (*counts, sum(counts))))
 
     row("programs", lambda o: True)
-    for name, words in (("right passed", "PASS"), ("right accused", "FAIL"), ("right inconclusive", "INCONCLUSIVE"),
-                        ("right crashed", "crash")):
+    for name, words in (
+        ("right passed", "PASS"),
+        ("right accused", "FAIL"),
+        ("right inconclusive", "INCONCLUSIVE"),
+        ("right crashed", "crash"),
+    ):
         row(name, lambda o, w=words: o.right == w)
-    for name, words in (("wrong caught", "FAIL"), ("wrong passed above floor", "passed above its floor"),
-                        ("wrong passed below floor", "passed below its floor"), ("wrong inconclusive", "INCONCLUSIVE"),
-                        ("wrong crashed", "crash"), ("nothing planted", "nothing planted")):
+    for name, words in (
+        ("wrong caught", "FAIL"),
+        ("wrong passed above floor", "passed above its floor"),
+        ("wrong passed below floor", "passed below its floor"),
+        ("wrong inconclusive", "INCONCLUSIVE"),
+        ("wrong crashed", "crash"),
+        ("nothing planted", "nothing planted"),
+    ):
         row(name, lambda o, w=words: o.wrong == w)
     for name in ("right leaf", "another leaf", "no leaf named"):
         row(f"blamed: {name}", lambda o, w=name: o.blamed == w)
-    sizes = collections.Counter((math.floor(math.log10(o.size)), o.wrong == "FAIL") for o in outcomes
-                                if o.size and o.wrong)
-    lines.append("caught by size: " + ", ".join(
-        f"1e{k} {sizes[k, True]}/{sizes[k, True] + sizes[k, False]}" for k in sorted({k for k, _ in sizes})))
+    sizes = collections.Counter(
+        (math.floor(math.log10(o.size)), o.wrong == "FAIL") for o in outcomes if o.size and o.wrong
+    )
+    lines.append(
+        "caught by size: "
+        + ", ".join(f"1e{k} {sizes[k, True]}/{sizes[k, True] + sizes[k, False]}" for k in sorted({k for k, _ in sizes}))
+    )
     return "\n".join(lines)
 
 

@@ -55,7 +55,7 @@ def test_an_error_is_as_large_as_it_says():
 
 @pytest.mark.parametrize("door", ["grad", "hidden"])
 def test_the_comparison_can_fail(monkeypatch, door):
-    """Held to the other gradient, both verdicts are reported; and so is an error that passes a report without floors."""
+    """Held to the other gradient, both verdicts are reported; and so is what passes a report without floors."""
     planted = Plant("factor", "p0", f=0.1)
     monkeypatch.setattr(rates, "plant", lambda one, outputs: planted)
     real = DOORS[door]

@@ -21,7 +21,8 @@ def slope(w, k=1.0):
     return k * 2 * X.T @ (np.asarray(X @ w) - Y) / 20
 
 
-LOSSES = {"np.mean": lambda w: float(np.mean((X @ w - Y) ** 2)), "jnp.mean": lambda w: float(jnp.mean((X @ w - Y) ** 2))}
+LOSSES = {"np.mean": lambda w: float(np.mean((X @ w - Y) ** 2)),
+          "jnp.mean": lambda w: float(jnp.mean((X @ w - Y) ** 2))}
 
 
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray, lambda w: np.asarray(w, np.float32)])

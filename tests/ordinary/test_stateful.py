@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +13,7 @@ from jax.experimental import io_callback
 from jax.experimental.sparse.linalg import spsolve
 
 import jaxcheck as jc
+from jaxcheck.program.batching import calls_back, sequential
 from jaxcheck.result import Reason, Verdict
 
 W = jnp.asarray(np.random.default_rng(0).standard_normal(3))
@@ -197,3 +201,38 @@ def test_what_the_users_code_raises_reaches_the_user():
 
     with pytest.raises(KeyError, match="mine"):
         jc.check_grad(loss, W, slope)
+
+
+MODE = """
+import jax, jax.numpy as jnp, numpy as np, jaxcheck as jc
+jax.config.update("jax_enable_x64", {wide})
+
+def called(x):
+    return jax.pure_callback(lambda x: np.sin(x), jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")
+
+def loss(a):
+    return jnp.sum(jnp.log(jnp.diag(jnp.linalg.cholesky(a + a.T)))) + jnp.sum(jax.scipy.linalg.expm(a / 9))
+
+rule = jax.custom_vjp(lambda x: jnp.sum(called(x)))
+rule.defvjp(lambda x: (rule(x), x), lambda x, g: (g * jnp.cos(x),))
+a, x = 3 * jnp.eye(3), jnp.linspace(0.1, 1, 3)
+jc.check_grad(loss, a)
+jc.check_grad(lambda x: jnp.sum(called(x)), x, jnp.cos)
+jc.check_rule(rule, x)
+jc.check_rule(jnp.linalg.inv, a)
+jc.check_batch(loss, [a, a + 1], jax.grad(loss))
+assert jax.config.jax_enable_x64 is {wide}, "the mode"
+assert jnp.ones(2).dtype == {dtype!r}, jnp.ones(2).dtype
+"""
+
+
+@pytest.mark.parametrize(("wide", "dtype"), [(True, "float64"), (False, "float32")])
+def test_the_mode_that_was_set_for_the_whole_process_stays(wide, dtype):
+    done = subprocess.run([sys.executable, "-c", MODE.format(wide=wide, dtype=dtype)], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_what_takes_nothing_in_is_no_callback():
+    closed = jax.make_jaxpr(lambda a: jnp.linalg.cholesky(a) @ jnp.arange(3.0))(jnp.eye(3))
+    assert not calls_back(closed) and not sequential(closed)

@@ -1,0 +1,148 @@
+"""The gradients of the smooth pieces that meet at a point: autodiff a little to either side of it, a few directions.
+
+On a kink a range of gradients is right, and every component that stands on one shows its range at once: two gradients
+next to the point, on opposite sides, tell the slopes of all of them, however many there are. One of the directions
+leads from autodiff's choice towards the one under test, so that this is met where it is that of a piece: up the
+gradient where the function is convex, down where it is concave. What the pieces' gradients say along their directions
+is held against the function's own one-sided slopes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from jaxcheck.bars import ALIKE, BARS
+from jaxcheck.evidence.differences import Ladder, slopes
+from jaxcheck.evidence.sketch import own_scale
+from jaxcheck.evidence.witnesses import Problem, gradient_of, measure
+from jaxcheck.program.compile import execute
+
+# Ways in which the point is left at once, and how often: until the gradient under test is met.
+DIRECTIONS, ROUNDS = 4, 3
+# Part of its way that a leaf goes where another leads.
+BEHIND = 1e-3
+# Distance from the point, relative to the parameters' scale, and at least this many roots of the rounding unit.
+NEAR, ROOTS = 1e-7, 10.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sides:
+    """The gradients of adjacent pieces.
+
+    Attributes:
+        low, high: (G, P) the least and the largest of them, and of autodiff's own choice, their bars included.
+        kinked: (G, P) where these differ from each other.
+        adjacent: the gradient under test is that of a piece, or lies on the line between those of two opposite ones:
+            it is a subgradient, whatever is tied.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    kinked: np.ndarray
+    adjacent: bool
+
+
+def sides(problem: Problem, point: np.ndarray, m: np.ndarray, a: np.ndarray, bars: np.ndarray, ladder: Ladder,
+          seed: int) -> tuple[Sides | None, int, int]:
+    """(the pieces' gradients or None where none could be confirmed, evaluations, programs compiled).
+
+    Args:
+        m, a: (G, P) the gradient under test and autodiff's; bars: (G, P) the round-off of both.
+    """
+    rng = np.random.default_rng([seed, 19])
+    scale = np.concatenate([own_scale(point[leaf.start : leaf.stop], 1e-2) for leaf in problem.theta.leaves])
+    with np.errstate(all="ignore"):
+        bars = np.where(np.isfinite(a), bars, 0.0)
+        apart = np.abs(m - a) > bars + ALIKE * np.maximum(np.abs(m), np.abs(a))
+    column = int(np.argmax(apart.sum(axis=1)))
+    towards = np.where(apart, np.sign(m - a), 0.0)[column]
+    # Where the gradient rises as the component does the function is convex, else concave.
+    curved = np.zeros(point.size)
+    owner = np.concatenate([np.full(leaf.stop - leaf.start, k) for k, leaf in enumerate(problem.theta.leaves)])
+    doubted = np.unique(owner[towards != 0])
+    least = largest = a
+    widest, spent, compiled, adjacent, any_confirmed = bars, 0, 0, False, False
+    for turn in range(ROUNDS):
+        ways = rng.choice([-1.0, 1.0], (DIRECTIONS, point.size))
+        bent = towards if not turn else towards * np.sign(curved)
+        ways[: DIRECTIONS if turn else 1] = np.where(towards != 0, bent, ways[: DIRECTIONS if turn else 1])
+        ways *= scale * rng.uniform(0.5, 1.5, ways.shape)
+        lead = np.ones(ways.shape)
+        for d in range(1, DIRECTIONS if len(doubted) > 1 else 1):
+            # Leaves that stand on one kink, a bias and the weights before it: each decides it once.
+            lead[d] = np.where(owner == doubted[(d + turn * (DIRECTIONS - 1)) % len(doubted)], 1.0, BEHIND)
+        ways *= lead
+        pieces, error, confirmed, more, new = _look(problem, point, ways, bars, ladder, seed)
+        spent, compiled = spent + more, compiled + new
+        if not confirmed.any():
+            break
+        any_confirmed = True
+        with np.errstate(all="ignore"):
+            least, largest = np.fmin(least, pieces[confirmed].min(axis=0)), np.fmax(
+                largest, pieces[confirmed].max(axis=0))
+            widest = np.maximum(widest, error[confirmed].max(axis=0))
+            both = np.flatnonzero(confirmed.all(axis=0))
+            bends = (pieces[0, both, column] - pieces[1, both, column]) * ways[both]
+            # Where leaves move together a kink of theirs says whose it is no more.
+            alone = (lead == 1) & ((np.arange(DIRECTIONS) > 0) | (len(doubted) < 2))[:, None]
+            curved += np.sum(bends * alone[both], axis=0)
+        adjacent = any(between(m, pieces[0, d], pieces[1, d], error[:, d].max(axis=0)) for d in both)
+        if adjacent or not (largest - least > 2 * BARS * widest)[:, towards != 0].any():
+            break
+    if not any_confirmed:
+        return None, spent, compiled
+    size = np.maximum(np.abs(least), np.abs(largest))
+    kinked = largest - least > 2 * BARS * widest + ALIKE * size
+    return Sides(least - BARS * widest, largest + BARS * widest, kinked, adjacent), spent, compiled
+
+
+def _look(problem: Problem, point: np.ndarray, ways: np.ndarray, bars: np.ndarray, ladder: Ladder, seed: int):
+    """(gradients of the pieces on both sides along each of D ways (2, D, G, P), their errors, which of them the
+    function's own slopes confirm (2, D), evaluations, programs compiled)."""
+    near = max(NEAR, ROOTS * np.sqrt(problem.unit))
+    steps = near * np.array([1.0, -1.0, 2.0, -2.0])
+    found, compiled = _gradients(problem, (point + steps[:, None, None] * ways).reshape(-1, point.size))
+    found = found.reshape(4, len(ways), *bars.shape)
+    samples, _, _, new = measure(problem, point, ways, ladder, seed, gradients=False)
+    along = slopes(samples, ladder, problem.unit)
+    with np.errstate(all="ignore"):
+        # What changes along a piece is its curvature; at the point itself it is this.
+        pieces = 2 * found[:2] - found[2:]
+        error = np.abs(found[2:] - found[:2]) + bars
+        said = np.einsum("sdgp,dp->sdg", pieces, ways)
+        seen, seen_error = np.stack([along.right, along.left]), np.stack([along.right_error, along.left_error])
+        size = np.sqrt(np.einsum("sdgp,dp->sdg", pieces**2, ways**2))
+        doubt = np.einsum("sdgp,dp->sdg", error, np.abs(ways))
+        near_enough = np.abs(said - seen) <= BARS * (seen_error + doubt) + ALIKE * size
+        confirmed = (near_enough & np.isfinite(seen_error)).all(axis=2) & np.isfinite(pieces).all(axis=(2, 3))
+    return pieces, error, confirmed, len(found) * len(ways) + len(ways) * len(ladder.offsets), compiled + new
+
+
+def between(m: np.ndarray, one: np.ndarray, other: np.ndarray, error: np.ndarray, rtol: float = ALIKE) -> bool:
+    """Whether a gradient (G, P) lies on the line between two others, within their errors; one place on it for each
+    column, which has a kink of its own."""
+    with np.errstate(all="ignore"):
+        way = one - other
+        length = np.sum(way**2, axis=1)
+        part = np.where(length > 0, np.sum((m - other) * way, axis=1) / np.where(length > 0, length, 1.0), 0.0)
+        place = other + np.clip(part, 0.0, 1.0)[:, None] * way
+        size = np.maximum(np.abs(one), np.abs(other))
+        return bool((np.abs(m - place) <= BARS * error + rtol * size).all())
+
+
+def _gradients(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, int]:
+    """(K, G, P) autodiff's gradients at the points, one after the other; and programs compiled."""
+    traced = problem.manual if problem.is_autodiff else problem.autodiff
+    if traced is None:
+        return np.stack([problem.host_autodiff(x) for x in points]), 0
+
+    def build(programs, points, extras):
+        return jax.lax.map(lambda x: gradient_of(problem, traced, programs[0], x, extras), points)
+
+    with jax.enable_x64(True):
+        found, compiled = execute(("sides", problem.columns, tuple(problem.theta.leaves)), build, [traced.program],
+                                  points, tuple(problem.extras), work=problem.cost * len(points))
+        return np.asarray(found), compiled

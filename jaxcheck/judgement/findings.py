@@ -1,0 +1,62 @@
+"""What is said of one claim about a map, and where it is worst. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from jaxcheck.evidence.maps import MapEvidence
+from jaxcheck.result import NAN, Reason, Verdict
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One claim about one map. `what` is "JVP" or "VJP"; numbers are relative to the claim's size.
+
+    `output` is the flat real output (JVP) that is off most; `claimed` and `reference` its values. `place` says
+    in words where the worst is: the leaf of the results, and of the inputs where one was looked at alone.
+    `left_out` says in words which outputs took no part, where some did not.
+    """
+
+    what: str
+    verdict: Verdict
+    reason: Reason
+    difference: float = NAN
+    bar: float = NAN
+    output: int = -1
+    claimed: float = NAN
+    reference: float = NAN
+    note: str = ""
+    place: str = ""
+    left_out: str = ""
+
+
+def at_worst(ev: MapEvidence, what, verdict, reason, claim, reference, off, bar, rank) -> Finding:
+    """The finding at the number that is off most. `off` (D, m) or (G, D) is how far each number is off, `rank` the
+    same in units of what was allowed."""
+    rank = np.where(np.isfinite(rank), rank, np.inf)
+    if what == "VJP":  # a cotangent of one leaf says more than one of them all
+        single = np.array([len(np.unique(ev.results[g != 0])) == 1 for g in ev.cotangents])[:, None] & (rank > 1)
+        rank = np.where(single, rank, 0.0) if single.any() else rank
+    where = np.unravel_index(int(np.argmax(rank)), off.shape)
+    # Relative to the leaf of the results, or to the cotangent, where it is worst: others have other scales.
+    row = (where[0], ev.results == ev.results[where[1]] if what == "JVP" else slice(None))
+    size = np.linalg.norm(claim[row]) + np.linalg.norm(reference[row])
+    difference = float(np.linalg.norm(np.where(off > 0, claim - reference, 0.0)[row]) / size) if size else NAN
+    output = int(where[1]) if what == "JVP" else -1
+    return Finding(what, verdict, reason, difference, bar, output, float(claim[where]), float(reference[where]),
+                   place=_place(ev, what, where))
+
+
+def _place(ev: MapEvidence, what: str, where) -> str:
+    """The leaf of the results, and that of the inputs, where the worst pair looked at one alone."""
+    direction = ev.directions[where[0] if what == "JVP" else where[1]]
+    parts = []
+    if len(np.unique(ev.results)) > 1:
+        found = [ev.results[where[1]]] if what == "JVP" else np.unique(ev.results[ev.cotangents[where[0]] != 0])
+        parts += [f"result {found[0]}"] if len(found) == 1 else []
+    if len(np.unique(ev.inputs)) > 1:
+        found = np.unique(ev.inputs[direction != 0])
+        parts += [f"input leaf {found[0]}"] if len(found) == 1 else []
+    return ", ".join(parts)
