@@ -107,7 +107,7 @@ def tied_directions(values: np.ndarray, seed: int) -> np.ndarray:
     together they move on smooth ground: there a gradient that counts the tie twice shows.
     """
     rng = np.random.default_rng([seed, 11])
-    scale = component_scale(values, 1e-3)
+    scale = own_scale(values, 1e-3)
     _, group = np.unique(values, return_inverse=True)
     size = (2, group.max(initial=0) + 1)
     weights = rng.choice([-1.0, 1.0], size) * rng.uniform(0.5, 1.5, size)
@@ -156,33 +156,33 @@ def follow_up(problem: Problem, point: np.ndarray, number: int, indices: np.ndar
 def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Probes], indices: np.ndarray,
            ladder: Ladder, seed: int, noise: np.ndarray) -> tuple[tuple[Probes, ...], int, int]:
     """The probes of a leaf once more, with the round-off of the values measured (`noise`, (G,)) and the smooth steps
-    known: the directions as they were, and of single components `indices`.
+    known: the directions as they were, and of single components `indices`, as `_single` moves them.
 
     Returns:
         (probes, evaluations, compiled).
     """
     leaf = problem.theta.leaves[number]
     dense = [p.directions for p in probes if p.directions is not None]
+    single = []
     if any(p.directions is None for p in probes):
-        scale = component_scale(point[leaf.start : leaf.stop], FLOOR)[indices]
-    else:
-        indices, scale = np.zeros(0, int), np.zeros(0)
-    count = len(indices) + sum(map(len, dense))
+        every = ((chosen, np.isin(chosen, indices), local) for chosen, local in _single(point[leaf.start : leaf.stop]))
+        single = [(chosen[mine], local[mine]) for chosen, mine, local in every if mine.any()]
+    blocks = [local for _, local in single] + dense
+    count = sum(map(len, blocks))
     padded = 1 << max(2, int(np.ceil(np.log2(max(count, 1)))))
     wide = np.zeros((padded, problem.theta.size))
-    wide[np.arange(len(indices)), leaf.start + indices] = scale
-    row = len(indices)
-    for block in dense:
-        wide[row : row + len(block), leaf.start : leaf.stop] = block
-        row += len(block)
+    if blocks:
+        wide[:count, leaf.start : leaf.stop] = np.concatenate(blocks)
     samples, _, _, compiled = measure(problem, point, wide, ladder, seed, gradients=False)
     smooth, crossed, new = None, None, 0
     if not problem.at_limit:  # where a loop comes to rest is no decision of the program
         seen, new = pieces(problem, point, wide, ladder)
         smooth, crossed = seen.smooth[:, :count], seen.crossed[:count]
     found = slopes(samples[:, :count], ladder, problem.unit, noise=noise, smooth=smooth)
-    out = [per_component(found[: len(indices)], indices, scale)] if len(indices) else []
-    row = len(indices)
+    out, row = [], 0
+    for chosen, local in single:
+        out.append(per_component(found[row : row + len(chosen)], chosen, local[np.arange(len(chosen)), chosen]))
+        row += len(chosen)
     for block in dense:
         here = slice(row, row + len(block))
         out.append(Probes(found[here], directions=block, crossed=None if crossed is None else crossed[here]))

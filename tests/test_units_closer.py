@@ -1,0 +1,73 @@
+"""Looked at closer, a component of a small unit is looked at by its own size; an output that a leaf does not move has
+no scale of the leaf's to be judged by."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+
+UNITS = np.array([1e6, 1.0, 1e-9, 1e6])
+
+
+def kinked(wrong=0.0, k=2):
+    """A slope that is another one away from the point, within each component's unit; the last lies on a kink."""
+    with jax.enable_x64(True):
+        p = jnp.asarray(UNITS * [0.7, -0.4, 0.9, 1.0])
+
+    def loss(p):
+        h = p / UNITS
+        return jnp.sum(3.0 * h + jnp.cos(h)) + jnp.abs(h[3] - 1.0)
+
+    def grad(p):
+        g = jax.grad(loss)(p)
+        return g.at[k].multiply(1.0 + wrong)
+
+    return loss, p, grad
+
+
+@pytest.mark.parametrize("mode", [None, "sketch"])
+def test_small_units_beside_a_kink(mode):
+    with jax.enable_x64(True):
+        report = jc.check_grad(*kinked(), mode=mode)
+    assert report.ok, report
+
+
+@pytest.mark.parametrize("mode", [None, "sketch"])
+@pytest.mark.parametrize("k", [0, 1, 2])
+@pytest.mark.parametrize("wrong", [-1.0, 1e-2, 1e-4])
+def test_a_mistake_in_any_unit_beside_a_kink(wrong, k, mode):
+    with jax.enable_x64(True):
+        report = jc.check_grad(*kinked(wrong, k), mode=mode)
+    assert report.verdict is jc.Verdict.FAIL and report.reason is jc.Reason.MANUAL_WRONG, report
+
+
+def unmoved(unit, factor=1.0, leak=0.0):
+    """A rule of two outputs, of which the second is not moved by the scale `s` but for rounding, in `unit`s of it."""
+    def f(p):
+        h = p["s"] / unit * p["x"]
+        return h.sum(), h / jnp.linalg.norm(h)
+
+    rule = jax.custom_vjp(f)
+
+    def bwd(p, ct):
+        g = jax.vjp(f, p)[1](ct)[0]
+        return ({"s": factor * g["s"] + leak / unit * jnp.sum(ct[1]), "x": g["x"]},)
+
+    rule.defvjp(lambda p: (f(p), p), bwd)
+    return rule, {"s": jnp.asarray(1.7 * unit), "x": jnp.asarray([0.3, -0.8, 1.1])}
+
+
+@pytest.mark.parametrize("unit", [1e-8, 1.0, 1e7])
+def test_an_output_that_a_leaf_does_not_move(unit):
+    fast = dict(algebra=False, transforms=False)
+    with jax.enable_x64(True):
+        right = jc.check_rule(*unmoved(unit), **fast)
+        assert right.ok and right.leaf("p.s").floor < 1e-7, right
+        for factor, leak in ((1.001, 0.0), (1.0, 1e-3), (1.0, -1e-6)):
+            off = jc.check_rule(*unmoved(unit, factor, leak), **fast)
+            assert off.verdict is jc.Verdict.FAIL, (factor, leak, off)
+            assert [leaf.path for leaf in off.leaves if leaf.verdict is jc.Verdict.FAIL] == ["p.s"]
