@@ -74,14 +74,24 @@ def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | Non
                     repeatable, spent, compiled, sharpened)
 
 
-def _single(values: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """[(components, one direction for each)]: all at a part of the leaf's RMS at least; and once more, by their
-    own size, those far below it, for all that the function does with them may lie below the first one's steps."""
+def _moves(values: np.ndarray, chosen: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """[(components, how far each moves)] of those `chosen`: all at a part of the leaf's RMS at least; and once more,
+    by their own size, those far below it, for all that the function does with them may lie below the first one's
+    steps."""
     first = component_scale(values, FLOOR)
     own = own_scale(values, FLOOR)
-    again = np.flatnonzero(own != first)
-    out = [(np.arange(len(values)), np.diag(first))]
-    return [*out, (again, np.diag(own)[again])] if again.size else out
+    again = chosen[own[chosen] != first[chosen]]
+    return [(chosen, first[chosen]), *([(again, own[again])] if again.size else [])]
+
+
+def _single(values: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """[(components, one direction for each)] of all components, see `_moves`."""
+    out = []
+    for indices, scale in _moves(values, np.arange(len(values))):
+        local = np.zeros((len(indices), len(values)))
+        local[np.arange(len(indices)), indices] = scale
+        out.append((indices, local))
+    return out
 
 
 def given_error(problem: Problem, point: np.ndarray, m: np.ndarray, where: slice) -> np.ndarray:
@@ -156,7 +166,7 @@ def follow_up(problem: Problem, point: np.ndarray, number: int, indices: np.ndar
 def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Probes], indices: np.ndarray,
            ladder: Ladder, seed: int, noise: np.ndarray) -> tuple[tuple[Probes, ...], int, int]:
     """The probes of a leaf once more, with the round-off of the values measured (`noise`, (G,)) and the smooth steps
-    known: the directions as they were, and of single components `indices`, as `_single` moves them.
+    known: the directions as they were, and of single components `indices`, see `_moves`.
 
     Returns:
         (probes, evaluations, compiled).
@@ -164,15 +174,17 @@ def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Pr
     leaf = problem.theta.leaves[number]
     dense = [p.directions for p in probes if p.directions is not None]
     single = []
-    if any(p.directions is None for p in probes):
-        every = ((chosen, np.isin(chosen, indices), local) for chosen, local in _single(point[leaf.start : leaf.stop]))
-        single = [(chosen[mine], local[mine]) for chosen, mine, local in every if mine.any()]
-    blocks = [local for _, local in single] + dense
-    count = sum(map(len, blocks))
+    if any(p.directions is None for p in probes) and len(indices):
+        single = _moves(point[leaf.start : leaf.stop], indices)
+    count = sum(len(chosen) for chosen, _ in single) + sum(map(len, dense))
     padded = 1 << max(2, int(np.ceil(np.log2(max(count, 1)))))
-    wide = np.zeros((padded, problem.theta.size))
-    if blocks:
-        wide[:count, leaf.start : leaf.stop] = np.concatenate(blocks)
+    wide, row = np.zeros((padded, problem.theta.size)), 0
+    for chosen, scale in single:
+        wide[row + np.arange(len(chosen)), leaf.start + chosen] = scale
+        row += len(chosen)
+    for block in dense:
+        wide[row : row + len(block), leaf.start : leaf.stop] = block
+        row += len(block)
     samples, _, _, compiled = measure(problem, point, wide, ladder, seed, gradients=False)
     smooth, crossed, new = None, None, 0
     if not problem.at_limit:  # where a loop comes to rest is no decision of the program
@@ -180,8 +192,8 @@ def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Pr
         smooth, crossed = seen.smooth[:, :count], seen.crossed[:count]
     found = slopes(samples[:, :count], ladder, problem.unit, noise=noise, smooth=smooth)
     out, row = [], 0
-    for chosen, local in single:
-        out.append(per_component(found[row : row + len(chosen)], chosen, local[np.arange(len(chosen)), chosen]))
+    for chosen, scale in single:
+        out.append(per_component(found[row : row + len(chosen)], chosen, scale))
         row += len(chosen)
     for block in dense:
         here = slice(row, row + len(block))
