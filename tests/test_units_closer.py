@@ -71,3 +71,41 @@ def test_an_output_that_a_leaf_does_not_move(unit):
             off = jc.check_rule(*unmoved(unit, factor, leak), **fast)
             assert off.verdict is jc.Verdict.FAIL, (factor, leak, off)
             assert [leaf.path for leaf in off.leaves if leaf.verdict is jc.Verdict.FAIL] == ["p.s"]
+
+
+def clipped(wrong=None):
+    """Outside of the clip nothing moves; by a part of the leaf's RMS the small one jumps to its other side."""
+    units = np.array([1e8, 1.0, 1e-8, 1e-8])
+    with jax.enable_x64(True):
+        p = jnp.asarray(units * [0.3, -1.5, -1.2, 0.4])
+
+    def loss(p):
+        return jnp.sum(jnp.sin(jnp.clip(p / units, -0.7, 0.8)))
+
+    def grad(p):
+        g = jax.grad(loss)(p)
+        return g if wrong is None else g.at[wrong].add(0.1 / units[wrong])
+
+    return loss, p, grad
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_jump_over_the_small_units_is_none_at_the_point(hidden):
+    with jax.enable_x64(True):
+        for wrong in (None, 0, 1, 2, 3):
+            loss, p, grad = clipped(wrong)
+            report = jc.check_grad((lambda p, f=loss: float(f(p))) if hidden else loss, p, grad)
+            assert report.verdict is (jc.Verdict.PASS if wrong is None else jc.Verdict.FAIL), (wrong, report)
+            if wrong is None:
+                assert report.leaves[0].kinks == 0 and report.leaves[0].floor < 1e-3, report
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-6])
+def test_a_jump_or_a_kink_at_the_point_stays_one(size):
+    """Seen by a part of the RMS and by the component's own size: it is there however close one looks."""
+    with jax.enable_x64(True):
+        p = jnp.asarray([3e6, size])
+        for f, reason in ((jnp.floor, jc.Reason.JUMP), (lambda h: 0.3 * jnp.abs(h - 1.0), jc.Reason.KINK)):
+            report = jc.check_grad(lambda p: jnp.sin(p[0] / 3e6) + f(p[1] / size), p, jax.grad(
+                lambda p: jnp.sin(p[0] / 3e6) + f(p[1] / size)))  # noqa: B023
+            assert report.reason is reason, report
