@@ -3,12 +3,15 @@ no scale of the leaf's to be judged by."""
 
 from __future__ import annotations
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxcheck as jc
+from jaxcheck.test_util import check_grads
 
 UNITS = np.array([1e6, 1.0, 1e-9, 1e6])
 
@@ -109,3 +112,37 @@ def test_a_jump_or_a_kink_at_the_point_stays_one(size):
             report = jc.check_grad(lambda p: jnp.sin(p[0] / 3e6) + f(p[1] / size), p, jax.grad(
                 lambda p: jnp.sin(p[0] / 3e6) + f(p[1] / size)))  # noqa: B023
             assert report.reason is reason, report
+
+
+def unseen(factors=(1.0, 1.0), mode="rev"):
+    """A zero, beside a large number, that does all that it does far below the steps that the leaf's size suggests."""
+    units = jnp.asarray([1e6, 1e-7])
+
+    def f(p):
+        return jnp.tanh(p / units) * jnp.asarray([1.0, 3.0])
+
+    def slopes(p):
+        return (1 - jnp.tanh(p / units) ** 2) / units * jnp.asarray([1.0, 3.0]) * jnp.asarray(factors)
+
+    if mode == "fwd":
+        rule = jax.custom_jvp(f)
+        rule.defjvp(lambda p, t: (f(*p), slopes(p[0]) * t[0]))
+    else:
+        rule = jax.custom_vjp(f)
+        rule.defvjp(lambda p: (f(p), p), lambda p, g: (slopes(p) * g,))
+    return rule, (jnp.asarray([0.6e6, 0.0]),)
+
+
+@pytest.mark.parametrize("mode", ["rev", "fwd"])
+def test_the_drop_in_convicts_nobody_on_steps_that_are_too_large(mode):
+    with jax.enable_x64(True), warnings.catch_warnings():
+        warnings.simplefilter("ignore", jc.GradientCheckWarning)
+        for factors, may in (((1.0, 1.0), (None, jc.GradientInconclusive)),
+                             ((1.0, -1.0), (jc.GradientMismatch, jc.GradientInconclusive)),
+                             ((1.0, 0.0), (jc.GradientMismatch, jc.GradientInconclusive))):
+            said = None
+            try:
+                check_grads(*unseen(factors, mode), 1, mode)
+            except AssertionError as error:
+                said = type(error)
+            assert said in may, (factors, said)
