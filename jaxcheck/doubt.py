@@ -22,8 +22,8 @@ from jaxcheck.settings import Case
 
 SMALLER_SCALE = ("the differences agree with the gradient and autodiff does not, though nothing in the program could "
                  "deceive it: the function may live on a smaller scale than the steps")
-BELOW_THE_STEPS = ("autodiff agrees with the gradient, and the differences with neither, though they look at one analytic "
-                   "formula that has no other derivative than autodiff's: it lives on a smaller scale than the steps")
+BELOW_THE_STEPS = ("autodiff agrees with the gradient, and the differences with neither, though they look at one "
+                   "analytic formula, whose derivative autodiff gives: it lives on a smaller scale than the steps")
 # Kinks that are looked up in the program.
 PLACED = 8
 
@@ -31,11 +31,15 @@ PLACED = 8
 def may_deceive(problem: Problem) -> bool:
     """Whether anything in the loss could make its autodiff another derivative than that of what it computes: a
     stop_gradient, a rule, a decision. Otherwise autodiff is right up to its own round-off."""
-    program = problem.primal.closed if problem.primal.closed is not None else problem.primal.program.closed
-    if has_stop_gradient(program) or rules_in(program):
+    if _hides(problem):
         return True
     with jax.enable_x64(True):
         return bool(decisions(problem.primal.program.closed)[0])
+
+
+def _hides(problem: Problem) -> bool:
+    program = problem.primal.closed if problem.primal.closed is not None else problem.primal.program.closed
+    return has_stop_gradient(program) or bool(rules_in(program))
 
 
 def analytic(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
@@ -44,8 +48,7 @@ def analytic(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
     what misleads the differences is a scale below their steps (an inverse at condition 1e9)."""
     if opinion.reason is not Reason.NUMERIC_SUSPECT or not (ev.is_autodiff or ev.a is not None):
         return opinion
-    program = case.problem.primal.closed if case.problem.primal.closed is not None else case.problem.primal.program.closed
-    if has_stop_gradient(program) or rules_in(program):
+    if _hides(case.problem):
         return opinion
     with np.errstate(all="ignore"):
         for p in ev.probes:

@@ -26,7 +26,7 @@ def write(case, evidence, opinions, seconds, extra, head, mode, why, value, star
     notes = list(case.preface.notes)
     if interrupted and verdict is Verdict.PASS:
         verdict, reason = Verdict.INCONCLUSIVE, Reason.INTERRUPTED
-    if reason is Reason.VACUOUS and not influence:
+    if reason is Reason.VACUOUS and not influence.any():
         notes.insert(0, "the gradient is zero everywhere, and so are the differences")
     m = np.concatenate([ev.m for ev in evidence.leaves], axis=1)
     to_a = to_n = NAN
