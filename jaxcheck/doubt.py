@@ -50,12 +50,19 @@ def analytic(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
         return opinion
     if _hides(case.problem):
         return opinion
+    if not sees_one_formula(ev):
+        return opinion
+    return dataclasses.replace(opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=BELOW_THE_STEPS)
+
+
+def sees_one_formula(ev: LeafEvidence) -> bool:
+    """Whether the differences that contradict M are known to look at one analytic formula."""
     with np.errstate(all="ignore"):
         for p in ev.probes:
             off = (np.abs(p.project(ev.m) - p.slopes.value) > BARS * p.slopes.error).any(axis=1)
             if off.any() and (p.analytic is None or not p.analytic[off].all()):
-                return opinion
-    return dataclasses.replace(opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=BELOW_THE_STEPS)
+                return False
+    return True
 
 
 def bars_matter(ev: LeafEvidence, tolerance: Tolerance) -> bool:

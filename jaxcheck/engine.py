@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from jaxcheck import as_run, doubt, kinks, limits
+from jaxcheck import appeal, as_run, doubt, kinks, limits
 from jaxcheck.bars import FAR_BELOW, FINE_UNIT, LEAST_COST, ONE_DIRECTION, SEQUENTIAL, UNITS, WORK
 from jaxcheck.evidence import exhaustive, flat, gather, sketch, witnesses
 from jaxcheck.evidence.differences import Ladder
@@ -101,6 +101,7 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
         opinions.append(opinion)
     opinions = limits.second_opinions(case, directions, leaves, opinions, _settle)
     opinions = kinks.second_opinions(case, directions, leaves, opinions)
+    opinions = appeal.second_opinions(case, leaves, opinions)
     seconds = as_run.second_opinions(case, leaves, opinions, directions)
     evidence = dataclasses.replace(evidence, leaves=tuple(leaves))
     return write(case, evidence, opinions, seconds, extra, head, mode, why, value, start, interrupted)

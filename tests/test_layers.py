@@ -20,7 +20,8 @@ LAYERS = (
     ("program",),
     ("evidence",),
     ("judgement",),
-    ("check", "engine", "as_run", "doubt", "kinks", "limits", "limits_maps", "batch", "rule", "settings", "writing"),
+    ("check", "engine", "appeal", "as_run", "doubt", "kinks", "limits", "limits_maps", "batch", "rule", "settings",
+     "writing"),
     ("test_util", "cli", "demo", "pytest_plugin", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -164,6 +164,7 @@ def _zero_floor(ev: LeafEvidence, tolerance: Tolerance, influence: float) -> flo
     if any(p.directions is None for p in ev.probes):
         worst = float(seen.max(initial=0.0))
     worst += tolerance.atol * float(size.max(initial=0.0))
+    worst += BARS * float((ev.m_error * size).max(initial=0.0))
     return worst / influence if np.isfinite(worst) else float("inf")
 
 
