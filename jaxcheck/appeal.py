@@ -29,6 +29,8 @@ def second_opinions(case: Case, leaves: list[LeafEvidence], opinions: list[Opini
             continue
         heard = _heard(case, number, ev)
         second = opinion if heard is None else case.judge(heard)
+        if second.verdict is Verdict.FAIL and opinion.verdict is Verdict.FAIL:
+            continue  # the differences said so, and what it is that is off
         # A gradient that has no digits itself is as undecided as it was, whatever is known of the true one.
         if heard is not None and not _undecided(case, heard, second, influence):
             leaves[number] = heard

@@ -103,7 +103,7 @@ def measured(case: Case, ev: LeafEvidence) -> LeafEvidence:
 def beyond_rounding(ev: LeafEvidence, opinion: Opinion) -> bool:
     """Whether M is off so far that to measure its round-off would be a waste: two witnesses speak against it, and by
     far more than the gradients scatter between inputs that differ by rounding alone."""
-    if opinion.reason is not Reason.MANUAL_WRONG or opinion.note or ev.a is None or opinion.kinks:
+    if opinion.reason is not Reason.MANUAL_WRONG or opinion.doubtful or ev.a is None or opinion.kinks:
         return False
     with np.errstate(all="ignore"):
         bars = measures.norms(ev.m_error) + measures.norms(ev.a_error) + measures.norms(ev.m_given)

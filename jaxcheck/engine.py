@@ -147,7 +147,7 @@ def _add_exhaustive(case: Case, evidence: Evidence, mode: str):
 def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
     """Judge a leaf; what is in doubt is judged again by measured round-off, and on steps known to be smooth."""
     ev, opinion, ladder = _first_look(case, number, ev)
-    plain = opinion.verdict is Verdict.PASS and opinion.reason is Reason.AGREE and not opinion.note
+    plain = opinion.verdict is Verdict.PASS and opinion.reason is Reason.AGREE and not opinion.doubtful
     done = opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size
     if done or case.problem.primal is None or doubt.beyond_rounding(ev, opinion):
         return ev, opinion

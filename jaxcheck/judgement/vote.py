@@ -27,7 +27,8 @@ class Opinion:
     """The judgement of one leaf.
 
     `residual` (G, n) is what is believed wrong with M per component (NaN where unknown);
-    `difference`, `difference_autodiff`, `error_bar` are relative, as in `LeafResult`.
+    `difference`, `difference_autodiff`, `error_bar` are relative, as in `LeafResult`. `doubtful`: the witnesses do not
+    all say so, and a closer look may say otherwise.
     """
 
     verdict: Verdict
@@ -39,6 +40,7 @@ class Opinion:
     residual: np.ndarray
     kinks: int
     note: str = ""
+    doubtful: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,8 +112,8 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
     residual = np.full(m.shape, np.nan) if a is None else m - a
     numbers = relative_numbers(ev, m, a)
 
-    def opinion(verdict, reason, note="", kinks=0):
-        return Opinion(verdict, reason, *numbers, residual, kinks, note)
+    def opinion(verdict, reason, note="", kinks=0, doubtful=False):
+        return Opinion(verdict, reason, *numbers, residual, kinks, note, doubtful)
 
     if not np.isfinite(m).all():
         known = any(np.isfinite(p.slopes.value).all() for p in ev.probes)
@@ -169,7 +171,7 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
                 alone = explained.any() and not a_bad
                 return opinion(Verdict.FAIL, Reason.MANUAL_WRONG if alone else Reason.NUMERIC_SUSPECT, kinks=kinks)
             return opinion(Verdict.PASS, Reason.AGREE, "autodiff agrees; a difference is off by a little more "
-                           "than its bar", kinks)
+                           "than its bar", kinks, doubtful=True)
         if jumps:
             return opinion(Verdict.INCONCLUSIVE, Reason.JUMP)
         return opinion(Verdict.PASS, Reason.KINK if kinks else Reason.AGREE, kinks=kinks)
@@ -184,17 +186,19 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
         # Ill-conditioned: inputs that differ by rounding alone give gradients this far apart.
         if m_bad:
             return opinion(Verdict.INCONCLUSIVE, Reason.PRECISION, "the gradient is ill-conditioned here", kinks)
-        return opinion(Verdict.PASS, Reason.AGREE, "as far as round-off lets an ill-conditioned gradient agree", kinks)
+        return opinion(Verdict.PASS, Reason.AGREE, "as far as round-off lets an ill-conditioned gradient agree", kinks,
+                       doubtful=True)
     if m_bad:
         note = "autodiff differs from the differences as well" if a_bad else ""
-        return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, note, kinks)
+        return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, note, kinks, doubtful=a_bad)
     if a_bad:
         return opinion(Verdict.PASS, Reason.AUTODIFF_DIFFERS, kinks=kinks)
     if noisy and not ev.measured:
         return _noise(opinion, relative, must_catch)
     if jumps:
         return opinion(Verdict.INCONCLUSIVE, Reason.JUMP)
-    return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, "found by autodiff; too small for the differences to see", kinks)
+    return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, "found by autodiff; too small for the differences to see", kinks,
+                   doubtful=True)
 
 
 def _within(tolerance: Tolerance, numbers) -> bool:
