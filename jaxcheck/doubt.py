@@ -34,11 +34,11 @@ def may_deceive(problem: Problem) -> bool:
     if _hides(problem):
         return True
     with jax.enable_x64(True):
-        return bool(decisions(problem.primal.program.closed)[0])
+        return bool(decisions(problem.loss.program.closed)[0])
 
 
 def _hides(problem: Problem) -> bool:
-    program = problem.primal.closed if problem.primal.closed is not None else problem.primal.program.closed
+    program = problem.loss.closed if problem.loss.closed is not None else problem.loss.program.closed
     return has_stop_gradient(program) or bool(rules_in(program))
 
 
@@ -82,9 +82,9 @@ def placed(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
         for row in at:
             wide = np.zeros(case.problem.theta.size)
             if p.directions is None:
-                wide[ev.leaf.start + p.indices[row]] = max(abs(ev.values[p.indices[row]]), LEAST_MOVE)
+                wide[ev.leaf.start + p.at[row]] = max(abs(ev.values[p.at[row]]), LEAST_MOVE)
             else:
-                wide[ev.leaf.start : ev.leaf.stop] = p.directions[row]
+                wide[ev.leaf.start : ev.leaf.stop] = p.along[row]
             found.append(wide)
     if not found:
         return opinion
@@ -120,4 +120,4 @@ def closer(case: Case, number: int, ev: LeafEvidence, indices: np.ndarray, ladde
     case.compiled += compiled
     kept = tuple(measures.without(p, indices) for p in ev.probes if p.directions is None)
     return dataclasses.replace(measured(case, ev),
-                               probes=measures.believed((*(p for p in kept if len(p.indices)), *probes)))
+                               probes=measures.believed((*(p for p in kept if len(p.at)), *probes)))

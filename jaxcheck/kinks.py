@@ -158,7 +158,7 @@ def _on_kinks(leaves, doubted) -> np.ndarray:
     for k in sorted(range(len(leaves)), key=lambda k: k not in doubted):
         for p in leaves[k].probes:
             if p.directions is None:
-                found.append(leaves[k].leaf.start + p.indices[p.slopes.kink.any(axis=1)])
+                found.append(leaves[k].leaf.start + p.at[p.slopes.kink.any(axis=1)])
         if leaves[k].pieces is not None:
             found.append(leaves[k].leaf.start + np.flatnonzero(leaves[k].pieces[2].any(axis=0)))
     _, first = np.unique(np.concatenate(found), return_index=True) if found else ((), np.zeros(0, int))

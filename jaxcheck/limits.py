@@ -116,7 +116,7 @@ def _pairs(a: LeafEvidence, b: LeafEvidence):
     for p in a.probes:
         for q in b.probes:
             if p.directions is None and q.directions is None:
-                _, here, there = np.intersect1d(p.indices, q.indices, return_indices=True)
+                _, here, there = np.intersect1d(p.at, q.at, return_indices=True)
                 yield p.slopes[here], q.slopes[there]
             elif p.directions is not None and q.directions is not None and np.array_equal(p.directions, q.directions):
                 yield p.slopes, q.slopes

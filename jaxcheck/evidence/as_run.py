@@ -76,7 +76,7 @@ def one_formula(problem: Problem, run: Run) -> bool:
     if run.manual is None or problem.manual is None or problem.primal is None:
         return run.manual is None
     return alike(run.manual.program.closed, problem.manual.program.closed, tolerances=True) and \
-        alike(run.primal.program.closed, problem.primal.program.closed, tolerances=True)
+        alike(run.primal.program.closed, problem.loss.program.closed, tolerances=True)
 
 
 def without_rounding(problem: Problem, run: Run) -> Problem | None:

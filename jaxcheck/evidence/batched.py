@@ -61,8 +61,8 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
     offsets = RUNGS.offsets
     per_point = len(signs) * len(offsets) * problem.cost
     # A program whose rows vmap badly runs one point, and one row, after the other.
-    group = 1 if problem.primal.program.sequential else rows.chunk_rows(per_point, n)
-    inner = rows.chunk_of(problem.primal.program, len(signs) * len(offsets))
+    group = 1 if problem.loss.program.sequential else rows.chunk_rows(per_point, n)
+    inner = rows.chunk_of(problem.loss.program, len(signs) * len(offsets))
     traced = [t for t in (problem.manual, problem.autodiff) if t is not None]
 
     def build(programs, points, scales, extras, signs, offsets):
@@ -83,7 +83,7 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
     with jax.enable_x64(True):
         (samples, grads, v, scatter), compiled = execute(
             ("batch", n, group, inner, tuple(theta.leaves)), build,
-            [problem.primal.program, *(t.program for t in traced)], points, scales, tuple(problem.extras), signs,
+            [problem.loss.program, *(t.program for t in traced)], points, scales, tuple(problem.extras), signs,
             offsets, work=per_point * n)
         samples, v, scatter = np.asarray(samples), np.asarray(v), np.asarray(scatter)
         grads = [np.asarray(g) for g in grads]

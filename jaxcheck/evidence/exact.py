@@ -19,7 +19,7 @@ WORK = 3e5
 
 def affordable(problem: Problem, wanted: int) -> int:
     """How many of the wanted directional derivatives can be had: none of what JAX cannot trace, or stops by floats."""
-    if problem.primal is None or not exact.available() or iterates(problem.primal.program.closed):
+    if problem.primal is None or not exact.available() or iterates(problem.loss.program.closed):
         return 0
     return int(min(wanted, WORK // max(problem.cost, 1.0)))
 
@@ -27,7 +27,7 @@ def affordable(problem: Problem, wanted: int) -> int:
 def single(problem: Problem, point: np.ndarray, number: int, indices: np.ndarray) -> Probes | None:
     """The enclosed derivatives by some components of one leaf; None where an operation has none here."""
     theta, leaf = problem.theta, problem.theta.leaves[number]
-    closed = problem.primal.program.closed
+    closed = problem.loss.program.closed
     with jax.enable_x64(True):
         args = [*(np.asarray(x) for x in theta.unravel(point)), *problem.extras]
         values, radii = [], []

@@ -54,7 +54,7 @@ def samples(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray,
         return out, 0
     # Small leaves are evaluated as the textbook writes it, J(theta +- eps e_i) to the last digit.
     large = steps.size * problem.cost > COLUMNS_FROM
-    plan = columns.plan(problem.primal.program, number) if large else None
+    plan = columns.plan(problem.loss.program, number) if large else None
     out, compiled = _compiled(problem, point, number, steps, chunk, tick, plan)
     if plan and not np.isfinite(out).all():
         # Whole values may be finite where a change is not: infinity less infinity.
@@ -66,7 +66,7 @@ def samples(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray,
 def _compiled(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray, chunk: int | None,
               tick: Callable[[int], None], plan: columns.Plan | None) -> tuple[np.ndarray, int]:
     """`samples` of a program, by the plan that says what has to be computed for each component, or whole."""
-    program, theta = problem.primal.program, problem.theta
+    program, theta = problem.loss.program, problem.theta
     count, size = steps.shape
     cost = max(plan.cost if plan else problem.cost, 1.0)
     if not plan and sequential(program.closed, number):

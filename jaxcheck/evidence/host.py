@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxcheck.evidence.user import StructureError, User, check_scalar, first_line, real_rows
 from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.mode import is_wide
 
 
 def loss_on_host(user: User, why: BaseException) -> tuple[Callable, bool, float]:
@@ -23,7 +24,7 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Callable, bool, float]
     Raises:
         Whatever the loss raises when it is called as the caller would, with a note.
     """
-    own = bool(jax.config.jax_enable_x64)
+    own = is_wide()
 
     def primal(vector, wide=True):
         with jax.enable_x64(wide):

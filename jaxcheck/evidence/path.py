@@ -52,7 +52,7 @@ def sharpen(problem: Problem, point: np.ndarray, directions: np.ndarray, found: 
 
     with jax.enable_x64(True):
         (plus, minus, slope), compiled = execute(
-            ("path", tuple(problem.theta.leaves)), build, [problem.primal.program, problem.manual.program],
+            ("path", tuple(problem.theta.leaves)), build, [problem.loss.program, problem.manual.program],
             point, tuple(problem.extras), jnp.asarray(directions), jnp.asarray(places))
     plus, minus, slope = (np.asarray(x) for x in (plus, minus, slope))
     with np.errstate(all="ignore"):

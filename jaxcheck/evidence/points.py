@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxcheck.evidence.witnesses import Problem
 from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.mode import is_traced
 from jaxcheck.progress import Progress
 from jaxcheck.theta import is_none, take_apart
 
@@ -131,7 +132,7 @@ def _names(n: int, line: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _copied(tree: Any) -> Any:
     def copy(x):
-        if isinstance(x, np.ndarray) or (isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)):
+        if isinstance(x, np.ndarray) or (isinstance(x, jax.Array) and not is_traced(x)):
             return x.copy()
         return x
 

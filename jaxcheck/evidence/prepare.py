@@ -27,6 +27,7 @@ from jaxcheck.program.census import rules_in
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import own as owned
 from jaxcheck.program.identity import same_program
+from jaxcheck.program.mode import is_wide
 from jaxcheck.program.objective import LeakedTracer, Traced, gradient, plain, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
@@ -261,7 +262,7 @@ def _sizes(theta: Theta, args: Theta, consts: Any = ()) -> tuple[int, ...]:
 def narrow(theta: Theta, primal: Traced) -> bool:
     """Whether the caller's own run differs from the float64 one."""
     wide = all(leaf.dtype in ("float64", "complex128") for leaf in theta.leaves)
-    return not (wide and jax.config.jax_enable_x64) or primal.how != "float64"
+    return not (wide and is_wide()) or primal.how != "float64"
 
 
 def native_run(problem: Problem, preface: Preface, run: Run) -> Preface:
@@ -272,7 +273,7 @@ def native_run(problem: Problem, preface: Preface, run: Run) -> Preface:
     def build(programs, point, extras):
         return (outputs_of(native, programs[0], point, extras), gradient_of(native, manual, programs[1], point, extras))
 
-    key = ("native", bool(jax.config.jax_enable_x64), tuple(problem.theta.leaves))
+    key = ("native", is_wide(), tuple(problem.theta.leaves))
     point = problem.theta.ravel()
     with jax.enable_x64(True):
         runs, compiled = [], 0

@@ -61,7 +61,7 @@ AT = (16.0, 256.0)
 
 def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: Ladder) -> tuple[Pieces, int]:
     """The pieces met along `directions` (D, P), and how many programs were compiled."""
-    program = problem.primal.program
+    program = problem.loss.program
     closed, theta = program.closed, problem.theta
     count = len(closed.consts)
     opened = as_inputs(closed)

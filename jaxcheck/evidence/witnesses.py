@@ -61,6 +61,12 @@ class Problem:
             leaf.native in ("float64", "complex128") for leaf in self.theta.leaves)
 
     @property
+    def loss(self) -> Traced:
+        """The primal of a problem that is known to have been traced."""
+        assert self.primal is not None
+        return self.primal
+
+    @property
     def unit(self) -> float:
         return self.primal.unit if self.primal else self.host_unit
 
@@ -88,17 +94,29 @@ class Probes:
     crossed: np.ndarray | None = None
     analytic: np.ndarray | None = None
 
+    @property
+    def along(self) -> np.ndarray:
+        """The directions of probes that are known to have them."""
+        assert self.directions is not None
+        return self.directions
+
+    @property
+    def at(self) -> np.ndarray:
+        """The components of probes that are known to be of single ones."""
+        assert self.indices is not None
+        return self.indices
+
     def project(self, gradient: np.ndarray) -> np.ndarray:
         """(G, n) gradients to (D, G) derivatives along the directions."""
         if self.directions is None:
-            return gradient[:, self.indices].T
+            return gradient[:, self.at].T
         with np.errstate(all="ignore"):
             return self.directions @ gradient.T
 
     def project_error(self, error: np.ndarray) -> np.ndarray:
         """Error bars of `project`: independent errors add in squares."""
         if self.directions is None:
-            return error[:, self.indices].T
+            return error[:, self.at].T
         with np.errstate(all="ignore"):
             return np.sqrt(self.directions**2 @ (error**2).T)
 
@@ -162,7 +180,7 @@ def real_gradient(leaf: Leaf, gradient: Any, xp: Any = jnp) -> Any:
 
 def outputs_of(problem: Problem, program: Any, vector: Any, extras: Sequence[Any]) -> Any:
     """(G,) outputs at a traced real vector theta."""
-    assert_avals = problem.primal.program.closed.in_avals
+    assert_avals = problem.loss.program.closed.in_avals
     out = call(program, assert_avals, [*problem.theta.unravel(vector), *extras])[0]
     return out.reshape(-1).astype(jnp.float64)
 
@@ -199,7 +217,7 @@ def measure(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder:
         return _measure_host(problem, point, directions, ladder, seed, gradients)
     traced = [t for t in (problem.manual, problem.autodiff) if gradients and t is not None]
     count = len(directions) * len(ladder.offsets)
-    chunk = rows.chunk_of(problem.primal.program, count)
+    chunk = rows.chunk_of(problem.loss.program, count)
 
     def build(programs, points, extras, directions, offsets):
         primal, *rest = programs
@@ -211,7 +229,7 @@ def measure(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder:
     with jax.enable_x64(True):
         name = ("measure", chunk, problem.columns, tuple(problem.theta.leaves))
         (samples, grads), compiled = execute(
-            name, build, [problem.primal.program, *(t.program for t in traced)],
+            name, build, [problem.loss.program, *(t.program for t in traced)],
             nearby(point, seed, problem.unit) if gradients else point[None], tuple(problem.extras), directions,
             ladder.offsets, work=problem.cost * count,
         )
@@ -256,7 +274,7 @@ def gradients(problem: Problem, point: np.ndarray, seed: int):
     with jax.enable_x64(True):
         (outputs, found), compiled = execute(
             ("gradients", problem.columns, tuple(problem.theta.leaves)), build,
-            [problem.primal.program, *(t.program for t in traced)], point, signs, tuple(problem.extras),
+            [problem.loss.program, *(t.program for t in traced)], point, signs, tuple(problem.extras),
             4 * problem.unit, work=4 * problem.cost)
         found = [(np.asarray(g), np.asarray(spread), bool(same)) for g, spread, same in found]
     m = found.pop(0) if problem.manual is not None else None

@@ -25,9 +25,9 @@ def truth(ev: LeafEvidence) -> np.ndarray | None:
 
 def _differences(ev: LeafEvidence) -> np.ndarray | None:
     for probes in ev.probes:
-        if probes.directions is None and len(probes.indices) == ev.m.shape[1]:
+        if probes.directions is None and len(probes.at) == ev.m.shape[1]:
             n, error = np.empty_like(ev.m), np.empty_like(ev.m)
-            n[:, probes.indices], error[:, probes.indices] = probes.slopes.value.T, probes.slopes.error.T
+            n[:, probes.at], error[:, probes.at] = probes.slopes.value.T, probes.slopes.error.T
             sharp = np.linalg.norm(error) <= READABLE * EXPLAINS * np.linalg.norm(n)
             return n if np.isfinite(n).all() and sharp else None
     return None

@@ -87,7 +87,7 @@ def _sample(ev: LeafEvidence, hardest: int) -> LeafEvidence:
     kept[hardest] = True
     for p in ev.probes:
         if p.directions is None:
-            kept[p.indices] = True
+            kept[p.at] = True
     places = np.flatnonzero(kept)
     with np.errstate(all="ignore"):
         weight = norms(ev.m) / norms(ev.m[:, places])
@@ -101,9 +101,9 @@ def _sample(ev: LeafEvidence, hardest: int) -> LeafEvidence:
     probes = []
     for p in ev.probes:
         if p.directions is None:
-            mine = dataclasses.replace(p, indices=np.searchsorted(places, p.indices))
+            mine = dataclasses.replace(p, indices=np.searchsorted(places, p.at))
         else:
-            mine = dataclasses.replace(p, directions=p.directions[:, places])
+            mine = dataclasses.replace(p, directions=p.along[:, places])
         shift = mine.project(less.m) - p.project(ev.m)
         moved = {name: getattr(p.slopes, name) + shift for name in ("value", "left", "right")}
         moved["quotients"] = p.slopes.quotients + shift[..., None]
@@ -127,7 +127,7 @@ def _kinked(ev: LeafEvidence) -> np.ndarray:
     found = np.zeros(ev.m.shape[1], bool)
     for probes in ev.probes:
         if probes.directions is None:
-            found[probes.indices] |= probes.slopes.kink.any(axis=1)
+            found[probes.at] |= probes.slopes.kink.any(axis=1)
     return found
 
 
@@ -141,7 +141,7 @@ def _hardest(ev: LeafEvidence, kinked: np.ndarray) -> int:
             known = np.isfinite(probes.slopes.error) & ~(np.abs(probes.project(ev.m)) > probes.slopes.steepest)
             error = np.where(known, probes.slopes.error, np.inf)
             if probes.directions is None:
-                seen[:, probes.indices] = np.minimum(seen[:, probes.indices], error.T)
+                seen[:, probes.at] = np.minimum(seen[:, probes.at], error.T)
             elif ev.a is None:
                 for direction, bars in zip(probes.directions, error, strict=True):
                     seen = np.minimum(seen, bars[:, None] / np.abs(direction))
@@ -158,7 +158,7 @@ def _zero_floor(ev: LeafEvidence, tolerance: Tolerance, influence: float) -> flo
     for probes in ev.probes:
         error = BARS * probes.slopes.error.max(axis=1, initial=0.0)
         if probes.directions is None:
-            seen[probes.indices] = np.fmin(seen[probes.indices], error * size[probes.indices])
+            seen[probes.at] = np.fmin(seen[probes.at], error * size[probes.at])
         else:
             worst = max(worst, float(error.max(initial=0.0)))
     if any(p.directions is None for p in ev.probes):
@@ -179,8 +179,8 @@ def unresolved(ev: LeafEvidence, must_catch: float) -> int:
             s = probes.slopes
             blind = (s.span > 0) & ~(BARS * s.error <= must_catch * s.reach)
             if probes.directions is None:
-                told[:, probes.indices] |= (~blind).T
-                moving[:, probes.indices] |= blind.T
+                told[:, probes.at] |= (~blind).T
+                moving[:, probes.at] |= blind.T
             elif not ev.m.any():
                 moving |= blind.any(axis=0)[:, None]
     return int(((ev.m == 0) & moving & ~told).any(axis=0).sum())
@@ -202,7 +202,7 @@ def reach(ev: LeafEvidence) -> np.ndarray:
             s = probes.slopes
             value = np.where(np.abs(s.value) > BARS * s.error, np.abs(s.value), 0.0)
             if probes.directions is None:
-                value = value * size[probes.indices][:, None]
+                value = value * size[probes.at][:, None]
             found.append(value.max(axis=0, initial=0.0))
     return np.max(found, axis=0)
 

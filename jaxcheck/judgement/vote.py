@@ -65,9 +65,9 @@ def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
     pm_error = probes.project_error(round_off(ev, ev.m_error) + ev.m_given)
     largest = np.abs(m) if a is None else np.maximum(np.abs(m), np.abs(a))
     if probes.directions is None:
-        scale = reference(ev, largest)[:, probes.indices].T
+        scale = reference(ev, largest)[:, probes.at].T
     else:
-        scale = np.sqrt(probes.directions**2 @ (largest**2).T)
+        scale = np.sqrt(probes.along**2 @ (largest**2).T)
     slack = tolerance.bound * scale + tolerance.atol
     usable = np.isfinite(s.value) & np.isfinite(s.error) & ~s.jump
     low = np.minimum(s.left - BARS * s.left_error, s.right - BARS * s.right_error) - slack
@@ -223,7 +223,7 @@ def _on_kinks(ev: LeafEvidence, looks: list[_Probe], m, a) -> tuple[list[_Probe]
     explained = np.zeros(m.shape, bool)
     for probes, look in zip(ev.probes, looks, strict=True):
         if probes.directions is None:
-            explained[:, probes.indices] |= (look.kink & ~look.contradicts_m).T
+            explained[:, probes.at] |= (look.kink & ~look.contradicts_m).T
     if ev.pieces is None and all(p.directions is not None for p in ev.probes):
         return looks, explained
     found = ranges.ranges(ev)
@@ -234,7 +234,7 @@ def _on_kinks(ev: LeafEvidence, looks: list[_Probe], m, a) -> tuple[list[_Probe]
     out = []
     for p, look in zip(ev.probes, looks, strict=True):
         if p.directions is None:
-            cleared, usable = [h[:, p.indices].T for h in held], look.usable
+            cleared, usable = [h[:, p.at].T for h in held], look.usable
         else:
             claims = ((m, explained), (m if a is None else a, ~np.isnan(found.low)))
             cleared = [look.kink | ranges.reached(p, claim, on, found, look.slack) for claim, on in claims]
@@ -249,7 +249,7 @@ def _count(ev: LeafEvidence, looks: list[_Probe]) -> int:
     found = np.zeros(ev.m.shape[1], bool) if ev.pieces is None else ev.pieces[2].any(axis=0)
     for p, look in zip(ev.probes, looks, strict=True):
         if p.directions is None:
-            found[p.indices] |= look.kink.any(axis=1)
+            found[p.at] |= look.kink.any(axis=1)
     return int(found.sum()) or sum(int(x.kink.any(axis=1).sum()) for x in looks)
 
 

@@ -22,6 +22,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxcheck.program import batching, constants
 from jaxcheck.program.identity import identity
+from jaxcheck.program.mode import is_wide
 from jaxcheck.program.shadow import lift
 
 # Compiled forms by what they compute, the last used last; bounded in number and in bytes of machine code.
@@ -123,9 +124,9 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
     """
     consts = [tuple(p.closed.consts) for p in programs]
     small = work < 3e7 and jax.default_backend() == "cpu"
-    device = jax.config.jax_default_device
+    device = jax.config.read("jax_default_device")
     key = (name, small, str(device), tuple(p.identity for p in programs),
-           _signature(consts), _signature(args), bool(jax.config.jax_enable_x64))
+           _signature(consts), _signature(args), is_wide())
     with _LOCK:
         hit = _CACHE.get(key)
         if hit is not None:
@@ -151,7 +152,7 @@ def _everybodys_mode() -> bool:
 def _mode_of_callbacks(programs: Sequence[Program]) -> Iterator[None]:
     """Callbacks run in threads of XLA's own, which know nothing of the mode of this one: what JAX hands to them, in a
     64-bit program, would be rounded to 32 bits. So while such a program runs, the mode is everybody's."""
-    wide = bool(jax.config.jax_enable_x64)
+    wide = is_wide()
     if not wide or not any(p.calls_back_wide for p in programs):
         yield
         return
