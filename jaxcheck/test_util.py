@@ -21,13 +21,15 @@ import jax
 import numpy as np
 
 from jaxcheck import as_run, limits_maps
-from jaxcheck.bars import TEXTBOOK, UNITS
-from jaxcheck.evidence import derivatives, maps
+from jaxcheck.bars import MUST_CATCH, TEXTBOOK, UNITS
+from jaxcheck.evidence import derivatives, leafwise, maps, values
 from jaxcheck.evidence.prepare import narrow
 from jaxcheck.evidence.user import refuse_tracing, to_array
-from jaxcheck.judgement.maps import Finding, judge
+from jaxcheck.judgement.findings import Finding, value_of_forward
+from jaxcheck.judgement.maps import judge
 from jaxcheck.program.calm import calmly
 from jaxcheck.program.constants import own
+from jaxcheck.program.converge import iterates
 from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import LeakedTracer, Traced, trace
 from jaxcheck.result import (
@@ -40,7 +42,7 @@ from jaxcheck.result import (
 )
 from jaxcheck.theta import Theta, take_apart
 
-_NAMES = {"JVP": "JVP", "VJP": "VJP cotangent projection"}
+_NAMES = {"JVP": "JVP", "VJP": "VJP cotangent projection", "fwd": "value by JVP", "rev": "value by VJP"}
 _MODES = ("fwd", "rev", "lin")
 
 
@@ -83,7 +85,10 @@ def check_grads(f: Callable, args: Sequence[Any], order: int, modes: str | Seque
     def native(primal: Traced, point: tuple[Any, ...], theta: Theta) -> maps.Map:
         return derivatives.make("", primal, point, modes, first_order=True, precision="native")
 
-    _check(f, args, make, native, bounds)
+    def valued(primal: Traced, point: tuple[Any, ...], theta: Theta) -> dict[str, Traced]:
+        return derivatives.values(primal, point, modes)
+
+    _check(f, args, make, native, valued, bounds)
 
 
 @calmly
@@ -108,15 +113,18 @@ def check_vjp(f: Callable, f_vjp: Callable, args: Sequence[Any], atol: Any = Non
     _check(f, args, *_given(None, f_vjp), _bounds(rtol, atol), err_msg)
 
 
-def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Callable]:
-    """What makes the map of a derivative of the caller's: in float64 (a list of it), and natively."""
+def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Callable, Callable]:
+    """What makes the map of a derivative of the caller's: in float64 (a list of it), and natively; and the values."""
     def make(primal: Traced, point: tuple[Any, ...], theta: Theta, precision: str = "float64") -> maps.Map:
         return derivatives.given(theta, primal, point, f_jvp, f_vjp, precision)
 
-    return lambda *given: [make(*given)], lambda *given: make(*given, "native")
+    def valued(primal: Traced, point: tuple[Any, ...], theta: Theta) -> dict[str, Traced]:
+        return derivatives.given_values(theta, point, f_jvp, f_vjp)
+
+    return lambda *given: [make(*given)], lambda *given: make(*given, "native"), valued
 
 
-def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, bounds: Bounds,
+def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, valued: Callable, bounds: Bounds,
            err_msg: str = "") -> None:
     args = tuple(args)
     refuse_tracing(args)
@@ -163,7 +171,19 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, b
         first = as_run.of_map(found[0], lambda: native(as_traced, point, theta), first, rtol, atol, 0,
                               as_traced.unit)
         findings = [*(("", finding) for finding in first), *(pair for pair in findings if pair[0])]
-    _tell(findings, head, err_msg)
+    _tell([*_values(primal, point, valued(primal, point, theta), rtol, atol), *findings], head, err_msg)
+
+
+def _values(primal: Traced, point: tuple[Any, ...], those: dict[str, Traced], rtol: float, atol: float
+            ) -> list[tuple[str, Finding]]:
+    """What is wrong with the values that come with the derivatives. A loop that stops at a tolerance may stop
+    elsewhere on another way."""
+    outputs, found, _ = values.measure(primal, tuple(map(np.asarray, point)), those)
+    loose = any(iterates(t.program.closed) for t in (primal, *those.values()))
+    owner = leafwise.belongs(primal.program.closed.out_avals)
+    wrong = [value_of_forward(outputs, x, owner, max(rtol, MUST_CATCH) if loose else rtol, atol, name)
+             for name, x in found.items()]
+    return [("", finding) for finding in wrong if finding is not None]
 
 
 def _same_when_traced_again(flat: Callable, point: list[Any]) -> Traced | None:

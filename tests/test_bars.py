@@ -195,7 +195,7 @@ def test_spacings(move, name, found):
 def test_beyond_rounding(move, name, apart, scatter):
     one = np.ones((1, 1))
     ev = SimpleNamespace(m=one, a=(1 + apart) * one, m_error=scatter * one, a_error=scatter * one, m_given=0 * one)
-    opinion = SimpleNamespace(reason=Reason.MANUAL_WRONG, note="", kinks=0)
+    opinion = SimpleNamespace(reason=Reason.MANUAL_WRONG, doubtful=False, kinks=0)
     assert doubt.beyond_rounding(ev, opinion)
     move(name, 1e5)
     assert not doubt.beyond_rounding(ev, opinion)

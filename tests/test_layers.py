@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxcheck"
 
 # Low to high. A module may import its own layer and those below; cycles are excluded separately.
 LAYERS = (
-    ("bars", "foreign", "reasons", "result", "theta", "options", "case", "progress"),
+    ("bars", "foreign", "known", "reasons", "result", "theta", "options", "case", "progress"),
     ("program",),
     ("evidence",),
     ("judgement",),

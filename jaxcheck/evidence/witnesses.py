@@ -19,6 +19,7 @@ import numpy as np
 from jaxcheck.evidence import rows
 from jaxcheck.evidence.differences import EPS, Ladder, Slopes
 from jaxcheck.evidence.sketch import units
+from jaxcheck.known import known
 from jaxcheck.program.compile import execute
 from jaxcheck.program.objective import Traced, call
 from jaxcheck.theta import Leaf, Theta
@@ -63,8 +64,7 @@ class Problem:
     @property
     def loss(self) -> Traced:
         """The primal of a problem that is known to have been traced."""
-        assert self.primal is not None
-        return self.primal
+        return known(self.primal)
 
     @property
     def unit(self) -> float:
@@ -97,14 +97,12 @@ class Probes:
     @property
     def along(self) -> np.ndarray:
         """The directions of probes that are known to have them."""
-        assert self.directions is not None
-        return self.directions
+        return known(self.directions)
 
     @property
     def at(self) -> np.ndarray:
         """The components of probes that are known to be of single ones."""
-        assert self.indices is not None
-        return self.indices
+        return known(self.indices)
 
     def project(self, gradient: np.ndarray) -> np.ndarray:
         """(G, n) gradients to (D, G) derivatives along the directions."""
@@ -180,8 +178,7 @@ def real_gradient(leaf: Leaf, gradient: Any, xp: Any = jnp) -> Any:
 
 def outputs_of(problem: Problem, program: Any, vector: Any, extras: Sequence[Any]) -> Any:
     """(G,) outputs at a traced real vector theta."""
-    assert_avals = problem.loss.program.closed.in_avals
-    out = call(program, assert_avals, [*problem.theta.unravel(vector), *extras])[0]
+    out = call(program, problem.loss.program.closed.in_avals, [*problem.theta.unravel(vector), *extras])[0]
     return out.reshape(-1).astype(jnp.float64)
 
 

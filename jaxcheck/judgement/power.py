@@ -23,6 +23,8 @@ from jaxcheck.result import NAN, Reason, Verdict
 # Components beyond which floors beside autodiff are found on a sample: to judge 10^6 of them some 80 times takes longer
 # than the check itself.
 MANY, SAMPLE = 16384, 4096
+# The first of the sizes, among which one is caught if any is.
+LARGE = 7
 
 
 def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence: np.ndarray) -> tuple[float, float]:
@@ -108,14 +110,16 @@ def _sample(ev: LeafEvidence, hardest: int) -> LeafEvidence:
         moved = {name: getattr(p.slopes, name) + shift for name in ("value", "left", "right")}
         moved["quotients"] = p.slopes.quotients + shift[..., None]
         probes.append(dataclasses.replace(mine, slopes=dataclasses.replace(p.slopes, **moved)))
-    return dataclasses.replace(less, probes=tuple(probes))
+    pieces = None if ev.pieces is None else tuple(x[:, places] if x.dtype == bool else some(x) for x in ev.pieces)
+    return dataclasses.replace(less, probes=tuple(probes), pieces=pieces)
 
 
 def _smallest(caught) -> float:
     """Smallest size of a descending run of caught mutants (bisection; detection is monotone in size)."""
-    if not caught(SIZES[0]):
+    # The largest may be beyond what the differences can judge, see `Slopes.steepest`.
+    low, high = next((i for i in range(LARGE) if caught(SIZES[i])), LARGE), len(SIZES)  # SIZES[low] is caught
+    if low == LARGE:
         return float("inf")
-    low, high = 0, len(SIZES)  # SIZES[low] is caught
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if caught(SIZES[middle]) else (low, middle)
@@ -169,9 +173,9 @@ def _zero_floor(ev: LeafEvidence, tolerance: Tolerance, influence: float) -> flo
 
 
 def unresolved(ev: LeafEvidence, must_catch: float) -> int:
-    """Components that M says are zero, without autodiff to say it too, that do move the function: by so little that
+    """Components that M says are zero, and autodiff does not, that do move the function: by so little that
     the differences cannot tell whether that is a slope. What does not move it at all is not among them."""
-    if ev.a is not None and np.isfinite(ev.a).all():
+    if ev.is_autodiff or (ev.a is not None and np.isfinite(ev.a).all()):
         return 0
     with np.errstate(all="ignore"):
         told, moving = np.zeros(ev.m.shape, bool), np.zeros(ev.m.shape, bool)

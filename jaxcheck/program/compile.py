@@ -124,7 +124,7 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
     """
     consts = [tuple(p.closed.consts) for p in programs]
     small = work < 3e7 and jax.default_backend() == "cpu"
-    device = jax.config.read("jax_default_device")
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     key = (name, small, str(device), tuple(p.identity for p in programs),
            _signature(consts), _signature(args), is_wide())
     with _LOCK:

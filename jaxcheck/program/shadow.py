@@ -23,7 +23,6 @@ __all__ = [
     "to_float64", "trace_float64", "uses_random_bits",
 ]  # fmt: skip
 
-
 # Not to be lifted, yet at home in both modes: Python, and programs that JAX itself splits.
 _PORTABLE = ("pure_callback", "io_callback", "shard_map", "xla_pmap")
 
