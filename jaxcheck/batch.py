@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxcheck import bars
+from jaxcheck.door import door
 from jaxcheck.engine import examine
 from jaxcheck.evidence import as_run, batched, batched_sides
 from jaxcheck.evidence.points import Batch, collect
@@ -18,7 +19,6 @@ from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.user import copies, to_array
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.program.calm import calmly
 from jaxcheck.result import Point, Report, Verdict
 from jaxcheck.settings import Settings
 from jaxcheck.theta import take_apart
@@ -28,7 +28,7 @@ EXAMINED = 8
 MOST_STATISTICS = 20
 
 
-@calmly
+@door
 def check_batch(
     loss: Callable,
     points: Any = None,

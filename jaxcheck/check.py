@@ -7,16 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxcheck.batch import check_batch
+from jaxcheck.door import door
 from jaxcheck.engine import examine
 from jaxcheck.evidence.prepare import prepare
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
-from jaxcheck.program.calm import calmly
 from jaxcheck.result import Report
 from jaxcheck.rule import check_rule
 from jaxcheck.settings import Settings
 
 
-@calmly
+@door
 def check_grad(
     loss: Callable,
     params: Any,

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxcheck import as_run, limits_maps
 from jaxcheck.bars import SYMMETRIC
+from jaxcheck.door import door
 from jaxcheck.engine import examine
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.algebra import laws
@@ -30,7 +31,6 @@ from jaxcheck.evidence.user import first_line
 from jaxcheck.judgement.maps import Finding, judge
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.program.calm import calmly
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.objective import holds_numpy_data
 from jaxcheck.result import NAN, Reason, Report, Row, Verdict
@@ -41,7 +41,7 @@ SECOND = {"JVP": "forward over reverse", "VJP": "reverse over reverse"}
 SECOND_FORWARD = {"JVP": "forward over forward"}
 
 
-@calmly
+@door
 def check_rule(
     f: Callable,
     *args: Any,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,11 +23,11 @@ import numpy as np
 
 from jaxcheck import as_run, limits_maps
 from jaxcheck.bars import TEXTBOOK, UNITS
+from jaxcheck.door import door
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.prepare import narrow
 from jaxcheck.evidence.user import refuse_tracing, to_array
 from jaxcheck.judgement.maps import Finding, judge
-from jaxcheck.program.calm import calmly
 from jaxcheck.program.constants import own
 from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import LeakedTracer, Traced, trace
@@ -44,9 +45,9 @@ _NAMES = {"JVP": "JVP", "VJP": "VJP cotangent projection"}
 _MODES = ("fwd", "rev", "lin")
 
 
-@calmly
+@door(silent=True)
 def check_grads(f: Callable, args: Sequence[Any], order: int, modes: str | Sequence[str] = ("fwd", "rev"),
-                atol: Any = None, rtol: Any = None, eps: Any = None) -> None:
+                atol: Any = None, rtol: Any = None, eps: Any = None) -> Any:
     """Check JVPs and VJPs of `f` up to `order` against differences in float64.
 
     Args:
@@ -83,29 +84,29 @@ def check_grads(f: Callable, args: Sequence[Any], order: int, modes: str | Seque
     def native(primal: Traced, point: tuple[Any, ...], theta: Theta) -> maps.Map:
         return derivatives.make("", primal, point, modes, first_order=True, precision="native")
 
-    _check(f, args, make, native, bounds)
+    return _check(f, args, make, native, bounds)
 
 
-@calmly
+@door(silent=True)
 def check_jvp(f: Callable, f_jvp: Callable, args: Sequence[Any], atol: Any = None, rtol: Any = None,
-              eps: Any = None, err_msg: str = "") -> None:
+              eps: Any = None, err_msg: str = "") -> Any:
     """Check `f_jvp(args, tangents) -> (out, out_tangents)` (say `partial(jax.jvp, f)`) against differences.
 
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    _check(f, args, *_given(f_jvp, None), _bounds(rtol, atol), err_msg)
+    return _check(f, args, *_given(f_jvp, None), _bounds(rtol, atol), err_msg)
 
 
-@calmly
+@door(silent=True)
 def check_vjp(f: Callable, f_vjp: Callable, args: Sequence[Any], atol: Any = None, rtol: Any = None,
-              eps: Any = None, err_msg: str = "") -> None:
+              eps: Any = None, err_msg: str = "") -> Any:
     """Check `f_vjp(*args) -> (out, pull_back)` (say `partial(jax.vjp, f)`) against differences.
 
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    _check(f, args, *_given(None, f_vjp), _bounds(rtol, atol), err_msg)
+    return _check(f, args, *_given(None, f_vjp), _bounds(rtol, atol), err_msg)
 
 
 def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Callable]:
@@ -117,7 +118,8 @@ def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Ca
 
 
 def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, bounds: Bounds,
-           err_msg: str = "") -> None:
+           err_msg: str = "") -> Report | None:
+    """The report of what passed, which the doors tell to whoever listens and do not return."""
     args = tuple(args)
     refuse_tracing(args)
     theta = take_apart(args, "args")
@@ -143,7 +145,7 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, b
     if not primal.closed.out_avals:
         raise TypeError("f returned no float or complex output: there is nothing to differentiate")
     if not theta.size:
-        return  # every differentiable leaf is empty, and of an empty array nothing can be wrong
+        return None  # every differentiable leaf is empty, and of an empty array nothing can be wrong
     found = make(primal, point, theta)
     evidence, compiled = maps.measure(found, seed=0)
     head |= {"evaluations": sum(len(maps.LADDER.offsets) * len(ev.directions) for ev in evidence),
@@ -163,7 +165,7 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, b
         first = as_run.of_map(found[0], lambda: native(as_traced, point, theta), first, rtol, atol, 0,
                               as_traced.unit)
         findings = [*(("", finding) for finding in first), *(pair for pair in findings if pair[0])]
-    _tell(findings, head, err_msg)
+    return _tell(findings, head, err_msg)
 
 
 def _same_when_traced_again(flat: Callable, point: list[Any]) -> Traced | None:
@@ -214,8 +216,8 @@ def _bounds(rtol: Any, atol: Any) -> Bounds:
     return lambda dtypes: (number(tables[0], dtypes, TEXTBOOK), number(tables[1], dtypes, 0.0))
 
 
-def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg: str) -> None:
-    """Raise for what is wrong, or where nothing could be judged; warn where something could not."""
+def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg: str) -> Report:
+    """Raise for what is wrong, or where nothing could be judged; warn where something could not. Else what passed."""
     wrong = [pair for pair in findings if pair[1].verdict is Verdict.FAIL]
     unsure = [pair for pair in findings if pair[1].verdict is Verdict.INCONCLUSIVE]
     if wrong:
@@ -238,6 +240,10 @@ def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg
         more = f" (and {len(told) - 1} more of the kind)" if len(told) > 1 else ""
         text = f"{begin}{head['kind']}({head['name']}) passed, but {told[0]}{more}"
         _warn(text)
+    known = [x.difference for _, x in findings if np.isfinite(x.difference)]
+    reasons = [x.reason for _, x in findings if x.verdict is Verdict.PASS]
+    return Report(verdict=Verdict.PASS, reason=next((r for r in reasons if r is not Reason.AGREE), Reason.AGREE),
+                  difference=max(known, default=math.nan), notes=tuple(told), **head)
 
 
 def _warn(text: str) -> None:
@@ -249,8 +255,15 @@ def _warn(text: str) -> None:
                       and (f[1] is None or f[1].match(text))), None)
         if first is not None and first[0] == "error" and first[2] in (Warning, UserWarning):
             warnings.simplefilter("always", GradientCheckWarning)
-        # Above this: `_tell`, `_check`, the door and the frame of `calmly`.
-        warnings.warn(text, GradientCheckWarning, stacklevel=6)
+        warnings.warn(text, GradientCheckWarning, stacklevel=_callers_level())
+
+
+def _callers_level() -> int:
+    """How many frames above `_warn` the first one is that is not of this package."""
+    frame, level = sys._getframe(1), 1
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("jaxcheck."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _where(name: str, finding: Finding) -> str:

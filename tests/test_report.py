@@ -9,7 +9,7 @@ import textwrap
 from html.parser import HTMLParser
 
 import pytest
-from handmade import NAN, failing, inconclusive, leaf, passing, strange
+from handmade import NAN, failing, inconclusive, leaf, passing, strange, whole
 from rich.console import Console
 
 from jaxcheck.report import html, numbers, save, text, words
@@ -243,10 +243,12 @@ class _Tags(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.seen: set[str] = set()
+        self.scripts: list[tuple[str, dict]] = []
         self.said = ""
 
     def handle_starttag(self, tag, attrs):
         self.seen.add(tag)
+        self.scripts += [(tag, dict(attrs))] if tag == "script" else []
         if tag not in self.void:
             self.open.append(tag)
 
@@ -263,7 +265,8 @@ def test_a_page_is_whole_escaped_and_alone(report):
     tags = _Tags()
     tags.feed(page)
     assert tags.open == []
-    assert "script" not in tags.seen
+    assert [attrs for tag, attrs in tags.scripts if tag == "script"] == [
+        {"type": "application/json", "id": "jaxcheck-reports"}]  # data, not a program
     assert "b" not in tags.seen
     assert not re.search(r"\b(src|href)=|url\(|@import", page)
     assert words.headline(report) in tags.said
@@ -294,7 +297,7 @@ def test_a_missing_extra_says_what_to_install(monkeypatch, tmp_path, module, ext
 def test_save_by_suffix(tmp_path):
     report = failing()
     report.save(tmp_path / "r.json")
-    assert repr(Report.from_json(json.loads((tmp_path / "r.json").read_text(encoding="utf-8")))) == repr(report)
+    assert whole(Report.from_json(json.loads((tmp_path / "r.json").read_text(encoding="utf-8")))) == whole(report)
     report.save(str(tmp_path / "r.HTML"))
     assert (tmp_path / "r.HTML").read_text(encoding="utf-8").startswith("<!doctype html>")
     with pytest.raises(ValueError, match=r"cannot save a report as '\.txt': use \.json or \.html"):

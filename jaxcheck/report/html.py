@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json as stdlib_json
+import re
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from jaxcheck.report import numbers, tables, text, words
+from jaxcheck.report import json, numbers, tables, text, words
 from jaxcheck.result import LeafResult, Reason, Report, Verdict
 
 _STYLE = """
@@ -58,7 +61,8 @@ _FRAGMENT = """
 _PAGE = """
 <!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title></head>
-<body>{{ body }}</body></html>
+<body>{{ body }}
+<script type="application/json" id="jaxcheck-reports">{{ data }}</script></body></html>
 """.strip()
 
 
@@ -81,10 +85,35 @@ def fragment(report: Report) -> str:
 
 
 def page(report: Report) -> str:
-    """The report as a page that needs no other file. Raises ImportError without jinja2."""
-    environment = _environment()
-    body = _markup(fragment(report))
-    return environment.from_string(_PAGE).render(title=words.headline(report), body=body) + "\n"
+    """The report as a page that needs no other file, and holds its data. Raises ImportError without jinja2."""
+    return _page(words.headline(report), [report])
+
+
+def pages(reports: Sequence[Report]) -> str:
+    """Several reports in one page, those that did not pass first. Raises ImportError without jinja2."""
+    verdicts = [report.verdict for report in reports]
+    counts = ", ".join(f"{verdicts.count(v)} {v}" for v in _WORST_FIRST if v in verdicts)
+    title = f"{numbers.count(len(reports), 'gradient check')}: {counts}"
+    return _page(title, sorted(reports, key=lambda report: _WORST_FIRST.index(report.verdict)))
+
+
+def _page(title: str, reports: Sequence[Report]) -> str:
+    # Inert data for `embedded`: JSON needs no `<` outside of strings, and inside them has another way to write it.
+    data = stdlib_json.dumps([json.encode(report) for report in reports], allow_nan=False).replace("<", "\\u003c")
+    body = "\n".join(fragment(report) for report in reports)
+    return _environment().from_string(_PAGE).render(title=title, body=_markup(body), data=_markup(data)) + "\n"
+
+
+def embedded(text: str) -> str:
+    """The JSON in a page. Raises ValueError where there is none."""
+    found = _DATA.search(text)
+    if found is None:
+        raise ValueError("this HTML page holds no report: it was not written by jaxcheck, or by an earlier version")
+    return found.group(1)
+
+
+_DATA = re.compile(r'<script type="application/json" id="jaxcheck-reports">(.*?)</script>', re.DOTALL)
+_WORST_FIRST = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
 
 
 def _bad_first(report: Report) -> list[LeafResult]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json as stdlib_json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxcheck.report import html, json
+from jaxcheck.report import html, json, junit
 from jaxcheck.result import Report
 
 
@@ -20,6 +21,28 @@ def save(report: Report, path: str | os.PathLike[str]) -> None:
         write(path, html.page(report))
     else:
         raise ValueError(f"cannot save a report as {suffix or 'a file without suffix'!r}: use .json or .html")
+
+
+def save_all(reports: Sequence[Report], path: str | os.PathLike[str]) -> None:
+    """Write several reports into one file: `.json`, `.html` or `.xml` (JUnit's). Raises ValueError for another."""
+    suffix = Path(path).suffix.lower()
+    if suffix == ".json":
+        write(path, dumps([json.encode(report) for report in reports]))
+    elif suffix == ".html":
+        write(path, html.pages(reports))
+    elif suffix == ".xml":
+        write(path, junit.render(reports))
+    else:
+        raise ValueError(f"cannot save reports as {suffix or 'a file without suffix'!r}: use .json, .html or .xml")
+
+
+def load(path: str | os.PathLike[str]) -> list[Report]:
+    """The reports in a file that `save` or `save_all` wrote as JSON or HTML. Raises ValueError where there are none."""
+    text = Path(path).read_text(encoding="utf-8")
+    if Path(path).suffix.lower() in (".html", ".htm"):
+        text = html.embedded(text)
+    data = stdlib_json.loads(text)
+    return [json.decode(item) for item in (data if isinstance(data, list) else [data])]
 
 
 def dumps(data: Any) -> str:
