@@ -9,15 +9,22 @@ import inspect
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, overload
 
 from jaxcheck import friends, session
 from jaxcheck.program.calm import calm
 from jaxcheck.result import GradientInconclusive, GradientMismatch, Report
 from jaxcheck.tracebacks import shorten
 
+Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
 
-def door(f: Callable | None = None, *, silent: bool = False) -> Any:
+
+@overload
+def door(f: Callable[Parameters, Returned], /) -> Callable[Parameters, Returned]: ...
+@overload
+def door(*, silent: bool) -> Callable[[Callable[Parameters, Any]], Callable[Parameters, None]]: ...
+def door(f: Any = None, /, *, silent: bool = False) -> Any:
     """Decorator of a function that the caller calls and that makes a report, or raises with one.
 
     Args:

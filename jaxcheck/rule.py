@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -43,15 +43,15 @@ SECOND_FORWARD = {"JVP": "forward over forward"}
 
 @door
 def check_rule(
-    f: Callable,
+    f: Callable[..., Any],
     *args: Any,
     kwargs: dict[str, Any] | None = None,
     argnums: Any = None,
     order: int = 1,
-    mode: Exhaustive | Sketch | str | None = None,
-    tolerance: Tolerance | None = None,
-    must_catch: float = 1e-3,
-    precision: str = "float64",
+    mode: Exhaustive | Sketch | Literal["exhaustive", "sketch"] | None = None,
+    tolerance: Tolerance | float | None = None,
+    must_catch: float | None = None,
+    precision: Literal["float64", "native"] = "float64",
     surrogate: bool = False,
     algebra: bool = True,
     transforms: bool = True,

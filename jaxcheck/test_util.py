@@ -46,7 +46,7 @@ _MODES = ("fwd", "rev", "lin")
 
 
 @door(silent=True)
-def check_grads(f: Callable, args: Sequence[Any], order: int, modes: str | Sequence[str] = ("fwd", "rev"),
+def check_grads(f: Callable[..., Any], args: Sequence[Any], order: int, modes: str | Sequence[str] = ("fwd", "rev"),
                 atol: Any = None, rtol: Any = None, eps: Any = None) -> Any:
     """Check JVPs and VJPs of `f` up to `order` against differences in float64.
 
@@ -88,7 +88,7 @@ def check_grads(f: Callable, args: Sequence[Any], order: int, modes: str | Seque
 
 
 @door(silent=True)
-def check_jvp(f: Callable, f_jvp: Callable, args: Sequence[Any], atol: Any = None, rtol: Any = None,
+def check_jvp(f: Callable[..., Any], f_jvp: Callable[..., Any], args: Sequence[Any], atol: Any = None, rtol: Any = None,
               eps: Any = None, err_msg: str = "") -> Any:
     """Check `f_jvp(args, tangents) -> (out, out_tangents)` (say `partial(jax.jvp, f)`) against differences.
 
@@ -99,7 +99,7 @@ def check_jvp(f: Callable, f_jvp: Callable, args: Sequence[Any], atol: Any = Non
 
 
 @door(silent=True)
-def check_vjp(f: Callable, f_vjp: Callable, args: Sequence[Any], atol: Any = None, rtol: Any = None,
+def check_vjp(f: Callable[..., Any], f_vjp: Callable[..., Any], args: Sequence[Any], atol: Any = None, rtol: Any = None,
               eps: Any = None, err_msg: str = "") -> Any:
     """Check `f_vjp(*args) -> (out, pull_back)` (say `partial(jax.vjp, f)`) against differences.
 

@@ -22,7 +22,7 @@ LAYERS = (
     ("evidence",),
     ("judgement",),
     ("check", "engine", "as_run", "doubt", "kinks", "limits", "limits_maps", "batch", "rule", "settings", "writing",
-     "door"),
+     "door", "arguments"),
     ("test_util", "cli", "demo", "pytest_plugin", "pytest_section", "pytest_grads", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
