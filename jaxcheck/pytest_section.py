@@ -56,7 +56,7 @@ def lines(entries: list[Entry], width: int, everything: bool) -> Iterator[tuple[
     pairs = sorted(_decoded(entries), key=lambda pair: _badness(pair[1]))
     for entry, report in pairs if everything else pairs[:_MOST]:
         took = "" if math.isnan(report.seconds) else f"  {report.seconds:.2f} s"
-        said = line.summary(report).partition(": ")[2] + f" ({report.name})"
+        said = f"{line.about(report)} ({report.name})"
         text = f"{report.verdict.value:<12} {entry.test}  {said}"
         if not everything and len(text) + len(took) > width:
             text = text[: max(width - len(took) - 3, 40)] + "..."

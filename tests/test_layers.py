@@ -23,7 +23,7 @@ LAYERS = (
     ("judgement",),
     ("check", "engine", "as_run", "doubt", "kinks", "limits", "limits_maps", "batch", "rule", "settings", "writing",
      "door", "arguments"),
-    ("test_util", "cli", "demo", "pytest_plugin", "pytest_section", "pytest_grads", "__main__"),
+    ("test_util", "cli", "cases", "demo", "pytest_plugin", "pytest_section", "pytest_grads", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 TOP = len(LAYERS) - 1

@@ -15,9 +15,13 @@ def cause(report: Report) -> str:
 
 def summary(report: Report) -> str:
     """`PASS check_grad(loss): ...`: the verdict and what is behind it, without the brackets of `repr`."""
-    head = f"{report.verdict.value} {report.kind}({report.name}): "
+    return f"{report.verdict.value} {report.kind}({report.name}): {about(report)}"
+
+
+def about(report: Report) -> str:
+    """What is wrong; of a PASS how much was looked at, and how closely."""
     if report.verdict is not Verdict.PASS:
-        return head + _what(report)
+        return _what(report)
     said = [] if report.reason is Reason.AGREE else [report.reason.name]
     if report.points_passed:
         said.append(numbers.count(report.points_passed, "point"))
@@ -29,16 +33,16 @@ def summary(report: Report) -> str:
     worst = floor(report)
     if not math.isnan(worst):
         said.append(f"floor {numbers.small(worst)}")
-    return head + (", ".join(said) or "nothing was found wrong")
+    return ", ".join(said) or "nothing was found wrong"
 
 
 def leaf(one: LeafResult) -> str:
     """`` `W` 4x5 float32: PASS, difference 3.2e-11 ``."""
     said = one.verdict.value if one.reason is Reason.AGREE else f"{one.verdict.value} {one.reason.name}"
-    about = first_line(one.hint or one.note)
-    if not about and not math.isnan(one.difference):
-        about = f"difference {numbers.small(one.difference)}"
-    return f"`{one.path}` {numbers.shape(one.shape)} {one.dtype}: {said}{', ' if about else ''}{about}"
+    told = first_line(one.hint or one.note)
+    if not told and not math.isnan(one.difference):
+        told = f"difference {numbers.small(one.difference)}"
+    return f"`{one.path}` {numbers.shape(one.shape)} {one.dtype}: {said}{', ' if told else ''}{told}"
 
 
 def floor(report: Report) -> float:
@@ -65,13 +69,15 @@ def _what(report: Report) -> str:
     if troubled:
         one = troubled[0]
         known = "" if math.isnan(one.difference) else f"difference {numbers.small(one.difference)} to N"
-        about = first_line(one.hint or one.note) or known or first_line(" ".join(report.notes[:1]))
-        return f"{named}`{one.path}`{' ' if about else ''}{about}{_more(troubled, 'leaf', 'leaves')}"
+        told = first_line(one.hint or one.note) or known or first_line(" ".join(report.notes[:1]))
+        return f"{named}`{one.path}`{' ' if told else ''}{told}{_more(troubled, 'leaf', 'leaves')}"
     if wrong:
         size = "" if math.isnan(wrong[0].difference) else numbers.small(wrong[0].difference)
-        about = "; ".join(x for x in (size, first_line(wrong[0].detail)) if x)
-        return f"{named}{wrong[0].group}: {wrong[0].name}{', ' if about else ''}{about}{_more(wrong, 'row', 'rows')}"
-    return named + first_line(report.notes[0] if report.notes else report.reason.advice)
+        told = "; ".join(x for x in (size, first_line(wrong[0].detail)) if x)
+        return f"{named}{wrong[0].group}: {wrong[0].name}{', ' if told else ''}{told}{_more(wrong, 'row', 'rows')}"
+    # Where two evaluations differ, what the notes tell of the program is not why.
+    told = report.notes and report.reason is not Reason.NONDETERMINISTIC
+    return named + first_line(report.notes[0] if told else report.reason.advice)
 
 
 def _more(found: list, one: str, several: str) -> str:
