@@ -168,7 +168,7 @@ class Report(Data):
         return f"<{renderer('line').summary(self)}>"
 
     def __str__(self) -> str:
-        return renderer("text").render(self)
+        return renderer("text").for_stdout(self)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(str(self))

@@ -26,8 +26,7 @@ def about(report: Report) -> str:
     if report.points_passed:
         said.append(numbers.count(report.points_passed, "point"))
     if report.leaves:
-        leaves = numbers.count(len(report.leaves), "leaf").replace("leafs", "leaves")
-        said.append(f"{leaves}, {numbers.count(report.theta_size, 'parameter')}")
+        said.append(f"{numbers.leaves(len(report.leaves))}, {numbers.count(report.theta_size, 'parameter')}")
     if not math.isnan(report.difference):
         said.append(f"difference {numbers.small(report.difference)}")
     worst = floor(report)

@@ -134,8 +134,8 @@ _WORDS = [
          "swapped, a missing term. No hint is given that does not fit."),
     Term("mode", "exhaustive: every component was looked at. sketch: random directions, whose cost does not depend on "
          "the number of parameters. The cost decides unless mode= does."),
-    Term("native precision", "What the gradient loses in its own dtype: the difference between it and itself in float64. "
-         "Rounding explains that much; more is PRECISION_WRONG."),
+    Term("native precision", "What the gradient loses in its own dtype: the difference between it and itself in "
+         "float64. Rounding explains that much; more is PRECISION_WRONG."),
     Term("carried", "Leaves that are not differentiable (integers, keys, None): handed through, not judged."),
     Term("textbook", "What the courses say of the difference: below 1e-7 great, above 1e-3 a mistake. The verdict "
          "does not follow it, but bars."),
