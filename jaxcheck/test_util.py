@@ -22,12 +22,16 @@ import jax
 import numpy as np
 
 from jaxcheck import as_run, limits_maps
-from jaxcheck.bars import TEXTBOOK, UNITS
+from jaxcheck.bars import UNITS
+from jaxcheck.bounds import Bounds, bounds_of
+from jaxcheck.by_leaf import by_leaf
 from jaxcheck.door import door
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.prepare import narrow
+from jaxcheck.evidence.prepare_rule import argument_names
 from jaxcheck.evidence.user import refuse_tracing, to_array
 from jaxcheck.judgement.maps import Finding, judge
+from jaxcheck.options import Tolerance
 from jaxcheck.program.constants import own
 from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import LeakedTracer, Traced, trace
@@ -76,7 +80,7 @@ def check_grads(f: Callable[..., Any], args: Sequence[Any], order: int, modes: s
         raise ValueError(f'modes={modes!r}: use "fwd", "rev" and "lin"')
     if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or order < 1:
         raise ValueError(f"order={order!r}: a whole number, at least 1")
-    bounds = _bounds(rtol, atol)
+    bounds = bounds_of(rtol, atol)
 
     def make(primal: Traced, point: tuple[Any, ...], theta: Theta) -> list[maps.Map]:
         return list(derivatives.orders("", primal, point, int(order), modes))
@@ -95,7 +99,7 @@ def check_jvp(f: Callable[..., Any], f_jvp: Callable[..., Any], args: Sequence[A
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    return _check(f, args, *_given(f_jvp, None), _bounds(rtol, atol), err_msg)
+    return _check(f, args, *_given(f_jvp, None), bounds_of(rtol, atol), err_msg)
 
 
 @door(silent=True)
@@ -106,7 +110,7 @@ def check_vjp(f: Callable[..., Any], f_vjp: Callable[..., Any], args: Sequence[A
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    return _check(f, args, *_given(None, f_vjp), _bounds(rtol, atol), err_msg)
+    return _check(f, args, *_given(None, f_vjp), bounds_of(rtol, atol), err_msg)
 
 
 def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Callable]:
@@ -165,7 +169,13 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, b
         first = as_run.of_map(found[0], lambda: native(as_traced, point, theta), first, rtol, atol, 0,
                               as_traced.unit)
         findings = [*(("", finding) for finding in first), *(pair for pair in findings if pair[0])]
-    return _tell(findings, head, err_msg)
+    names = [leaf.path for leaf in take_apart(args, names=argument_names(f, len(args))).leaves]
+
+    def looked_into(name: str, finding: Finding) -> Report | None:
+        number = next(i for i, one in enumerate(found) if one.name == name)
+        return by_leaf(found[number], evidence[number], names, finding, Tolerance(rtol, atol))
+
+    return _tell(findings, head, err_msg, looked_into)
 
 
 def _same_when_traced_again(flat: Callable, point: list[Any]) -> Traced | None:
@@ -186,38 +196,13 @@ def _same_when_run_again(flat: Callable, point: list[Any], unit: float) -> bool:
         return bool((np.abs(one - two) <= UNITS * unit * np.abs(one)).all()) or not np.isfinite(one - two).all()
 
 
-Bounds = Callable[[set[str]], tuple[float, float]]
+def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg: str,
+          looked_into: Callable[[str, Finding], Report | None] = lambda name, finding: None) -> Report:
+    """Raise for what is wrong, or where nothing could be judged; warn where something could not. Else what passed.
 
-
-def _bounds(rtol: Any, atol: Any) -> Bounds:
-    """The caller's bounds as two numbers, once the dtypes that take part are known; what is not given, or not for
-    these, stays at jaxcheck's own.
-
-    Raises:
-        ValueError: naming the bound that is negative, NaN, infinite or no number.
+    Args:
+        looked_into: the report of a derivative that is wrong, leaf by leaf.
     """
-
-    def table(name: str, given: Any) -> dict[str | None, float]:
-        if given is None:
-            return {}
-        pairs = given.items() if isinstance(given, dict) else [(None, given)]
-        try:
-            found = {key if key is None else np.dtype(key).name: float(x) for key, x in pairs}
-        except (TypeError, ValueError):
-            found = {None: float("nan")}
-        if not all(0 <= x < float("inf") for x in found.values()):
-            raise ValueError(f"{name}={given!r}: a finite number, not negative, or a dict of such numbers by dtype")
-        return found
-
-    def number(found: dict[str | None, float], dtypes: set[str], default: float) -> float:
-        return max((x for key, x in found.items() if key is None or key in dtypes), default=default)
-
-    tables = table("rtol", rtol), table("atol", atol)
-    return lambda dtypes: (number(tables[0], dtypes, TEXTBOOK), number(tables[1], dtypes, 0.0))
-
-
-def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg: str) -> Report:
-    """Raise for what is wrong, or where nothing could be judged; warn where something could not. Else what passed."""
     wrong = [pair for pair in findings if pair[1].verdict is Verdict.FAIL]
     unsure = [pair for pair in findings if pair[1].verdict is Verdict.INCONCLUSIVE]
     if wrong:
@@ -225,7 +210,17 @@ def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg
         first = [x.verdict for n, x in findings if not n]
         higher = bool(name) and all(verdict is Verdict.PASS for verdict in first)
         reason = Reason.SECOND_ORDER_WRONG if higher else finding.reason
-        raise GradientMismatch(_report(name, finding, reason, head, err_msg))
+        report = _report(name, finding, reason, head, err_msg)
+        leaf_by_leaf = looked_into(name, finding)
+        if leaf_by_leaf is not None:
+            # Where nothing but JAX's own derivative is in it, the leaves know more of why: something is hidden from it.
+            reason = leaf_by_leaf.reason if report.reason is Reason.MANUAL_WRONG else report.reason
+            report = dataclasses.replace(
+                report, reason=reason, leaves=leaf_by_leaf.leaves, witnesses=leaf_by_leaf.witnesses,
+                difference_autodiff=leaf_by_leaf.difference_autodiff,
+                evaluations=report.evaluations + leaf_by_leaf.evaluations,
+                compiled=report.compiled + leaf_by_leaf.compiled)
+        raise GradientMismatch(report)
     if unsure and len(unsure) == len(findings):
         _inconclusive(_report(*unsure[0], unsure[0][1].reason, head, err_msg), "")
     told = [f"{_where(name, x)} was not judged, {x.reason}: {x.note or x.reason.advice}" for name, x in unsure]

@@ -22,7 +22,7 @@ LAYERS = (
     ("evidence",),
     ("judgement",),
     ("check", "engine", "as_run", "doubt", "kinks", "limits", "limits_maps", "batch", "rule", "settings", "writing",
-     "door", "arguments"),
+     "door", "arguments", "bounds", "by_leaf"),
     ("test_util", "cli", "cases", "demo", "pytest_plugin", "pytest_section", "pytest_grads", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
