@@ -21,6 +21,7 @@ from jaxcheck.reasons import Reason
 if TYPE_CHECKING:
     from jaxcheck.result import Report
 
+_COLLECTION = "(collection)"
 _REPLACEMENT = pytest.StashKey[Replacement]()
 
 
@@ -53,8 +54,9 @@ class _Run:
         self.config = config
         self.entries: list[Entry] = []  # of the whole run; empty in xdist's workers
         self.made: list[Entry] = []  # since the last phase of a test ended
-        self.test = "(collection)"
+        self.test = _COLLECTION
         self.is_worker = hasattr(config, "workerinput")
+        self.is_copy = self.is_worker and config.workerinput["workerid"] != "gw0"
         seed, path = config.getoption("jaxcheck_seed"), config.getoption("jaxcheck_report")
         if seed is not None and seed < 0:
             raise pytest.UsageError(f"--jaxcheck-seed={seed}: a whole number, not negative")
@@ -87,26 +89,12 @@ class _Run:
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.test = nodeid
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
-        wanted = self.config.getoption("jaxcheck_inconclusive")
-        try:
-            return (yield)
-        except AssertionError as error:
-            report = _report_of(error)
-            if wanted == "fail" or report is None or report.verdict != "INCONCLUSIVE":
-                raise
-            said = f"INCONCLUSIVE: {_cause(report)}"
-        if wanted == "skip":
-            raise pytest.skip.Exception(said, _use_item_location=True)
-        from jaxcheck.result import GradientCheckWarning
-
-        item.warn(GradientCheckWarning(f"{said}; the test ended there"))
-
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo) -> Generator[None, Any, Any]:
         outcome = yield
         made, self.made = self.made, []
+        if self.is_copy:  # every worker of xdist collects everything
+            made = [entry for entry in made if entry.test != _COLLECTION]
         outcome.jaxcheck = [dataclasses.asdict(entry) for entry in made]
         error = call.excinfo.value if call.excinfo else None
         report = _report_of(error)
@@ -114,11 +102,29 @@ class _Run:
             _hold_to_reason(item, outcome, made, report)
         if isinstance(getattr(outcome, "wasxfail", None), Reason):
             outcome.wasxfail = str(outcome.wasxfail)  # xdist sends plain strings only
+        if outcome.failed and report is not None and report.verdict == "INCONCLUSIVE":
+            self._excuse(item, outcome, f"INCONCLUSIVE: {_cause(report)}")
         if outcome.failed and report is not None:
             _name_cause(outcome, f"{type(error).__name__}: {_cause(report)}")
         elif outcome.failed:
             _show(outcome, made)
         return outcome
+
+    def _excuse(self, item: pytest.Item, outcome: Any, said: str) -> None:
+        """Make of a test that ended in GradientInconclusive what was asked for."""
+        wanted = self.config.getoption("jaxcheck_inconclusive")
+        if wanted == "skip":
+            path, line, _ = item.reportinfo()
+            outcome.outcome = "skipped"
+            outcome.longrepr = (str(path), 1 if line is None else line + 1, f"Skipped: {said}")
+        if wanted == "warn":
+            from jaxcheck.result import GradientCheckWarning
+
+            try:
+                item.warn(GradientCheckWarning(f"{said}; the test ended there"))
+            except GradientCheckWarning:  # the suite's filters make errors of warnings: it stays one
+                return
+            outcome.outcome, outcome.longrepr = "passed", None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not self.is_worker:
@@ -132,7 +138,7 @@ class _Run:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if not self.entries and self.replacement is None:
             return
-        verbosity, colour = self.config.get_verbosity(), {}
+        verbosity = self.config.option.verbose
         terminalreporter.section(pytest_section.title(self.entries) if self.entries else "gradient checks: none")
         if verbosity >= 0:
             width = terminalreporter._tw.fullwidth

@@ -19,12 +19,14 @@ from jaxcheck.result import Report
 
 ROOT = Path(__file__).parent.parent
 SUITE = """
+import unittest
 import jax, jax.numpy as jnp, numpy as np, pytest
 import jaxcheck as jc
 from jaxcheck import Reason
 from jax.test_util import check_grads
 
 x = {"W": np.array([0.3, -0.7])}
+collected = jc.check_grad(lambda p: jnp.sum(p["W"] ** 2), x)
 def loss(p): return jnp.sum(jnp.sin(p["W"]))
 def right(p): return {"W": jnp.cos(p["W"])}
 def wrong(p): return {"W": 2 * jnp.cos(p["W"])}
@@ -42,6 +44,9 @@ def test_wrong(gradcheck): gradcheck(loss, x, wrong)
 def test_plain_assert(): assert jc.check_grad(loss, x, wrong)
 def test_own_error(): jc.check_grad(lambda p: deep(p), x, right)
 def test_option(): jc.check_grad(loss, x, right, rtol=3)
+class TestOfUnittest(unittest.TestCase):
+    def test_open_too(self): jc.check_grad(lambda p: loss(p) + np.nan, x, right).assert_ok()
+    def test_wrong_too(self): self.assertTrue(jc.check_grad(loss, x, wrong))
 def test_open(): jc.check_grad(lambda p: loss(p) + np.nan, x, right).assert_ok()
 def test_drop_in(): check_grads(sine(1.0005), (np.float32(0.3),), 1, ("fwd",))
 @pytest.mark.xfail(reason=Reason.MANUAL_WRONG)
@@ -119,7 +124,11 @@ def test_a_plain_assert_shows_the_whole_report(alone):
 def test_what_is_not_decided_is_what_was_asked_for(alone, split):
     assert "PASSED test_mine.py::test_open" in alone.said
     assert "GradientCheckWarning: INCONCLUSIVE: NONFINITE: loss(params) = nan" in alone.said
-    assert split.line("SKIPPED").startswith("SKIPPED [1] test_mine.py:25: INCONCLUSIVE: NONFINITE")
+    assert "PASSED test_mine.py::TestOfUnittest::test_open_too" in alone.said
+    for line in ("28", "30"):
+        assert f"SKIPPED [1] test_mine.py:{line}: INCONCLUSIVE: NONFINITE: loss(params) = nan" in split.said
+    assert "<FAIL check_grad(loss): `W` ratio 2.000" in alone.line(
+        "FAILED test_mine.py::TestOfUnittest::test_wrong_too - AssertionError:")
 
 
 @pytest.mark.parametrize("run", ["alone", "split"])
@@ -131,8 +140,8 @@ def test_xfail_expects_its_reason(request, run):
 
 
 def test_the_closing_section(alone, split):
-    assert "gradient checks: 4 FAIL, 1 INCONCLUSIVE, 4 PASS" in alone.said
-    assert "gradient checks: 5 FAIL, 1 INCONCLUSIVE, 4 PASS" in split.said  # what the drop-in found as well
+    assert "gradient checks: 5 FAIL, 2 INCONCLUSIVE, 5 PASS" in alone.said
+    assert "gradient checks: 6 FAIL, 2 INCONCLUSIVE, 5 PASS" in split.said  # what the drop-in found as well
     line = split.line("FAIL         test_mine.py::test_wrong")
     assert "`W` ratio 2.000 on all 2 entries (loss)" in line and line.endswith(" s")
     assert "floor" in split.line("PASS         test_mine.py::test_grad")
@@ -149,7 +158,7 @@ def test_jaxs_own_functions_are_replaced_for_the_run(alone, split):
 
 def test_the_report_file_holds_every_report(split):
     reports = [Report.from_json(item) for item in json.loads((split.folder / "all.json").read_text(encoding="utf-8"))]
-    assert len(reports) == 10
+    assert len(reports) == 13
     assert "test_mine.py::test_wrong loss" in [report.name for report in reports]
     assert {report.seed for report in reports if report.kind != "check_grads"} == {3, 4}
 

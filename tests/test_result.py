@@ -237,6 +237,13 @@ def test_repr_is_one_line(report, said):
         "<`layers[1].W` 5x3 float32: FAIL MANUAL_WRONG, ratio 2.000 +- 1e-9 on all 15 entries>)")
 
 
+def test_ipython_and_rich_show_the_whole(report):
+    said = []
+    report._repr_pretty_(types.SimpleNamespace(text=said.append), False)
+    assert said == [str(report)]
+    assert report.__rich__().report is report
+
+
 def test_the_leaves_in_hand():
     report = failing(leaves=(leaf("layers[0].W"), leaf("layers[1].W", Verdict.FAIL), leaf("b", Verdict.INCONCLUSIVE)))
     assert [one.path for one in report] == ["layers[0].W", "layers[1].W", "b"] and len(report) == 3
