@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from jaxcheck import bars
+from jaxcheck.door import door
 from jaxcheck.engine import examine
 from jaxcheck.evidence import as_run, batched, batched_sides
 from jaxcheck.evidence.points import Batch, collect
@@ -18,7 +19,6 @@ from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.user import copies, to_array
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.program.calm import calmly
 from jaxcheck.result import Point, Report, Verdict
 from jaxcheck.settings import Settings
 from jaxcheck.theta import take_apart
@@ -28,22 +28,22 @@ EXAMINED = 8
 MOST_STATISTICS = 20
 
 
-@calmly
+@door
 def check_batch(
-    loss: Callable,
+    loss: Callable[..., Any],
     points: Any = None,
     grad: Any = None,
     *,
-    init: Callable | None = None,
+    init: Callable[..., Any] | None = None,
     n: int | None = None,
-    train_step: Callable | None = None,
+    train_step: Callable[..., Any] | None = None,
     steps: Sequence[int] | None = None,
-    args: tuple = (),
+    args: Sequence[Any] = (),
     has_aux: bool = False,
-    mode: Exhaustive | Sketch | str | None = None,
-    tolerance: Tolerance | None = None,
-    must_catch: float = 1e-3,
-    precision: str = "float64",
+    mode: Exhaustive | Sketch | Literal["exhaustive", "sketch"] | None = None,
+    tolerance: Tolerance | float | None = None,
+    must_catch: float | None = None,
+    precision: Literal["float64", "native"] = "float64",
     surrogate: Any = False,
     seed: int = 0,
     name: str | None = None,
@@ -77,7 +77,7 @@ def check_batch(
     batch = collect(points, init, n, train_step, steps, seed, lambda tree: _accepts(loss, tree, args))
     # The line names the caller's own arguments; only what differs from the defaults is repeated.
     given = {"grad": grad is not None, "args": bool(args), "has_aux": has_aux, "mode": mode is not None,
-             "tolerance": tolerance is not None, "must_catch": must_catch != 1e-3,
+             "tolerance": tolerance is not None, "must_catch": must_catch is not None,
              "precision": precision != "float64", "surrogate": surrogate is not False, "seed": seed != 0}
     more = "".join(f", {key}={key}" for key, wanted in given.items() if wanted)
     batch = dataclasses.replace(batch, lines=tuple(f"jaxcheck.check_grad(loss, {x}{more})" for x in batch.lines))

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
+from jaxcheck.arguments import gathered, refuse_data_as_grad
 from jaxcheck.batch import check_batch
+from jaxcheck.door import door
 from jaxcheck.engine import examine
 from jaxcheck.evidence.prepare import prepare
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
-from jaxcheck.program.calm import calmly
 from jaxcheck.result import Report
 from jaxcheck.rule import check_rule
 from jaxcheck.settings import Settings
 
 
-@calmly
+@door
 def check_grad(
-    loss: Callable,
+    loss: Callable[..., Any],
     params: Any,
     grad: Any = None,
     *,
-    args: tuple = (),
+    args: Sequence[Any] = (),
+    kwargs: dict[str, Any] | None = None,
+    argnums: int | Sequence[int] | None = None,
     has_aux: bool = False,
-    mode: Exhaustive | Sketch | str | None = None,
-    tolerance: Tolerance | None = None,
-    must_catch: float = 1e-3,
-    precision: str = "float64",
+    mode: Exhaustive | Sketch | Literal["exhaustive", "sketch"] | None = None,
+    tolerance: Tolerance | float | None = None,
+    must_catch: float | None = None,
+    precision: Literal["float64", "native"] = "float64",
     surrogate: Any = False,
     seed: int = 0,
     name: str | None = None,
@@ -42,11 +45,16 @@ def check_grad(
             function like `jax.value_and_grad`'s; or the tree of numbers itself; or None, then
             `jax.grad(loss)` is under test, custom rules included.
         args: extra positional arguments of both, not differentiated.
+        kwargs: keyword arguments of both, not differentiated.
+        argnums: as in `jax.grad`, of the arguments (params, *args): those to differentiate, where `grad` returns
+            their gradients alike. With (0, 1) the leaves are `[0]...` and `[1]...`. Default 0.
         has_aux: whether `loss` returns `(value, aux)`.
         mode: `Exhaustive(...)`, `Sketch(...)`, "exhaustive" or "sketch"; None lets the cost decide.
         tolerance: relative and absolute bound per leaf, beside the error bars; see `Tolerance` for the default.
+            A number is the relative one.
         must_catch: if the check could not have caught an error of this relative size in a leaf,
-            it is VACUOUS, not PASS.
+            it is VACUOUS, not PASS. None (default) is 1e-3, or what the tolerance leaves to be caught where that
+            is coarser: ten times its rtol.
         precision: "float64" (default: the formula is judged in float64 whatever the parameters'
             dtype) or "native".
         surrogate: True, or a function of the leaf path, for gradients that differ from the derivative
@@ -68,6 +76,8 @@ def check_grad(
     """
     start = time.perf_counter()
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
+    refuse_data_as_grad(loss, params, grad, args, kwargs or {})
+    loss, params, grad, args = gathered(loss, params, grad, args, argnums, {} if kwargs is None else kwargs)
     problem, preface = prepare(loss, params, grad, args, has_aux, precision)
     return examine(problem, preface, settings, kind="check_grad", name=name or preface.name, start=start)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from jaxcheck import as_run, limits_maps
 from jaxcheck.bars import SYMMETRIC
+from jaxcheck.door import door
 from jaxcheck.engine import examine
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.algebra import laws
@@ -30,7 +31,6 @@ from jaxcheck.evidence.user import first_line
 from jaxcheck.judgement.maps import Finding, judge
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.program.calm import calmly
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.objective import holds_numpy_data
 from jaxcheck.result import NAN, Reason, Report, Row, Verdict
@@ -41,17 +41,17 @@ SECOND = {"JVP": "forward over reverse", "VJP": "reverse over reverse"}
 SECOND_FORWARD = {"JVP": "forward over forward"}
 
 
-@calmly
+@door
 def check_rule(
-    f: Callable,
+    f: Callable[..., Any],
     *args: Any,
     kwargs: dict[str, Any] | None = None,
     argnums: Any = None,
     order: int = 1,
-    mode: Exhaustive | Sketch | str | None = None,
-    tolerance: Tolerance | None = None,
-    must_catch: float = 1e-3,
-    precision: str = "float64",
+    mode: Exhaustive | Sketch | Literal["exhaustive", "sketch"] | None = None,
+    tolerance: Tolerance | float | None = None,
+    must_catch: float | None = None,
+    precision: Literal["float64", "native"] = "float64",
     surrogate: bool = False,
     algebra: bool = True,
     transforms: bool = True,

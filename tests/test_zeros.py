@@ -130,4 +130,4 @@ def test_dead_units_of_a_network_whose_gradient_is_autodiffs_own():
 
     assert any((np.asarray(g) == 0).any() for g in jax.tree.leaves(jax.grad(loss)(params)))
     report = jc.check_grad(loss, params)
-    assert (report.verdict, report.reason) == (Verdict.PASS, Reason.AGREE)
+    assert report.verdict is Verdict.PASS and report.reason in (Reason.AGREE, Reason.KINK)

@@ -47,7 +47,8 @@ def check_scalar(value: Any) -> None:
     if value is None or not (hasattr(value, "dtype") or isinstance(value, (int, float, complex))):
         raise TypeError(f"loss must return a scalar, not {type(value).__name__}")
     if np.shape(value) != ():
-        raise TypeError(f"loss must return a scalar, not an array of shape {np.shape(value)}; sum or average it")
+        raise TypeError(f"loss must return a scalar, not an array of shape {np.shape(value)}; sum or average it, "
+                        "or check all outputs of a function with check_rule(f, *args)")
     dtype = jax.dtypes.result_type(value)
     if jax.dtypes.issubdtype(dtype, np.complexfloating):
         raise TypeError("loss must be real; it returned a complex number. Take its real part or absolute value")

@@ -69,7 +69,7 @@ def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), sizes: Sequence[
     if leaf.is_complex:
         half = leaf.size
         if formula2(np.concatenate([m[:, :half], -m[:, half:]], axis=1), t) < close:
-            return "conjugated: JAX's gradient of a complex parameter is dJ/dx - i dJ/dy"
+            return "conjugated: JAX's gradient of a complex parameter is dJ/dx - i dJ/dy (torch's is its conjugate)"
     residual = m - t
     shaped = [x.reshape(-1, *leaf.shape) for x in (m, t, residual)] if not leaf.is_complex else None
     if shaped is not None and len(leaf.shape) >= 2:

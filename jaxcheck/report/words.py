@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 
 from jaxcheck.report import numbers
 from jaxcheck.result import LeafResult, Reason, Report, Verdict
@@ -87,7 +88,7 @@ def caught(report: Report) -> str:
     but += f"; nothing in {numbers.names(blind)}" if blind else ""
     zero = "" if all(leaf.norm_manual for leaf in seen) else ", or to what the other leaves do where that is zero"
     at = f" at {report.point}" if report.point else ""
-    return f"would have caught {', '.join(parts)} (relative to the leaf's norm{zero}){at}{but}"
+    return f"floor: would have caught {', '.join(parts)} (relative to the leaf's norm{zero}){at}{but}"
 
 
 def precision(report: Report) -> list[str]:
@@ -149,4 +150,14 @@ def footer(report: Report) -> list[str]:
     # A check that stopped before it chose anything has no mode to tell of.
     mode = f"mode: {report.mode} ({report.why_mode})" if report.why_mode else ""
     lines = (caught(report), *precision(report), textbook(report), witnesses(report), mode)
-    return [*(line for line in lines if line), "; ".join(spent)]
+    return [*(line for line in lines if line), "; ".join(spent), *again(report)]
+
+
+def again(report: Report) -> list[str]:
+    """What repeats a check that did not pass, as far as a report knows."""
+    if report.verdict is Verdict.PASS or report.points:
+        return []
+    if "::" in report.name:
+        return [f"again: jaxcheck run {shlex.quote(report.name)}"]
+    asked = report.leaves and report.kind != "check_grads"  # which has no seed to give
+    return [f"again: jaxcheck.{report.kind}({report.name}, ..., seed={report.seed})"] if asked else []
