@@ -7,13 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxcheck.batch import check_batch
+from jaxcheck.budget import running, until_stopped
 from jaxcheck.engine import examine
 from jaxcheck.evidence.prepare import prepare
+from jaxcheck.evidence.prepare_rule import name_of
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program.calm import calmly
 from jaxcheck.result import Report
 from jaxcheck.rule import check_rule
 from jaxcheck.settings import Settings
+from jaxcheck.stopping import unprepared
 
 
 @calmly
@@ -31,6 +34,8 @@ def check_grad(
     surrogate: Any = False,
     seed: int = 0,
     name: str | None = None,
+    budget: float | None = 60.0,
+    progress: Callable | bool | None = None,
 ) -> Report:
     """Check the gradient of a scalar loss against centred differences and autodiff.
 
@@ -53,6 +58,11 @@ def check_grad(
             on purpose (straight-through, clipping): structure, finiteness and repeatability only.
         seed: of the random directions.
         name: shown in the report; default the loss's own name.
+        budget: seconds that the check may take; None for as long as it takes. Every leaf is looked at once before any
+            is looked at twice; what was left out is INCONCLUSIVE (INTERRUPTED), and the report says what more time
+            would buy. So it is after Ctrl-C (once; twice stops at once). Kept but for a program that is under way.
+        progress: False, or a function of a `jaxcheck.progress.Moment`; default a line on stderr after a second, in
+            terminals and notebooks only.
 
     Returns:
         A `Report`. It never raises for a wrong gradient; `report.assert_ok()` does.
@@ -68,8 +78,11 @@ def check_grad(
     """
     start = time.perf_counter()
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
-    problem, preface = prepare(loss, params, grad, args, has_aux, precision)
-    return examine(problem, preface, settings, kind="check_grad", name=name or preface.name, start=start)
+    with running(budget, progress):
+        with until_stopped():
+            problem, preface = prepare(loss, params, grad, args, has_aux, precision)
+            return examine(problem, preface, settings, kind="check_grad", name=name or preface.name, start=start)
+        return unprepared("check_grad", name_of(loss, name), params, seed=settings.seed, start=start)
 
 
 check_grad.__module__ = "jaxcheck"

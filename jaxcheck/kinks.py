@@ -39,6 +39,11 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
     return opinions
 
 
+def concerns(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
+    """Whether a leaf may be judged otherwise here."""
+    return _doubted(ev, opinion) or _accused(case, ev, opinion)
+
+
 def _meeting(case: Case, leaves, opinions) -> Sides | None:
     """The gradients of the pieces that meet at the point, where autodiff gives them and there is doubt."""
     problem = case.problem

@@ -13,37 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxcheck.data import NAN as NAN
+from jaxcheck.data import Cost, Data
 from jaxcheck.reasons import Reason, Verdict
-
-NAN = float("nan")
-
-
-class _Data:
-    """Plain data, equal where all fields are: an unknown number (NaN) is the same unknown in both."""
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return _fields(self) == _fields(other)
-
-    def __hash__(self) -> int:
-        return hash((type(self), _fields(self)))
-
-
-def _fields(item: Any) -> tuple[Any, ...]:
-    return tuple(_comparable(getattr(item, f.name)) for f in dataclasses.fields(item))
-
-
-def _comparable(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(map(_comparable, value))
-    if isinstance(value, complex):
-        return (_comparable(value.real), _comparable(value.imag))
-    return "NaN" if isinstance(value, float) and value != value else value
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Component(_Data):
+class Component(Data):
     """One scalar entry of one leaf, with what each witness says of it.
 
     `index` is the position in the leaf (`()` for a scalar); `numeric_error` is the absolute error
@@ -65,7 +41,7 @@ class Component(_Data):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LeafResult(_Data):
+class LeafResult(Data):
     """The verdict on one leaf.
 
     Attributes:
@@ -109,7 +85,7 @@ class LeafResult(_Data):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Witness(_Data):
+class Witness(Data):
     """Who spoke and how: `how` is float64, lifted, native, host, numbers, or absent (then `note` says why)."""
 
     name: str
@@ -118,7 +94,7 @@ class Witness(_Data):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Row(_Data):
+class Row(Data):
     """One line of a side table: a law of a rule, or a transformation. `status` is OK, WRONG or UNSUPPORTED;
     `difference` is relative; `order` is that of the derivative which the line is about."""
 
@@ -131,7 +107,7 @@ class Row(_Data):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Point(_Data):
+class Point(Data):
     """One point of a batch that did not pass. `difference` is formula (2) at this point, `leaf` the one
     to blame there; `reproduce` is a line of Python that checks this point alone."""
 
@@ -144,7 +120,7 @@ class Point(_Data):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Report(_Data):
+class Report(Data):
     """The outcome of a check; see the README for how to read it.
 
     Attributes:
@@ -165,7 +141,7 @@ class Report(_Data):
         point: the label of the one point of a batch that the numbers above belong to, all of them: the
             leaves, the differences, the value, the rows. Empty for a single check.
         notes: sentences for the reader, most important first.
-        seed: of the directions; evaluations: loss evaluations spent; seconds: wall time.
+        seed: of the directions; evaluations: loss evaluations spent; seconds: wall time; cost: where it went.
     """
 
     kind: str
@@ -191,6 +167,7 @@ class Report(_Data):
     points_failed: int = 0
     points_inconclusive: int = 0
     point: str = ""
+    cost: Cost = dataclasses.field(default_factory=Cost)
 
     @property
     def ok(self) -> bool:

@@ -23,7 +23,8 @@ from jaxcheck.theta import Leaf
 PACKAGE = Path(bars.__file__).parent
 PLAIN = {0.0, 1.0, 2.0, 0.5}
 JUDGES = sorted((PACKAGE / "judgement").glob("*.py")) + [
-    PACKAGE / f"{name}.py" for name in ("engine", "doubt", "limits", "limits_maps", "kinks", "writing", "options")]
+    PACKAGE / f"{name}.py" for name in (
+        "engine", "doubt", "limits", "limits_maps", "kinks", "writing", "options", "plan", "stopping")]
 BOUNDING = {"max", "min", "maximum", "minimum", "fmax", "fmin", "clip", "allclose", "isclose"}
 
 

@@ -16,11 +16,12 @@ PACKAGE = Path(__file__).parent.parent / "jaxcheck"
 
 # Low to high. A module may import its own layer and those below; cycles are excluded separately.
 LAYERS = (
-    ("bars", "foreign", "reasons", "result", "theta", "options", "case", "progress"),
+    ("bars", "data", "foreign", "reasons", "result", "theta", "options", "case", "progress", "budget"),
     ("program",),
     ("evidence",),
     ("judgement",),
-    ("check", "engine", "as_run", "doubt", "kinks", "limits", "limits_maps", "batch", "rule", "settings", "writing"),
+    ("check", "engine", "as_run", "doubt", "kinks", "limits", "limits_maps", "batch", "rule", "settings", "writing",
+     "stopping", "plan"),
     ("test_util", "cli", "demo", "pytest_plugin", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

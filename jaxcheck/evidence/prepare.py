@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcheck.budget import current
 from jaxcheck.evidence import as_run, host
 from jaxcheck.evidence.as_run import Run
 from jaxcheck.evidence.user import (
@@ -275,11 +276,13 @@ def native_run(problem: Problem, preface: Preface, run: Run) -> Preface:
     key = ("native", bool(jax.config.jax_enable_x64), tuple(problem.theta.leaves))
     point = problem.theta.ravel()
     with jax.enable_x64(True):
-        runs, compiled = [], 0
+        runs, compiled, clock = [], 0, current()
         for _ in range(2):
+            before = clock.run_seconds
             out, new = execute(key, build, [primal.program, manual.program], point, tuple(problem.extras))
             runs.append([np.asarray(x) for x in out])
             compiled += new
+            clock.pair_seconds = clock.run_seconds - before
     same = all(np.array_equal(x, y, equal_nan=True) for x, y in zip(*runs, strict=True))
     return dataclasses.replace(
         preface, run=run, native=runs[0][1], native_finite=bool(np.isfinite(runs[0][0]).all()),

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence import rows
+from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.witnesses import Problem
 from jaxcheck.program.compile import execute
@@ -55,21 +55,34 @@ def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: 
     opened = as_inputs(closed)
     moving = [count <= i < count + len(theta.leaves) for i in range(count + len(closed.in_avals))]
     total = len(directions) * len(ladder.offsets)
-    chunk = rows.chunk_of(program, total)
 
-    def build(_: Any, consts: Any, vector: Any, extras: Any, directions: Any, offsets: Any) -> Any:
+    def make(given: Any) -> Any:
+        consts, extras = given
         run = signed(opened, moving)
 
         def signature(x: Any) -> Any:
             return run(*consts, *cast(closed.in_avals, [*theta.unravel(x), *extras]))[1].reshape(1)
 
-        return rows.sample(signature, vector, directions, offsets, chunk)[..., 0]
+        return signature
+
+    given = tuple(closed.consts), tuple(problem.extras)
+    name, offsets = ("pieces", tuple(theta.leaves)), jnp.asarray(ladder.offsets)
+
+    def at_once(chunk: int) -> tuple[Any, int]:
+        def build(_: Any, given: Any, vector: Any, directions: Any, offsets: Any) -> Any:
+            return rows.sample(make(given), vector, directions, offsets, chunk)
+
+        return execute((*name, chunk), build, [program], given, point, jnp.asarray(directions), offsets,
+                       work=problem.cost * total)
+
+    def in_blocks(chunk: int) -> tuple[Any, int]:
+        return blocks.sample(name, lambda _, given: make(given), [program], given, point, directions, offsets, chunk)
 
     with jax.enable_x64(True):
-        found, compiled = execute(("pieces", chunk, tuple(theta.leaves)), build, [program], tuple(closed.consts), point,
-                                  tuple(problem.extras), jnp.asarray(directions), jnp.asarray(ladder.offsets),
-                                  work=problem.cost * total)
-    found = np.asarray(found)
+        long = blocks.long(program, total)
+        chunk = (blocks if long else rows).chunk_of(program, total)
+        found, compiled = blocks.within_memory(chunk, in_blocks if long else at_once)
+        found = np.asarray(found)[..., 0]
     steps = len(ladder.steps)
     plus, minus = found[1 : steps + 1], found[steps + 1 :]
     here = (plus == found[0]) & (minus == found[0])
