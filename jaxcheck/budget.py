@@ -44,7 +44,7 @@ class Budget:
         stopped: why the check was stopped: `TIME`, `USER`, `MEMORY`, or "".
         compile_seconds, run_seconds, peak_bytes: spent so far; the largest compiled program's memory, 0 if not known.
         last_need: bytes of the program that ran last, or was to run.
-        planned: evaluations of the function that were planned at first.
+        planned, left_out: evaluations of the function that were planned at first, and of them those not made.
         row_seconds: of one evaluation among many, pair_seconds: of one loss with its gradient, each as it was last
             measured; NaN where none was.
         said: what memory was missing, in a sentence.
@@ -52,10 +52,10 @@ class Budget:
 
     def __init__(self, seconds: float | None = None, watch: Callable[[Moment], None] | None = None):
         self.seconds = math.inf if seconds is None else float(seconds)
-        self.start = time.perf_counter()
+        self.start, self._work = time.perf_counter(), time.process_time()
         self.stopped = self.said = ""
         self.compile_seconds = self.run_seconds = 0.0
-        self.peak_bytes = self.last_need = self.planned = 0
+        self.peak_bytes = self.last_need = self.planned = self.left_out = 0
         self.row_seconds = self.pair_seconds = math.nan
         self._pressed = False
         self._rate = math.inf
@@ -74,6 +74,11 @@ class Budget:
     @property
     def taken(self) -> float:
         return time.perf_counter() - self.start
+
+    @property
+    def worked(self) -> float:
+        """Seconds taken, without those in which others kept this process waiting."""
+        return min(self.taken, time.process_time() - self._work)
 
     @property
     def left(self) -> float:
@@ -155,7 +160,7 @@ def current() -> Budget:
 
 
 @contextlib.contextmanager
-def running(seconds: float | None, progress: Any = None) -> Iterator[Budget]:
+def running(seconds: Any, progress: Any = None) -> Iterator[Budget]:
     """A budget in force, with whoever watches, and Ctrl-C taken as a wish to see what is known.
 
     Raises:

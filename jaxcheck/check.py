@@ -16,7 +16,7 @@ from jaxcheck.program.calm import calmly
 from jaxcheck.result import Report
 from jaxcheck.rule import check_rule
 from jaxcheck.settings import Settings
-from jaxcheck.stopping import unprepared
+from jaxcheck.stopping import finished, unprepared
 
 
 @calmly
@@ -79,10 +79,13 @@ def check_grad(
     start = time.perf_counter()
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
     with running(budget, progress):
+        report = None
         with until_stopped():
             problem, preface = prepare(loss, params, grad, args, has_aux, precision)
-            return examine(problem, preface, settings, kind="check_grad", name=name or preface.name, start=start)
-        return unprepared("check_grad", name_of(loss, name), params, seed=settings.seed, start=start)
+            report = examine(problem, preface, settings, kind="check_grad", name=name or preface.name, start=start)
+        if report is None:
+            report = unprepared("check_grad", name_of(loss, name), params, settings.seed)
+        return finished(report)
 
 
 check_grad.__module__ = "jaxcheck"

@@ -34,8 +34,8 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
                 seed=settings.seed, rows=rows)
 
     def stop(verdict, reason, *notes, **more):
-        return stopping.told(Report(verdict=verdict, reason=reason, notes=(*notes, *preface.notes),
-                                    seconds=time.perf_counter() - start, **head, **more))
+        return Report(verdict=verdict, reason=reason, notes=(*notes, *preface.notes),
+                      seconds=time.perf_counter() - start, **head, **more)
 
     if preface.structure:
         return stop(Verdict.FAIL, Reason.STRUCTURE, preface.structure)
@@ -73,9 +73,9 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
         opinions = stopping.without(opinions, left_out, leaves)
         extra = None if any(left_out) else extra
     evidence = dataclasses.replace(evidence, leaves=tuple(leaves))
-    report = write(case, evidence, opinions, seconds, extra, head, mode, why, value, start)
     each = 0 if not left_out else 2 if settings.mode.step is not None else 4
-    return stopping.told(report, evidence.left_out * len(case.ladder.offsets) + each * sum(left_out or ()))
+    current().left_out += evidence.left_out * len(case.ladder.offsets) + each * sum(left_out or ())
+    return write(case, evidence, opinions, seconds, extra, head, mode, why, value, start)
 
 
 def _gathered(case: Case, directions, wanted: int, mode: str) -> Evidence:

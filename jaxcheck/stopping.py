@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -36,11 +35,11 @@ def leaves(theta: Theta, note: str = NOT_LOOKED_AT) -> tuple[LeafResult, ...]:
                             native=x.native) for x in theta.leaves)
 
 
-def unprepared(kind: str, name: str, tree: Any, *, seed: int, start: float, notes: tuple[str, ...] = ()) -> Report:
+def unprepared(kind: str, name: str, tree: Any, seed: int) -> Report:
     """The report of a check that was stopped before anything was measured at `tree`."""
     theta = take_apart(tree)
-    return told(Report(kind, name, Verdict.INCONCLUSIVE, Reason.INTERRUPTED, leaves=leaves(theta), notes=notes,
-                       carried=theta.carried, seed=seed, seconds=time.perf_counter() - start))
+    return Report(kind, name, Verdict.INCONCLUSIVE, Reason.INTERRUPTED, leaves=leaves(theta), carried=theta.carried,
+                  seed=seed)
 
 
 def unseen(ev: LeafEvidence, note: str = NO_DIFFERENCE) -> Opinion:
@@ -107,24 +106,21 @@ def why(clock: Budget) -> str:
         clock.stopped, f"stopped by its budget of {clock.seconds:g} s")
 
 
-def told(report: Report, rows: int = 0) -> Report:
-    """The report with what was measured and spent; and where something was left out, what that would take.
-
-    Args:
-        rows: evaluations that were planned and not made.
-    """
+def finished(report: Report) -> Report:
+    """The report with what was measured and spent; and where something was left out, what that would take."""
     clock = current()
+    rows = clock.left_out
     more = rows * clock.row_seconds if rows else NAN
     cost = Cost(clock.row_seconds, clock.pair_seconds, clock.planned, clock.compile_seconds, clock.run_seconds,
                 clock.peak_bytes, clock.seconds, clock.stopped, more)
-    report = dataclasses.replace(report, cost=cost)
+    report = dataclasses.replace(report, cost=cost, seconds=clock.taken)
     if not clock.stopped and not rows:
         return report
-    out = [x for x in report.leaves if x.reason is Reason.INTERRUPTED]
     said = [why(clock) if clock.stopped else f"to keep to its budget of {clock.seconds:g} s it left out what is not "
             "needed for a verdict"]
-    if out:
-        said.append(f"{len(out)} of {len(report.leaves)} leaves not decided")
+    undecided = sum(x.reason is Reason.INTERRUPTED for x in report.leaves)
+    if undecided:
+        said.append(f"{undecided} of {len(report.leaves)} leaves not decided")
     floors = [x.floor for x in report.leaves if math.isfinite(x.floor)]
     if floors:
         said.append(f"of the others an error above {max(floors):.1g} would have been caught")

@@ -134,3 +134,51 @@ def test_ctrl_c_twice_stops(monkeypatch):
         jc.check_grad(slow, PARAMS, grad, budget=None)
     assert slow.now == 60.0 and signal.getsignal(signal.SIGINT) is before
     assert budget._CURRENT.get() is None
+
+
+@jax.custom_vjp
+def square(x):
+    return x * x
+
+
+square.defvjp(lambda x: (x * x, x), lambda x, g: (2 * x * g,))
+
+
+def groups(report):
+    return {row.group for row in report.rows if row.detail != "not looked at"}
+
+
+def test_levels_of_a_rule(monkeypatch):
+    x = jnp.linspace(0.5, 1.5, 3)
+    full, quick = jc.check_rule(square, x), jc.check_rule(square, x, level="quick")
+    assert full.ok and groups(full) >= {"law", "transformation"} and not any("level" in note for note in full.notes)
+    assert quick.ok and "transformation" not in groups(quick) and "law" in groups(quick)
+    assert any("not looked at" in note for note in quick.notes)
+    # A rule as slow as this one gets the quick level by itself, and the report says so.
+    monkeypatch.setattr(budget.Budget, "worked", property(lambda self: 100.0))
+    chosen = jc.check_rule(square, x)
+    assert chosen.ok and groups(chosen) == groups(quick)
+    assert any('level="quick" was chosen' in note and "some 400 s" in note for note in chosen.notes)
+    assert groups(jc.check_rule(square, x, level="full")) == groups(full)
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"level": "fast"}, "level='fast'"), ({"level": "quick", "order": 2}, "order=2"), ({"budget": 0}, "budget=0")])
+def test_no_such_level(options, said):
+    with pytest.raises(ValueError, match=said):
+        jc.check_rule(square, jnp.ones(2), **options)
+
+
+@pytest.mark.parametrize(("at", "left"), [
+    ("laws", {"laws", "transformations"}), ("transformations", {"transformations"})])
+def test_a_rule_that_time_left_in_part(at, left):
+    """What was not looked at keeps it from passing, and is named."""
+
+    def stop(moment):
+        if moment.doing == at:
+            signal.raise_signal(signal.SIGINT)
+
+    report = jc.check_rule(square, jnp.linspace(0.5, 1.5, 4), progress=stop)
+    assert (report.verdict, report.reason) == (jc.Verdict.INCONCLUSIVE, jc.Reason.INTERRUPTED)
+    assert all(leaf.verdict is jc.Verdict.PASS for leaf in report.leaves)
+    assert {row.name for row in report.rows if row.detail == "not looked at"} == left
