@@ -12,7 +12,7 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck import budget
-from jaxcheck.evidence import blocks
+from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.differences import Ladder
 
 # Evaluations along one direction, but for that at the point.
@@ -182,3 +182,38 @@ def test_a_rule_that_time_left_in_part(at, left):
     assert (report.verdict, report.reason) == (jc.Verdict.INCONCLUSIVE, jc.Reason.INTERRUPTED)
     assert all(leaf.verdict is jc.Verdict.PASS for leaf in report.leaves)
     assert {row.name for row in report.rows if row.detail == "not looked at"} == left
+
+
+def test_a_batch_on_the_host_that_time_left_in_part(monkeypatch):
+    slow = Slow(monkeypatch, 1.0)
+    points = [PARAMS] * 4
+    whole = jc.check_batch(slow, points, grad, budget=None, mode="sketch")
+    assert whole.ok
+    slow.now = 0.0
+    part = jc.check_batch(slow, points, grad, budget=350.0, mode="sketch")
+    assert slow.now <= 1.2 * 350 + 1
+    assert (part.verdict, part.reason) == (jc.Verdict.INCONCLUSIVE, jc.Reason.INTERRUPTED)
+    assert 0 < part.points_passed < 4 and part.points_inconclusive == 4 - part.points_passed == len(part.points)
+    slow.now = 0.0
+    assert jc.check_batch(slow, points, grad, budget=0.5).reason is jc.Reason.INTERRUPTED
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_a_batch_in_several_calls(monkeypatch, factor):
+    """As many points as time allowed; the others are not passed."""
+    monkeypatch.setattr(blocks, "ONE_CALL", 0)
+    monkeypatch.setattr(rows, "chunk_rows", lambda cost, count: min(count, 2))
+    loss, points = lambda x: jnp.sum(jnp.sin(x)), jnp.linspace(0.1, 1.0, 14).reshape(7, 2)
+    gradient = lambda x: factor * jnp.cos(x)  # noqa: E731
+    whole = jc.check_batch(loss, points, gradient)
+    assert whole.points_passed == (7 if factor == 1 else 0)
+
+    def stop(moment):
+        if moment.doing == "points" and moment.done == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    part = jc.check_batch(loss, points, gradient, progress=stop)
+    assert (part.verdict, part.reason) == (jc.Verdict.INCONCLUSIVE, jc.Reason.INTERRUPTED)
+    assert part.points_passed == (4 if factor == 1 else 0) and part.points_failed == 0
+    assert any("4 of the points left look wrong" in note for note in part.notes) is (factor != 1)
+    assert part.notes[0].startswith("stopped by Ctrl-C") and len(part.points) == 7 - part.points_passed

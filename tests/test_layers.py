@@ -21,7 +21,7 @@ LAYERS = (
     ("evidence",),
     ("judgement",),
     ("check", "engine", "as_run", "doubt", "kinks", "limits", "limits_maps", "batch", "rule", "settings", "writing",
-     "stopping", "plan", "rule_rows"),
+     "stopping", "plan", "rule_rows", "batch_report"),
     ("test_util", "cli", "demo", "pytest_plugin", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
