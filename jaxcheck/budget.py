@@ -47,7 +47,7 @@ class Budget:
         planned, left_out: evaluations of the function that were planned at first, and of them those not made.
         row_seconds: of one evaluation among many, pair_seconds: of one loss with its gradient, each as it was last
             measured; NaN where none was.
-        said: what memory was missing, in a sentence.
+        said: what memory was missing, or what would not have fitted into the time.
     """
 
     def __init__(self, seconds: float | None = None, watch: Callable[[Moment], None] | None = None):
@@ -104,6 +104,8 @@ class Budget:
         foreseen = max(seconds, work * self._rate if math.isfinite(self._rate) else 0.0)
         granted = part * self.seconds
         if self.taken > granted or self.taken + foreseen > granted + OVER * self.seconds:
+            if part == 1 and self.taken <= granted:
+                self.said = self.said or f"what comes next takes about {foreseen:.2g} s"
             self._stop(TIME if part == 1 else "")
 
     def _stop(self, why: str) -> None:

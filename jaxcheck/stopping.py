@@ -102,8 +102,12 @@ def without(opinions: list[Opinion], left_out: tuple[int, ...], evidence: list[L
 
 
 def why(clock: Budget) -> str:
-    return {budget.USER: "stopped by Ctrl-C", budget.MEMORY: f"stopped for want of memory: {clock.said}"}.get(
-        clock.stopped, f"stopped by its budget of {clock.seconds:g} s")
+    if clock.stopped == budget.USER:
+        return "stopped by Ctrl-C"
+    more = f": {clock.said}" if clock.said else ""
+    if clock.stopped == budget.MEMORY:
+        return f"stopped for want of memory{more}"
+    return f"stopped by its budget of {clock.seconds:g} s{more}"
 
 
 def finished(report: Report) -> Report:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxcheck import budget
 from jaxcheck.evidence import rows
 from jaxcheck.program.compile import Program, execute
-from jaxcheck.program.memory import Exhausted, gib
+from jaxcheck.program.memory import Exhausted
 
 # Elements up to which rows are one call: some two seconds of the slowest programs seen.
 ONE_CALL = 3e8
@@ -53,9 +53,7 @@ def within_memory(chunk: int, run: Callable[[int], T]) -> T:
             return run(chunk)
         except MemoryError as error:
             if chunk == 1:
-                need = budget.current().last_need
-                size = f"; as compiled, one row takes {gib(need)}" if need else ""
-                raise Exhausted(f"not even one row at a time fits into memory ({error}){size}") from error
+                raise Exhausted(f"not even one row at a time fits into memory ({error})") from error
         budget.current().ask()
         chunk = max(1, chunk // 2)
 

@@ -140,6 +140,7 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
     """
     clock, foreseen = budget.current(), part * (work or sum(p.cost for p in programs))
     clock.ask(work=foreseen)
+    clock.last_need = 0
     consts = [tuple(p.closed.consts) for p in programs]
     small = work < 3e7 and jax.default_backend() == "cpu"
     device = jax.config.jax_default_device
@@ -150,7 +151,7 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
         if hit is not None:
             _CACHE.move_to_end(key)
     new = hit is None
-    with _mode_of_callbacks(programs), memory.exhausted():
+    with _mode_of_callbacks(programs), memory.exhausted(lambda: clock.last_need):
         if hit is None:
             start = time.perf_counter()
             clock.tell("compiling")

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +58,19 @@ def afford(need: Need) -> None:
 
 
 @contextlib.contextmanager
-def exhausted() -> Iterator[None]:
-    """What the device, the host or the compiler says of missing memory, as one kind of error."""
+def exhausted(need: Callable[[], int]) -> Iterator[None]:
+    """What the device, the host or the compiler says of missing memory, as one kind of error.
+
+    Args:
+        need: bytes that the program takes, once they are known, else 0.
+    """
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
             raise
-        raise Exhausted(str(error).splitlines()[0][:200]) from error
+        takes = f", of {gib(need())} that this program takes" if need() else ""
+        raise Exhausted(str(error).splitlines()[0][:200].rstrip(".") + takes) from error
 
 
 def available() -> int | None:
