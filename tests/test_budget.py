@@ -217,3 +217,15 @@ def test_a_batch_in_several_calls(monkeypatch, factor):
     assert part.points_passed == (4 if factor == 1 else 0) and part.points_failed == 0
     assert any("4 of the points left look wrong" in note for note in part.notes) is (factor != 1)
     assert part.notes[0].startswith("stopped by Ctrl-C") and len(part.points) == 7 - part.points_passed
+
+
+def test_the_report_says_what_it_cost():
+    x = jnp.linspace(0.1, 1.0, 7)
+    for compiled in (True, False):
+        report = jc.check_grad(lambda x: jnp.sum(jnp.sin(x)), x, jnp.cos, mode=jc.Sketch(2))
+        cost = report.cost
+        assert (cost.compiling > 0) is compiled and cost.running > 0 and cost.peak > 0 and cost.pair > 0
+        assert (cost.planned, cost.budget, cost.stopped) == (2 * len(Ladder().offsets), 60.0, "")
+        assert cost.compiling + cost.running < report.seconds
+        assert f"cost: compiling {cost.compiling:.2g} s" in str(report) and "50 evaluations planned" in str(report)
+        assert jc.Report.from_json(report.to_json()) == report
