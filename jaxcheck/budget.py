@@ -24,7 +24,7 @@ OVER = 0.2
 # Part of the budget after which directions beyond the first ones are no longer begun: what contradicts the gradient
 # is looked at more closely before anyone is blamed, and that takes time as well.
 DIRECTIONS = 0.6
-# Runs shorter than this say nothing of how long a longer one takes: calls have their own cost.
+# Evaluations shorter than this say nothing of how long many take: calls have their own cost.
 TELLING = 0.05
 # What a block of rows is to take, in seconds and as a part of the budget: an interrupt loses no more.
 BLOCK, BLOCK_PART = 1.0, 0.05
@@ -58,7 +58,7 @@ class Budget:
         self.peak_bytes = self.last_need = self.planned = self.left_out = 0
         self.row_seconds = self.pair_seconds = math.nan
         self._pressed = False
-        self._rate = math.inf
+        self._times: dict[Any, float] = {}
         self._watch, self._failure = watch, None
 
     @staticmethod
@@ -89,11 +89,11 @@ class Budget:
         """Seconds that a block of rows may take."""
         return min(BLOCK, BLOCK_PART * self.seconds)
 
-    def ask(self, work: float = 0.0, seconds: float = 0.0, part: float = 1.0) -> None:
+    def ask(self, seconds: float = 0.0, part: float = 1.0) -> None:
         """Go on?
 
         Args:
-            work: elements that are about to be computed; seconds: what is about to be taken, where that is known.
+            seconds: what is about to be taken, where that was measured: a guess must not cost a verdict.
             part: of the budget that may be used for this.
 
         Raises:
@@ -101,11 +101,10 @@ class Budget:
         """
         if self._pressed:
             self._stop(USER)
-        foreseen = max(seconds, work * self._rate if math.isfinite(self._rate) else 0.0)
         granted = part * self.seconds
-        if self.taken > granted or self.taken + foreseen > granted + OVER * self.seconds:
+        if self.taken > granted or self.taken + seconds > granted + OVER * self.seconds:
             if part == 1 and self.taken <= granted:
-                self.said = self.said or f"what comes next takes about {foreseen:.2g} s"
+                self.said = self.said or f"what comes next takes about {seconds:.2g} s"
             self._stop(TIME if part == 1 else "")
 
     def _stop(self, why: str) -> None:
@@ -125,13 +124,15 @@ class Budget:
     def compiled(self, seconds: float) -> None:
         self.compile_seconds += seconds
 
-    def ran(self, seconds: float, work: float, peak: int) -> None:
-        """A program of so much work ran for so long, with so many bytes."""
+    def ran(self, program: Any, seconds: float, part: float, peak: int) -> None:
+        """A program ran for so long, with so many bytes, and did a part of what it can in one call."""
         self.run_seconds += seconds
         self.peak_bytes = max(self.peak_bytes, peak)
-        if seconds > TELLING and work > 0:
-            # The fastest run seen: what is foreseen is rather too little than too much.
-            self._rate = min(self._rate, seconds / work)
+        self._times[program] = seconds / part
+
+    def foreseen(self, program: Any, part: float) -> float:
+        """Seconds that a program takes by what it took before in this check; 0 where it did not run yet."""
+        return self._times.get(program, 0.0) * part
 
     def tell(self, doing: str, done: int = 0, total: int = 0) -> None:
         """Tell whoever watches. What the watcher raises comes out when the check is done, not in the middle of it."""

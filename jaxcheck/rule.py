@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from jaxcheck.budget import current, running, until_stopped
+from jaxcheck.budget import TELLING, current, running, until_stopped
 from jaxcheck.engine import examine
 from jaxcheck.evidence.algebra import laws
 from jaxcheck.evidence.prepare_rule import (
@@ -35,6 +35,8 @@ from jaxcheck.stopping import finished, unprepared
 # rule against differences and autodiff took before them: from 2 to 4 for ordinary rules, of which it takes a second at
 # most, and up to 12 where a solver's loop is compiled over and over.
 FITS, TRANSFORMS = 10, 4
+# Derivatives that the laws and the transformations take, as a part of one program each: a quarter of what is usual.
+LEAST = {"law": 6, "transformation": 12}
 QUICK = "level=\"quick\": the transformations, dtypes and the second order were not looked at"
 NO_TIME = "not looked at"
 
@@ -152,6 +154,12 @@ def _examined(one: Subject, problem, preface, settings: Settings, start: float) 
     return report
 
 
+def _least(group: str) -> float:
+    """Seconds that a group's programs take at least, where one evaluation was timed and takes long."""
+    each = current().pair_seconds
+    return each * LEAST.get(group, 0) if each > TELLING else 0.0
+
+
 def _rows(one: Subject, settings: Settings, groups: set[str]) -> tuple[list[Row], bool]:
     """The rows of the forward mode and of `groups`, and whether time left any of them out: what comes first in the
     report need not be what is looked at first."""
@@ -169,6 +177,7 @@ def _rows(one: Subject, settings: Settings, groups: set[str]) -> tuple[list[Row]
         if group == "forward" or group in groups:
             current().tell(title)
             with until_stopped():
+                current().ask(seconds=_least(group))
                 found[group] = list(look())
             if group not in found:
                 found[group], left_out = [Row(group, title, "UNSUPPORTED", NAN, NO_TIME)], True

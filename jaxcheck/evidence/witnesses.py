@@ -243,7 +243,7 @@ def _at_once(problem: Problem, traced: Sequence[Traced], points, directions, off
 
 def _in_turn(problem: Problem, traced: Sequence[Traced], points) -> tuple[list[np.ndarray], int]:
     """The gradients at each of the points, (R, G, P) for each of the programs, as few in one call as time allows."""
-    out, compiled = [], 0
+    out, compiled, clock = [], 0, budget.current()
     for t in traced:
         one = 1 if blocks.long(t.program, len(points)) else len(points)
 
@@ -252,10 +252,13 @@ def _in_turn(problem: Problem, traced: Sequence[Traced], points) -> tuple[list[n
 
         parts = []
         for start in range(0, len(points), one):
+            before = clock.run_seconds
             part, new = execute(("in turn", one, problem.columns, tuple(problem.theta.leaves)), build, [t.program],
                                 points[start : start + one], tuple(problem.extras), work=t.program.cost * one)
             parts.append(np.asarray(part))
             compiled += new
+            if not clock.pair_seconds > 0:
+                clock.pair_seconds = (clock.run_seconds - before) / one
         out.append(np.concatenate(parts))
     return out, compiled
 

@@ -138,14 +138,14 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
         budget.Stopped: the time is spent, or would be.
         memory.Exhausted: the program needs more memory than there is.
     """
-    clock, foreseen = budget.current(), part * (work or sum(p.cost for p in programs))
-    clock.ask(work=foreseen)
+    clock = budget.current()
     clock.last_need = 0
     consts = [tuple(p.closed.consts) for p in programs]
     small = work < 3e7 and jax.default_backend() == "cpu"
     device = jax.config.jax_default_device
     key = (name, small, str(device), tuple(p.identity for p in programs),
            _signature(consts), _signature(args), bool(jax.config.jax_enable_x64))
+    clock.ask(seconds=clock.foreseen(key, part))
     with _LOCK:
         hit = _CACHE.get(key)
         if hit is not None:
@@ -157,14 +157,14 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
             clock.tell("compiling")
             hit = _new(key, build, programs, small, consts, args)
             clock.compiled(time.perf_counter() - start)
-            clock.ask(work=foreseen)
+            clock.ask()
         executable, need = hit
         clock.last_need = need.total
         memory.afford(need)
         clock.tell("running")
         start = time.perf_counter()
         out = jax.block_until_ready(executable(consts, *args))
-        clock.ran(time.perf_counter() - start, foreseen, need.total)
+        clock.ran(key, time.perf_counter() - start, part, need.total)
     return out, int(new)
 
 
