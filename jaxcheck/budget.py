@@ -128,7 +128,8 @@ class Budget:
         """A program ran for so long, with so many bytes, and did a part of what it can in one call."""
         self.run_seconds += seconds
         self.peak_bytes = max(self.peak_bytes, peak)
-        self._times[program] = seconds / part
+        if math.isfinite(self.seconds):  # without a limit nobody asks, and outside of a front door it would only grow
+            self._times[program] = seconds / part
 
     def foreseen(self, program: Any, part: float) -> float:
         """Seconds that a program takes by what it took before in this check; 0 where it did not run yet."""
