@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxcheck import doubt
 from jaxcheck.evidence import exact
-from jaxcheck.evidence.witnesses import LeafEvidence
+from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.judgement import power
 from jaxcheck.judgement.measures import without
 from jaxcheck.judgement.vote import Opinion

@@ -8,13 +8,16 @@ from typing import Any, Literal
 
 from jaxcheck.arguments import gathered, refuse_data_as_grad
 from jaxcheck.batch import check_batch
+from jaxcheck.budget import running, until_stopped
 from jaxcheck.door import door
 from jaxcheck.engine import examine
 from jaxcheck.evidence.prepare import prepare
+from jaxcheck.evidence.prepare_rule import name_of
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.result import Report
 from jaxcheck.rule import check_rule
 from jaxcheck.settings import Settings
+from jaxcheck.stopping import finished, unprepared
 
 
 @door
@@ -34,6 +37,8 @@ def check_grad(
     surrogate: Any = False,
     seed: int = 0,
     name: str | None = None,
+    budget: float | None = 60.0,
+    progress: Callable | bool | None = None,
 ) -> Report:
     """Check the gradient of a scalar loss against centred differences and autodiff.
 
@@ -61,6 +66,11 @@ def check_grad(
             on purpose (straight-through, clipping): structure, finiteness and repeatability only.
         seed: of the random directions.
         name: shown in the report; default the loss's own name.
+        budget: seconds that the check may take; None for as long as it takes. Every leaf is looked at once before any
+            is looked at twice; what was left out is INCONCLUSIVE (INTERRUPTED), and the report says what more time
+            would buy. So it is after Ctrl-C (once; twice stops at once). Kept but for a program that is under way.
+        progress: False, or a function of a `jaxcheck.progress.Moment`; default a line on stderr after a second, in
+            terminals and notebooks only.
 
     Returns:
         A `Report`. It never raises for a wrong gradient; `report.assert_ok()` does.
@@ -78,8 +88,14 @@ def check_grad(
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
     refuse_data_as_grad(loss, params, grad, args, kwargs or {})
     loss, params, grad, args = gathered(loss, params, grad, args, argnums, {} if kwargs is None else kwargs)
-    problem, preface = prepare(loss, params, grad, args, has_aux, precision)
-    return examine(problem, preface, settings, kind="check_grad", name=name or preface.name, start=start)
+    with running(budget, progress):
+        report = None
+        with until_stopped():
+            problem, preface = prepare(loss, params, grad, args, has_aux, precision)
+            report = examine(problem, preface, settings, kind="check_grad", name=name or preface.name, start=start)
+        if report is None:
+            report = unprepared("check_grad", name_of(loss, name), params, settings.seed)
+        return finished(report)
 
 
 check_grad.__module__ = "jaxcheck"

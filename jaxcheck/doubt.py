@@ -10,8 +10,8 @@ import numpy as np
 from jaxcheck.bars import BARS, COUNTS, GROSS, LEAST_MOVE, OBVIOUS
 from jaxcheck.evidence import gather
 from jaxcheck.evidence.differences import Ladder
+from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.evidence.smooth import deciders
-from jaxcheck.evidence.witnesses import LeafEvidence, Problem
 from jaxcheck.judgement import measures
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.options import Tolerance

@@ -9,8 +9,9 @@ import numpy as np
 from jaxcheck import doubt
 from jaxcheck.bars import ALIKE, LEAST_MOVE, NUDGE, WORK, ZERO
 from jaxcheck.evidence import gather, sketch, ties
+from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.evidence.sides import Sides, sides
-from jaxcheck.evidence.witnesses import LeafEvidence, measure
+from jaxcheck.evidence.witnesses import measure
 from jaxcheck.judgement.measures import believed
 from jaxcheck.judgement.ties import Broken, broken
 from jaxcheck.judgement.vote import Opinion, judge, round_off
@@ -37,6 +38,11 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
     if doubted and not (pieces is not None and pieces.adjacent):
         _along(case, leaves, opinions, doubted)
     return opinions
+
+
+def concerns(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
+    """Whether a leaf may be judged otherwise here."""
+    return _doubted(ev, opinion) or _accused(case, ev, opinion)
 
 
 def _meeting(case: Case, leaves, opinions) -> Sides | None:

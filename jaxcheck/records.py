@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 from typing import Any
 
 from jaxcheck.reasons import Reason, Verdict
@@ -159,6 +160,32 @@ class Point(Data):
     difference: float
     leaf: str
     reproduce: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cost(Data):
+    """What a check measured, planned and spent. NaN and 0 where that is not known.
+
+    Attributes:
+        evaluation: seconds of one evaluation of the function, among many, as last measured; known where they were many.
+        pair: seconds of one loss and its gradient in the caller's own dtypes, compiled and warm.
+        planned: evaluations planned at first; what is in doubt is looked at by more.
+        compiling, running: seconds spent on either; the rest of the check's is tracing and judging.
+        peak: bytes of the largest compiled program: arguments, results and temporaries.
+        budget: seconds granted, infinite for as long as it takes.
+        stopped: "time", "user" or "memory" where the check was stopped, "" where it ended by itself.
+        more: seconds that what was left out takes, about.
+    """
+
+    evaluation: float = NAN
+    pair: float = NAN
+    planned: int = 0
+    compiling: float = NAN
+    running: float = NAN
+    peak: int = 0
+    budget: float = math.inf
+    stopped: str = ""
+    more: float = NAN
 
 
 def renderer(name: str) -> Any:

@@ -18,6 +18,7 @@ from jaxcheck.reasons import Reason as Reason
 from jaxcheck.reasons import Verdict as Verdict
 from jaxcheck.records import NAN as NAN
 from jaxcheck.records import Component as Component
+from jaxcheck.records import Cost as Cost
 from jaxcheck.records import Data, renderer
 from jaxcheck.records import LeafResult as LeafResult
 from jaxcheck.records import Point as Point
@@ -53,7 +54,7 @@ class Report(Data):
         notes: sentences for the reader, most important first.
         seed: of the random directions.
         evaluations: of the loss, spent on differences.
-        seconds: wall time; compiled: how many programs were compiled for this check.
+        seconds: wall time; compiled: how many programs were compiled for this check; cost: where it went.
     """
 
     kind: str
@@ -79,8 +80,9 @@ class Report(Data):
     points_failed: int = 0
     points_inconclusive: int = 0
     point: str = ""
+    cost: Cost = dataclasses.field(default_factory=Cost)
 
-    _uncompared = ("seconds", "compiled")
+    _uncompared = ("seconds", "compiled", "cost")
 
     @property
     def ok(self) -> bool:

@@ -12,8 +12,8 @@ from jaxcheck.bars import GRANTED, MUST_CATCH
 from jaxcheck.evidence import roundoff
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.prepare import Preface
+from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.evidence.roundoff import RoundOff
-from jaxcheck.evidence.witnesses import LeafEvidence, Problem
 from jaxcheck.judgement.vote import Opinion, judge
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 

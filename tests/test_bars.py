@@ -15,7 +15,7 @@ import pytest
 import jaxcheck as jc
 from jaxcheck import Reason, Verdict, bars, doubt
 from jaxcheck.evidence.differences import Slopes
-from jaxcheck.evidence.witnesses import Probes
+from jaxcheck.evidence.problem import Probes
 from jaxcheck.judgement import as_run, measures, pattern
 from jaxcheck.options import Tolerance
 from jaxcheck.theta import Leaf
@@ -23,7 +23,8 @@ from jaxcheck.theta import Leaf
 PACKAGE = Path(bars.__file__).parent
 PLAIN = {0.0, 1.0, 2.0, 0.5}
 JUDGES = sorted((PACKAGE / "judgement").glob("*.py")) + [
-    PACKAGE / f"{name}.py" for name in ("engine", "doubt", "limits", "limits_maps", "kinks", "writing", "options")]
+    PACKAGE / f"{name}.py" for name in (
+        "engine", "doubt", "limits", "limits_maps", "kinks", "writing", "options", "plan", "stopping")]
 BOUNDING = {"max", "min", "maximum", "minimum", "fmax", "fmin", "clip", "allclose", "isclose"}
 
 

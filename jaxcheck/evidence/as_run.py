@@ -15,7 +15,8 @@ import numpy as np
 
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.maps import Map, MapEvidence, from_vector
-from jaxcheck.evidence.witnesses import Problem, measure, real_gradient
+from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.witnesses import measure, real_gradient
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxcheck.evidence.differences import Slopes
-from jaxcheck.evidence.witnesses import Probes, Problem
+from jaxcheck.evidence.problem import Probes, Problem
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.ways import exact
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxcheck.evidence.cotangents import cotangents
 from jaxcheck.evidence.maps import Map, MapEvidence, from_vector, to_vector
-from jaxcheck.evidence.witnesses import Problem
+from jaxcheck.evidence.problem import Problem
 from jaxcheck.program.compile import Program
 from jaxcheck.program.objective import Traced, cast
 from jaxcheck.theta import Theta, take_apart

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcheck.budget import current
 from jaxcheck.evidence import as_run, host
 from jaxcheck.evidence.as_run import Run
+from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.user import (
     StructureError,
     User,
@@ -21,7 +23,7 @@ from jaxcheck.evidence.user import (
     select,
     to_array,
 )
-from jaxcheck.evidence.witnesses import Problem, gradient_of, outputs_of
+from jaxcheck.evidence.witnesses import gradient_of, outputs_of
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.census import rules_in
 from jaxcheck.program.compile import execute
@@ -276,11 +278,13 @@ def native_run(problem: Problem, preface: Preface, run: Run) -> Preface:
     key = ("native", is_wide(), tuple(problem.theta.leaves))
     point = problem.theta.ravel()
     with jax.enable_x64(True):
-        runs, compiled = [], 0
+        runs, compiled, clock = [], 0, current()
         for _ in range(2):
+            before = clock.run_seconds
             out, new = execute(key, build, [primal.program, manual.program], point, tuple(problem.extras))
             runs.append([np.asarray(x) for x in out])
             compiled += new
+            clock.pair_seconds = clock.run_seconds - before
     same = all(np.array_equal(x, y, equal_nan=True) for x, y in zip(*runs, strict=True))
     return dataclasses.replace(
         preface, run=run, native=runs[0][1], native_finite=bool(np.isfinite(runs[0][0]).all()),

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxcheck.bars import BARS, CLOSER, CONFIRMED, NEXT_TO_NOTHING, ONLY_ROUNDING
 from jaxcheck.evidence.differences import Slopes
-from jaxcheck.evidence.witnesses import LeafEvidence, Probes
+from jaxcheck.evidence.problem import LeafEvidence, Probes
 from jaxcheck.result import NAN, formula2
 
 

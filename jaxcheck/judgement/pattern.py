@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxcheck.bars import BARS, ENTRY, EXPLAINS, FITS, LEAVES, NEXT_TO_NOTHING, RATIO, READABLE
-from jaxcheck.evidence.witnesses import LeafEvidence
+from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.result import formula2
 
 

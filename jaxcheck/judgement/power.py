@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxcheck.bars import BARS, FAINT, OBVIOUS, SIZES
-from jaxcheck.evidence.witnesses import LeafEvidence
+from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.judgement.measures import norms, own_size, reference
 from jaxcheck.judgement.vote import judge
 from jaxcheck.options import Tolerance

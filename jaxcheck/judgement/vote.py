@@ -12,8 +12,8 @@ import dataclasses
 import numpy as np
 
 from jaxcheck.bars import BARS, BESIDE_LEAF, COMPONENT, GROSS, MUST_CATCH, SCATTER, SCATTER_ON_KINK, UNITS
+from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.evidence.sketch import typical
-from jaxcheck.evidence.witnesses import LeafEvidence
 from jaxcheck.judgement import ranges
 from jaxcheck.judgement.measures import coarse, influences, norms, reference, relative_numbers
 from jaxcheck.options import Tolerance
