@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck import budget
-from jaxcheck.evidence import blocks, rows
+from jaxcheck import as_run, budget, kinks
+from jaxcheck.evidence import blocks, flat, rows
 from jaxcheck.evidence.differences import Ladder
 
 # Evaluations along one direction, but for that at the point.
@@ -229,3 +229,44 @@ def test_the_report_says_what_it_cost():
         assert cost.compiling + cost.running < report.seconds
         assert f"cost: compiling {cost.compiling:.2g} s" in str(report) and "50 evaluations planned" in str(report)
         assert jc.Report.from_json(report.to_json()) == report
+
+
+def test_a_large_problem_in_several_calls(monkeypatch):
+    """All leaves share their directions; gradients too are taken one by one."""
+    monkeypatch.setattr(flat, "WORK", 0)
+    params = {"w": jnp.linspace(0.1, 1.0, 1100), "b": jnp.linspace(-1.0, 1.0, 5)}
+    loss = lambda p: jnp.sum(jnp.sin(p["w"])) + jnp.sum(p["b"] ** 3)  # noqa: E731
+    right, wrong = jax.grad(loss), lambda p: jax.grad(loss)(p) | {"b": 2.9 * p["b"] ** 2}
+    whole = [jc.check_grad(loss, params, grad) for grad in (right, wrong)]
+    monkeypatch.setattr(blocks, "ONE_CALL", 0)
+    parts = [jc.check_grad(loss, params, grad) for grad in (right, wrong)]
+    for one, other in zip(whole, parts, strict=True):
+        assert [(x.verdict, x.reason, x.probes) for x in one.leaves] == [
+            (x.verdict, x.reason, x.probes) for x in other.leaves]
+        assert [x.floor for x in one.leaves] == pytest.approx([x.floor for x in other.leaves], rel=1e-6, nan_ok=True)
+    assert [x.ok for x in parts] == [True, False]
+
+    def stop(moment):
+        if moment.doing == "rows":
+            signal.raise_signal(signal.SIGINT)
+
+    known = jc.check_grad(loss, params, wrong, progress=stop)
+    assert all(x.reason is jc.Reason.INTERRUPTED and x.norm_manual > 0 for x in known.leaves)
+    assert known.leaf("['w']" if known.leaves[0].path.startswith("[") else "w").difference_autodiff < 1e-9
+
+
+@pytest.mark.parametrize("stage", [as_run, kinks])
+def test_a_pass_waits_for_the_looks_that_it_depends_on(monkeypatch, stage):
+    """The native run of every leaf; beside the kink, those on one."""
+
+    def stop(*args):
+        raise budget.Stopped
+
+    monkeypatch.setattr(stage, "second_opinions", stop)
+    params = {"a": jnp.asarray([0.0, 0.4]), "b": jnp.asarray([0.5, 0.7])}
+    loss = lambda p: jnp.sum(jnp.maximum(p["a"], 0.0)) + jnp.sum(jnp.sin(p["b"]))  # noqa: E731
+    grad = lambda p: {"a": jnp.where(p["a"] >= 0, 1.0, 0.0), "b": jnp.cos(p["b"])}  # noqa: E731
+    report = jc.check_grad(loss, params, grad)
+    reasons = {leaf.path: leaf.reason for leaf in report.leaves}
+    assert report.reason is jc.Reason.INTERRUPTED and reasons["a"] is jc.Reason.INTERRUPTED
+    assert reasons["b"] is (jc.Reason.INTERRUPTED if stage is as_run else jc.Reason.AGREE)
