@@ -7,8 +7,9 @@ import dataclasses
 import jax
 import numpy as np
 
-from jaxcheck.bars import COUNTS, GROSS, LEAST_MOVE, OBVIOUS
+from jaxcheck.bars import BARS, COUNTS, GROSS, LEAST_MOVE, OBVIOUS
 from jaxcheck.evidence import gather
+from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.smooth import deciders
 from jaxcheck.evidence.witnesses import LeafEvidence, Problem
 from jaxcheck.judgement import measures
@@ -16,11 +17,13 @@ from jaxcheck.judgement.vote import Opinion
 from jaxcheck.options import Tolerance
 from jaxcheck.program.census import has_stop_gradient, rules_in
 from jaxcheck.program.ways.signed import decisions
-from jaxcheck.result import Reason
+from jaxcheck.result import Reason, Verdict
 from jaxcheck.settings import Case
 
 SMALLER_SCALE = ("the differences agree with the gradient and autodiff does not, though nothing in the program could "
                  "deceive it: the function may live on a smaller scale than the steps")
+BELOW_THE_STEPS = ("autodiff agrees with the gradient, and the differences with neither, though they look at one "
+                   "analytic formula, whose derivative autodiff gives: it lives on a smaller scale than the steps")
 # Kinks that are looked up in the program.
 PLACED = 8
 
@@ -28,11 +31,31 @@ PLACED = 8
 def may_deceive(problem: Problem) -> bool:
     """Whether anything in the loss could make its autodiff another derivative than that of what it computes: a
     stop_gradient, a rule, a decision. Otherwise autodiff is right up to its own round-off."""
-    program = problem.primal.closed if problem.primal.closed is not None else problem.primal.program.closed
-    if has_stop_gradient(program) or rules_in(program):
+    if _hides(problem):
         return True
     with jax.enable_x64(True):
         return bool(decisions(problem.primal.program.closed)[0])
+
+
+def _hides(problem: Problem) -> bool:
+    program = problem.primal.closed if problem.primal.closed is not None else problem.primal.program.closed
+    return has_stop_gradient(program) or bool(rules_in(program))
+
+
+def analytic(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
+    """Not autodiff and the gradient under test together are to blame, nor the program, where the differences that speak
+    against both see one analytic formula: there its autodiff is its derivative, up to round-off that is known, and
+    what misleads the differences is a scale below their steps (an inverse at condition 1e9)."""
+    if opinion.reason is not Reason.NUMERIC_SUSPECT or not (ev.is_autodiff or ev.a is not None):
+        return opinion
+    if _hides(case.problem):
+        return opinion
+    with np.errstate(all="ignore"):
+        for p in ev.probes:
+            off = (np.abs(p.project(ev.m) - p.slopes.value) > BARS * p.slopes.error).any(axis=1)
+            if off.any() and (p.analytic is None or not p.analytic[off].all()):
+                return opinion
+    return dataclasses.replace(opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=BELOW_THE_STEPS)
 
 
 def bars_matter(ev: LeafEvidence, tolerance: Tolerance) -> bool:
@@ -81,10 +104,10 @@ def beyond_rounding(ev: LeafEvidence, opinion: Opinion) -> bool:
         return bool((apart > np.maximum(OBVIOUS * bars, GROSS * size)).any())
 
 
-def closer(case: Case, number: int, ev: LeafEvidence, indices: np.ndarray) -> LeafEvidence:
+def closer(case: Case, number: int, ev: LeafEvidence, indices: np.ndarray, ladder: Ladder) -> LeafEvidence:
     """The evidence of a leaf with measured bars in place of estimated ones, `indices` looked at one by one."""
     problem, bars = case.problem, case.round_off()
-    probes, spent, compiled = gather.closer(problem, case.point, number, ev.probes, indices, case.ladder,
+    probes, spent, compiled = gather.closer(problem, case.point, number, ev.probes, indices, ladder,
                                             case.settings.seed, bars.outputs)
     case.evaluations += spent
     case.compiled += compiled

@@ -148,7 +148,7 @@ def _add_exhaustive(case: Case, evidence: Evidence, mode: str):
 
 def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
     """Judge a leaf; what is in doubt is judged again by measured round-off, and on steps known to be smooth."""
-    ev, opinion = _first_look(case, number, ev)
+    ev, opinion, ladder = _first_look(case, number, ev)
     plain = opinion.verdict is Verdict.PASS and opinion.reason is Reason.AGREE and not opinion.note
     done = opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size
     if done or case.problem.primal is None or doubt.beyond_rounding(ev, opinion):
@@ -157,9 +157,9 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
         # Bars that count beside the tolerance decide what would have been caught: they are measured, too.
         matter = doubt.bars_matter(ev, case.settings.tolerance)
         return (doubt.measured(case, ev), opinion) if matter else (ev, opinion)
-    ev = doubt.closer(case, number, ev, _suspects(case, ev, opinion))
+    ev = doubt.closer(case, number, ev, _suspects(case, ev, opinion), ladder)
     ev, opinion = _against_autodiff(case, number, ev, case.judge(ev))
-    return ev, doubt.placed(case, ev, opinion)
+    return ev, doubt.placed(case, ev, doubt.analytic(case, ev, opinion))
 
 
 def _against_autodiff(case: Case, number: int, ev: LeafEvidence, opinion: Opinion) -> tuple[LeafEvidence, Opinion]:
@@ -180,16 +180,17 @@ def _against_autodiff(case: Case, number: int, ev: LeafEvidence, opinion: Opinio
         opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=doubt.SMALLER_SCALE)
 
 
-def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
-    """Judge a leaf; before anyone is blamed, the suspicious components get the full ladder."""
+def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion, Ladder]:
+    """Judge a leaf; before anyone is blamed, the suspicious components get the full ladder. With the ladder that has
+    the say."""
     ev = dataclasses.replace(ev, probes=measures.believed(ev.probes))
     opinion = case.judge(ev)
     if opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size:
-        return ev, opinion
+        return ev, opinion, case.ladder
     kinked = any(p.slopes.kink.any() for p in ev.probes)
     wide = _wide(ev, case.settings.must_catch)
     if opinion.verdict is Verdict.PASS and not kinked and not wide.any():
-        return ev, opinion
+        return ev, opinion, case.ladder
     laddered = [p.indices for p in ev.probes if p.directions is None and np.isfinite(p.slopes.left).any()]
     every = len(np.unique(np.concatenate([np.zeros(0, int), *laddered]))) == ev.m.shape[1]
     # Components far smaller than their leaf's RMS were moved too far to tell; by their own size now.
@@ -197,7 +198,7 @@ def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence
     small &= wide | (opinion.verdict is not Verdict.PASS)
     suspect = opinion.reason is Reason.NUMERIC_SUSPECT
     if every and not kinked and not small.any() and not suspect:
-        return ev, opinion
+        return ev, opinion, case.ladder
     indices = _suspects(case, ev, opinion) if suspect or not every else np.flatnonzero(small)[:FOLLOW_UP]
     probes, spent, compiled = gather.follow_up(case.problem, case.point, number, indices, case.ladder,
                                                   case.settings.seed, 0.0 if small.any() else gather.FLOOR)
@@ -224,9 +225,10 @@ def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence
         more = (other,) if alone and dense else ()
         finer = dataclasses.replace(ev, probes=measures.believed((*kept, *more, single)))
         second = case.judge(finer)
-        if second.verdict is not Verdict.FAIL:
-            return finer, second
-    return ev, opinion
+        if second.verdict is not Verdict.FAIL or measures.excluded(ev.probes, single):
+            # Also where they exclude the coarser ones: those look at another scale, and so have no say.
+            return finer, second, FINER
+    return ev, opinion, case.ladder
 
 
 def _by_claim(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:

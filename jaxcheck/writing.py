@@ -24,7 +24,7 @@ def write(case, evidence, opinions, seconds, extra, head, mode, why, value, star
         results.append(result)
     verdict, reason = _overall(results)
     notes = list(case.preface.notes)
-    if reason is Reason.VACUOUS and not influence:
+    if reason is Reason.VACUOUS and not influence.any():
         notes.insert(0, "the gradient is zero everywhere, and so are the differences")
     m = np.concatenate([ev.m for ev in evidence.leaves], axis=1)
     to_a = to_n = NAN

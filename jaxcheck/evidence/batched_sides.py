@@ -31,7 +31,7 @@ def adjacent(problem: Problem, points: np.ndarray, rtol: float, seed: int) -> tu
     signs = rng.choice([-1.0, 1.0], size)
     # Padded to a power of two, so that the next batch finds this one's program.
     rows = np.minimum(np.arange(1 << int(np.ceil(np.log2(n)))), n - 1)
-    near = max(sides.NEAR, sides.ROOTS * np.sqrt(problem.unit))
+    near, beside = max(sides.NEAR, sides.ROOTS * np.sqrt(problem.unit)), sides.AT * problem.resolution
 
     def build(programs, points, scales, signs, extras, offsets):
         primal, manual, autodiff = programs
@@ -47,10 +47,10 @@ def adjacent(problem: Problem, points: np.ndarray, rtol: float, seed: int) -> tu
             bends = (gradient(x + near * first) - gradient(x - near * first)) * first
             # Up the gradient where the function is convex, down where it is concave.
             way = first * jnp.where(apart, jnp.sign(bends), 1.0)
-            steps = near * jnp.array([1.0, -1.0, 2.0, -2.0])
+            steps = jnp.array([near, -near, 2 * near, -2 * near, beside, -beside])
             found = jax.lax.map(lambda t: gradient(x + t * way), steps)
             samples = jax.lax.map(lambda t: outputs_of(problem, primal, x + t * way, extras)[0], offsets)
-            return m, found, way, samples
+            return m, a, found, way, samples
 
         return jax.lax.map(at, (points, scales))
 
@@ -59,7 +59,8 @@ def adjacent(problem: Problem, points: np.ndarray, rtol: float, seed: int) -> tu
         out, compiled = execute(("adjacent", len(rows), rtol, tuple(problem.theta.leaves)), build, programs,
                                 points[rows], scale[rows], signs, tuple(problem.extras), RUNGS.offsets,
                                 work=problem.cost * len(rows) * 30)
-    m, found, way, samples = (np.asarray(x)[:n] for x in out)
+    m, a, found, way, samples = (np.asarray(x)[:n] for x in out)
+    at_once, found = found[:, 4:], found[:, :4]
     along = slopes(samples.T, RUNGS, problem.unit)
     with np.errstate(all="ignore"):
         pieces = 2 * found[:, :2] - found[:, 2:]
@@ -70,6 +71,8 @@ def adjacent(problem: Problem, points: np.ndarray, rtol: float, seed: int) -> tu
         seen, seen_error = np.stack([along.right, along.left]), np.stack([along.right_error, along.left_error])
         sure = (np.abs(said - seen) <= sides.BARS * (seen_error + doubt) + sides.ALIKE * size).all(axis=0)
         sure &= (seen_error <= 1e-3 * size.max(axis=0)).all(axis=0) & np.isfinite(pieces).all(axis=(1, 2))
+    with np.errstate(all="ignore"):
+        pieces = sides.meeting(pieces, at_once, a[:, None])
     right = [sides.between(m[k][None], pieces[k, 0][None], pieces[k, 1][None], error[k].max(axis=0)[None], rtol)
              for k in range(n)]
     return sure & np.array(right), n * (len(RUNGS.offsets) + 8), compiled

@@ -147,27 +147,34 @@ def _keep(best, best_error, values, errors, first, slack):
 
 
 def slopes(samples: np.ndarray, ladder: Ladder, unit: float = EPS, *, noise: np.ndarray | None = None,
-           smooth: np.ndarray | None = None) -> Slopes:
+           own: np.ndarray | None = None, decided: np.ndarray | None = None) -> Slopes:
     """Slopes of phi at 0 from `samples` of shape (1 + 2K, ...) taken at `ladder.offsets`.
 
     Args:
         unit: relative rounding unit of one function value (float64's epsilon by default).
         noise: absolute round-off of one function value, where it has been measured; broadcasts to `samples[0]`.
-        smooth: (K, D) the steps that are known to look at one smooth piece together with the point, for samples
-            (1 + 2K, D, G). Where they are enough for a tableau, larger ones are left out, and there is no kink.
+        own: (2, K, D) the steps that are known to look, on the right and on the left, at one smooth piece together
+            with the point, for samples (1 + 2K, D, G). Where they are enough for a tableau, larger ones are left
+            out, and there is no kink.
+        decided: (D,) whether the point itself may stand on a kink. Where it does not, one side may be enough; and
+            where a kink lies within the steps on both, they know nothing of the point.
     """
     samples = np.asarray(samples, np.float64)
-    known = None
-    if smooth is not None:
-        known = smooth.sum(axis=0) >= ENOUGH
-        beyond = np.concatenate([np.zeros((1, len(known)), bool), *[known & ~smooth] * 2])
-        samples = np.where(beyond[..., None], np.nan, samples)
+    if own is None:
+        with np.errstate(all="ignore"):
+            return _slopes(samples, ladder, unit, noise)
+    enough = own.sum(axis=1) >= ENOUGH
+    known = enough.all(axis=0)
+    aside = np.zeros_like(known) if decided is None else ~decided & ~known
+    keep = np.where(known, own.all(axis=0), np.where(aside, own & enough[:, None], True))
+    keep = np.where(aside & ~enough.any(axis=0), True, keep)
     with np.errstate(all="ignore"):
-        found = _slopes(samples, ladder, unit, noise)
-    if known is None:
-        return found
-    no = known[:, None] & np.ones_like(found.kink)
-    return dataclasses.replace(found, kink=found.kink & ~no, jump=found.jump & ~no)
+        beyond = np.concatenate([np.zeros((1, len(known)), bool), ~keep[0], ~keep[1]])
+        found = _slopes(np.where(beyond[..., None], np.nan, samples), ladder, unit, noise)
+    no = (known | aside)[:, None] & np.ones_like(found.kink)
+    blind = no & (aside & ~enough.any(axis=0))[:, None] & (found.kink | found.jump)
+    return dataclasses.replace(found, kink=found.kink & ~no, jump=found.jump & ~no,
+                               error=np.where(blind, np.inf, found.error), rough=np.where(blind, np.inf, found.rough))
 
 
 def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarray | None) -> Slopes:

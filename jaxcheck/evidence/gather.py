@@ -107,14 +107,24 @@ def _turns(slots, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     return np.array([row for *_, row in sorted(turn)], int), np.array(needed, bool)
 
 
-def _single(values: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """[(components, one direction for each)]: all at a part of the leaf's RMS at least; and once more, by their
-    own size, those far below it, for all that the function does with them may lie below the first one's steps."""
+def _moves(values: np.ndarray, chosen: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """[(components, how far each moves)] of those `chosen`: all at a part of the leaf's RMS at least; and once more,
+    by their own size, those far below it, for all that the function does with them may lie below the first one's
+    steps."""
     first = component_scale(values, FLOOR)
     own = own_scale(values, FLOOR)
-    again = np.flatnonzero(own != first)
-    out = [(np.arange(len(values)), np.diag(first))]
-    return [*out, (again, np.diag(own)[again])] if again.size else out
+    again = chosen[own[chosen] != first[chosen]]
+    return [(chosen, first[chosen]), *([(again, own[again])] if again.size else [])]
+
+
+def _single(values: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """[(components, one direction for each)] of all components, see `_moves`."""
+    out = []
+    for indices, scale in _moves(values, np.arange(len(values))):
+        local = np.zeros((len(indices), len(values)))
+        local[np.arange(len(indices)), indices] = scale
+        out.append((indices, local))
+    return out
 
 
 def given_error(problem: Problem, point: np.ndarray, m: np.ndarray, where: slice) -> np.ndarray:
@@ -140,7 +150,7 @@ def tied_directions(values: np.ndarray, seed: int) -> np.ndarray:
     together they move on smooth ground: there a gradient that counts the tie twice shows.
     """
     rng = np.random.default_rng([seed, 11])
-    scale = component_scale(values, 1e-3)
+    scale = own_scale(values, 1e-3)
     _, group = np.unique(values, return_inverse=True)
     size = (2, group.max(initial=0) + 1)
     weights = rng.choice([-1.0, 1.0], size) * rng.uniform(0.5, 1.5, size)
@@ -189,37 +199,43 @@ def follow_up(problem: Problem, point: np.ndarray, number: int, indices: np.ndar
 def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Probes], indices: np.ndarray,
            ladder: Ladder, seed: int, noise: np.ndarray) -> tuple[tuple[Probes, ...], int, int]:
     """The probes of a leaf once more, with the round-off of the values measured (`noise`, (G,)) and the smooth steps
-    known: the directions as they were, and of single components `indices`.
+    known: the directions as they were, and of single components `indices`, see `_moves`.
 
     Returns:
         (probes, evaluations, compiled).
     """
     leaf = problem.theta.leaves[number]
     dense = [p.directions for p in probes if p.directions is not None]
-    if any(p.directions is None for p in probes):
-        scale = component_scale(point[leaf.start : leaf.stop], FLOOR)[indices]
-    else:
-        indices, scale = np.zeros(0, int), np.zeros(0)
-    count = len(indices) + sum(map(len, dense))
+    single = []
+    if any(p.directions is None for p in probes) and len(indices):
+        single = _moves(point[leaf.start : leaf.stop], indices)
+    count = sum(len(chosen) for chosen, _ in single) + sum(map(len, dense))
     padded = 1 << max(2, int(np.ceil(np.log2(max(count, 1)))))
-    wide = np.zeros((padded, problem.theta.size))
-    wide[np.arange(len(indices)), leaf.start + indices] = scale
-    row = len(indices)
+    wide, row = np.zeros((padded, problem.theta.size)), 0
+    for chosen, scale in single:
+        wide[row + np.arange(len(chosen)), leaf.start + chosen] = scale
+        row += len(chosen)
     for block in dense:
         wide[row : row + len(block), leaf.start : leaf.stop] = block
         row += len(block)
     samples, _, _, compiled = measure(problem, point, wide, ladder, seed, gradients=False)
-    smooth, crossed, new = None, None, 0
+    seen, new = None, 0
     if not problem.at_limit:  # where a loop comes to rest is no decision of the program
         seen, new = pieces(problem, point, wide, ladder)
-        smooth, crossed = seen.smooth[:, :count], seen.crossed[:count]
-    found = slopes(samples[:, :count], ladder, problem.unit, noise=noise, smooth=smooth)
-    out = [per_component(found[: len(indices)], indices, scale)] if len(indices) else []
-    row = len(indices)
+    found = slopes(samples[:, :count], ladder, problem.unit, noise=noise, own=seen and seen.own[..., :count],
+                   decided=seen and seen.decided[:count])
+    out, row = [], 0
+
+    def add(size, make):
+        nonlocal row
+        here, row = slice(row, row + size), row + size
+        known = {} if seen is None else dict(crossed=seen.crossed[here], analytic=seen.analytic[here])
+        out.append(dataclasses.replace(make(found[here]), **known))
+
+    for chosen, scale in single:
+        add(len(chosen), lambda s, chosen=chosen, scale=scale: per_component(s, chosen, scale))
     for block in dense:
-        here = slice(row, row + len(block))
-        out.append(Probes(found[here], directions=block, crossed=None if crossed is None else crossed[here]))
-        row += len(block)
+        add(len(block), lambda s, block=block: Probes(s, directions=block))
     return tuple(out), 2 * padded * len(ladder.offsets), compiled + new
 
 

@@ -19,9 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxcheck.bars import ALIKE, BARS
 from jaxcheck.evidence import rows
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
 from jaxcheck.evidence.leafwise import belongs, cotangents_of, directions_of, is_wide, own_size
+from jaxcheck.evidence.sides import AS_MUCH, AT
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.objective import Traced
@@ -149,7 +151,11 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: b
         plain.append(v)
         # Paired here as well, and only the cotangents that are to be divided by the outputs are finished there.
         weigh = None if weigh is None else np.tile(weigh, len(points))
-        inputs.append((moved, _pairs(points, v), _pairs(points, g), weigh))
+        # What vouches for a tangent is also asked on both sides of the point, close by, along every direction.
+        sides = np.concatenate([point + AT * one.primal.unit * v, point - AT * one.primal.unit * v])
+        at, along = _pairs(points, v)
+        vouched = np.concatenate([at, sides]), np.concatenate([along, v, v])
+        inputs.append((moved, (at, along), vouched, _pairs(points, g), weigh))
         sizes.append(len(points))
     total = len(LADDER.offsets)
 
@@ -178,6 +184,9 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: b
             maps, plain, owners, sizes, found, strict=True):
         samples = samples.reshape(total, len(v), -1)
         numeric = slopes(samples, LADDER, one.primal.unit)
+        if reference is not None:
+            reference, *sides = np.split(reference, [size * len(v), (size + 1) * len(v)])
+            numeric = _beside(numeric, reference[: len(v)], np.stack(sides))
         tangent, reference, pulled, other = found = [None if x is None else x.reshape(size, len(x) // size, x.shape[-1])
                                                      for x in (tangent, reference, pulled, other)]
         with np.errstate(all="ignore"):
@@ -187,6 +196,23 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: b
         evidence.append(MapEvidence(samples[0, 0], v, numeric, tangent, reference, g[: len(g) // size],
                                     pulled, *owner, wide, scatter, other))
     return evidence, compiled
+
+
+def _beside(numeric: Slopes, reference: np.ndarray, sides: np.ndarray) -> Slopes:
+    """The slopes less the kinks that lie beside the point: there autodiff (D, m) is on both sides (2, D, m), within
+    rounding of the point, what it is at the point. The function's slope is then that of the piece of the point."""
+    n = numeric
+    with np.errstate(all="ignore"):
+        known = np.isfinite(sides).all(axis=0) & np.isfinite(reference)
+        still = known & (np.abs(sides - reference).max(axis=0) < AS_MUCH * np.abs(n.right - n.left))
+        beside = n.kink & still
+        right = np.abs(n.right - reference) <= np.abs(n.left - reference)
+        value, error = np.where(right, n.right, n.left), np.where(right, n.right_error, n.left_error)
+        # Between two kinks neither side is the point's own.
+        seen = np.abs(value - reference) <= BARS * error + ALIKE * np.abs(reference)
+        error = np.where(seen, error, np.inf)
+    return dataclasses.replace(n, kink=n.kink & ~beside, value=np.where(beside, value, n.value),
+                               error=np.where(beside, error, n.error), rough=np.where(beside, error, n.rough))
 
 
 def _scatter(x: np.ndarray) -> np.ndarray:
@@ -206,13 +232,14 @@ def _pairs(points: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.repeat(points, len(values), axis=0), np.concatenate([values] * len(points))
 
 
-def _one(one: Map, bound: Sequence[Any], chunk: int, moved: Any, v: Any, g: Any, weigh: Any) -> tuple:
+def _one(one: Map, bound: Sequence[Any], chunk: int, moved: Any, v: Any, vouched: Any, g: Any,
+         weigh: Any) -> tuple:
     primal, tangent, reference, cotangent, other = bound
     ins = one.primal.program.closed.in_avals
     def f(x):
         return to_vector(primal(*from_vector(x, ins)))
 
-    def push(traced: Traced, run: Callable):
+    def push(traced: Traced, run: Callable, v: Any):
         avals = traced.program.closed.in_avals
         half = len(avals) // 2
 
@@ -239,8 +266,8 @@ def _one(one: Map, bound: Sequence[Any], chunk: int, moved: Any, v: Any, g: Any,
     g = jnp.where(jnp.isfinite(samples[0]), g, 0.0)
     return (
         samples,
-        None if tangent is None else push(one.tangent, tangent),
-        None if reference is None else push(one.reference, reference),
+        None if tangent is None else push(one.tangent, tangent, v),
+        None if reference is None else push(one.reference, reference, vouched),
         g,
         None if cotangent is None else pull(one.cotangent, cotangent),
         None if other is None else pull(one.reference_pull, other),

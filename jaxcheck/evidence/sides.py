@@ -26,6 +26,9 @@ DIRECTIONS, ROUNDS = 4, 3
 BEHIND = 1e-3
 # Distance from the point, relative to the parameters' scale, and at least this many roots of the rounding unit.
 NEAR, ROOTS = 1e-7, 10.0
+# Rounding units, relative to that scale, within which a kink is at the point and not beside it. There the gradient has
+# changed by as much as it does at the distance above, if it is the kink that changes it.
+AT, AS_MUCH = 1024.0, 0.5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,7 +78,7 @@ def sides(problem: Problem, point: np.ndarray, m: np.ndarray, a: np.ndarray, bar
             # Leaves that stand on one kink, a bias and the weights before it: each decides it once.
             lead[d] = np.where(owner == doubted[(d + turn * (DIRECTIONS - 1)) % len(doubted)], 1.0, BEHIND)
         ways *= lead
-        pieces, error, confirmed, more, new = _look(problem, point, ways, bars, ladder, seed)
+        pieces, error, confirmed, more, new = _look(problem, point, ways, a, bars, ladder, seed)
         spent, compiled = spent + more, compiled + new
         if not confirmed.any():
             break
@@ -99,13 +102,15 @@ def sides(problem: Problem, point: np.ndarray, m: np.ndarray, a: np.ndarray, bar
     return Sides(least - BARS * widest, largest + BARS * widest, kinked, adjacent), spent, compiled
 
 
-def _look(problem: Problem, point: np.ndarray, ways: np.ndarray, bars: np.ndarray, ladder: Ladder, seed: int):
-    """(gradients of the pieces on both sides along each of D ways (2, D, G, P), their errors, which of them the
-    function's own slopes confirm (2, D), evaluations, programs compiled)."""
+def _look(problem: Problem, point: np.ndarray, ways: np.ndarray, a: np.ndarray, bars: np.ndarray, ladder: Ladder,
+          seed: int):
+    """(gradients of the pieces that meet at the point, on both sides along each of D ways (2, D, G, P), their errors,
+    which of them the function's own slopes confirm (2, D), evaluations, programs compiled)."""
     near = max(NEAR, ROOTS * np.sqrt(problem.unit))
-    steps = near * np.array([1.0, -1.0, 2.0, -2.0])
+    steps = np.append(near * np.array([1.0, -1.0, 2.0, -2.0]), AT * problem.resolution * np.array([1.0, -1.0]))
     found, compiled = _gradients(problem, (point + steps[:, None, None] * ways).reshape(-1, point.size))
-    found = found.reshape(4, len(ways), *bars.shape)
+    found = found.reshape(len(steps), len(ways), *bars.shape)
+    found, beside = found[:4], found[4:]
     samples, _, _, new = measure(problem, point, ways, ladder, seed, gradients=False)
     along = slopes(samples, ladder, problem.unit)
     with np.errstate(all="ignore"):
@@ -118,7 +123,15 @@ def _look(problem: Problem, point: np.ndarray, ways: np.ndarray, bars: np.ndarra
         doubt = np.einsum("sdgp,dp->sdg", error, np.abs(ways))
         near_enough = np.abs(said - seen) <= BARS * (seen_error + doubt) + ALIKE * size
         confirmed = (near_enough & np.isfinite(seen_error)).all(axis=2) & np.isfinite(pieces).all(axis=(2, 3))
-    return pieces, error, confirmed, len(found) * len(ways) + len(ways) * len(ladder.offsets), compiled + new
+        pieces = meeting(pieces, beside, a)
+    return pieces, error, confirmed, len(steps) * len(ways) + len(ways) * len(ladder.offsets), compiled + new
+
+
+def meeting(pieces: np.ndarray, beside: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """The pieces' gradients, those of autodiff at the point itself in place of what it is not `beside` it: a piece that
+    ends before the point, or bends within the distance, has no say at the point."""
+    meets = np.abs(beside - a) >= AS_MUCH * np.abs(pieces - a)
+    return np.where(meets | ~np.isfinite(a), pieces, a)
 
 
 def between(m: np.ndarray, one: np.ndarray, other: np.ndarray, error: np.ndarray, rtol: float = ALIKE) -> bool:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import blocks, rows
-from jaxcheck.evidence.differences import Ladder
+from jaxcheck.evidence.differences import ENOUGH, Ladder
 from jaxcheck.evidence.witnesses import Problem
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import as_inputs
@@ -30,21 +30,33 @@ class Pieces:
     """What the signatures along D directions say, for K steps, largest first.
 
     Attributes:
-        smooth: (K, D) both samples at this step, and at all smaller ones, lie on the point's own piece.
+        own: (2, K, D) to the right and to the left, the sample at this step, and at all smaller ones, lies on the
+            point's own piece.
+        decided: (D,) something is decided within rounding of the point, `AT`: it may stand on a kink. Where nothing
+            is, a kink that the ladder sees lies beside the point.
         crossed: (D,) at the smallest steps each side is one piece, and they are two: something is decided at the
             point, with an effect or without. Not so along a tie, where at most rounding decides, now this way,
             now that.
         same, still: (D,) at those steps both sides are one piece, and the same; and it is that of the point itself.
     """
 
-    smooth: np.ndarray
+    own: np.ndarray
+    decided: np.ndarray
     crossed: np.ndarray
     same: np.ndarray
     still: np.ndarray
 
+    @property
+    def analytic(self) -> np.ndarray:
+        """(D,) enough of the smallest steps look at the point's own piece on both sides."""
+        return (self.own.sum(axis=1) >= ENOUGH).all(axis=0)
+
 
 # Smallest steps at which a side must be one piece.
 SURE = 4
+# Rounding units, relative to the direction's own scale, within which a kink is at the point: where a sum of a thousand
+# terms of one size is zero by design, its rounding is met by the smaller ones when one term moves by the larger.
+AT = (16.0, 256.0)
 
 
 def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: Ladder) -> tuple[Pieces, int]:
@@ -54,7 +66,9 @@ def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: 
     count = len(closed.consts)
     opened = as_inputs(closed)
     moving = [count <= i < count + len(theta.leaves) for i in range(count + len(closed.in_avals))]
-    total = len(directions) * len(ladder.offsets)
+    beside = problem.resolution * np.outer(AT, [1.0, -1.0]).ravel()
+    offsets = np.concatenate([ladder.offsets, beside])
+    total = len(directions) * len(offsets)
 
     def make(given: Any) -> Any:
         consts, extras = given
@@ -66,14 +80,14 @@ def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: 
         return signature
 
     given = tuple(closed.consts), tuple(problem.extras)
-    name, offsets = ("pieces", tuple(theta.leaves)), jnp.asarray(ladder.offsets)
+    name = ("pieces", tuple(theta.leaves))
 
     def at_once(chunk: int) -> tuple[Any, int]:
         def build(_: Any, given: Any, vector: Any, directions: Any, offsets: Any) -> Any:
             return rows.sample(make(given), vector, directions, offsets, chunk)
 
-        return execute((*name, chunk), build, [program], given, point, jnp.asarray(directions), offsets,
-                       work=problem.cost * total)
+        return execute((*name, chunk), build, [program], given, point, jnp.asarray(directions),
+                       jnp.asarray(offsets), work=problem.cost * total)
 
     def in_blocks(chunk: int) -> tuple[Any, int]:
         return blocks.sample(name, lambda _, given: make(given), [program], given, point, directions, offsets, chunk)
@@ -82,14 +96,15 @@ def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: 
         long = blocks.long(program, total)
         chunk = (blocks if long else rows).chunk_of(program, total)
         found, compiled = blocks.within_memory(chunk, in_blocks if long else at_once)
-        found = np.asarray(found)[..., 0]
+    found, beside = np.split(np.asarray(found)[..., 0], [len(ladder.offsets)])
     steps = len(ladder.steps)
     plus, minus = found[1 : steps + 1], found[steps + 1 :]
-    here = (plus == found[0]) & (minus == found[0])
-    smooth = np.flip(np.logical_and.accumulate(np.flip(here, 0), axis=0), 0)
+    here = np.stack([plus, minus]) == found[0]
+    own = np.flip(np.logical_and.accumulate(np.flip(here, 1), axis=1), 1)
+    decided = (beside != found[0]).any(axis=0)
     sure = ((plus[-SURE:] == plus[-1]) & (minus[-SURE:] == minus[-1])).all(axis=0)
     same = plus[-1] == minus[-1]
-    return Pieces(smooth, sure & ~same, sure & same, here[-SURE:].all(axis=0)), compiled
+    return Pieces(own, decided, sure & ~same, sure & same, here[:, -SURE:].all(axis=(0, 1))), compiled
 
 
 # What a sample may step over when it is asked what is decided at the point: a step that moves every float a little.

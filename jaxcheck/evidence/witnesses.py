@@ -65,6 +65,11 @@ class Problem:
     def unit(self) -> float:
         return self.primal.unit if self.primal else self.host_unit
 
+    @property
+    def resolution(self) -> float:
+        """Rounding unit of the coarsest that looks at the point: the function, or what gave the gradient as numbers."""
+        return self.unit if self.numbers_unit is None else max(self.unit, float(np.max(self.numbers_unit, initial=0.0)))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Probes:
@@ -75,12 +80,14 @@ class Probes:
         directions: (D, n), or None when every direction is one component.
         indices: (D,) components, when `directions` is None (slopes are then per unit of the component).
         crossed: (D,) something is decided at the point, see `smooth.Pieces`; None where that is not known.
+        analytic: (D,) the smallest steps are known to see one analytic formula, enough of them; None likewise.
     """
 
     slopes: Slopes
     directions: np.ndarray | None = None
     indices: np.ndarray | None = None
     crossed: np.ndarray | None = None
+    analytic: np.ndarray | None = None
 
     def project(self, gradient: np.ndarray) -> np.ndarray:
         """(G, n) gradients to (D, G) derivatives along the directions."""
@@ -214,8 +221,7 @@ def measure(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder:
             chunk = rows.chunk_of(program, count)
             (samples, grads), compiled = blocks.within_memory(chunk, lambda chunk: _at_once(
                 problem, traced, points, directions, ladder.offsets, chunk))
-        samples = np.asarray(samples)
-        grads = [np.asarray(g) for g in grads]
+        samples, grads = np.asarray(samples), [np.asarray(g) for g in grads]
     m = grads.pop(0) if gradients and problem.manual is not None else None
     a = grads.pop(0) if gradients and problem.autodiff is not None else None
     if gradients and m is None and problem.host_manual is not None:
@@ -255,8 +261,7 @@ def _in_turn(problem: Problem, traced: Sequence[Traced], points) -> tuple[list[n
             before = clock.run_seconds
             part, new = execute(("in turn", one, problem.columns, tuple(problem.theta.leaves)), build, [t.program],
                                 points[start : start + one], tuple(problem.extras), work=t.program.cost * one)
-            parts.append(np.asarray(part))
-            compiled += new
+            parts, compiled = [*parts, np.asarray(part)], compiled + new
             if not clock.pair_seconds > 0:
                 clock.pair_seconds = (clock.run_seconds - before) / one
         out.append(np.concatenate(parts))

@@ -12,6 +12,10 @@ from jaxcheck.judgement.findings import Finding, at_worst
 from jaxcheck.judgement.measures import coarse
 from jaxcheck.result import Reason, Verdict
 
+STEEP = ("by the derivative under test the function would move more, within the smallest steps, than it does at any: "
+         "it may live on a smaller scale than theirs")
+DARK = "of some outputs there are no differences, and there autodiff without the rule says otherwise"
+
 
 def judge(ev: MapEvidence, rtol: float = TEXTBOOK, atol: float = 0.0) -> list[Finding]:
     """Findings on the JVP and on the VJP, as far as they were asked for.
@@ -115,12 +119,20 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float, scatt
     # Far outside a component's own scale the differences of larger steps may mislead; a direction that moves each
     # in proportion stands beside such a one.
     bad = bad & ~ev.wide[:, None]
+    steep = live & ~ev.wide[:, None] & (np.abs(claim) > n.steepest) & (reference is None)
+    bad = bad & ~steep
     if bad.any():
         return at_worst(ev, "JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, n.value, np.where(bad, off, 0.0), bar,
                         np.where(bad, off / (slack + n.error), 0.0))
     if claim.size and not usable.any():
         reason = Reason.JUMP if n.jump.any() else Reason.DOMAIN
         return Finding("JVP", Verdict.INCONCLUSIVE, reason)
+    if steep.any():
+        return Finding("JVP", Verdict.INCONCLUSIVE, Reason.NOISE, note=STEEP)
+    dark = ~usable.any(axis=0)
+    if reference is not None and dark.any() and (
+            _far(claim, reference, ev.results, rtol, atol, leaf + rest)[:, dark]).any():
+        return Finding("JVP", Verdict.INCONCLUSIVE, Reason.JUMP if n.jump[:, dark].any() else Reason.DOMAIN, note=DARK)
     reason = Reason.KINK if (n.kink & usable).any() else Reason.AGREE
     return Finding("JVP", Verdict.PASS, reason, relative, bar)
 
@@ -248,13 +260,26 @@ def _against_ladder(ev: MapEvidence, claim, rtol: float, atol: float) -> Finding
     terms = np.sqrt(ev.pulled**2 @ (ev.directions**2).T)
     size = np.maximum(terms, np.sqrt(ev.cotangents**2 @ (centre**2).T))
     slack = rtol * size + atol + np.where(n.noisy.any(), np.maximum(error, rough), error)
+    steep = _too_steep(ev, n, claim) & judged
+    judged &= ~steep
     off = np.where(judged, np.abs(claim - expected), 0.0)
     relative = float(np.max(off / np.where(size > 0, size, 1), initial=0.0))
     bar = float(np.max(np.where(judged, slack / np.where(size > 0, size, 1), 0.0), initial=0.0))
+    if (off <= slack).all() and steep.any() and not _covered(ev, judged):
+        return Finding("VJP", Verdict.INCONCLUSIVE, Reason.NOISE, note=STEEP)
     if (off <= slack).all():
         return Finding("VJP", Verdict.PASS, Reason.KINK if kink.any() else Reason.AGREE, relative, bar)
     beyond = np.where(off > slack, off, 0.0)
     return at_worst(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, beyond, bar, beyond / slack)
+
+
+def _too_steep(ev: MapEvidence, n, claim: np.ndarray) -> np.ndarray:
+    """(G, D) whether the differences cannot judge a claim, see `Slopes.steepest`: some of the outputs that it weighs
+    scatter, and it is more than what these may move by and the others do."""
+    scatters = np.isfinite(n.steepest)
+    most = np.where(scatters, n.steepest, np.abs(n.value) + BARS * n.error)
+    weighs = (ev.cotangents != 0).astype(float) @ scatters.T.astype(float) > 0
+    return weighs & (np.abs(claim) > np.abs(ev.cotangents) @ most.T)
 
 
 def _covered(ev: MapEvidence, judged: np.ndarray) -> bool:

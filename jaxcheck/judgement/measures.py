@@ -68,7 +68,14 @@ def _excluded(coarse: Probes, fine: Probes) -> np.ndarray:
     both, here, there = np.intersect1d(coarse.indices, fine.indices, return_indices=True)
     a, b = coarse.slopes[here], fine.slopes[there]
     with np.errstate(all="ignore"):
-        apart = (np.abs(a.value - b.value) > BARS * (a.error + b.error)).any(axis=1)
+        apart = np.abs(a.value - b.value) > BARS * (a.error + b.error)
+        # What is decided away from the point is not decided at it, where the closer one looked at both sides and would
+        # have seen it; and at a jump there is no slope, whatever it looks like from further away.
+        sees = np.isfinite(b.value) & np.isfinite(b.left_error) & np.isfinite(b.right_error) & ~np.isnan(b.left)
+        apart |= (a.jump & ~b.jump & sees) | (b.jump & ~a.jump)
+        gap = np.abs(a.right - a.left)
+        apart |= a.kink & ~b.kink & sees & (gap > BARS * (b.left_error + b.right_error))
+        apart = apart.any(axis=1)
     return both[apart]
 
 
@@ -77,7 +84,14 @@ def without(probes: Probes, indices: np.ndarray) -> Probes:
     if probes.directions is not None:
         return probes
     keep = ~np.isin(probes.indices, indices)
-    return Probes(probes.slopes[keep], indices=probes.indices[keep])
+    seen = {name: None if x is None else x[keep] for name, x in
+            (("crossed", probes.crossed), ("analytic", probes.analytic))}
+    return Probes(probes.slopes[keep], indices=probes.indices[keep], **seen)
+
+
+def excluded(coarse: tuple[Probes, ...], fine: Probes) -> bool:
+    """Whether differences of single components closer to the point exclude those of other probes."""
+    return any(_excluded(p, fine).size for p in coarse)
 
 
 def by_column(a: np.ndarray, b: np.ndarray) -> float:

@@ -25,20 +25,24 @@ from jaxcheck.result import NAN, Reason, Verdict
 MANY, SAMPLE = 16384, 4096
 
 
-def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence: float) -> tuple[float, float]:
+def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence: np.ndarray) -> tuple[float, float]:
     """(floor of the whole leaf, floor of one component), relative to the leaf's norm; inf when nothing is caught.
 
     A component of another unit than the leaf's largest is held to what it does to the output (`reference`).
 
     A leaf whose gradient is zero has no scale of its own; errors are then measured against `influence`,
     the largest influence of any leaf on the outputs (in units of the output, for a move by the leaf's
-    own scale), and both numbers are that floor.
+    own scale), and both numbers are that floor. So are they in an output that the leaf does not move.
+
+    Args:
+        influence: (G,) per output, see `influence`.
     """
     norm = norms(ev.m)
     # A gradient that is nothing but its own round-off (a bias before batch norm) counts as zero.
-    faint = reach(ev) <= FAINT * influence
+    reached = reach(ev)
+    faint = reached.max(initial=0.0) <= FAINT * influence.max(initial=0.0)
     if not (norm > 0).any() or (faint and not (norm > OBVIOUS * norms(ev.m_error)).any()):
-        return (_zero_floor(ev, tolerance, influence),) * 2
+        return (_zero_floor(ev, tolerance, float(influence.max(initial=0.0))),) * 2
 
     whole_leaf, believed = ev, ev.a is not None and bool(np.isfinite(ev.a).all())
     if believed and ev.m.shape[1] > MANY:
@@ -65,8 +69,12 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     with np.errstate(all="ignore"):
         held = np.where(_kinked(ev), ev.m, ev.a) if believed else ev.m
         off, bars = np.abs(ev.m - held), ev.m_error + ev.a_error if believed else ev.m_error
-        seen = norms(off + bars) / np.where(norm > 0, norm, 1.0)
+        seen = norms(off + bars) / norm
         single = ((off + bars) / reference(ev, held, apart=False)).max(axis=1, initial=0.0)
+        # An output that the leaf does not move but for rounding: relative to that, everything would be large.
+        still = (norm <= BARS * norms(bars)) & (reached <= FAINT * influence)
+        unseen = np.where(influence > 0, norms((off + bars) * own_size(ev)) / influence, 0.0)
+        seen, single = np.where(still, unseen, seen), np.where(still, unseen, single)
     return max(whole, float(np.max(seen, initial=0.0))), max(component, float(np.max(single, initial=0.0)))
 
 
@@ -177,25 +185,25 @@ def unresolved(ev: LeafEvidence, must_catch: float) -> int:
     return int(((ev.m == 0) & moving & ~told).any(axis=0).sum())
 
 
-def influence(leaves: tuple[LeafEvidence, ...]) -> float:
-    """Largest change of the outputs, to first order, for a move of one leaf by its own scale."""
-    return max((reach(ev) for ev in leaves), default=0.0)
+def influence(leaves: tuple[LeafEvidence, ...]) -> np.ndarray:
+    """(G,) largest change of each output, to first order, for a move of one leaf by its own scale."""
+    return np.max([reach(ev) for ev in leaves], axis=0) if leaves else np.zeros(1)
 
 
-def reach(ev: LeafEvidence) -> float:
-    """Change of the outputs, to first order, for a move of one leaf by its own scale, as any witness sees it."""
-    size, found = own_size(ev), [0.0]
+def reach(ev: LeafEvidence) -> np.ndarray:
+    """(G,) change of each output, to first order, for a move of one leaf by its own scale, as any witness sees it."""
+    size, found = own_size(ev), [np.zeros(len(ev.m))]
     with np.errstate(all="ignore"):
         for claim in (ev.m, ev.a):
             if claim is not None:
-                found.append(float(np.linalg.norm(np.nan_to_num(claim) * size)))
+                found.append(norms(np.nan_to_num(claim) * size))
         for probes in ev.probes:
             s = probes.slopes
             value = np.where(np.abs(s.value) > BARS * s.error, np.abs(s.value), 0.0)
             if probes.directions is None:
                 value = value * size[probes.indices][:, None]
-            found.append(float(value.max(initial=0.0)))
-    return max(found)
+            found.append(value.max(axis=0, initial=0.0))
+    return np.max(found, axis=0)
 
 
 UNKNOWN = (NAN, NAN)

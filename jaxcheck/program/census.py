@@ -67,8 +67,10 @@ def find_rules(f: Callable[..., Any]) -> Callable[..., tuple[RuleInfo, ...]]:
 
 
 def has_stop_gradient(closed_jaxpr: Any) -> bool:
-    """Whether a `stop_gradient` stands anywhere in the program (JAX keeps it as an equation)."""
-    return any(eqn.primitive.name == "stop_gradient" for eqn, _ in interpret.walk(closed_jaxpr))
+    """Whether a `stop_gradient` stands anywhere in the program (JAX keeps it as an equation), but for those that JAX's
+    own functions set where they are harmless: on the factors of a solve, or the maximum in a softmax."""
+    return any(eqn.primitive.name == "stop_gradient" and rules_source.caller_origin(eqn) != "jax"
+               for eqn, _ in interpret.walk(closed_jaxpr))
 
 
 def sees_zeros(closed_jaxpr: Any) -> bool:

@@ -35,6 +35,9 @@ _WRAPPERS = tuple(
         "flax/linen/transforms.py", "flax/nnx/transforms/", "jax/_src/config.py",
     )
 )  # fmt: skip
+# What lies between a function that was called and the equation that it made.
+_BINDING = tuple(
+    os.path.join("jax", "_src", *name) for name in (("lax", "lax.py"), ("source_info_util.py",), ("tree.py",)))
 _SOURCE = re.compile(r"^(?P<name>.*?) at (?P<file>.+):(?P<line>\d+)$", re.DOTALL)
 _ATTRIBUTES = ("f", "fun", "fn", "func", "fwd", "bwd", "jvp", "__wrapped__", "prim", "traced")
 _DATA = (str, bytes, int, float, complex, type, np.ndarray, jax.Array)
@@ -180,6 +183,15 @@ def _call_site(eqn: Any) -> tuple[str, int]:
     return (match[1], int(match[2])) if match else ("<unknown>", 0)
 
 
+def caller_origin(eqn: Any) -> str:
+    """Whose function called the one of `jax.lax` that made this equation."""
+    trace = eqn.source_info.traceback
+    for frame in trace.frames if trace is not None else ():
+        if not _is_wrapper(frame.file_name) and not frame.file_name.endswith(_BINDING):
+            return origin_of(frame.file_name)
+    return "user"
+
+
 def selector(which: str | Callable[[Any], bool]) -> Callable[[Owner], bool] | None:
     """The test on owners that a word stands for, or None where `which` is a callable.
 
@@ -195,4 +207,4 @@ def selector(which: str | Callable[[Any], bool]) -> Callable[[Owner], bool] | No
     return lambda owner: owner.origin in words[which]
 
 
-__all__ = ["Owner", "origin_of", "owner", "selector"]
+__all__ = ["Owner", "caller_origin", "origin_of", "owner", "selector"]
