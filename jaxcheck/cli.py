@@ -75,6 +75,7 @@ def run(targets: tuple[str, ...], keyword: str, stop: bool, quiet: bool, json_pa
         raise click.UsageError("--html needs jinja2: pip install 'jaxcheck[html]'")
     wanted = cases.files(targets)
     done: list[Outcome] = []
+    interrupted = False
     try:
         with _on_device(device):
             for name, start in cases.run(wanted, keyword):
@@ -82,15 +83,18 @@ def run(targets: tuple[str, ...], keyword: str, stop: bool, quiet: bool, json_pa
                     click.echo(f"case {name}")
                 done.append(start())
                 _say(done[-1], quiet, with_traceback)
-                if stop and not _passed(done[-1]):
+                interrupted = _interrupted(done[-1])
+                if interrupted or (stop and not _passed(done[-1])):
                     break
     except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        sys.exit(_INTERRUPTED)
-    if not done:
+        interrupted = True
+    if not done and not interrupted:
         raise click.UsageError(f"no case's name holds {keyword!r}" if keyword else "no case was found")
     _summarise(done)
     _write(done, json_path, html_path, junit_path)
+    if interrupted:
+        click.echo("interrupted", err=True)
+        sys.exit(_INTERRUPTED)
     errors = any(one.error is not None for one in done)
     sys.exit(_UNUSABLE if errors else _exit_code([one.report for one in done]))
 
@@ -194,6 +198,11 @@ def _read(path: str) -> tuple[list[Any], list[tuple[str, str]]]:
         return save.read(path)
     except ValueError as error:  # also what json and utf-8 raise
         raise click.UsageError(f"{path}: {error}") from error
+
+
+def _interrupted(outcome: Outcome) -> bool:
+    """Whether Ctrl-C ended its check: whoever presses it in a run means the run; what is known is kept."""
+    return outcome.report is not None and outcome.report.cost.stopped == "user"
 
 
 def _passed(one: Outcome) -> bool:

@@ -75,6 +75,8 @@ class _Run:
 
     def _heard(self, report: Report) -> None:
         self.made.append(Entry(self.test, report.to_json()))
+        if report.cost.stopped == "user":
+            raise KeyboardInterrupt  # whoever presses Ctrl-C in a run means the run
 
     def _called(self, beyond: bool) -> None:
         if self.made:

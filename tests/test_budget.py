@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import time
 
@@ -11,13 +12,20 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck import as_run, budget, kinks
+from jaxcheck import as_run, budget, kinks, session
 from jaxcheck.evidence import blocks, flat, rows
 from jaxcheck.evidence.differences import Ladder
+from jaxcheck.result import Cost
 
 # Evaluations along one direction, but for that at the point.
 STEPS = len(Ladder().offsets) - 1
 PARAMS = {"a": np.linspace(0.1, 1.0, 30), "b": np.linspace(0.2, 1.1, 30), "c": np.linspace(0.3, 1.2, 30)}
+
+
+@pytest.fixture(autouse=True)
+def nobody_listens(monkeypatch):
+    """The run of pytest that this is would take Ctrl-C for its own."""
+    monkeypatch.setattr(session, "_listeners", [])
 
 
 class Slow:
@@ -270,3 +278,15 @@ def test_a_pass_waits_for_the_looks_that_it_depends_on(monkeypatch, stage):
     reasons = {leaf.path: leaf.reason for leaf in report.leaves}
     assert report.reason is jc.Reason.INTERRUPTED and reasons["a"] is jc.Reason.INTERRUPTED
     assert reasons["b"] is (jc.Reason.INTERRUPTED if stage is as_run else jc.Reason.AGREE)
+
+
+def test_in_a_run_of_pytest_ctrl_c_means_the_run():
+    from types import SimpleNamespace
+
+    from jaxcheck.pytest_plugin import _Run
+
+    plugin = SimpleNamespace(made=[], test="t")
+    report = dataclasses.replace(jc.check_grad(lambda x: x**2, 1.0), cost=Cost(stopped="user"))
+    with pytest.raises(KeyboardInterrupt):
+        _Run._heard(plugin, report)
+    assert len(plugin.made) == 1

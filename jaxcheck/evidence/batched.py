@@ -107,7 +107,8 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
                 at = np.minimum(np.arange(start, start + each), n - 1)
                 out, new = execute(
                     ("batch", each, group, inner, tuple(theta.leaves)), lambda *a: build(*a, group), programs,
-                    points[at], scales[at], tuple(problem.extras), signs, offsets, work=per_point * each)
+                    points[at], scales[at], tuple(problem.extras), signs, offsets, work=per_point * each,
+                    part=each / n)
                 parts.append(jax.tree_util.tree_map(np.asarray, out))
                 compiled += new
         except (budget.Stopped, KeyboardInterrupt) as why:

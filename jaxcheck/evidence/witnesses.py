@@ -87,8 +87,7 @@ def measure(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder:
             chunk = rows.chunk_of(program, count)
             (samples, grads), compiled = blocks.within_memory(chunk, lambda chunk: _at_once(
                 problem, traced, points, directions, ladder.offsets, chunk))
-        samples = np.asarray(samples)
-        grads = [np.asarray(g) for g in grads]
+        samples, grads = np.asarray(samples), [np.asarray(g) for g in grads]
     m = grads.pop(0) if gradients and problem.manual is not None else None
     a = grads.pop(0) if gradients and problem.autodiff is not None else None
     if gradients and m is None and problem.host_manual is not None:
@@ -128,8 +127,7 @@ def _in_turn(problem: Problem, traced: Sequence[Traced], points) -> tuple[list[n
             before = clock.run_seconds
             part, new = execute(("in turn", one, problem.columns, tuple(problem.theta.leaves)), build, [t.program],
                                 points[start : start + one], tuple(problem.extras), work=t.program.cost * one)
-            parts.append(np.asarray(part))
-            compiled += new
+            parts, compiled = [*parts, np.asarray(part)], compiled + new
             if not clock.pair_seconds > 0:
                 clock.pair_seconds = (clock.run_seconds - before) / one
         out.append(np.concatenate(parts))

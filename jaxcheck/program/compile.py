@@ -162,7 +162,8 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
         executable, need = hit
         clock.last_need = need.total
         memory.afford(need)
-        clock.tell("running")
+        if new or part == 1:  # whoever runs many parts tells how many
+            clock.tell("running")
         start = time.perf_counter()
         out = jax.block_until_ready(executable(consts, *args))
         clock.ran(key, time.perf_counter() - start, part, need.total)
