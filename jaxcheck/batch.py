@@ -51,7 +51,7 @@ def check_batch(
     seed: int = 0,
     name: str | None = None,
     budget: float | None = 60.0,
-    progress: Callable | bool | None = None,
+    progress: Callable[..., Any] | bool | None = None,
 ) -> Report:
     """Check a gradient at many points in one program. Options are those of `check_grad`.
 

@@ -38,7 +38,7 @@ def check_grad(
     seed: int = 0,
     name: str | None = None,
     budget: float | None = 60.0,
-    progress: Callable | bool | None = None,
+    progress: Callable[..., Any] | bool | None = None,
 ) -> Report:
     """Check the gradient of a scalar loss against centred differences and autodiff.
 

@@ -162,7 +162,7 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
         return (doubt.measured(case, ev), opinion) if matter else (ev, opinion)
     ev = doubt.closer(case, number, ev, _suspects(case, ev, opinion), ladder)
     ev, opinion = _against_autodiff(case, number, ev, case.judge(ev))
-    return ev, doubt.placed(case, ev, doubt.analytic(case, ev, opinion))
+    return ev, doubt.placed(case, ev, doubt.analytic(case, ev, opinion) if ladder is FINER else opinion)
 
 
 def _against_autodiff(case: Case, number: int, ev: LeafEvidence, opinion: Opinion) -> tuple[LeafEvidence, Opinion]:

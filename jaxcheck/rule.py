@@ -59,7 +59,7 @@ def check_rule(
     seed: int = 0,
     name: str | None = None,
     budget: float | None = 60.0,
-    progress: Callable | bool | None = None,
+    progress: Callable[..., Any] | bool | None = None,
 ) -> Report:
     """Check the custom rules inside `f` at `args`: custom_vjp, custom_jvp and what is built on them.
 

@@ -43,7 +43,7 @@ def test_a_keyword_of_another_library_is_told_what_it_is_here(name):
 @pytest.mark.parametrize(("call", "said"), [
     (lambda: jc.check_grad(loss, W, grad, arg=(X,)), "check_grad has no option arg=: did you mean args=?"),
     (lambda: jc.check_grad(loss, W, grad, tolerence=1), "did you mean tolerance=?"),
-    (lambda: jc.check_grad(loss, W, grad, blue=1), "has no option blue=: it has loss=, params=, grad="),
+    (lambda: jc.check_grad(loss, W, grad, colour=1), "has no option colour=: it has loss=, params=, grad="),
     (lambda: jc.check_grad(func=loss, inputs=(W, X)), "pass the function first"),
     (lambda: jc.check_grad(loss, W, grad, (X,)), "takes 3 arguments without a keyword (loss, params, grad), not 4; "
                                                  "what the function takes beside goes into args=(x, y)"),

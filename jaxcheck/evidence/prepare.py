@@ -30,7 +30,7 @@ from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import own as owned
 from jaxcheck.program.identity import same_program
 from jaxcheck.program.mode import is_wide
-from jaxcheck.program.objective import LeakedTracer, Traced, gradient, plain, trace
+from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, gradient, plain, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
 from jaxcheck.there import there
@@ -176,13 +176,20 @@ def _trace_gradient(user: User, leaves, extras, precision) -> tuple[Any, BaseExc
     """((traced gradient, note), None), or (None, why it cannot be traced). Raises StructureError."""
     found = {}
 
-    def f(leaves, extras):
+    def f(leaves, extras, before=lambda *given: None):
+        before(leaves, extras)
         chosen = user.selection(leaves, extras)
         found["note"], found["pair"] = chosen.note, chosen.value is not None
         return [jnp.asarray(g)[None] for g in chosen.leaves]
 
     try:
-        traced = ask(trace, f, leaves, extras, precision)
+        try:
+            traced = ask(trace, f, leaves, extras, precision)
+        except Refused as no:
+            if isinstance(no.error, NOT_TRACEABLE):
+                raise
+            # It reads what the loss left behind: so it is used, after the loss at the same point.
+            traced = ask(trace, lambda *given: f(*given, before=user.value), leaves, extras, precision)
     except Refused as no:
         return None, no.error
     if found["pair"] and precision == "native":

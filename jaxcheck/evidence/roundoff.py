@@ -62,7 +62,10 @@ def _scattered(problem: Problem, traced: Traced, point: np.ndarray) -> tuple[lis
 
     def build(_: Any, consts: Any, rows: Any, vector: Any, extras: Any) -> list[Any]:
         flat = cast(closed.in_avals, [*problem.theta.unravel(vector), *extras])
-        return [jnp.asarray(b) for b in scatter(open_program, [*consts, *flat], rows).bars]
+        # Data that the program makes by itself is the same for M, for A and in every sample.
+        moving = len(problem.theta.leaves)
+        still = [True] * len(consts) + [i >= moving for i in range(len(flat))]
+        return [jnp.asarray(b) for b in scatter(open_program, [*consts, *flat], rows, still=still).bars]
 
     with jax.enable_x64(True):
         found, compiled = execute(("round-off", tuple(problem.theta.leaves)), build, [program], tuple(closed.consts),

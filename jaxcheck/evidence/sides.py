@@ -38,8 +38,8 @@ class Sides:
     """The gradients of adjacent pieces.
 
     Attributes:
-        low, high: (G, P) the least and the largest of them, and of autodiff's own choice, their bars included.
-        kinked: (G, P) where these differ from each other.
+        low, high: (G, P) the least and the largest of them, their bars included.
+        kinked: (G, P) where these differ from each other, or autodiff's own choice is none of them.
         adjacent: the gradient under test is that of a piece, or lies on the line between those of two opposite ones:
             it is a subgradient, whatever is tied.
     """
@@ -68,7 +68,7 @@ def sides(problem: Problem, point: np.ndarray, m: np.ndarray, a: np.ndarray, bar
     curved = np.zeros(point.size)
     owner = np.concatenate([np.full(leaf.stop - leaf.start, k) for k, leaf in enumerate(problem.theta.leaves)])
     doubted = np.unique(owner[towards != 0])
-    least = largest = a
+    least, largest = np.full(a.shape, np.nan), np.full(a.shape, np.nan)
     widest, spent, compiled, adjacent, any_confirmed = bars, 0, 0, False, False
     for turn in range(ROUNDS):
         ways = rng.choice([-1.0, 1.0], (DIRECTIONS, point.size))
@@ -100,7 +100,9 @@ def sides(problem: Problem, point: np.ndarray, m: np.ndarray, a: np.ndarray, bar
     if not any_confirmed:
         return None, spent, compiled
     size = np.maximum(np.abs(least), np.abs(largest))
-    kinked = largest - least > 2 * BARS * widest + ALIKE * size
+    with np.errstate(all="ignore"):
+        spread = np.maximum(largest, a) - np.minimum(least, a)
+        kinked = spread > 2 * BARS * widest + ALIKE * size
     return Sides(least - BARS * widest, largest + BARS * widest, kinked, adjacent), spent, compiled
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 
 from jaxcheck.evidence.witnesses import real_gradient
 from jaxcheck.foreign import is_array
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.mode import is_traced
 from jaxcheck.theta import Theta, mismatch
 
@@ -100,6 +102,8 @@ class User:
     def gradient(self, leaves: Any, extras: Any) -> tuple[list[Any], str]:
         """(gradients of the differentiable leaves, note). Raises StructureError naming the leaf."""
         kept = copies((leaves, extras))  # grad may write into what it is given
+        with contextlib.suppress(Refused):  # and it may read what the loss left behind, of the same point
+            ask(self.value, *copies(kept))
         chosen = self.selection(leaves, extras)
         if chosen.value is not None:
             refuse_other_value(chosen.value, lambda: self.value(*copies(kept)))

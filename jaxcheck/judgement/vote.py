@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxcheck.bars import BARS, BESIDE_LEAF, COMPONENT, GROSS, MUST_CATCH, SCATTER, SCATTER_ON_KINK, UNITS
+from jaxcheck.bars import ALIKE, BARS, BESIDE_LEAF, COMPONENT, GROSS, MUST_CATCH, SCATTER, SCATTER_ON_KINK, UNITS
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.evidence.sketch import typical
 from jaxcheck.judgement import ranges
@@ -230,7 +230,11 @@ def _on_kinks(ev: LeafEvidence, looks: list[_Probe], m, a) -> tuple[list[_Probe]
     found = ranges.ranges(ev)
     slack = BARS * (round_off(ev, ev.m_error) + ev.m_given)
     free = np.zeros(m.shape, bool) if ev.pieces is None else ev.pieces[2]
-    held = [free & found.holds(m, slack), free if a is None else free & found.holds(a, slack)]
+    # Autodiff's own choice may be none of the pieces' (relu(x) - relu(-x) at 0): it alone is right beside them, and not
+    # what lies between.
+    own = a if a is not None else ev.m if ev.is_autodiff else np.full(m.shape, np.nan)
+    choice = np.abs(m - own) <= slack + ALIKE * np.abs(own)
+    held = [free & (found.holds(m, slack) | choice), free]
     explained = explained | held[0]
     out = []
     for p, look in zip(ev.probes, looks, strict=True):

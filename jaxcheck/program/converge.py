@@ -20,6 +20,7 @@ from jax.extend.core import jaxpr_as_fun
 
 from jaxcheck.program import interpret, jaxpr, rules
 from jaxcheck.program.compile import Program
+from jaxcheck.program.conditions import capped, sources
 
 
 class Patience(NamedTuple):
@@ -98,7 +99,7 @@ class RunOn(jaxpr.Way[None]):
         scale = [jnp.maximum(_largest(init[i], rank), _largest(stopped[i], rank)) for i in seen]
         limit = self._patience.times * count + self._patience.more
         found, approached = _to_rest(once, start, seen, _deciding(eqn), scale, rank, limit)
-        return _chosen(approached, found, stopped)
+        return _chosen(approached & ~capped(condition, asked, stopped), found, stopped)
 
 
 def _to_rest(once: Any, start: list[Any], seen: Sequence[int], deciding: Sequence[int], scale: list[Any], rank: int,
@@ -169,9 +170,9 @@ def stops_at_tolerance(eqn: Any, unread: frozenset[Any] = frozenset()) -> bool:
         return False
     condition, body = interpret.opened(eqn.params["cond_jaxpr"]), interpret.opened(eqn.params["body_jaxpr"])
     a, b = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-    decide = {i - a for i in _sources(condition, {0}) if i >= a}
+    decide = {i - a for i in sources(condition, {0}) if i >= a}
     while True:  # what decides, and what that is made from in the iterations before
-        more = decide | {i - b for i in _sources(body, decide) if i >= b}
+        more = decide | {i - b for i in sources(body, decide) if i >= b}
         if more == decide:
             return any(rules.is_inexact(eqn.outvars[i].aval) for i in decide)
         decide = more
@@ -196,7 +197,7 @@ def _unread(program: Any) -> frozenset[Any]:
 def _deciding(eqn: Any) -> list[int]:
     """The floats that a loop's condition looks at, or else those from which it is made in the iterations before."""
     condition, a = interpret.opened(eqn.params["cond_jaxpr"]), eqn.params["cond_nconsts"]
-    found = [i - a for i in _sources(condition, {0}) if i >= a]
+    found = [i - a for i in sources(condition, {0}) if i >= a]
     floats = [i for i in found if rules.is_inexact(eqn.outvars[i].aval)]
     return sorted(floats) or [i for i, v in enumerate(eqn.outvars) if rules.is_inexact(v.aval)]
 
@@ -211,20 +212,6 @@ def _tolerances(condition: Any) -> set[int]:
         if low is not None and not interpret.is_literal(eqn.invars[low]) and eqn.invars[low] in places:
             found.add(places[eqn.invars[low]])
     return found
-
-
-def _sources(program: Any, outputs: Iterable[int]) -> set[int]:
-    """Which inputs of a program its chosen outputs are computed from."""
-    program = interpret.opened(program)
-    needed = {program.outvars[i] for i in outputs if not interpret.is_literal(program.outvars[i])}
-    for eqn in reversed(program.eqns):
-        hit = {i for i, v in enumerate(eqn.outvars) if v in needed}
-        if not hit:
-            continue
-        inner = jaxpr.nested(eqn) if eqn.primitive.name != "custom_linear_solve" else None
-        read = range(len(eqn.invars)) if inner is None else _sources(inner, hit)
-        needed |= {eqn.invars[i] for i in read if not interpret.is_literal(eqn.invars[i])}
-    return {i for i, v in enumerate(program.invars) if v in needed}
 
 
 def iterates(program: Any) -> bool:

@@ -38,18 +38,24 @@ class Pair(NamedTuple):
         return self.plain if self.noisy is None else self.noisy
 
 
-class Perturbed(jaxpr.Way[Any]):
-    """The way. Its state is a part of the offset at which signs are read: 0, or in a loop its iteration's."""
+class Still(Pair):
+    """A value that every run has: made of constants alone, it is rounded alike in all that is compared."""
 
-    def __init__(self, noise: Noise, unit_of: UnitOf):
+
+class Perturbed(jaxpr.Way[Any]):
+    """The way. Its state is a part of the offset at which signs are read: 0, or in a loop its iteration's. With `still`
+    what is made of `Still` values is not perturbed, nor are constants."""
+
+    def __init__(self, noise: Noise, unit_of: UnitOf, still: bool = False):
         super().__init__()
         self.noise = noise
         self.unit_of = unit_of
+        self._constant = Still if still else Pair
         self.unseen: dict[str, None] = {}  # run once, on plain operands, since they act on the world
         self._loops = 0
 
     def constant(self, value: Any, aval: Any) -> Pair:
-        return Pair(interpret.as_declared(value, aval))
+        return self._constant(interpret.as_declared(value, aval))
 
     def plain(self, value: Pair) -> Any:
         return value.plain
@@ -77,6 +83,8 @@ class Perturbed(jaxpr.Way[Any]):
         if eqn.effects:
             self.unseen[eqn.primitive.name] = None
             return [Pair(r) for r in interpret.bind(eqn, [v.plain for v in operands])], state
+        if self._constant is Still and all(isinstance(v, Still) for v in operands):
+            return [Still(r) for r in interpret.bind(eqn, [v.plain for v in operands])], state
         plain, noisy = rounded.results(_Step(self, eqn, operands, state))
         return [Pair(p, n) for p, n in zip(plain, noisy, strict=True)], state
 
@@ -146,20 +154,22 @@ def _dtypes(program: Any) -> set[np.dtype]:
     return {np.zeros((), d).real.dtype for d in found}
 
 
-def perturbed(program: Any, unit_of: UnitOf = _own_unit, free: bool = False
+def perturbed(program: Any, unit_of: UnitOf = _own_unit, free: bool = False, still: Sequence[bool] = ()
               ) -> Callable[..., tuple[list[Any], list[Any], tuple[str, ...]]]:
     """A closed jaxpr as `run(row, *args) -> (results, perturbed results, names)`; jit and vmap it over `row`.
 
     `row` is one row of `signs(...)`. `unit_of(eqn, dtype)` says what a unit is in an equation, if it is not
     that of the dtype: float32's, say, throughout a program that was lifted from float32. With `free` decisions
-    follow the perturbed run, and both results are its. `names` are the
+    follow the perturbed run, and both results are its. `still` marks arguments which all that is compared shares: what
+    is made of them and of constants alone is left as it is; absent, nothing is. `names` are the
     primitives that act on the world, which were run once and whose results were left as they are.
     """
     dtypes = _dtypes(program)
 
     def run(row: Any, *args: Any) -> tuple[list[Any], list[Any], tuple[str, ...]]:
-        way = (Free if free else Perturbed)(Noise(row, dtypes), unit_of)
-        out, _ = jaxpr.run(way, program, [Pair(a) for a in args], 0)
+        way = (Free if free else Perturbed)(Noise(row, dtypes), unit_of, bool(still))
+        marks = still or [False] * len(args)
+        out, _ = jaxpr.run(way, program, [Still(a) if m else Pair(a) for a, m in zip(args, marks, strict=True)], 0)
         return [v.plain for v in out], [v.moved for v in out], tuple(way.unseen)
 
     return run
@@ -177,7 +187,8 @@ class Bars(NamedTuple):
 _ONE_BY_ONE = ("conv_general_dilated", "pure_callback", "ffi_call", "pallas_call", "shard_map")
 
 
-def scatter(program: Any, args: Sequence[Any], rows: Any, unit_of: UnitOf = _own_unit, free: bool = False) -> Bars:
+def scatter(program: Any, args: Sequence[Any], rows: Any, unit_of: UnitOf = _own_unit, free: bool = False,
+            still: Sequence[bool] = ()) -> Bars:
     """The results of a closed jaxpr, and per entry the largest deviation over the rows of signs; traceable.
 
     With `free`, decisions may fall either way as rounding has it: a relu next to zero is on in one run and off in
@@ -186,7 +197,7 @@ def scatter(program: Any, args: Sequence[Any], rows: Any, unit_of: UnitOf = _own
     Single entries may be off by up to 14 bars, as four draws of a sum can nearly cancel: a bar of an entry
     wants the root mean square of its leaf's bars beside it.
     """
-    run = perturbed(program, unit_of, free)
+    run = perturbed(program, unit_of, free, still)
     rows = jnp.asarray(rows)
     if free:  # a row of no signs is the plain run
         rows = jnp.concatenate([jnp.zeros_like(rows[:1]), rows])
