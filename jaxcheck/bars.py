@@ -165,3 +165,21 @@ def underflow(smallest_normal: float, smallest: float) -> float:
     """What is lost where values leave the range of a dtype: XLA on CPU flushes float32's and bfloat16's subnormal
     numbers to zero, and keeps float16's, whose normal ones end at 6e-5, in steps of the smallest."""
     return smallest_normal if smallest_normal < SUBNORMAL else smallest
+
+
+# Which line of a backward pass is wrong (`program.where`, `judgement.culprit`). The figures: `python -m tests.where.rates`.
+
+# Two values of two programs are one value, and a change makes the gradients right, when they differ by less, relative
+# to the norm: many times the round-off of a program, in float64, and far from any other value at a random point.
+SAME_VALUE = 1e-7
+REPAIRED = 1e-8
+# A leaf is wrong, for the search, beyond this.
+ASTRAY = 1e-6
+# A constant is one of the program's own (a dimension, a literal, a small fraction) when it is that near. Solved for at
+# 1e-8 or better.
+NICE = 1e-7
+# A line is named where every other that could be to blame costs that much more (`judgement.culprit.COST`), a set of
+# lines where at most so many come nearer, and none where even the cheapest costs too much.
+NEAR_LINE = 0.45
+NEAR_LINES = 3
+TOO_DEAR = 2.6

@@ -141,7 +141,7 @@ def _general(way: Way[State], values: Sequence[Any], atoms: Sequence[Any]) -> li
 def _scan(way: Way[State], eqn: Any, operands: list[Any], state: State) -> tuple[list[Any], State]:
     body = interpret.closed(eqn.params["jaxpr"])
     inner = interpret.opened(body)
-    consts, carry = _scan_layout(eqn, inner)
+    consts, carry = scan_layout(eqn, inner)
     fixed, init, xs = operands[:consts], operands[consts : consts + carry], operands[consts + carry :]
 
     def step(carried: tuple[list[Any], State], row: list[Any]) -> tuple[Any, list[Any]]:
@@ -155,7 +155,7 @@ def _scan(way: Way[State], eqn: Any, operands: list[Any], state: State) -> tuple
     return [*values, *ys], way.end(eqn, state, after)
 
 
-def _scan_layout(eqn: Any, inner: Any) -> _Layout:
+def scan_layout(eqn: Any, inner: Any) -> _Layout:
     """Told by the types: what is scanned over has one axis more outside than in the body.
 
     The parameters that hold the layout have other names in every few versions of JAX.
@@ -209,7 +209,7 @@ def _cond(way: Way[State], eqn: Any, operands: list[Any], state: State) -> tuple
 
         return branch
 
-    here = _for_this_platform(eqn.params.get("branches_platforms"))
+    here = for_this_platform(eqn.params.get("branches_platforms"))
     if here is not None:  # the others may hold what this platform cannot compile
         values, after = taken(branches[here])()
     else:
@@ -217,7 +217,7 @@ def _cond(way: Way[State], eqn: Any, operands: list[Any], state: State) -> tuple
     return values, way.end(eqn, state, after)
 
 
-def _for_this_platform(platforms: Any) -> int | None:
+def for_this_platform(platforms: Any) -> int | None:
     """Which branch is meant for the default backend, of an equation that chooses by platform."""
     if platforms is None:
         return None

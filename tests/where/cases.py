@@ -55,7 +55,7 @@ CASES = [
         ("dt = do @ p[\"V\"].T", "dt = do @ p[\"V\"]"),
         ("dh = dt * (1 - t * t)", "dh = dt * (1 - h * h)"),
         ("dg = (dh * xhat).sum(0)", "dg = (dh * xc).sum(0)"),
-        ("dg = (dh * xhat).sum(0)", "dg = (dxhat * xhat).sum(0)"),
+        ("dg = (dh * xhat).sum(0)", "dg = (dt * xhat).sum(0)"),
         ("da = inv * (dxhat - m1 / d - xhat * m2 / d)", "da = inv * (dxhat - m1 / d)"),
         ("da = inv * (dxhat - m1 / d - xhat * m2 / d)", "da = inv * (dxhat - m1 / d - xhat * m2)"),
         ("da = inv * (dxhat - m1 / d - xhat * m2 / d)", "da = dxhat - m1 / d - xhat * m2 / d"),

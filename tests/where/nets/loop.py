@@ -27,7 +27,7 @@ def grad(p, x, y):
     dout = h.T @ err
     dh = err @ p["out"].T
     grads = []
-    for (W, _), before, after in zip(p["layers"][::-1], kept[-2::-1], kept[:0:-1]):
+    for (W, _), before, after in zip(p["layers"][::-1], kept[-2::-1], kept[:0:-1], strict=True):
         dz = jnp.where(after > 0, dh, 0.1 * dh)
         dW = before.T @ dz
         db = dz.sum(0)
