@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from jaxcheck.bars import NEAR_LINE, NEAR_LINES, TOO_DEAR
 
@@ -23,7 +24,7 @@ class Weighed:
         source: "own" for a value of the backward pass itself, else what it is in the loss, "" for none.
         constant: how plain the constant in it is, 0 for 1 (see `Constants.plainness`).
         was, becomes: whether the value on the line is one of the loss's, before and after.
-        inputs: whether all that goes into it is.
+        inputs, entering: whether all that goes into the operation is, and all that comes into the line.
         passed_on: whether the value changed is an operand that another line makes for this one alone, and that is
             not known to be right.
         spare: whether it uses what is computed and was never used.
@@ -36,6 +37,7 @@ class Weighed:
     was: bool = False
     becomes: bool = False
     inputs: bool = False
+    entering: bool = False
     passed_on: bool = False
     spare: bool = False
 
@@ -61,7 +63,10 @@ def cost(change: Weighed) -> float:
     """How unlikely it is that this was the mistake."""
     total = COST[change.kind] + SOURCE[change.source]
     total += CONSTANT[change.constant] * (2.0 if change.source else 1.0)
-    total += 2.0 * change.was - 0.4 * change.becomes - 0.4 * change.inputs + 0.5 * change.passed_on
+    # A factor is as well put on the next line, unless the value in between is known.
+    placed = change.becomes or change.kind not in ("scale", "times", "over")
+    total += 2.0 * change.was - 0.4 * change.becomes - placed * (0.2 * change.inputs + 0.3 * change.entering)
+    total += 0.5 * change.passed_on
     return total - 0.3 * change.spare
 
 
@@ -80,11 +85,9 @@ def blame(changes: Sequence[Weighed]) -> Blame | None:
     for i in sorted(told, key=lambda i: cost(changes[i])):
         best.setdefault(changes[i].where, i)
     ranked = list(best.values())
-    if not ranked:
-        return _value(changes)
     costs = [cost(changes[i]) for i in ranked]
-    if costs[0] > TOO_DEAR:
-        return None
+    if not costs or costs[0] > TOO_DEAR:
+        return _value(changes)
     near = [i for i, c in zip(ranked, costs, strict=True) if c < costs[0] + NEAR_LINE]
     if len(near) == 1:
         return Blame("line", (near[0],))
@@ -93,7 +96,12 @@ def blame(changes: Sequence[Weighed]) -> Blame | None:
 
 def _value(changes: Sequence[Weighed]) -> Blame | None:
     """Only values are known that would repair: the first line where one belongs, if what goes into it is right."""
-    plain = [i for i, c in enumerate(changes) if c.kind == "swap result" and c.becomes and c.inputs and not c.was
-             and c.constant == 0]
-    lines = {changes[i].where for i in plain}
-    return Blame("value", (plain[0],)) if len(lines) == 1 else None
+    right = [i for i, c in enumerate(changes) if c.kind == "swap result" and c.becomes and not c.was and not c.constant]
+    sure = [i for i in right if changes[i].entering]
+    lines = {changes[i].where for i in sure}
+    return Blame("value", (sure[0],)) if len(lines) == 1 else None
+
+
+def price(fields: dict[str, Any]) -> float:
+    """The cost of a change given by the fields of a `Weighed`."""
+    return cost(Weighed(**fields))

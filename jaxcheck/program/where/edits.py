@@ -57,10 +57,9 @@ class Edit:
 
 def value_of(group: Group, n: int, count: int, now: Sequence[np.ndarray], point: int, backwards: bool) -> np.ndarray:
     """The n-th of `count` instances."""
-    if group.what == "own":
-        return now[group.ids[n if len(group.ids) == count else 0]]
-    row = group.arrays[point]
-    return row[(count - 1 - n if backwards else n) if len(row) == count else 0]
+    length = len(group.ids) or len(group.arrays[point])
+    j = (count - 1 - n if backwards else n) if length == count else 0
+    return now[group.ids[j]] if group.what == "own" else group.arrays[point][j]
 
 
 def same_shape(x: np.ndarray, like: np.ndarray) -> np.ndarray:

@@ -1,0 +1,77 @@
+"""What the caller's source says about an expression: its text, the name it is given, and names given to that name."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import linecache
+from collections.abc import Iterator
+
+from jaxcheck.program.where.places import Place
+
+
+def text_of(place: Place) -> str:
+    """The line, without its indentation; "" where the source cannot be read."""
+    return linecache.getline(place.file, place.line).strip()
+
+
+@functools.lru_cache(maxsize=32)
+def _tree(file: str, source: str) -> ast.AST | None:
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError):
+        return None
+
+
+def _function(place: Place) -> ast.AST | None:
+    """The innermost function around an expression, or the module."""
+    tree = found = _tree(place.file, "".join(linecache.getlines(place.file)))
+    if tree is None:
+        return None
+    for node in ast.walk(tree):
+        inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        if inside and node.lineno <= place.line <= (node.end_lineno or node.lineno):
+            found = node  # walked from the outside in
+    return found
+
+
+def _assigned(function: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """Each name with the expression it is given."""
+    for node in ast.walk(function):
+        if not isinstance(node, ast.Assign) or len(node.targets) != 1:
+            continue
+        target, value = node.targets[0], node.value
+        pairs = [(target, value)]
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+            pairs = list(zip(target.elts, value.elts, strict=True))
+        for name, given in pairs:
+            if isinstance(name, ast.Name):
+                yield name.id, given
+
+
+def _spans(node: ast.expr, place: Place) -> bool:
+    return (node.lineno, node.col_offset, node.end_lineno, node.end_col_offset) == place[1:5]
+
+
+def name_of(place: Place) -> str:
+    """The name that the expression's value is given, or ""."""
+    function = _function(place)
+    if function is None:
+        return ""
+    return next((name for name, value in _assigned(function) if _spans(value, place)), "")
+
+
+def aliases(place: Place) -> list[Place]:
+    """The statements `b = a` through which alone the value of an expression `a = ...` goes on: they make no
+    operation, so that what was forgotten there shows nowhere else."""
+    function, name = _function(place), name_of(place)
+    if function is None or not name:
+        return []
+    found = [(given, value) for given, value in _assigned(function)
+             if isinstance(value, ast.Name) and value.id == name and value.lineno > place.line]
+    loads = sum(isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load) for n in ast.walk(function))
+    if len(found) != 1 or (loads > 1 and found[0][0] != name):
+        return []
+    value = found[0][1]
+    return [Place(place.file, value.lineno, value.col_offset, value.end_lineno or value.lineno,
+                  value.end_col_offset or 0, place.function)]
