@@ -10,7 +10,7 @@ import numpy as np
 from jaxcheck import bars
 from jaxcheck.evidence import as_run, gather, maps
 from jaxcheck.evidence.maps import Map
-from jaxcheck.evidence.witnesses import LeafEvidence, Problem
+from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.judgement import as_run as judgement
 from jaxcheck.judgement import locate
 from jaxcheck.judgement.maps import Finding
@@ -22,6 +22,7 @@ from jaxcheck.settings import Case
 
 ANOTHER_PATH = "right in float64; in {dtype} loss and gradient take another path, and there it is right as well"
 NOTHING_LEFT = "right in float64; of the gradient as run in {dtype} rounding leaves nothing"
+NOT_LOOKED_AT = "right in float64; what is run in {dtype} was not looked at"
 UNKNOWN = "right in float64; in {dtype} another path is run, and there it could not be judged"
 
 
@@ -54,6 +55,13 @@ def second_opinions(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequen
     if case.preface.native_finite and not run.stops:
         found |= walk.rounding(asked)
     return found
+
+
+def unknown(leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion]) -> dict[int, Second]:
+    """What is added to leaves that passed where the look at the native run was stopped."""
+    return {k: Second(Verdict.INCONCLUSIVE, Reason.INTERRUPTED, NOT_LOOKED_AT.format(dtype=ev.leaf.native))
+            for k, (ev, opinion) in enumerate(zip(leaves, opinions, strict=True))
+            if opinion.verdict is Verdict.PASS and opinion.reason is not Reason.SURROGATE and ev.leaf.size}
 
 
 def _on_host(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion]) -> dict[int, Second]:

@@ -26,6 +26,9 @@ SHARP = 1e-10
 # What a check must be able to see, relative to the leaf, if the caller says nothing. Also what the claim of a
 # map may be off by because its own loop stops early. A choice.
 MUST_CATCH = 1e-3
+# And if the caller says how much is right (rtol of formula (2)): an error of size s makes it s/2, and floors are found
+# on half-decades, so what is caught for certain begins at 2 x 10^(1/2) rtol; rounded up to this many.
+GRANTED = 10.0
 # M = A against N is only believed on gross evidence: both claims would have to be wrong together. A choice.
 GROSS = 1e-4
 # Relative asymmetry of a Hessian in float64 that rounding explains. A choice.

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
+from jaxcheck.arguments import gathered, refuse_data_as_grad
 from jaxcheck.batch import check_batch
+from jaxcheck.budget import running, until_stopped
+from jaxcheck.door import door
 from jaxcheck.engine import examine
 from jaxcheck.evidence.prepare import prepare
+from jaxcheck.evidence.prepare_rule import name_of
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
-from jaxcheck.program.calm import calmly
 from jaxcheck.result import Report
 from jaxcheck.rule import check_rule
 from jaxcheck.settings import Settings
+from jaxcheck.stopping import finished, unprepared
 
 
-@calmly
+@door
 def check_grad(
-    loss: Callable,
+    loss: Callable[..., Any],
     params: Any,
     grad: Any = None,
     *,
-    args: tuple = (),
+    args: Sequence[Any] = (),
+    kwargs: dict[str, Any] | None = None,
+    argnums: int | Sequence[int] | None = None,
     has_aux: bool = False,
-    mode: Exhaustive | Sketch | str | None = None,
-    tolerance: Tolerance | None = None,
-    must_catch: float = 1e-3,
-    precision: str = "float64",
+    mode: Exhaustive | Sketch | Literal["exhaustive", "sketch"] | None = None,
+    tolerance: Tolerance | float | None = None,
+    must_catch: float | None = None,
+    precision: Literal["float64", "native"] = "float64",
     surrogate: Any = False,
     seed: int = 0,
     name: str | None = None,
+    budget: float | None = 60.0,
+    progress: Callable | bool | None = None,
 ) -> Report:
     """Check the gradient of a scalar loss against centred differences and autodiff.
 
@@ -42,17 +50,27 @@ def check_grad(
             function like `jax.value_and_grad`'s; or the tree of numbers itself; or None, then
             `jax.grad(loss)` is under test, custom rules included.
         args: extra positional arguments of both, not differentiated.
+        kwargs: keyword arguments of both, not differentiated.
+        argnums: as in `jax.grad`, of the arguments (params, *args): those to differentiate, where `grad` returns
+            their gradients alike. With (0, 1) the leaves are `[0]...` and `[1]...`. Default 0.
         has_aux: whether `loss` returns `(value, aux)`.
         mode: `Exhaustive(...)`, `Sketch(...)`, "exhaustive" or "sketch"; None lets the cost decide.
         tolerance: relative and absolute bound per leaf, beside the error bars; see `Tolerance` for the default.
+            A number is the relative one.
         must_catch: if the check could not have caught an error of this relative size in a leaf,
-            it is VACUOUS, not PASS.
+            it is VACUOUS, not PASS. None (default) is 1e-3, or what the tolerance leaves to be caught where that
+            is coarser: ten times its rtol.
         precision: "float64" (default: the formula is judged in float64 whatever the parameters'
             dtype) or "native".
         surrogate: True, or a function of the leaf path, for gradients that differ from the derivative
             on purpose (straight-through, clipping): structure, finiteness and repeatability only.
         seed: of the random directions.
         name: shown in the report; default the loss's own name.
+        budget: seconds that the check may take; None for as long as it takes. Every leaf is looked at once before any
+            is looked at twice; what was left out is INCONCLUSIVE (INTERRUPTED), and the report says what more time
+            would buy. So it is after Ctrl-C (once; twice stops at once). Kept but for a program that is under way.
+        progress: False, or a function of a `jaxcheck.progress.Moment`; default a line on stderr after a second, in
+            terminals and notebooks only.
 
     Returns:
         A `Report`. It never raises for a wrong gradient; `report.assert_ok()` does.
@@ -68,8 +86,16 @@ def check_grad(
     """
     start = time.perf_counter()
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
-    problem, preface = prepare(loss, params, grad, args, has_aux, precision)
-    return examine(problem, preface, settings, kind="check_grad", name=name or preface.name, start=start)
+    refuse_data_as_grad(loss, params, grad, args, kwargs or {})
+    loss, params, grad, args = gathered(loss, params, grad, args, argnums, {} if kwargs is None else kwargs)
+    with running(budget, progress):
+        report = None
+        with until_stopped():
+            problem, preface = prepare(loss, params, grad, args, has_aux, precision)
+            report = examine(problem, preface, settings, kind="check_grad", name=name or preface.name, start=start)
+        if report is None:
+            report = unprepared("check_grad", name_of(loss, name), params, settings.seed)
+        return finished(report)
 
 
 check_grad.__module__ = "jaxcheck"

@@ -1,4 +1,4 @@
-"""The command line: `jaxcheck demo`, `jaxcheck run FILE.py[::NAME]`, `jaxcheck show report.json`.
+"""The command line: `jaxcheck demo`, `run`, `show`, `diff` and `explain`.
 
 JAX is imported by the commands that need it, when they run: `--help` answers at once.
 """
@@ -6,29 +6,22 @@ JAX is imported by the commands that need it, when they run: `--help` answers at
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.util
-import inspect
 import io
-import json
+import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import click
 
-from jaxcheck.case import CaseInfo, case_info
+from jaxcheck import cases
+from jaxcheck.cases import Outcome
 
 # 2 is click's, for a command or a file that could not be run.
 _PASS, _FAIL, _UNUSABLE, _INCONCLUSIVE, _INTERRUPTED = 0, 1, 2, 3, 130
-_MODULE = "jaxcheck_run_file"
-_EXPECTED = (
-    "expected functions marked with @jaxcheck.case that return the arguments of a check, "
-    "or functions named check_* without parameters that return a Report"
-)
 
 _epilog = "Exit code: 0 PASS, 1 FAIL, 2 could not be run, 3 INCONCLUSIVE; the worst of several wins."
 
@@ -38,7 +31,7 @@ _epilog = "Exit code: 0 PASS, 1 FAIL, 2 could not be run, 3 INCONCLUSIVE; the wo
 def main() -> None:
     """Check gradients of JAX programs, and say which leaf is wrong."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a lost ± must not lose the report
+        sys.stdout.reconfigure(errors="backslashreplace")  # a lost letter must not lose the report
 
 
 @main.command()
@@ -59,58 +52,126 @@ def demo() -> None:
 
 
 @main.command()
-@click.argument("target", metavar="FILE.py[::NAME]")
+@click.argument("targets", metavar="[FILE.py | FILE.py::NAME | DIRECTORY]...", nargs=-1, required=True)
+@click.option("-k", "keyword", default="", metavar="TEXT", help="Only cases whose FILE.py::NAME holds TEXT.")
+@click.option("-x", "stop", is_flag=True, help="Stop at the first case that does not pass.")
+@click.option("-q", "quiet", is_flag=True, help="A line per case in place of its report.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="Write the reports to this file, as a list.")
+@click.option("--html", "html_path", type=click.Path(dir_okay=False), help="Write the reports to this file, as a page.")
+@click.option("--junit", "junit_path", type=click.Path(dir_okay=False), help="Write JUnit's XML to this file.")
 @click.option("--device", help="Where to run: cpu, gpu, tpu, or one of several, e.g. gpu:1.")
 @click.option("--traceback", "with_traceback", is_flag=True, help="Show tracebacks of errors in FILE.")
-def run(target: str, json_path: str | None, device: str | None, with_traceback: bool) -> None:
-    """Run the checks that a file declares.
+def run(targets: tuple[str, ...], keyword: str, stop: bool, quiet: bool, json_path: str | None,
+        html_path: str | None, junit_path: str | None, device: str | None, with_traceback: bool) -> None:
+    """Run the checks that files declare.
 
-    These are its functions marked with @jaxcheck.case, and its functions named check_* that take no
-    parameters and return a Report. FILE.py::NAME runs one of them.
+    These are their functions marked with @jaxcheck.case, and their functions named check_* that take no
+    parameters and return a Report. FILE.py::NAME runs one of them; a DIRECTORY all in its files that are named
+    check_*.py, *_check.py, *_checks.py or checks.py.
     """
-    path, _, name = target.partition("::")
-    if not Path(path).is_file():
-        raise click.UsageError(f"no such file: {path}")
-    reports: list[Any] = []
-    errors = 0
+    for path in (json_path, html_path, junit_path):
+        _try(path)
+    if html_path is not None and importlib.util.find_spec("jinja2") is None:
+        raise click.UsageError("--html needs jinja2: pip install 'jaxcheck[html]'")
+    wanted = cases.files(targets)
+    done: list[Outcome] = []
+    interrupted = False
     try:
-        with _on_device(device), _loaded(Path(path), with_traceback) as module:
-            for info, function in _cases(module, path, name):
-                click.echo(f"case {info.name}")
-                try:
-                    report = _check(info, function)
-                except (Exception, SystemExit) as error:
-                    errors += 1
-                    _complain(f"case {info.name}", error, with_traceback)
-                else:
-                    _show(report)
-                    reports.append(dataclasses.replace(report, name=info.name))
-                click.echo("")
+        with _on_device(device):
+            for name, start in cases.run(wanted, keyword):
+                if not quiet:
+                    click.echo(f"case {name}")
+                done.append(start())
+                _say(done[-1], quiet, with_traceback)
+                interrupted = _interrupted(done[-1])
+                if interrupted or (stop and not _passed(done[-1])):
+                    break
     except KeyboardInterrupt:
+        interrupted = True
+    if not done and not interrupted:
+        raise click.UsageError(f"no case's name holds {keyword!r}" if keyword else "no case was found")
+    _summarise(done)
+    _write(done, json_path, html_path, junit_path)
+    if interrupted:
         click.echo("interrupted", err=True)
         sys.exit(_INTERRUPTED)
-    _summarise(reports, errors)
-    if json_path is not None:
-        _write(json_path, reports)
+    errors = any(one.error is not None for one in done)
+    sys.exit(_UNUSABLE if errors else _exit_code([one.report for one in done]))
+
+
+@main.command()
+@click.argument("paths", metavar="REPORT...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+def show(paths: tuple[str, ...]) -> None:
+    """Print saved reports (.json or .html), or what `run --json` wrote."""
+    reports: list[Any] = []
+    errors: list[Any] = []
+    for path in paths:
+        found, broken = _read(path)
+        reports += found
+        errors += broken
+    for report in reports:
+        _show(report)
+        click.echo("")
+    for name, said in errors:
+        click.echo(f"error in case {name}: {said}", err=True)
     sys.exit(_UNUSABLE if errors else _exit_code(reports))
 
 
 @main.command()
-@click.argument("path", metavar="REPORT.json", type=click.Path(exists=True, dir_okay=False))
-def show(path: str) -> None:
-    """Print a saved report, or the list that `run --json` wrote."""
-    from jaxcheck.result import Report
+@click.argument("old", metavar="OLD", type=click.Path(exists=True, dir_okay=False))
+@click.argument("new", metavar="NEW", type=click.Path(exists=True, dir_okay=False))
+def diff(old: str, new: str) -> None:
+    """Say what changed from the reports in OLD to those in NEW.
 
+    Exit code: 0 nothing, 1 something.
+    """
+    before, after = ({report.name: report for report in _read(path)[0]} for path in (old, new))
+    if len(before) == len(after) == 1:  # two reports, whatever they are called
+        before = dict(zip(after, before.values(), strict=True))
+    changed = False
+    for name in dict.fromkeys([*before, *after]):
+        lines = (("is gone",) if name not in after else ("is new",) if name not in before
+                 else after[name].diff(before[name]))
+        for line in lines:
+            click.echo(f"{name}: {line}")
+        changed |= bool(lines)
+    sys.exit(_FAIL if changed else _PASS)
+
+
+@main.command()
+@click.argument("what", metavar="[WORD | REPORT]", required=False)
+def explain(what: str | None) -> None:
+    """Say what a reason or a word of a report means, with an example and what to do.
+
+    WORD is one of them, e.g. KINK or floor; REPORT a saved report, of which every reason is explained. Without
+    either, all words are listed.
+    """
+    from jaxcheck.report import explain as explanation
+
+    if what is None:
+        click.echo(explanation.listing())
+        return
+    if Path(what).suffix.lower() in (".json", ".html"):
+        if not Path(what).is_file():
+            raise click.UsageError(f"no such file: {what}")
+        click.echo(explanation.of_reports(_read(what)[0]))
+        return
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-        reports = [Report.from_json(item) for item in (data if isinstance(data, list) else [data])]
-    except ValueError as error:  # also what json and utf-8 raise
-        raise click.UsageError(f"{path}: {error}") from error
-    for report in reports:
-        _show(report)
-        click.echo("")
-    sys.exit(_exit_code(reports))
+        click.echo(explanation.of_word(what))
+    except KeyError as error:
+        raise click.UsageError(error.args[0]) from error
+
+
+def _try(path: str | None) -> None:
+    """Raise UsageError where a file could not be written: before the checks run, not after."""
+    if path is None:
+        return
+    target = Path(path)
+    folder = target.absolute().parent
+    if not folder.is_dir():
+        raise click.UsageError(f"cannot write {path}: there is no folder {folder}")
+    if not os.access(target if target.exists() else folder, os.W_OK):
+        raise click.UsageError(f"cannot write {path}: permission denied")
 
 
 @contextlib.contextmanager
@@ -130,79 +191,46 @@ def _on_device(wanted: str | None) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _loaded(path: Path, with_traceback: bool) -> Iterator[ModuleType]:
-    """The file as a module, able to import its neighbours as a script is; undone at the end."""
-    spec = importlib.util.spec_from_file_location(_MODULE, path)
-    if spec is None or spec.loader is None:
-        raise click.UsageError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[_MODULE] = module  # dataclasses and pickle look their module up
-    sys.path.insert(0, str(path.resolve().parent))
+def _read(path: str) -> tuple[list[Any], list[tuple[str, str]]]:
+    from jaxcheck.report import save
+
     try:
-        try:
-            spec.loader.exec_module(module)
-        except (Exception, SystemExit) as error:
-            _complain(str(path), error, with_traceback)
-            sys.exit(_UNUSABLE)
-        yield module
-    finally:
-        sys.path.remove(str(path.resolve().parent))
-        del sys.modules[_MODULE]
+        return save.read(path)
+    except ValueError as error:  # also what json and utf-8 raise
+        raise click.UsageError(f"{path}: {error}") from error
 
 
-def _cases(module: ModuleType, path: str, wanted: str) -> list[tuple[CaseInfo, Callable[[], Any]]]:
-    """What to run, in the order of the file."""
-    found: list[tuple[CaseInfo, Callable[[], Any]]] = []
-    for name, member in vars(module).items():
-        info = case_info(member)
-        own = inspect.isfunction(member) and member.__module__ == _MODULE and not _needs_arguments(member)
-        if info is None and own and (name.startswith("check_") or name == wanted):
-            info = CaseInfo(name, "grad")
-        if info is not None and all(member is not other for _, other in found):
-            found.append((info, member))
-    if not found:
-        raise click.UsageError(f"nothing to check in {path}: {_EXPECTED}")
-    if not wanted:
-        return found
-    chosen = [case for case in found if wanted in (case[0].name, getattr(case[1], "__name__", ""))]
-    if not chosen:
-        raise click.UsageError(f"no case {wanted!r} in {path}; it has {', '.join(info.name for info, _ in found)}")
-    return chosen
+def _interrupted(outcome: Outcome) -> bool:
+    """Whether Ctrl-C ended its check: whoever presses it in a run means the run; what is known is kept."""
+    return outcome.report is not None and outcome.report.cost.stopped == "user"
 
 
-def _needs_arguments(function: Any) -> bool:
-    free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = inspect.signature(function).parameters.values()
-    return any(p.default is inspect.Parameter.empty and p.kind not in free for p in parameters)
+def _passed(one: Outcome) -> bool:
+    return one.error is None and one.report.ok
 
 
-def _check(info: CaseInfo, function: Callable[[], Any]) -> Any:
-    """Call a case and, unless it made its own report, the front door it asks for."""
-    from jaxcheck.result import Report
-
-    returned = function()
-    if isinstance(returned, Report):
-        return returned
-    if case_info(function) is None or not isinstance(returned, (dict, tuple)):
-        also = "" if case_info(function) is None else "a dict or tuple of a check's arguments, or "
-        raise TypeError(f"expected {also}a Report, but {info.name} returned {type(returned).__name__}")
-    from jaxcheck import check
-
-    door = {"grad": check.check_grad, "rule": check.check_rule, "batch": check.check_batch}[info.check]
-    if isinstance(returned, tuple):
-        return door(*returned)
-    keywords = dict(returned)
-    if info.check == "rule":  # check_rule(f, *args): the function and its arguments have no keywords
-        return door(keywords.pop("f"), *keywords.pop("args", ()), **keywords)
-    return door(**keywords)
+def _error_line(one: Outcome) -> str:
+    return f"{type(one.error).__name__}: {one.error}"
 
 
-def _complain(where: str, error: BaseException, with_traceback: bool) -> None:
-    if with_traceback:
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
-    hint = "" if with_traceback else " (--traceback shows where)"
-    click.echo(f"error in {where}: {type(error).__name__}: {error}{hint}", err=True)
+def _say(one: Outcome, quiet: bool, with_traceback: bool) -> None:
+    if one.error is not None:
+        if with_traceback:
+            click.echo("".join(traceback.format_exception(one.error)), err=True, nl=False)
+        hint = "" if with_traceback else " (--traceback shows where)"
+        click.echo(f"error in case {one.name}: {_error_line(one)}{hint}", err=True)
+    elif quiet:
+        click.echo(_line(one))
+    else:
+        _show(one.report)
+    if not quiet:
+        click.echo("")
+
+
+def _line(one: Outcome) -> str:
+    from jaxcheck.report import line
+
+    return f"{one.report.verdict.value:<12} {one.name}: {line.about(one.report)}"
 
 
 def _show(report: Any) -> None:
@@ -214,22 +242,34 @@ def _show(report: Any) -> None:
         click.echo(str(report))
 
 
-def _summarise(reports: list[Any], errors: int) -> None:
-    if len(reports) + errors < 2:
+def _summarise(done: list[Outcome]) -> None:
+    """The counts, and what did not pass once more: the reports above may be long."""
+    if len(done) < 2:
         return
-    verdicts = [report.verdict.value for report in reports]
+    verdicts = [one.report.verdict.value for one in done if one.error is None]
     counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)]
-    counts += [f"{errors} in error"] if errors else []
-    click.echo(f"{len(reports) + errors} checks: {', '.join(counts)}")
+    errors = [one for one in done if one.error is not None]
+    counts += [f"{len(errors)} in error"] if errors else []
+    for verdict in ("INCONCLUSIVE", "FAIL"):
+        for one in done:
+            if one.error is None and one.report.verdict.value == verdict:
+                click.echo(_line(one))
+    for one in errors:
+        click.echo(f"{'error':<12} {one.name}: {_error_line(one).splitlines()[0]}")
+    click.echo(f"{len(done)} checks: {', '.join(counts)}")
 
 
-def _write(path: str, reports: list[Any]) -> None:
+def _write(done: list[Outcome], json_path: str | None, html_path: str | None, junit_path: str | None) -> None:
     from jaxcheck.report import save
 
-    try:
-        save.write(path, save.dumps([report.to_json() for report in reports]))
-    except OSError as error:
-        raise click.UsageError(f"cannot write {path}: {error}") from error
+    reports = [one.report for one in done if one.error is None]
+    errors = [(one.name, _error_line(one)) for one in done if one.error is not None]
+    for path, kind in ((json_path, "json"), (html_path, "html"), (junit_path, "xml")):
+        if path is not None:
+            try:
+                save.save_all(reports, path, errors, kind=kind)
+            except OSError as error:
+                raise click.UsageError(f"cannot write {path}: {error}") from error
 
 
 def _exit_code(reports: list[Any]) -> int:

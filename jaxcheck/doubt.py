@@ -10,8 +10,8 @@ import numpy as np
 from jaxcheck.bars import BARS, COUNTS, GROSS, LEAST_MOVE, OBVIOUS
 from jaxcheck.evidence import gather
 from jaxcheck.evidence.differences import Ladder
+from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.evidence.smooth import deciders
-from jaxcheck.evidence.witnesses import LeafEvidence, Problem
 from jaxcheck.judgement import measures
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.options import Tolerance
@@ -34,11 +34,11 @@ def may_deceive(problem: Problem) -> bool:
     if _hides(problem):
         return True
     with jax.enable_x64(True):
-        return bool(decisions(problem.primal.program.closed)[0])
+        return bool(decisions(problem.loss.program.closed)[0])
 
 
 def _hides(problem: Problem) -> bool:
-    program = problem.primal.closed if problem.primal.closed is not None else problem.primal.program.closed
+    program = problem.loss.closed if problem.loss.closed is not None else problem.loss.program.closed
     return has_stop_gradient(program) or bool(rules_in(program))
 
 
@@ -50,12 +50,19 @@ def analytic(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
         return opinion
     if _hides(case.problem):
         return opinion
+    if not sees_one_formula(ev):
+        return opinion
+    return dataclasses.replace(opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=BELOW_THE_STEPS)
+
+
+def sees_one_formula(ev: LeafEvidence) -> bool:
+    """Whether the differences that contradict M are known to look at one analytic formula."""
     with np.errstate(all="ignore"):
         for p in ev.probes:
             off = (np.abs(p.project(ev.m) - p.slopes.value) > BARS * p.slopes.error).any(axis=1)
             if off.any() and (p.analytic is None or not p.analytic[off].all()):
-                return opinion
-    return dataclasses.replace(opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=BELOW_THE_STEPS)
+                return False
+    return True
 
 
 def bars_matter(ev: LeafEvidence, tolerance: Tolerance) -> bool:
@@ -75,9 +82,9 @@ def placed(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
         for row in at:
             wide = np.zeros(case.problem.theta.size)
             if p.directions is None:
-                wide[ev.leaf.start + p.indices[row]] = max(abs(ev.values[p.indices[row]]), LEAST_MOVE)
+                wide[ev.leaf.start + p.at[row]] = max(abs(ev.values[p.at[row]]), LEAST_MOVE)
             else:
-                wide[ev.leaf.start : ev.leaf.stop] = p.directions[row]
+                wide[ev.leaf.start : ev.leaf.stop] = p.along[row]
             found.append(wide)
     if not found:
         return opinion
@@ -96,7 +103,7 @@ def measured(case: Case, ev: LeafEvidence) -> LeafEvidence:
 def beyond_rounding(ev: LeafEvidence, opinion: Opinion) -> bool:
     """Whether M is off so far that to measure its round-off would be a waste: two witnesses speak against it, and by
     far more than the gradients scatter between inputs that differ by rounding alone."""
-    if opinion.reason is not Reason.MANUAL_WRONG or opinion.note or ev.a is None or opinion.kinks:
+    if opinion.reason is not Reason.MANUAL_WRONG or opinion.doubtful or ev.a is None or opinion.kinks:
         return False
     with np.errstate(all="ignore"):
         bars = measures.norms(ev.m_error) + measures.norms(ev.a_error) + measures.norms(ev.m_given)
@@ -113,4 +120,4 @@ def closer(case: Case, number: int, ev: LeafEvidence, indices: np.ndarray, ladde
     case.compiled += compiled
     kept = tuple(measures.without(p, indices) for p in ev.probes if p.directions is None)
     return dataclasses.replace(measured(case, ev),
-                               probes=measures.believed((*(p for p in kept if len(p.indices)), *probes)))
+                               probes=measures.believed((*(p for p in kept if len(p.at)), *probes)))

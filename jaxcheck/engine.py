@@ -7,61 +7,29 @@ import time
 
 import numpy as np
 
-from jaxcheck import as_run, doubt, kinks, limits
-from jaxcheck.bars import FAR_BELOW, FINE_UNIT, LEAST_COST, ONE_DIRECTION, SEQUENTIAL, UNITS, WORK
-from jaxcheck.evidence import exhaustive, flat, gather, sketch, witnesses
+from jaxcheck import appeal, as_run, doubt, kinks, limits, stopping
+from jaxcheck.bars import FAR_BELOW, FINE_UNIT, LEAST_COST, UNITS, WORK
+from jaxcheck.budget import current, until_stopped
+from jaxcheck.evidence import exhaustive, flat, gather, witnesses
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.prepare import Preface
-from jaxcheck.evidence.witnesses import Evidence, LeafEvidence, Problem
+from jaxcheck.evidence.problem import Evidence, LeafEvidence, Problem
 from jaxcheck.judgement import locate, measures
 from jaxcheck.judgement.vote import Opinion
-from jaxcheck.options import Exhaustive, Sketch
-from jaxcheck.progress import Progress
+from jaxcheck.options import Exhaustive
+from jaxcheck.plan import PER_LEAF, ladder_for, plan
 from jaxcheck.result import NAN, Reason, Report, Verdict
 from jaxcheck.settings import Case, Settings
 from jaxcheck.writing import write
 
 # Components of one leaf that get the full ladder when they are suspected.
 FOLLOW_UP = 64
-# Random directions of each leaf.
-PER_LEAF = 3
 FINER = Ladder(first=1e-5, ratio=4.0, count=10)
-
-
-def ladder_for(problem: Problem) -> Ladder:
-    """Float64 bears small steps; with a coarser unit they would only sample rounding."""
-    return Ladder() if problem.unit < FINE_UNIT else Ladder(first=0.5, ratio=2.0, count=10)
-
-
-def plan(problem: Problem, settings: Settings, point: np.ndarray) -> tuple[dict[int, np.ndarray | None], str, str]:
-    """(directions per leaf for `gather`, mode, why)."""
-    leaves = problem.theta.leaves
-    ladder = ladder_for(problem)
-    alone = problem.primal is not None and problem.primal.program.sequential
-    cost = problem.theta.size * len(ladder.offsets) * max(problem.cost, SEQUENTIAL if alone else LEAST_COST)
-    limit = WORK * (1 if problem.autodiff or problem.host_autodiff else 5)
-    if settings.mode is None and problem.theta.size <= 1024 and cost <= limit:
-        return {k: None for k in range(len(leaves))}, "exhaustive", "every component is cheap here"
-    wanted = settings.mode.directions if isinstance(settings.mode, Sketch) else PER_LEAF
-    rows = wanted * len(leaves) * len(ladder.offsets) * problem.cost
-    if settings.mode is None and rows > ONE_DIRECTION:
-        wanted = 1
-    alone = not problem.autodiff and not problem.host_autodiff
-    directions = {
-        k: sketch.directions(leaf, point[leaf.start : leaf.stop], wanted, settings.seed, alone)
-        for k, leaf in enumerate(leaves) if leaf.size
-    }
-    if isinstance(settings.mode, Exhaustive):
-        if settings.mode.step is None and problem.theta.size <= 256 and cost <= limit:
-            return {k: None for k in range(len(leaves))}, "exhaustive", "asked for"
-        return directions, "exhaustive", "asked for"
-    why = "asked for" if settings.mode else f"{problem.theta.size} components, too many to take one by one by default"
-    return directions, "sketch", why
 
 
 def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str, name: str, start: float,
             rows: tuple = ()) -> Report:
-    """Run the check and write the report."""
+    """Run the check and write the report; what is stopped on the way is said in it."""
     head = dict(kind=kind, name=name, witnesses=preface.witnesses, carried=problem.theta.carried,
                 seed=settings.seed, rows=rows)
 
@@ -77,33 +45,70 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
         return stop(Verdict.INCONCLUSIVE, Reason.VACUOUS, "every differentiable leaf is empty")
     point = problem.theta.ravel()
     case = Case(problem, preface, settings, point, ladder_for(problem), compiled=preface.compiled)
-    directions, mode, why = plan(problem, settings, point)
+    directions, wanted, mode, why = plan(problem, settings, point)
     evidence = None
-    if mode == "sketch" and settings.mode is None and flat.fits(problem, case.ladder, PER_LEAF):
-        evidence = flat.gather(problem, point, settings.seed)
+    with until_stopped():
+        evidence = _gathered(case, directions, wanted, mode)
     if evidence is None:
-        evidence = gather.gather(problem, point, directions, case.ladder, settings.seed)
+        return stop(Verdict.INCONCLUSIVE, Reason.INTERRUPTED, leaves=stopping.leaves(problem.theta))
     case.evaluations += evidence.evaluations
     case.compiled += evidence.compiled
+    known = any(ev.probes for ev in evidence.leaves) or not evidence.unseen
     value = float(evidence.outputs[0]) if problem.columns == 1 else NAN
-    if not evidence.repeatable or not _repeats(problem, point, case.ladder, evidence):
+    repeats, unseen = None, evidence.unseen
+    with until_stopped():
+        repeats = not known or _repeats(problem, point, case.ladder, evidence)
+    if repeats is None:
+        unseen = tuple(range(len(evidence.leaves)))
+    elif not evidence.repeatable or not repeats:
         return stop(Verdict.INCONCLUSIVE, Reason.NONDETERMINISTIC, value=value)
-    if not np.isfinite(evidence.outputs).all():
+    if known and not np.isfinite(evidence.outputs).all():
         what = "the function's value" if problem.columns > 1 else f"loss(params) = {value}"
         return stop(Verdict.INCONCLUSIVE, Reason.NONFINITE, f"{what} is not finite at this point", value=value)
     if evidence.sharpened:
         why += "; path integrals of the gradient sharpen what low precision allows"
-    leaves, extra, interrupted = _add_exhaustive(case, evidence, mode)
-    opinions = []
-    leaves = list(leaves)
-    for number, ev in enumerate(leaves):
-        leaves[number], opinion = _settle(case, number, ev)
-        opinions.append(opinion)
-    opinions = limits.second_opinions(case, directions, leaves, opinions, _settle)
-    opinions = kinks.second_opinions(case, directions, leaves, opinions)
-    seconds = as_run.second_opinions(case, leaves, opinions, directions)
+    leaves, extra, left_out = _add_exhaustive(case, evidence, mode)
+    leaves, opinions, seconds = _opinions(case, list(leaves), unseen, directions)
+    if left_out:
+        opinions = stopping.without(opinions, left_out, leaves)
+        extra = None if any(left_out) else extra
     evidence = dataclasses.replace(evidence, leaves=tuple(leaves))
-    return write(case, evidence, opinions, seconds, extra, head, mode, why, value, start, interrupted)
+    each = 0 if not left_out else 2 if settings.mode.step is not None else 4
+    current().left_out += evidence.left_out * len(case.ladder.offsets) + each * sum(left_out or ())
+    return write(case, evidence, opinions, seconds, extra, head, mode, why, value, start)
+
+
+def _gathered(case: Case, directions, wanted: int, mode: str) -> Evidence:
+    problem, settings, clock = case.problem, case.settings, current()
+    if mode == "sketch" and settings.mode is None and flat.fits(problem, case.ladder, PER_LEAF):
+        clock.planned = flat.DIRECTIONS * len(flat.LADDER.offsets)
+        evidence = flat.gather(problem, case.point, settings.seed)
+        if evidence is not None:
+            return evidence
+    sizes = [leaf.stop - leaf.start for leaf in problem.theta.leaves]
+    clock.planned = len(case.ladder.offsets) * sum(sizes[k] if d is None else len(d) for k, d in directions.items())
+    return gather.gather(problem, case.point, directions, case.ladder, settings.seed, wanted)
+
+
+def _opinions(case: Case, leaves: list[LeafEvidence], unseen: tuple[int, ...], directions):
+    """(leaves, opinions of them, what the native run adds): judged, and whoever is in doubt looked at again."""
+    opinions = []
+    for number, ev in enumerate(leaves):
+        current().tell("leaves", number, len(leaves))
+        if number in unseen:
+            opinions.append(stopping.unseen(ev))
+            continue
+        leaves[number], opinion = stopping.settled(case, number, ev, _settle)
+        opinions.append(opinion)
+    opinions = stopping.stage(case, leaves, opinions, lambda *pair: limits.concerns(case, *pair),
+                              lambda: limits.second_opinions(case, directions, leaves, opinions, _settle))
+    opinions = stopping.stage(case, leaves, opinions, lambda *pair: kinks.concerns(case, *pair),
+                              lambda: kinks.second_opinions(case, directions, leaves, opinions))
+    opinions = stopping.stage(case, leaves, opinions, lambda *pair: False,
+                              lambda: appeal.second_opinions(case, leaves, opinions))
+    with until_stopped():
+        return leaves, opinions, as_run.second_opinions(case, leaves, opinions, directions)
+    return leaves, opinions, as_run.unknown(leaves, opinions)
 
 
 def _repeats(problem: Problem, point: np.ndarray, ladder: Ladder, evidence: Evidence) -> bool:
@@ -117,36 +122,36 @@ def _repeats(problem: Problem, point: np.ndarray, ladder: Ladder, evidence: Evid
 
 
 def _add_exhaustive(case: Case, evidence: Evidence, mode: str):
-    """The differences that `Exhaustive` asks for: (leaves, textbook differences or None, interrupted)."""
+    """The differences that `Exhaustive` asks for: (leaves, textbook differences or None, components left out of each
+    leaf for want of time, or None)."""
     asked = case.settings.mode
     if not isinstance(asked, Exhaustive) or (asked.step is None and all(
             p.directions is None for ev in evidence.leaves for p in ev.probes)):
-        return evidence.leaves, None, False
-    try:
-        with Progress(case.problem.theta.size, "components") as progress:
-            if asked.step is not None:
-                done = exhaustive.textbook(case.problem, case.point, asked.step, asked.scheme, asked.chunk,
-                                           progress.tick)
-            else:
-                done = exhaustive.two_step(case.problem, case.point, asked.chunk, progress.tick)
-    except KeyboardInterrupt:
-        # Ctrl-C: the random directions are there, the components are not.
-        return evidence.leaves, None, True
+        return evidence.leaves, None, None
+    done = None
+    with until_stopped():
+        if asked.step is not None:
+            done = exhaustive.textbook(case.problem, case.point, asked.step, asked.scheme, asked.chunk)
+        else:
+            done = exhaustive.two_step(case.problem, case.point, asked.chunk)
+    if done is None:
+        # The random directions are there, the components are not.
+        return evidence.leaves, None, tuple(ev.m.shape[1] for ev in evidence.leaves)
     case.evaluations += done.evaluations
     case.compiled += done.compiled
     if asked.step is not None:
-        return evidence.leaves, done, False
+        return evidence.leaves, done, done.left_out
     leaves = tuple(
         dataclasses.replace(ev, probes=(*ev.probes, exhaustive.as_probes(*pair))) if ev.leaf.size else ev
         for ev, pair in zip(evidence.leaves, done.leaves, strict=True)
     )
-    return leaves, done, False
+    return leaves, done, done.left_out
 
 
 def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
     """Judge a leaf; what is in doubt is judged again by measured round-off, and on steps known to be smooth."""
     ev, opinion, ladder = _first_look(case, number, ev)
-    plain = opinion.verdict is Verdict.PASS and opinion.reason is Reason.AGREE and not opinion.note
+    plain = opinion.verdict is Verdict.PASS and opinion.reason is Reason.AGREE and not opinion.doubtful
     done = opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size
     if done or case.problem.primal is None or doubt.beyond_rounding(ev, opinion):
         return ev, opinion

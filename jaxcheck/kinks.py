@@ -9,8 +9,9 @@ import numpy as np
 from jaxcheck import doubt
 from jaxcheck.bars import ALIKE, LEAST_MOVE, NUDGE, WORK, ZERO
 from jaxcheck.evidence import gather, sketch, ties
+from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.evidence.sides import Sides, sides
-from jaxcheck.evidence.witnesses import LeafEvidence, measure
+from jaxcheck.evidence.witnesses import measure
 from jaxcheck.judgement.measures import believed
 from jaxcheck.judgement.ties import Broken, broken
 from jaxcheck.judgement.vote import Opinion, judge, round_off
@@ -37,6 +38,11 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
     if doubted and not (pieces is not None and pieces.adjacent):
         _along(case, leaves, opinions, doubted)
     return opinions
+
+
+def concerns(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
+    """Whether a leaf may be judged otherwise here."""
+    return _doubted(ev, opinion) or _accused(case, ev, opinion)
 
 
 def _meeting(case: Case, leaves, opinions) -> Sides | None:
@@ -158,7 +164,7 @@ def _on_kinks(leaves, doubted) -> np.ndarray:
     for k in sorted(range(len(leaves)), key=lambda k: k not in doubted):
         for p in leaves[k].probes:
             if p.directions is None:
-                found.append(leaves[k].leaf.start + p.indices[p.slopes.kink.any(axis=1)])
+                found.append(leaves[k].leaf.start + p.at[p.slopes.kink.any(axis=1)])
         if leaves[k].pieces is not None:
             found.append(leaves[k].leaf.start + np.flatnonzero(leaves[k].pieces[2].any(axis=0)))
     _, first = np.unique(np.concatenate(found), return_index=True) if found else ((), np.zeros(0, int))

@@ -14,8 +14,8 @@ import numpy as np
 
 from jaxcheck.bars import BARS, FADED, FAR_BELOW, RESTS, SAME
 from jaxcheck.evidence import gather
+from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.evidence.sketch import typical, units
-from jaxcheck.evidence.witnesses import LeafEvidence, Problem
 from jaxcheck.judgement.measures import norms
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.program.converge import LONG, SHORT, Patience, further, iterates
@@ -32,8 +32,8 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
                     settle: Settle) -> list[Opinion]:
     """Opinions after a look at the loops' limit; `leaves` is changed in place."""
     opinions = list(opinions)
-    doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if _doubted(case, *pair)]
-    if not doubted or not _iterates(case.problem):
+    doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if concerns(case, *pair)]
+    if not doubted or not stops(case.problem):
         return opinions
     there, limit = _at_limit(case, directions, doubted, LONG)
     short = None
@@ -79,15 +79,18 @@ def _unjudged(opinion: Opinion) -> Opinion:
     return dataclasses.replace(opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=UNMEASURED)
 
 
-def _doubted(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
-    if not ev.leaf.size or opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not np.isfinite(ev.m).all():
+def concerns(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
+    """Whether a leaf is in doubt, so that the loops' limit may tell more of it."""
+    settled = (Reason.SURROGATE, Reason.NONFINITE, Reason.INTERRUPTED)
+    if not ev.leaf.size or opinion.reason in settled or not np.isfinite(ev.m).all():
         return False
     if opinion.verdict is not Verdict.PASS or opinion.reason is Reason.NOISE:
         return True
     return bool(opinion.error_bar > FAR_BELOW * case.settings.must_catch)
 
 
-def _iterates(problem: Problem) -> bool:
+def stops(problem: Problem) -> bool:
+    """Whether a loop inside stops at a tolerance."""
     programs = (problem.primal, problem.manual, problem.autodiff)
     return problem.primal is not None and any(iterates(t.program.closed) for t in programs if t is not None)
 
@@ -116,7 +119,7 @@ def _pairs(a: LeafEvidence, b: LeafEvidence):
     for p in a.probes:
         for q in b.probes:
             if p.directions is None and q.directions is None:
-                _, here, there = np.intersect1d(p.indices, q.indices, return_indices=True)
+                _, here, there = np.intersect1d(p.at, q.at, return_indices=True)
                 yield p.slopes[here], q.slopes[there]
             elif p.directions is not None and q.directions is not None and np.array_equal(p.directions, q.directions):
                 yield p.slopes, q.slopes

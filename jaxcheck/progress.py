@@ -1,39 +1,122 @@
-"""A progress bar for long checks: only on a terminal, and only after a second."""
+"""What a long check is doing: one line on stderr after a second, in terminals and notebooks only; or a function called.
+
+Nothing is shown where nobody looks: in a pipe, a log, or a test run.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import math
+import os
 import sys
-import time
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+# Seconds before anything is shown, and between two looks.
+FIRST, AGAIN = 1.0, 0.25
 
 
-class Progress:
-    """Context manager; `tick(n)` says that n more of `total` are done. Silent unless stderr is a terminal."""
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """What a check is doing; handed to `progress=` functions.
 
-    def __init__(self, total: int, what: str):
-        self.total, self.what, self.done = total, what, 0
-        self.start = time.perf_counter()
-        self.bar = None
+    Attributes:
+        doing: "compiling", "running", "rows", "components", "points", ...
+        done, total: how many of them, 0 of 0 where they are not counted.
+        seconds: since the check began; budget: seconds it may take, infinite without a limit.
+    """
 
-    def __enter__(self) -> Progress:
-        return self
+    doing: str
+    done: int
+    total: int
+    seconds: float
+    budget: float
 
-    def tick(self, count: int) -> None:
-        self.done += count
-        if self.bar is None and time.perf_counter() - self.start > 1.0 and sys.stderr.isatty():
-            self._open()
-        if self.bar is not None:
-            self.bar.update(self.task, completed=self.done)
+    def __str__(self) -> str:
+        parts = [f"jaxcheck {self.seconds:.0f} s: {self.doing}"]
+        if self.total:
+            parts.append(f"{self.done:,} of {self.total:,}")
+        if math.isfinite(self.budget):
+            parts.append(f"(at most {self.budget:g} s)")
+        return " ".join(parts)
 
-    def _open(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
-        self.bar.start()
-        self.task = self.bar.add_task(f"checking {self.what}", total=self.total)
+class _Line:
+    """The last moment told, drawn over itself by a thread of its own: a compiler that is busy calls nobody back."""
 
-    def __exit__(self, *exc: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+    def __init__(self, stream: TextIO):
+        self._stream, self._last, self._at = stream, None, (0.0, 0)
+        self._done, self._width = threading.Event(), 0
+        self._thread = threading.Thread(target=self._draw, name="jaxcheck progress", daemon=True)
+        self._thread.start()
+
+    def __call__(self, moment: Moment) -> None:
+        before = self._last
+        if before is None or before.doing != moment.doing or moment.done < before.done:
+            self._at = (moment.seconds, moment.done)
+        self._last = moment
+
+    def _draw(self) -> None:
+        waited = 0.0
+        while not self._done.wait(FIRST if not waited else AGAIN):
+            waited += AGAIN if waited else FIRST
+            if self._last is not None:
+                now = dataclasses.replace(self._last, seconds=max(waited, self._last.seconds))
+                self._show(str(now) + self._rate(self._last))
+
+    def _rate(self, moment: Moment) -> str:
+        since, first = self._at
+        if not moment.total or moment.done <= first or moment.seconds <= since:
+            return ""
+        rate = (moment.done - first) / (moment.seconds - since)
+        return f", {rate:,.3g} a second, about {(moment.total - moment.done) / rate:,.0f} s more"
+
+    def _show(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a terminal that went away is no error of the check's
+            self._stream.write("\r" + text.ljust(self._width))
+            self._stream.flush()
+            self._width = len(text)
+
+    def close(self) -> None:
+        self._done.set()
+        self._thread.join()
+        if self._width:
+            self._show("")
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write("\r")
+                self._stream.flush()
+
+
+def watched(stream: Any) -> bool:
+    """Whether somebody looks at the stream: a terminal or a notebook, and no test run."""
+    if stream is None or "PYTEST_CURRENT_TEST" in os.environ:
+        return False
+    notebook = type(stream).__module__.startswith("ipykernel")
+    return notebook or bool(getattr(stream, "isatty", lambda: False)())
+
+
+@contextlib.contextmanager
+def line(progress: Any) -> Iterator[Callable[[Moment], None] | None]:
+    """Whoever is told: the caller's function, a line on stderr, or nobody.
+
+    Args:
+        progress: a function of a `Moment`; False for nobody; None or True for a line where somebody looks.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise TypeError(f"progress={progress!r}: False, or a function of one argument, what the check is doing")
+    if callable(progress):
+        yield progress
+        return
+    if progress is False or not watched(sys.stderr):
+        yield None
+        return
+    shown = _Line(sys.stderr)
+    try:
+        yield shown
+    finally:
+        shown.close()

@@ -1,4 +1,4 @@
-"""The pytest plugin: one fixture and one marker.
+"""The pytest plugin: fixtures, options, a cause on the summary line, and a closing section.
 
 It is loaded by every pytest run of every environment that has jaxcheck, so it must not import JAX:
 a conftest that configures JAX (number of CPU devices, x64) has to come first.
@@ -6,27 +6,226 @@ a conftest that configures JAX (number of CPU devices, x64) has to come first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import sys
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from jaxcheck import pytest_section, session
+from jaxcheck.pytest_grads import Replacement
+from jaxcheck.pytest_section import Entry
+from jaxcheck.reasons import Reason
+
 if TYPE_CHECKING:
     from jaxcheck.result import Report
 
+_COLLECTION = "(collection)"
+_REPLACEMENT = pytest.StashKey[Replacement]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("jaxcheck", "gradient checks")
+    group.addoption("--jaxcheck-report", metavar="FILE", help="write every report of the run: .html, .json or .xml")
+    group.addoption("--jaxcheck-seed", type=int, metavar="N", help="seed of every check that does not give its own")
+    group.addoption("--jaxcheck-inconclusive", choices=("fail", "skip", "warn"), default="fail",
+                    help="what a test is that ends in GradientInconclusive (default: fail)")
+    group.addoption("--jaxcheck-grads", action="store_true",
+                    help="answer jax.test_util's check_grads, check_jvp and check_vjp by jaxcheck's in the whole run")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    # Before a conftest can say `from jax.test_util import check_grads`.
+    if early_config.known_args_namespace.jaxcheck_grads:
+        early_config.stash[_REPLACEMENT] = Replacement()
+        early_config.stash[_REPLACEMENT].install()
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "gpu: needs an accelerator; skip it where there is none")
+    config.pluginmanager.register(_Run(config), "jaxcheck-run")
+
+
+class _Run:
+    """One run of pytest: what it sets for all checks, and the reports they make."""
+
+    def __init__(self, config: pytest.Config):
+        self.config = config
+        self.entries: list[Entry] = []  # of the whole run; empty in xdist's workers
+        self.made: list[Entry] = []  # since the last phase of a test ended
+        self.test = _COLLECTION
+        self.is_worker = hasattr(config, "workerinput")
+        self.is_copy = self.is_worker and config.workerinput["workerid"] != "gw0"
+        seed, path = config.getoption("jaxcheck_seed"), config.getoption("jaxcheck_report")
+        if seed is not None and seed < 0:
+            raise pytest.UsageError(f"--jaxcheck-seed={seed}: a whole number, not negative")
+        if path and not self.is_worker:
+            pytest_section.usable(path)
+        if seed is not None:
+            session.defaults["seed"] = seed
+        self.replacement = config.stash.get(_REPLACEMENT, None)
+        if self.replacement is None and config.getoption("jaxcheck_grads"):
+            # In a worker of xdist, or with `-p jaxcheck.pytest_plugin`: too late for that hook.
+            self.replacement = Replacement()
+            self.replacement.install()
+        if self.replacement is not None:
+            self.replacement.called = self._called
+        self.stop = session.listen(self._heard)
+
+    def _heard(self, report: Report) -> None:
+        self.made.append(Entry(self.test, report.to_json()))
+        if report.cost.stopped == "user":
+            raise KeyboardInterrupt  # whoever presses Ctrl-C in a run means the run
+
+    def _called(self, beyond: bool) -> None:
+        if self.made:
+            self.made[-1].drop_in, self.made[-1].beyond = True, beyond
+
+    def pytest_unconfigure(self) -> None:
+        self.stop()
+        session.defaults.pop("seed", None)
+        if self.replacement is not None:
+            self.replacement.undo()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.test = nodeid
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo) -> Generator[None, Any, Any]:
+        outcome = yield
+        made, self.made = self.made, []
+        if self.is_copy:  # every worker of xdist collects everything
+            made = [entry for entry in made if entry.test != _COLLECTION]
+        outcome.jaxcheck = [dataclasses.asdict(entry) for entry in made]
+        error = call.excinfo.value if call.excinfo else None
+        report = _report_of(error)
+        if error is not None and call.when == "call":
+            _hold_to_reason(item, outcome, made, report)
+        if isinstance(getattr(outcome, "wasxfail", None), Reason):
+            outcome.wasxfail = str(outcome.wasxfail)  # xdist sends plain strings only
+        if outcome.failed and report is not None and report.verdict == "INCONCLUSIVE":
+            self._excuse(item, outcome, f"INCONCLUSIVE: {_cause(report)}")
+        if outcome.failed and report is not None:
+            _name_cause(outcome, f"{type(error).__name__}: {_cause(report)}")
+        elif outcome.failed:
+            _show(outcome, made)
+        return outcome
+
+    def _excuse(self, item: pytest.Item, outcome: Any, said: str) -> None:
+        """Make of a test that ended in GradientInconclusive what was asked for."""
+        wanted = self.config.getoption("jaxcheck_inconclusive")
+        if wanted == "skip":
+            path, line, _ = item.reportinfo()
+            outcome.outcome = "skipped"
+            outcome.longrepr = (str(path), 1 if line is None else line + 1, f"Skipped: {said}")
+        if wanted == "warn":
+            from jaxcheck.result import GradientCheckWarning
+
+            try:
+                item.warn(GradientCheckWarning(f"{said}; the test ended there"))
+            except GradientCheckWarning:  # the suite's filters make errors of warnings: it stays one
+                return
+            outcome.outcome, outcome.longrepr = "passed", None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if not self.is_worker:
+            self.entries += [Entry(**entry) for entry in getattr(report, "jaxcheck", ())]
+
+    def pytest_sessionfinish(self) -> None:
+        path = self.config.getoption("jaxcheck_report")
+        if path and not self.is_worker:
+            pytest_section.write(path, self.entries)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if not self.entries and self.replacement is None:
+            return
+        verbosity = self.config.option.verbose
+        terminalreporter.section(pytest_section.title(self.entries) if self.entries else "gradient checks: none")
+        if verbosity >= 0:
+            width = terminalreporter._tw.fullwidth
+            for line, name in pytest_section.lines(self.entries, width, verbosity > 0):
+                colour = {name: True} if name else {}
+                terminalreporter.write_line(line, **colour)
+        if self.replacement is not None:
+            terminalreporter.write_line(pytest_section.drop_in(self.entries))
+        if path := self.config.getoption("jaxcheck_report"):
+            terminalreporter.write_line(f"gradient checks were written to {path}")
+
+
+def _report_of(error: BaseException | None) -> Report | None:
+    """The report that an exception of ours carries. Who raised one has imported `jaxcheck.result`."""
+    result = sys.modules.get("jaxcheck.result")
+    if result is None or not isinstance(error, (result.GradientMismatch, result.GradientInconclusive)):
+        return None
+    return error.report
+
+
+def _cause(report: Report) -> str:
+    from jaxcheck.report import line
+
+    return line.cause(report)
+
+
+def _name_cause(outcome: Any, said: str) -> None:
+    """On pytest's summary line and in JUnit's `message`; the whole report stays in the text."""
+    crash = getattr(outcome.longrepr, "reprcrash", None)
+    if crash is not None:
+        crash.message = said
+
+
+def _show(outcome: Any, made: list[Entry]) -> None:
+    """The reports behind a plain `assert report`, which shows only its own line."""
+    from jaxcheck.result import Report
+
+    for entry in made:
+        if entry.report["verdict"] != "PASS":
+            outcome.sections.append(("gradient check", str(Report.from_json(entry.report))))
+
+
+def _hold_to_reason(item: pytest.Item, outcome: Any, made: list[Entry], report: Report | None) -> None:
+    """`xfail(reason=Reason.X)` expects that reason and no other failure."""
+    mark = item.get_closest_marker("xfail")
+    expected = mark.kwargs.get("reason") if mark is not None else None
+    if not isinstance(expected, Reason) or not hasattr(outcome, "wasxfail"):
+        return
+    found = [report.reason] if report is not None else [entry.report["reason"] for entry in made]
+    if expected not in found:
+        del outcome.wasxfail
+        outcome.outcome = "failed"
+        met = f"the checks ended in {', '.join(found)}" if found else "no check was made"
+        outcome.sections.append(("xfail", f"this test was expected to end in {expected}, but {met}"))
+
+
+def _fixture(name: str) -> Callable[..., Any]:
+    def check(*args: Any, **kwargs: Any) -> Report:
+        __tracebackhide__ = True
+        from jaxcheck import check as doors
+
+        return getattr(doors, name)(*args, **kwargs).assert_ok()
+
+    return check
+
+
+@pytest.fixture
+def gradcheck() -> Callable[..., Report]:
+    """`gradcheck(loss, params, grad=...)`: `jaxcheck.check_grad`, and the test fails unless it passes."""
+    return _fixture("check_grad")
+
+
+@pytest.fixture
+def rulecheck() -> Callable[..., Report]:
+    """`rulecheck(f, *args)`: `jaxcheck.check_rule`, and the test fails unless it passes."""
+    return _fixture("check_rule")
+
+
+@pytest.fixture
+def batchcheck() -> Callable[..., Report]:
+    """`batchcheck(loss, points, grad=...)`: `jaxcheck.check_batch`, and the test fails unless it passes."""
+    return _fixture("check_batch")
 
 
 @pytest.fixture
 def assert_gradients() -> Callable[..., Report]:
-    """`assert_gradients(loss, params, grad=...)`: `check_grad`, and the test fails unless it passes."""
-
-    def check(*args: Any, **kwargs: Any) -> Report:
-        __tracebackhide__ = True
-        from jaxcheck.check import check_grad
-
-        return check_grad(*args, **kwargs).assert_ok()
-
-    return check
+    """The same as `gradcheck`."""
+    return _fixture("check_grad")

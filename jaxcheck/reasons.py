@@ -126,7 +126,10 @@ _ADVICE = {
         "JAX cannot differentiate this function in the modes that were tried; the note gives its own words. "
         "Give it a rule, or check it in the mode that it has."
     ),
-    Reason.INTERRUPTED: "Stopped before every component was looked at. What is known so far is reported.",
+    Reason.INTERRUPTED: (
+        "Stopped before all was looked at: by its budget, by Ctrl-C, or for want of memory. What is known so far is "
+        "reported. Pass a larger budget=, or budget=None for as long as it takes."
+    ),
 }
 
 for _public in (Verdict, Reason):

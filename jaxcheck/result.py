@@ -7,151 +7,38 @@ a report pickles, travels between processes and is read back years later.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from jaxcheck.reasons import Reason, Verdict
-
-NAN = float("nan")
-
-
-class _Data:
-    """Plain data, equal where all fields are: an unknown number (NaN) is the same unknown in both."""
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return _fields(self) == _fields(other)
-
-    def __hash__(self) -> int:
-        return hash((type(self), _fields(self)))
-
-
-def _fields(item: Any) -> tuple[Any, ...]:
-    return tuple(_comparable(getattr(item, f.name)) for f in dataclasses.fields(item))
-
-
-def _comparable(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(map(_comparable, value))
-    if isinstance(value, complex):
-        return (_comparable(value.real), _comparable(value.imag))
-    return "NaN" if isinstance(value, float) and value != value else value
+from jaxcheck.reasons import Reason as Reason
+from jaxcheck.reasons import Verdict as Verdict
+from jaxcheck.records import NAN as NAN
+from jaxcheck.records import Component as Component
+from jaxcheck.records import Cost as Cost
+from jaxcheck.records import Data, renderer
+from jaxcheck.records import LeafResult as LeafResult
+from jaxcheck.records import Point as Point
+from jaxcheck.records import Row as Row
+from jaxcheck.records import Witness as Witness
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Component(_Data):
-    """One scalar entry of one leaf, with what each witness says of it.
-
-    `index` is the position in the leaf (`()` for a scalar); `numeric_error` is the absolute error
-    bar of `numeric`. Values are floats, or complex for complex leaves; NaN where unknown.
-    """
-
-    path: str
-    index: tuple[int, ...]
-    parameter: complex
-    manual: complex
-    numeric: complex
-    numeric_error: float
-    autodiff: complex
-    note: str = ""
-
-    @property
-    def name(self) -> str:
-        return self.path + (f"[{','.join(map(str, self.index))}]" if self.index else "")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class LeafResult(_Data):
-    """The verdict on one leaf.
-
-    Attributes:
-        path: the leaf as the caller would write it, e.g. `layers[1].W`.
-        shape, dtype: of the parameter, as given.
-        verdict, reason: of this leaf alone; leaves are judged one by one.
-        norm_manual, norm_numeric, norm_autodiff: 2-norms (NaN when the witness is silent).
-        difference: formula (2), ||M - N|| / (||M|| + ||N||), relative, against the differences.
-        difference_autodiff: the same against autodiff.
-        error_bar: relative error bar of `difference`: what the differences can be off by.
-        floor: smallest relative error of the whole leaf that this check would have caught.
-        floor_component: smallest error of one component, relative to the leaf's norm, likewise.
-        worst: the components that disagree most, worst first.
-        hint: the kind of mistake with its evidence ("ratio 2.000 on all 15 entries"), or "".
-        precision: relative difference between the gradient in its own dtype and in float64.
-        kinks: how many components (or directions) sit on a kink.
-        probes: how many directions or components the differences looked at.
-        native: the dtype in which JAX runs it: float32 for NumPy's float64 unless 64-bit mode is on.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-    verdict: Verdict
-    reason: Reason
-    norm_manual: float = NAN
-    norm_numeric: float = NAN
-    norm_autodiff: float = NAN
-    difference: float = NAN
-    difference_autodiff: float = NAN
-    error_bar: float = NAN
-    floor: float = NAN
-    floor_component: float = NAN
-    worst: tuple[Component, ...] = ()
-    hint: str = ""
-    precision: float = NAN
-    kinks: int = 0
-    probes: int = 0
-    note: str = ""
-    native: str = ""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Witness(_Data):
-    """Who spoke and how: `how` is float64, lifted, native, host, numbers, or absent (then `note` says why)."""
-
-    name: str
-    how: str
-    note: str = ""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Row(_Data):
-    """One line of a side table: a law of a rule, or a transformation. `status` is OK, WRONG or UNSUPPORTED;
-    `difference` is relative; `order` is that of the derivative which the line is about."""
-
-    group: str
-    name: str
-    status: str
-    difference: float = NAN
-    detail: str = ""
-    order: int = 1
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Point(_Data):
-    """One point of a batch that did not pass. `difference` is formula (2) at this point, `leaf` the one
-    to blame there; `reproduce` is a line of Python that checks this point alone."""
-
-    index: int
-    label: str
-    verdict: Verdict
-    difference: float
-    leaf: str
-    reproduce: str
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Report(_Data):
+class Report(Data):
     """The outcome of a check; see the README for how to read it.
+
+    `repr` is one line, `str` the whole text, and notebooks show a table. Iterating gives the leaves, and
+    `report["layers[0].W"]` one of them. Two reports are equal where everything but their cost is
+    (`seconds`, `compiled`); an unknown number (NaN) equals an unknown one.
 
     Attributes:
         kind: the front door that made it ("check_grad", "check_rule", ...).
         name: the function that was checked.
         verdict, reason: of the whole; the worst leaf decides.
-        difference: formula (2) over all of theta, relative, against the centred differences
+        difference: formula (2) over all of theta, ||M - N|| / (||M|| + ||N||): relative, from 0 to 1
             (an estimate when `mode` is "sketch").
         difference_autodiff: the same against autodiff; NaN without that witness.
         leaves: one `LeafResult` per differentiable leaf, in theta order.
@@ -165,7 +52,9 @@ class Report(_Data):
         point: the label of the one point of a batch that the numbers above belong to, all of them: the
             leaves, the differences, the value, the rows. Empty for a single check.
         notes: sentences for the reader, most important first.
-        seed: of the directions; evaluations: loss evaluations spent; seconds: wall time.
+        seed: of the random directions.
+        evaluations: of the loss, spent on differences.
+        seconds: wall time; compiled: how many programs were compiled for this check; cost: where it went.
     """
 
     kind: str
@@ -191,6 +80,9 @@ class Report(_Data):
     points_failed: int = 0
     points_inconclusive: int = 0
     point: str = ""
+    cost: Cost = dataclasses.field(default_factory=Cost)
+
+    _uncompared = ("seconds", "compiled", "cost")
 
     @property
     def ok(self) -> bool:
@@ -206,52 +98,113 @@ class Report(_Data):
         """Number of scalar parameters looked at (a complex one counts once)."""
         return sum(math.prod(leaf.shape) for leaf in self.leaves)
 
-    def leaf(self, path: str) -> LeafResult:
-        """The result of one leaf by its path. Raises KeyError naming the known paths."""
+    @property
+    def failed(self) -> tuple[LeafResult, ...]:
+        """The leaves that are FAIL. A FAIL of the whole may also be one of `rows`, of `points`, or of none (`notes`)."""
+        return tuple(leaf for leaf in self.leaves if leaf.verdict is Verdict.FAIL)
+
+    @property
+    def inconclusive(self) -> tuple[LeafResult, ...]:
+        """The leaves that are INCONCLUSIVE."""
+        return tuple(leaf for leaf in self.leaves if leaf.verdict is Verdict.INCONCLUSIVE)
+
+    def __iter__(self) -> Iterator[LeafResult]:
+        return iter(self.leaves)
+
+    def __len__(self) -> int:
+        return len(self.leaves)
+
+    def __contains__(self, path: object) -> bool:
+        return any(path in (leaf.path, leaf) for leaf in self.leaves)
+
+    def __getitem__(self, path: str | int) -> LeafResult:
+        """A leaf by its path, or by its place. Raises KeyError naming the known paths, or IndexError."""
+        if isinstance(path, (int, np.integer)):
+            return self.leaves[path]
         for leaf in self.leaves:
             if leaf.path == path:
                 return leaf
         raise KeyError(f"no leaf {path!r}; this report has {[leaf.path for leaf in self.leaves]}")
 
+    def leaf(self, path: str) -> LeafResult:
+        """The result of one leaf by its path. Raises KeyError naming the known paths."""
+        return self[path]
+
+    def filter(self, path: str | None = None, verdict: Verdict | str | None = None) -> tuple[LeafResult, ...]:
+        """The leaves whose path fits a pattern, and whose verdict is the given one.
+
+        Args:
+            path: a path in which `*` stands for anything and `?` for one character: `layers[*].W`.
+            verdict: a `Verdict`, or its name. Raises ValueError for another word.
+        """
+        wanted = None if verdict is None else Verdict(verdict)
+        fits = re.escape("*" if path is None else path).replace(r"\*", ".*").replace(r"\?", ".")
+        return tuple(leaf for leaf in self.leaves
+                     if re.fullmatch(fits, leaf.path, re.DOTALL) and wanted in (None, leaf.verdict))
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """A flat dict per leaf, of plain numbers and strings: the rows of `to_dataframe`."""
+        return renderer("records").of_leaves(self)
+
+    def to_dataframe(self) -> Any:
+        """A pandas DataFrame with a row per leaf. Raises ImportError without pandas."""
+        return renderer("records").dataframe(self)
+
+    def diff(self, other: Report) -> tuple[str, ...]:
+        """What is otherwise here than in `other` (an earlier report), a sentence each; empty where nothing is that
+        a reader would act on. Raises TypeError where `other` is no report."""
+        if not isinstance(other, Report):
+            raise TypeError(f"diff(other): a Report, not {type(other).__name__}")
+        return renderer("changes").between(other, self)
+
     def assert_ok(self) -> Report:
         """Return self on PASS; raise `GradientMismatch` on FAIL, `GradientInconclusive` otherwise."""
+        __tracebackhide__ = True
         if self.verdict is Verdict.FAIL:
             raise GradientMismatch(self)
         if self.verdict is Verdict.INCONCLUSIVE:
             raise GradientInconclusive(self)
         return self
 
-    # Rendering lives in `jaxcheck.report`, which imports this module; the import is made when a
-    # report is shown, so that the bottom layer does not depend on the top one.
+    def __repr__(self) -> str:
+        return f"<{renderer('line').summary(self)}>"
+
     def __str__(self) -> str:
-        return _renderer("text").render(self)
+        return renderer("text").for_stdout(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
 
     def _repr_html_(self) -> str:
-        return _renderer("html").fragment(self)
+        return renderer("html").fragment(self)
 
     def __rich__(self) -> Any:
-        return _renderer("text").renderable(self)
+        return renderer("text").renderable(self)
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-ready data (non-finite floats and complex numbers as strings)."""
-        return _renderer("json").encode(self)
+        return renderer("json").encode(self)
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Report:
         """Inverse of `to_json`. Raises ValueError naming what is missing or unknown."""
-        return _renderer("json").decode(data)
+        return renderer("json").decode(data)
 
     def save(self, path: Any) -> None:
         """Write to `path`, by its suffix: .json or .html. Raises ValueError for another suffix."""
-        _renderer("save").save(self, path)
+        renderer("save").save(self, path)
+
+    @staticmethod
+    def load(path: Any) -> Report:
+        """What `save` wrote, .json or .html. Raises ValueError where the file holds no report, or several."""
+        found = renderer("save").load(path)
+        if len(found) != 1:
+            raise ValueError(f"{path} holds {len(found)} reports, not one; `jaxcheck show` shows them all")
+        return found[0]
 
     def plot(self, path: Any = None) -> Any:
         """Draw the report with matplotlib (extra `plot`); write it to `path` when given."""
-        return _renderer("plot").plot(self, path)
-
-
-def _renderer(name: str) -> Any:
-    return importlib.import_module(f"jaxcheck.report.{name}")
+        return renderer("plot").plot(self, path)
 
 
 class _ReportError(AssertionError):
@@ -262,7 +215,7 @@ class _ReportError(AssertionError):
         self.report = report
 
     def __str__(self) -> str:
-        return f"{self.report.verdict.value}: {self.report.reason.advice}\n{self.report}"
+        return f"{renderer('line').cause(self.report)}\n\n{self.report}"
 
 
 class GradientMismatch(_ReportError):
@@ -293,6 +246,5 @@ def formula2(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm(a - b) / (np.linalg.norm(a) + np.linalg.norm(b)))
 
 
-for _public in (Component, LeafResult, Witness, Row, Point, Report, GradientMismatch,
-                GradientInconclusive, GradientCheckWarning):
+for _public in (Report, GradientMismatch, GradientInconclusive, GradientCheckWarning):
     _public.__module__ = "jaxcheck"

@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-
-from jaxcheck import as_run, limits_maps
-from jaxcheck.bars import SYMMETRIC
+from jaxcheck.budget import TELLING, current, running, until_stopped
+from jaxcheck.door import door
 from jaxcheck.engine import examine
-from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.algebra import laws
 from jaxcheck.evidence.prepare_rule import (
     HIDDEN,
@@ -21,42 +18,48 @@ from jaxcheck.evidence.prepare_rule import (
     finite_outputs,
     name_of,
     prepare_rule,
-    second_order,
-    second_order_forward,
     subject,
 )
 from jaxcheck.evidence.transforms import transformations
 from jaxcheck.evidence.user import first_line
-from jaxcheck.judgement.maps import Finding, judge
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.program.calm import calmly
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.objective import holds_numpy_data
 from jaxcheck.result import NAN, Reason, Report, Row, Verdict
+from jaxcheck.rule_rows import forward, second
 from jaxcheck.settings import Settings
+from jaxcheck.stopping import finished, unprepared
 
-FIRST = {"JVP": "JVP", "VJP": "VJP"}
-SECOND = {"JVP": "forward over reverse", "VJP": "reverse over reverse"}
-SECOND_FORWARD = {"JVP": "forward over forward"}
+# What a check by default is to take, in seconds; and what the transformations and dtypes take, in units of what the
+# rule against differences and autodiff took before them: from 2 to 4 for ordinary rules, of which it takes a second at
+# most, and up to 12 where a solver's loop is compiled over and over.
+FITS, TRANSFORMS = 10, 4
+# Derivatives that the laws and the transformations take, as a part of one program each: a quarter of what is usual.
+LEAST = {"law": 6, "transformation": 12}
+QUICK = "level=\"quick\": the transformations, dtypes and the second order were not looked at"
+NO_TIME = "not looked at"
 
 
-@calmly
+@door
 def check_rule(
-    f: Callable,
+    f: Callable[..., Any],
     *args: Any,
     kwargs: dict[str, Any] | None = None,
     argnums: Any = None,
     order: int = 1,
-    mode: Exhaustive | Sketch | str | None = None,
-    tolerance: Tolerance | None = None,
-    must_catch: float = 1e-3,
-    precision: str = "float64",
+    mode: Exhaustive | Sketch | Literal["exhaustive", "sketch"] | None = None,
+    tolerance: Tolerance | float | None = None,
+    must_catch: float | None = None,
+    precision: Literal["float64", "native"] = "float64",
     surrogate: bool = False,
     algebra: bool = True,
     transforms: bool = True,
+    level: str | None = None,
     seed: int = 0,
     name: str | None = None,
+    budget: float | None = 60.0,
+    progress: Callable | bool | None = None,
 ) -> Report:
     """Check the custom rules inside `f` at `args`: custom_vjp, custom_jvp and what is built on them.
 
@@ -74,7 +77,10 @@ def check_rule(
         surrogate: the rule differs from the derivative on purpose (straight-through, clipping):
             structure, finiteness and repeatability only.
         algebra, transforms: whether to test the laws and the transformations.
-        mode, tolerance, must_catch, precision, seed, name: as in `check_grad`.
+        level: "quick" is the rule against differences and autodiff, and its laws; "full" adds the transformations and
+            dtypes, and the second order where `order` asks for it. None: full, but for a rule so slow that the
+            transformations would not fit into some 10 s; the report says so then.
+        mode, tolerance, must_catch, precision, seed, name, budget, progress: as in `check_grad`.
 
     Returns:
         A `Report`: one leaf per differentiable argument leaf, and rows for the forward mode, the
@@ -85,44 +91,98 @@ def check_rule(
         ValueError: an option is out of range.
         Whatever `f` raises when it is called.
     """
-    start = time.perf_counter()
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
     if order not in (1, 2):
         raise ValueError(f"order={order!r}: use 1 or 2")
+    if level not in (None, "quick", "full"):
+        raise ValueError(f'level={level!r}: use "quick", "full", or None for what fits into {FITS} s')
+    if level == "quick" and order == 2:
+        raise ValueError('order=2 is part of level="full"; leave level out, or order')
+    groups = set() if surrogate else {
+        name for name, wanted in (("second order", order == 2), ("law", algebra),
+                                  ("transformation", transforms and level != "quick")) if wanted}
+    with running(budget, progress):
+        report = None
+        with until_stopped():
+            report = _check(f, tuple(args), dict(kwargs or {}), argnums, order, settings, groups, level, name)
+        if report is None:
+            report = unprepared("check_rule", name_of(f, name), args, settings.seed)
+        return finished(report)
+
+
+def _check(f: Callable, args, kwargs, argnums, order: int, settings: Settings, groups: set[str], level: str | None,
+           name: str | None) -> Report:
+    start = time.perf_counter()
     try:
-        one = subject(f, tuple(args), dict(kwargs or {}), argnums, precision, name)
+        one = subject(f, args, kwargs, argnums, settings.precision, name)
     except KeepsTracer as why:
         return Report("check_rule", name_of(f, name), Verdict.INCONCLUSIVE, Reason.NONDETERMINISTIC, notes=(str(why),),
-                      seed=settings.seed, seconds=time.perf_counter() - start)
-    problem, preface = prepare_rule(one, settings.seed, precision)
+                      seed=settings.seed)
+    problem, preface = prepare_rule(one, settings.seed, settings.precision)
     if not preface.repeatable:
         return examine(problem, preface, settings, kind="check_rule", name=one.name, start=start)
-    # Called outside of a trace of ours, in the 64-bit mode, `f` would meet its own NumPy data as JAX remembers it.
-    wide = not holds_numpy_data(one.primal)
-    rows: list[Row] = list(_forward(one, settings))
-    if order == 2 and not surrogate:
-        rows += _second(one, settings)
-    if algebra and not surrogate:
-        rows += laws(one.f, one.args, one.kwargs, argnums=one.argnums, seed=settings.seed, wide=wide)
-    if transforms and not surrogate:
-        rows += transformations(one.f, one.args, one.kwargs, argnums=one.argnums, seed=settings.seed, wide=wide,
-                                iterative=iterates(one.primal.closed))
+    # First what is most worth knowing: the rule against differences and autodiff.
+    report = None if problem.manual is None else _examined(one, problem, preface, settings, start)
+    notes = [QUICK] if level == "quick" else []
+    if level is None and "transformation" in groups and (too_long := TRANSFORMS * current().worked) > FITS:
+        groups = groups - {"transformation"}
+        notes = [f"level=\"quick\" was chosen: by what its first programs took, the transformations and dtypes would "
+                 f"take some {too_long:.0f} s, and were not looked at; level=\"full\" adds them"]
+    rows, left_out = _rows(one, settings, groups)
     rows = [_named(_asked(row, order), one) for row in rows]
     found = tuple(f"{r.name} ({r.kind}, {r.file}:{r.line})" for r in one.rules if r.origin != "jax")
     if found:
-        preface = dataclasses.replace(preface, notes=(*preface.notes, "Rules inside: " + "; ".join(found[:6])))
-    preface = dataclasses.replace(preface, notes=(*preface.notes, *_counted(rows)))
-    if problem.manual is None:
-        return _without_reverse(one, preface, rows, settings, start)
+        notes.append("Rules inside: " + "; ".join(found[:6]))
+    notes += _counted(rows)
+    if report is None:
+        preface = dataclasses.replace(preface, notes=(*preface.notes, *notes))
+        report = _without_reverse(one, preface, rows, settings)
+    else:
+        report = dataclasses.replace(report, rows=tuple(rows), notes=(*report.notes, *notes))
+    return _with_rows(report, left_out)
+
+
+def _examined(one: Subject, problem, preface, settings: Settings, start: float) -> Report:
+    """The rule against differences and autodiff."""
     try:
-        report = ask(examine, problem, preface, settings, kind="check_rule", name=one.name, start=start,
-                     rows=tuple(rows))
+        report = ask(examine, problem, preface, settings, kind="check_rule", name=one.name, start=start)
     except Refused as no:
-        report = _unjudged(one, preface, rows, settings, f"the rule itself could not be run: {first_line(no.error)}",
+        report = _unjudged(one, preface, (), settings, f"the rule itself could not be run: {first_line(no.error)}",
                            Verdict.INCONCLUSIVE, Reason.UNDIFFERENTIABLE)
     if report.reason is Reason.NONFINITE and not report.leaves:
         report = _finite_part(one, preface, settings, report)
-    return _with_rows(report, start)
+    return report
+
+
+def _least(group: str) -> float:
+    """Seconds that a group's programs take at least, where one evaluation was timed and takes long."""
+    each = current().pair_seconds
+    return each * LEAST.get(group, 0) if each > TELLING else 0.0
+
+
+def _rows(one: Subject, settings: Settings, groups: set[str]) -> tuple[list[Row], bool]:
+    """The rows of the forward mode and of `groups`, and whether time left any of them out: what comes first in the
+    report need not be what is looked at first."""
+    # Called outside of a trace of ours, in the 64-bit mode, `f` would meet its own NumPy data as JAX remembers it.
+    given = dict(argnums=one.argnums, seed=settings.seed, wide=not holds_numpy_data(one.primal))
+    looks = {
+        "forward": ("JVP", lambda: forward(one, settings)),
+        "law": ("laws", lambda: laws(one.f, one.args, one.kwargs, **given)),
+        "second order": ("derivative of the gradient", lambda: second(one, settings)),
+        "transformation": ("transformations", lambda: transformations(
+            one.f, one.args, one.kwargs, iterative=iterates(one.primal.closed), **given)),
+    }
+    found, left_out = {}, False
+    for group, (title, look) in looks.items():
+        if group == "forward" or group in groups:
+            current().tell(title)
+            with until_stopped():
+                current().ask(seconds=_least(group))
+                found[group] = list(look())
+            if group not in found:
+                found[group], left_out = [Row(group, title, "UNSUPPORTED", NAN, NO_TIME)], True
+    order = ("forward", "second order", "law", "transformation")
+    return [row for group in order for row in found.get(group, ())], left_out
 
 
 def _finite_part(one: Subject, preface, settings: Settings, whole: Report) -> Report:
@@ -149,7 +209,7 @@ def _counted(rows: list[Row]) -> list[str]:
     return notes
 
 
-def _without_reverse(one: Subject, preface, rows, settings, start) -> Report:
+def _without_reverse(one: Subject, preface, rows, settings) -> Report:
     """A function that only forward mode can differentiate: the forward rows decide."""
     forward = [r for r in rows if r.group == "forward"]
     good = any(r.status == "OK" for r in forward)
@@ -163,7 +223,7 @@ def _without_reverse(one: Subject, preface, rows, settings, start) -> Report:
         why = why if why == HIDDEN else f"{HIDDEN} ({why})"
     else:
         why = f"no reverse mode: {why}"
-    return _with_rows(_unjudged(one, preface, rows, settings, why, verdict, reason), start)
+    return _unjudged(one, preface, rows, settings, why, verdict, reason)
 
 
 def _unjudged(one: Subject, preface, rows, settings, why: str, verdict: Verdict, reason: Reason) -> Report:
@@ -172,8 +232,9 @@ def _unjudged(one: Subject, preface, rows, settings, why: str, verdict: Verdict,
                   rows=tuple(rows), notes=(why, *preface.notes), seed=settings.seed)
 
 
-def _with_rows(report: Report, start: float) -> Report:
-    """The worst of the leaves and the rows; the leaves name the reason when both are wrong."""
+def _with_rows(report: Report, left_out: bool) -> Report:
+    """The worst of the leaves and the rows; the leaves name the reason when both are wrong. Rows that time left out
+    leave it open."""
     reasons = {"forward": Reason.MANUAL_WRONG, "forward as run": Reason.PRECISION_WRONG,
                "second order": Reason.SECOND_ORDER_WRONG, "law": Reason.LAW_BROKEN,
                "transformation": Reason.TRANSFORM_WRONG}
@@ -185,7 +246,9 @@ def _with_rows(report: Report, start: float) -> Report:
         verdict, reason = Verdict.FAIL, reasons[groups[0]]
     if verdict is Verdict.PASS and not report.leaves and all(r.status == "UNSUPPORTED" for r in report.rows):
         verdict, reason = Verdict.INCONCLUSIVE, Reason.UNDIFFERENTIABLE  # nothing was judged
-    return dataclasses.replace(report, verdict=verdict, reason=reason, seconds=time.perf_counter() - start)
+    if left_out and verdict is Verdict.PASS:
+        verdict, reason = Verdict.INCONCLUSIVE, Reason.INTERRUPTED
+    return dataclasses.replace(report, verdict=verdict, reason=reason)
 
 
 def _asked(row: Row, order: int) -> Row:
@@ -203,83 +266,6 @@ def _named(row: Row, one: Subject) -> Row:
     for i, name in enumerate(one.names):
         detail = detail.replace(f"`args[{i}]", f"`{name}")
     return dataclasses.replace(row, detail=detail)
-
-
-def _forward(one: Subject, settings: Settings) -> list[Row]:
-    try:
-        made = ask(derivatives.make, "", one.primal, one.point, ("fwd",), first_order=True)
-    except Refused as no:
-        return [Row("forward", "JVP", "UNSUPPORTED", NAN, first_line(no.error))]
-    if settings.surrogate:
-        return []
-    rows, evidence = _rows("forward", made, settings, FIRST)
-    bounds = settings.tolerance.bound, settings.tolerance.atol
-    if one.native is None or any(r.status != "OK" for r in rows):
-        return rows
-    found = as_run.of_map(
-        made, lambda: derivatives.make("", one.native, one.point, ("fwd",), first_order=True, precision="native"),
-        judge(evidence, *bounds), *bounds, settings.seed, one.native.unit)
-    return [*rows, *(_row("forward as run", f.what, f) for f in found if f.reason is Reason.PRECISION_WRONG)]
-
-
-def _second(one: Subject, settings: Settings) -> list[Row]:
-    rows = []
-    forward, why = second_order_forward(one)
-    if forward is not None:
-        rows += _rows("second order", forward, settings, SECOND_FORWARD)[0]
-    elif why:
-        rows.append(Row("second order", SECOND_FORWARD["JVP"], "UNSUPPORTED", NAN, why))
-    made, why = second_order(one)
-    if made is None:
-        return [*rows, Row("second order", "derivative of the gradient", "UNSUPPORTED", NAN, why)]
-    real = not any(np.iscomplexobj(x) for x in one.point)
-    found, evidence = _rows("second order", made, settings, SECOND, symmetric=real)
-    known = real and evidence.pulled is not None and np.isfinite(evidence.outputs).all()
-    return [*rows, *found, *([_symmetry(made, evidence, settings)] if known else [])]
-
-
-def _symmetry(one: maps.Map, evidence: maps.MapEvidence, settings: Settings) -> Row:
-    """u . H v = v . H u for two directions, H the derivative of the rule's own gradient (Schwarz)."""
-    gap, detail = _asymmetry(evidence), ""
-    if not gap <= SYMMETRIC and limits_maps.stops(one):
-        (limit,), _ = maps.measure(limits_maps.at_limit([one]), settings.seed, symmetric=True)
-        gap, detail = _asymmetry(limit), f"at the loop's limit; as stopped: {gap:.1g}"
-    status = "OK" if gap <= SYMMETRIC else "WRONG"
-    return Row("second order", "Hessian symmetry", status, gap,
-               detail if status == "OK" else "u.Hv differs from v.Hu")
-
-
-def _asymmetry(evidence: maps.MapEvidence) -> float:
-    with np.errstate(all="ignore"):
-        m = len(evidence.outputs)  # the inputs that come first; what varies beside them is the cotangent
-        products = evidence.pulled[:, :m] @ evidence.directions[:, :m].T
-        size = np.sqrt(np.abs(products[0, 0] * products[1, 1])) + np.abs(products).max()
-        return float(abs(products[0, 1] - products[1, 0]) / size) if size else 0.0
-
-
-def _rows(group: str, one: maps.Map, settings: Settings, titles: dict[str, str], symmetric: bool = False):
-    """(rows, evidence) of one map."""
-    def measure(those):
-        return maps.measure(those, settings.seed, symmetric=symmetric)[0]
-
-    def judged(ev, rtol):
-        return judge(ev, rtol, settings.tolerance.atol)
-
-    rtol = settings.tolerance.bound
-    (evidence,) = measure([one])
-    (findings,) = limits_maps.second_opinions([one], [evidence], [judged(evidence, rtol)], measure, judged, rtol)
-    return [_row(group, titles[f.what], f) for f in findings], evidence
-
-
-def _row(group: str, title: str, finding: Finding) -> Row:
-    status = {Verdict.PASS: "OK", Verdict.FAIL: "WRONG"}.get(finding.verdict, "UNSUPPORTED")
-    detail = finding.note or (finding.reason.name.lower() if finding.reason is not Reason.AGREE else "")
-    detail = "; ".join(x for x in (detail, finding.left_out) if x)
-    if finding.verdict is Verdict.FAIL:
-        where = f"output {finding.output}" if finding.output >= 0 else "projection"
-        numbers = f"{where}: {finding.claimed:.9g} against {finding.reference:.9g}"
-        detail = f"{numbers}; {finding.note}" if finding.reason is Reason.PRECISION_WRONG else numbers
-    return Row(group, title, status, finding.difference, detail)
 
 
 check_rule.__module__ = "jaxcheck"

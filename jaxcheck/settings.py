@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from typing import Any
 
 import numpy as np
 
+from jaxcheck.bars import GRANTED, MUST_CATCH
 from jaxcheck.evidence import roundoff
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.prepare import Preface
+from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.evidence.roundoff import RoundOff
-from jaxcheck.evidence.witnesses import LeafEvidence, Problem
 from jaxcheck.judgement.vote import Opinion, judge
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 
@@ -39,8 +41,13 @@ class Settings:
             raise TypeError(f"mode must be Exhaustive(...) or Sketch(...), not {type(mode).__name__}")
         if tolerance is None:
             tolerance = Tolerance()
+        if isinstance(tolerance, numbers.Real) and not isinstance(tolerance, bool):
+            tolerance = Tolerance(rtol=float(tolerance))
         if not isinstance(tolerance, Tolerance):
-            raise TypeError(f"tolerance must be a Tolerance(rtol=..., atol=...), not {type(tolerance).__name__}")
+            raise TypeError("tolerance must be a Tolerance(rtol=..., atol=...) or a number, "
+                            f"not {type(tolerance).__name__}")
+        if must_catch is None:
+            must_catch = min(1.0, max(MUST_CATCH, GRANTED * (tolerance.rtol or 0.0)))
         if not (isinstance(must_catch, (int, float)) and 0 < must_catch <= 1):
             raise ValueError(f"must_catch={must_catch!r}: a relative error above 0 and at most 1")
         if precision not in ("float64", "native"):

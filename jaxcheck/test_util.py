@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,12 +22,18 @@ import jax
 import numpy as np
 
 from jaxcheck import as_run, limits_maps
-from jaxcheck.bars import TEXTBOOK, UNITS
+from jaxcheck.bars import UNITS
+from jaxcheck.bounds import Bounds, bounds_of
+from jaxcheck.by_leaf import by_leaf
+from jaxcheck.by_value import wrong_values
+from jaxcheck.door import door
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.prepare import narrow
+from jaxcheck.evidence.prepare_rule import argument_names
 from jaxcheck.evidence.user import refuse_tracing, to_array
-from jaxcheck.judgement.maps import Finding, judge
-from jaxcheck.program.calm import calmly
+from jaxcheck.judgement.findings import Finding
+from jaxcheck.judgement.maps import judge
+from jaxcheck.options import Tolerance
 from jaxcheck.program.constants import own
 from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import LeakedTracer, Traced, trace
@@ -40,13 +47,14 @@ from jaxcheck.result import (
 )
 from jaxcheck.theta import Theta, take_apart
 
-_NAMES = {"JVP": "JVP", "VJP": "VJP cotangent projection"}
+_VALUES = {"fwd": "value by JVP", "rev": "value by VJP"}
+_NAMES = {"JVP": "JVP", "VJP": "VJP cotangent projection", **_VALUES}
 _MODES = ("fwd", "rev", "lin")
 
 
-@calmly
-def check_grads(f: Callable, args: Sequence[Any], order: int, modes: str | Sequence[str] = ("fwd", "rev"),
-                atol: Any = None, rtol: Any = None, eps: Any = None) -> None:
+@door(silent=True)
+def check_grads(f: Callable[..., Any], args: Sequence[Any], order: int, modes: str | Sequence[str] = ("fwd", "rev"),
+                atol: Any = None, rtol: Any = None, eps: Any = None) -> Any:
     """Check JVPs and VJPs of `f` up to `order` against differences in float64.
 
     Args:
@@ -75,7 +83,7 @@ def check_grads(f: Callable, args: Sequence[Any], order: int, modes: str | Seque
         raise ValueError(f'modes={modes!r}: use "fwd", "rev" and "lin"')
     if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or order < 1:
         raise ValueError(f"order={order!r}: a whole number, at least 1")
-    bounds = _bounds(rtol, atol)
+    bounds = bounds_of(rtol, atol)
 
     def make(primal: Traced, point: tuple[Any, ...], theta: Theta) -> list[maps.Map]:
         return list(derivatives.orders("", primal, point, int(order), modes))
@@ -83,41 +91,48 @@ def check_grads(f: Callable, args: Sequence[Any], order: int, modes: str | Seque
     def native(primal: Traced, point: tuple[Any, ...], theta: Theta) -> maps.Map:
         return derivatives.make("", primal, point, modes, first_order=True, precision="native")
 
-    _check(f, args, make, native, bounds)
+    def valued(primal: Traced, point: tuple[Any, ...], theta: Theta) -> dict[str, Traced]:
+        return derivatives.values(primal, point, modes)
+
+    return _check(f, args, make, native, valued, bounds)
 
 
-@calmly
-def check_jvp(f: Callable, f_jvp: Callable, args: Sequence[Any], atol: Any = None, rtol: Any = None,
-              eps: Any = None, err_msg: str = "") -> None:
+@door(silent=True)
+def check_jvp(f: Callable[..., Any], f_jvp: Callable[..., Any], args: Sequence[Any], atol: Any = None, rtol: Any = None,
+              eps: Any = None, err_msg: str = "") -> Any:
     """Check `f_jvp(args, tangents) -> (out, out_tangents)` (say `partial(jax.jvp, f)`) against differences.
 
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    _check(f, args, *_given(f_jvp, None), _bounds(rtol, atol), err_msg)
+    return _check(f, args, *_given(f_jvp, None), bounds_of(rtol, atol), err_msg)
 
 
-@calmly
-def check_vjp(f: Callable, f_vjp: Callable, args: Sequence[Any], atol: Any = None, rtol: Any = None,
-              eps: Any = None, err_msg: str = "") -> None:
+@door(silent=True)
+def check_vjp(f: Callable[..., Any], f_vjp: Callable[..., Any], args: Sequence[Any], atol: Any = None, rtol: Any = None,
+              eps: Any = None, err_msg: str = "") -> Any:
     """Check `f_vjp(*args) -> (out, pull_back)` (say `partial(jax.vjp, f)`) against differences.
 
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    _check(f, args, *_given(None, f_vjp), _bounds(rtol, atol), err_msg)
+    return _check(f, args, *_given(None, f_vjp), bounds_of(rtol, atol), err_msg)
 
 
-def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Callable]:
-    """What makes the map of a derivative of the caller's: in float64 (a list of it), and natively."""
+def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Callable, Callable]:
+    """What makes the map of a derivative of the caller's: in float64 (a list of it), and natively; and the values."""
     def make(primal: Traced, point: tuple[Any, ...], theta: Theta, precision: str = "float64") -> maps.Map:
         return derivatives.given(theta, primal, point, f_jvp, f_vjp, precision)
 
-    return lambda *given: [make(*given)], lambda *given: make(*given, "native")
+    def valued(primal: Traced, point: tuple[Any, ...], theta: Theta) -> dict[str, Traced]:
+        return derivatives.given_values(theta, point, f_jvp, f_vjp)
+
+    return lambda *given: [make(*given)], lambda *given: make(*given, "native"), valued
 
 
-def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, bounds: Bounds,
-           err_msg: str = "") -> None:
+def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, valued: Callable, bounds: Bounds,
+           err_msg: str = "") -> Report | None:
+    """The report of what passed, which the doors tell to whoever listens and do not return."""
     args = tuple(args)
     refuse_tracing(args)
     theta = take_apart(args, "args")
@@ -143,7 +158,7 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, b
     if not primal.closed.out_avals:
         raise TypeError("f returned no float or complex output: there is nothing to differentiate")
     if not theta.size:
-        return  # every differentiable leaf is empty, and of an empty array nothing can be wrong
+        return None  # every differentiable leaf is empty, and of an empty array nothing can be wrong
     found = make(primal, point, theta)
     evidence, compiled = maps.measure(found, seed=0)
     head |= {"evaluations": sum(len(maps.LADDER.offsets) * len(ev.directions) for ev in evidence),
@@ -163,7 +178,16 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, b
         first = as_run.of_map(found[0], lambda: native(as_traced, point, theta), first, rtol, atol, 0,
                               as_traced.unit)
         findings = [*(("", finding) for finding in first), *(pair for pair in findings if pair[0])]
-    _tell(findings, head, err_msg)
+    names = [leaf.path for leaf in take_apart(args, names=argument_names(f, len(args))).leaves]
+
+    def looked_into(name: str, finding: Finding) -> Report | None:
+        if finding.what in _VALUES:
+            return None
+        number = next(i for i, one in enumerate(found) if one.name == name)
+        return by_leaf(found[number], evidence[number], names, finding, Tolerance(rtol, atol))
+
+    findings = [*findings, *wrong_values(primal, point, valued(primal, point, theta), rtol, atol)]
+    return _tell(findings, head, err_msg, looked_into)
 
 
 def _same_when_traced_again(flat: Callable, point: list[Any]) -> Traced | None:
@@ -184,38 +208,13 @@ def _same_when_run_again(flat: Callable, point: list[Any], unit: float) -> bool:
         return bool((np.abs(one - two) <= UNITS * unit * np.abs(one)).all()) or not np.isfinite(one - two).all()
 
 
-Bounds = Callable[[set[str]], tuple[float, float]]
+def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg: str,
+          looked_into: Callable[[str, Finding], Report | None] = lambda name, finding: None) -> Report:
+    """Raise for what is wrong, or where nothing could be judged; warn where something could not. Else what passed.
 
-
-def _bounds(rtol: Any, atol: Any) -> Bounds:
-    """The caller's bounds as two numbers, once the dtypes that take part are known; what is not given, or not for
-    these, stays at jaxcheck's own.
-
-    Raises:
-        ValueError: naming the bound that is negative, NaN, infinite or no number.
+    Args:
+        looked_into: the report of a derivative that is wrong, leaf by leaf.
     """
-
-    def table(name: str, given: Any) -> dict[str | None, float]:
-        if given is None:
-            return {}
-        pairs = given.items() if isinstance(given, dict) else [(None, given)]
-        try:
-            found = {key if key is None else np.dtype(key).name: float(x) for key, x in pairs}
-        except (TypeError, ValueError):
-            found = {None: float("nan")}
-        if not all(0 <= x < float("inf") for x in found.values()):
-            raise ValueError(f"{name}={given!r}: a finite number, not negative, or a dict of such numbers by dtype")
-        return found
-
-    def number(found: dict[str | None, float], dtypes: set[str], default: float) -> float:
-        return max((x for key, x in found.items() if key is None or key in dtypes), default=default)
-
-    tables = table("rtol", rtol), table("atol", atol)
-    return lambda dtypes: (number(tables[0], dtypes, TEXTBOOK), number(tables[1], dtypes, 0.0))
-
-
-def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg: str) -> None:
-    """Raise for what is wrong, or where nothing could be judged; warn where something could not."""
     wrong = [pair for pair in findings if pair[1].verdict is Verdict.FAIL]
     unsure = [pair for pair in findings if pair[1].verdict is Verdict.INCONCLUSIVE]
     if wrong:
@@ -223,7 +222,17 @@ def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg
         first = [x.verdict for n, x in findings if not n]
         higher = bool(name) and all(verdict is Verdict.PASS for verdict in first)
         reason = Reason.SECOND_ORDER_WRONG if higher else finding.reason
-        raise GradientMismatch(_report(name, finding, reason, head, err_msg))
+        report = _report(name, finding, reason, head, err_msg)
+        leaf_by_leaf = looked_into(name, finding)
+        if leaf_by_leaf is not None:
+            # Where nothing but JAX's own derivative is in it, the leaves know more of why: something is hidden from it.
+            reason = leaf_by_leaf.reason if report.reason is Reason.MANUAL_WRONG else report.reason
+            report = dataclasses.replace(
+                report, reason=reason, leaves=leaf_by_leaf.leaves, witnesses=leaf_by_leaf.witnesses,
+                difference_autodiff=leaf_by_leaf.difference_autodiff,
+                evaluations=report.evaluations + leaf_by_leaf.evaluations,
+                compiled=report.compiled + leaf_by_leaf.compiled)
+        raise GradientMismatch(report)
     if unsure and len(unsure) == len(findings):
         _inconclusive(_report(*unsure[0], unsure[0][1].reason, head, err_msg), "")
     told = [f"{_where(name, x)} was not judged, {x.reason}: {x.note or x.reason.advice}" for name, x in unsure]
@@ -238,6 +247,10 @@ def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg
         more = f" (and {len(told) - 1} more of the kind)" if len(told) > 1 else ""
         text = f"{begin}{head['kind']}({head['name']}) passed, but {told[0]}{more}"
         _warn(text)
+    known = [x.difference for _, x in findings if np.isfinite(x.difference)]
+    reasons = [x.reason for _, x in findings if x.verdict is Verdict.PASS]
+    return Report(verdict=Verdict.PASS, reason=next((r for r in reasons if r is not Reason.AGREE), Reason.AGREE),
+                  difference=max(known, default=math.nan), notes=tuple(told), **head)
 
 
 def _warn(text: str) -> None:
@@ -249,8 +262,15 @@ def _warn(text: str) -> None:
                       and (f[1] is None or f[1].match(text))), None)
         if first is not None and first[0] == "error" and first[2] in (Warning, UserWarning):
             warnings.simplefilter("always", GradientCheckWarning)
-        # Above this: `_tell`, `_check`, the door and the frame of `calmly`.
-        warnings.warn(text, GradientCheckWarning, stacklevel=6)
+        warnings.warn(text, GradientCheckWarning, stacklevel=_callers_level())
+
+
+def _callers_level() -> int:
+    """How many frames above `_warn` the first one is that is not of this package."""
+    frame, level = sys._getframe(1), 1
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("jaxcheck."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _where(name: str, finding: Finding) -> str:

@@ -8,14 +8,14 @@ import time
 import numpy as np
 
 from jaxcheck.bars import COUNTS
-from jaxcheck.evidence.witnesses import Evidence
+from jaxcheck.evidence.problem import Evidence
 from jaxcheck.judgement import locate, pattern, power
 from jaxcheck.judgement.measures import by_column
 from jaxcheck.options import Exhaustive
 from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict, formula2
 
 
-def write(case, evidence, opinions, seconds, extra, head, mode, why, value, start, interrupted) -> Report:
+def write(case, evidence, opinions, seconds, extra, head, mode, why, value, start) -> Report:
     influence = power.influence(evidence.leaves)
     results, floors_ok = [], True
     for number, (ev, opinion) in enumerate(zip(evidence.leaves, opinions, strict=True)):
@@ -24,8 +24,6 @@ def write(case, evidence, opinions, seconds, extra, head, mode, why, value, star
         results.append(result)
     verdict, reason = _overall(results)
     notes = list(case.preface.notes)
-    if interrupted and verdict is Verdict.PASS:
-        verdict, reason = Verdict.INCONCLUSIVE, Reason.INTERRUPTED
     if reason is Reason.VACUOUS and not influence.any():
         notes.insert(0, "the gradient is zero everywhere, and so are the differences")
     m = np.concatenate([ev.m for ev in evidence.leaves], axis=1)
@@ -140,7 +138,7 @@ def _unseen(zero: bool, floor: float, component: float, must_catch: float) -> st
 
 RANK = (
     Reason.NONFINITE, Reason.MANUAL_WRONG, Reason.PRECISION_WRONG, Reason.NUMERIC_SUSPECT, Reason.STRUCTURE,
-    Reason.DEAD_STEP, Reason.JUMP, Reason.DOMAIN, Reason.NOISE, Reason.PRECISION, Reason.VACUOUS,
+    Reason.DEAD_STEP, Reason.INTERRUPTED, Reason.JUMP, Reason.DOMAIN, Reason.NOISE, Reason.PRECISION, Reason.VACUOUS,
     Reason.AUTODIFF_DIFFERS, Reason.KINK, Reason.CONVERGED, Reason.SURROGATE,
 )
 

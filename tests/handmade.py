@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from jaxcheck.result import Component, LeafResult, Point, Reason, Report, Row, Verdict, Witness
 
 NAN = float("nan")
+
+
+def whole(report: Report) -> str:
+    """Everything in a report, in which NaN differs from a number, -0.0 from 0.0, a tuple from a list, a float from a
+    complex number."""
+    return repr(dataclasses.astuple(report))
 
 
 def leaf(path: str = "W1", verdict: Verdict = Verdict.PASS, reason: Reason = Reason.AGREE, **changed) -> LeafResult:

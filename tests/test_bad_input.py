@@ -151,7 +151,8 @@ def throw(error):
 
 
 RAISES = {
-    "vector loss": (lambda p: p["b"], {}, TypeError, "not an array of shape (3,)"),
+    "vector loss": (lambda p: p["b"], {}, TypeError, "not an array of shape (3,); sum or average it, or check all "
+                    "outputs of a function with check_rule"),
     "tuple loss": (lambda p: (loss(p), 1), {}, TypeError, "has_aux=True"),
     "no aux": (loss, {"has_aux": True}, TypeError, "must return (value, aux)"),
     "complex loss": (lambda p: loss(p) + 0j, {}, TypeError, "loss must be real"),
@@ -166,7 +167,8 @@ RAISES = {
     "must_catch NaN": (loss, {"must_catch": float("nan")}, ValueError, "must_catch=nan"),
     "mode": (loss, {"mode": "all"}, ValueError, "mode='all'"),
     "mode type": (loss, {"mode": 3}, TypeError, "mode must be"),
-    "tolerance": (loss, {"tolerance": 1e-3}, TypeError, "tolerance must be a Tolerance"),
+    "tolerance": (loss, {"tolerance": "tight"}, TypeError, "tolerance must be a Tolerance(rtol=..., atol=...) or a"),
+    "tolerance negative": (loss, {"tolerance": -1e-3}, ValueError, "Tolerance(rtol=-0.001)"),
     "precision": (loss, {"precision": "float16"}, ValueError, "precision='float16'"),
     "surrogate": (loss, {"surrogate": "b"}, TypeError, "surrogate must be"),
 }

@@ -15,7 +15,7 @@ import pytest
 import jaxcheck as jc
 from jaxcheck import Reason, Verdict, bars, doubt
 from jaxcheck.evidence.differences import Slopes
-from jaxcheck.evidence.witnesses import Probes
+from jaxcheck.evidence.problem import Probes
 from jaxcheck.judgement import as_run, measures, pattern
 from jaxcheck.options import Tolerance
 from jaxcheck.theta import Leaf
@@ -23,7 +23,8 @@ from jaxcheck.theta import Leaf
 PACKAGE = Path(bars.__file__).parent
 PLAIN = {0.0, 1.0, 2.0, 0.5}
 JUDGES = sorted((PACKAGE / "judgement").glob("*.py")) + [
-    PACKAGE / f"{name}.py" for name in ("engine", "doubt", "limits", "limits_maps", "kinks", "writing", "options")]
+    PACKAGE / f"{name}.py" for name in (
+        "engine", "doubt", "limits", "limits_maps", "kinks", "writing", "options", "plan", "stopping")]
 BOUNDING = {"max", "min", "maximum", "minimum", "fmax", "fmin", "clip", "allclose", "isclose"}
 
 
@@ -195,7 +196,7 @@ def test_spacings(move, name, found):
 def test_beyond_rounding(move, name, apart, scatter):
     one = np.ones((1, 1))
     ev = SimpleNamespace(m=one, a=(1 + apart) * one, m_error=scatter * one, a_error=scatter * one, m_given=0 * one)
-    opinion = SimpleNamespace(reason=Reason.MANUAL_WRONG, note="", kinks=0)
+    opinion = SimpleNamespace(reason=Reason.MANUAL_WRONG, doubtful=False, kinks=0)
     assert doubt.beyond_rounding(ev, opinion)
     move(name, 1e5)
     assert not doubt.beyond_rounding(ev, opinion)

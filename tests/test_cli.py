@@ -6,14 +6,18 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
 from handmade import failing, inconclusive, passing
 
 from jaxcheck.cli import main
-from jaxcheck.result import Report
+from jaxcheck.report import explain, save
+from jaxcheck.report.terms import SETTING, TERMS
+from jaxcheck.result import Reason, Report, Verdict
 
 HEAD = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom handmade import *\nimport jaxcheck\n"
 
@@ -62,9 +66,10 @@ def test_exit_codes(cases, body, code):
 def test_every_case_is_named_and_shown_in_the_order_of_the_file(cases):
     result = call("run", cases(FAIL + PASS))
     said = result.stdout
-    assert said.index("case check_bad") < said.index(str(failing())) < said.index("case check_good")
-    assert str(passing()) in said
-    assert said.endswith("2 checks: 1 FAIL, 1 PASS\n")
+    assert said.index("case check_bad") < said.index(str(failing(name="check_bad"))) < said.index("case check_good")
+    assert str(passing(name="check_good")) in said
+    assert said.endswith("FAIL         check_bad: `layers[1].W` ratio 2.000 +- 1e-9 on all 15 entries\n"
+                         "2 checks: 1 FAIL, 1 PASS\n")
 
 
 def test_marked_cases_and_plain_functions_are_collected_and_nothing_else(cases):
@@ -115,7 +120,7 @@ def test_a_file_without_cases_says_what_is_expected(cases):
     assert "check_*" in result.stderr
 
 
-@pytest.mark.parametrize("target", ["missing.py", "missing.py::case", "."])
+@pytest.mark.parametrize("target", ["missing.py", "missing.py::case", ".::case"])
 def test_a_missing_file(target):
     result = call("run", target)
     assert result.exit_code == 2
@@ -150,9 +155,13 @@ def test_an_error_in_one_case_does_not_stop_the_others(cases, tmp_path):
     result = call("run", cases(BREAK + PASS), "--json", str(tmp_path / "out.json"))
     assert result.exit_code == 2
     assert "error in case check_broken: RuntimeError: no data here (--traceback shows where)" in result.stderr
-    assert str(passing()) in result.stdout
-    assert result.stdout.endswith("2 checks: 1 PASS, 1 in error\n")
-    assert len(json.loads((tmp_path / "out.json").read_text())) == 1
+    assert str(passing(name="check_good")) in result.stdout
+    assert result.stdout.endswith("error        check_broken: RuntimeError: no data here\n"
+                                  "2 checks: 1 PASS, 1 in error\n")
+    assert save.read(tmp_path / "out.json")[1] == [("check_broken", "RuntimeError: no data here")]
+    shown = call("show", str(tmp_path / "out.json"))
+    assert shown.exit_code == 2 and "error in case check_broken: RuntimeError: no data here" in shown.stderr
+    assert str(passing(name="check_good")) in shown.stdout
 
 
 def test_traceback_shows_the_line(cases):
@@ -230,9 +239,10 @@ def test_json_holds_the_reports_under_their_cases_names(cases, tmp_path):
 
 
 def test_json_that_cannot_be_written(cases, tmp_path):
-    result = call("run", cases(PASS), "--json", str(tmp_path / "no" / "folder" / "out.json"))
-    assert result.exit_code == 2
-    assert "cannot write" in result.stderr
+    for option in ("--json", "--html", "--junit"):
+        result = call("run", cases(PASS), option, str(tmp_path / "no" / "folder" / "out"))
+        assert result.exit_code == 2 and "case check_good" not in result.stdout  # said before anything is run
+        assert "cannot write" in result.stderr and "there is no folder" in result.stderr
 
 
 @pytest.mark.parametrize(("report", "code"), [(passing(), 0), (failing(), 1), (inconclusive(), 3)])
@@ -272,7 +282,7 @@ def test_ctrl_c_is_no_failed_check(cases):
     assert "interrupted" in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("run", "-h"), ("demo", "--help"), ("show", "--help")])
+@pytest.mark.parametrize("arguments", [("--help",), *((name, "-h") for name in main.commands)])
 def test_help(arguments):
     result = call(*arguments)
     assert result.exit_code == 0
@@ -299,3 +309,110 @@ def test_demo_finds_what_is_planted():
     result = call("demo")
     assert result.exit_code == 0, result.output
     assert "Both mistakes were found (W2 and b1)" in result.stdout
+
+
+def test_several_files_and_directories(cases, tmp_path):
+    (tmp_path / "inner").mkdir()
+    one, two = cases(PASS, "check_one.py"), cases(FAIL, "inner/two_checks.py")
+    cases("raise RuntimeError", "script.py")  # not of a name that is looked for
+    cases("", "inner/checks.py")  # nothing in it, and nobody asked for it by name
+    for targets in ((str(tmp_path),), (one, two), (one, f"{two}::check_bad"), (one, one, str(tmp_path / "inner"))):
+        result = call("run", *targets)
+        assert result.exit_code == 1, result.output
+        assert result.stdout.endswith(f"FAIL         {two}::check_bad: `layers[1].W` ratio 2.000 +- 1e-9 on all 15 "
+                                      "entries\n2 checks: 1 PASS, 1 FAIL\n")
+        assert "FAIL check_grad(" in result.stdout  # where the path is long the headline is broken after it
+    (tmp_path / "empty").mkdir()
+    assert "no file is called check_*.py or" in call("run", str(tmp_path / "empty")).stderr
+
+
+def test_a_file_that_does_not_load_does_not_stop_the_others(cases):
+    result = call("run", cases("1 / 0", "check_a.py"), cases(PASS, "check_b.py"))
+    assert result.exit_code == 2 and result.stdout.endswith("2 checks: 1 PASS, 1 in error\n")
+
+
+def test_quiet_is_a_line_per_case(cases):
+    said = call("run", "-q", cases(PASS + OPEN)).stdout.splitlines()
+    assert said[0] == "PASS         check_good: 2 leaves, 25 parameters, difference 3.2e-11, floor 1.0e-08"
+    assert said[1] == "INCONCLUSIVE check_open: NONDETERMINISTIC: `W1`"
+    assert len(said) == 4  # what did not pass once more, and the counts
+
+
+def test_stop_at_the_first_that_does_not_pass(cases):
+    assert "check_open" not in call("run", "-x", cases(PASS + FAIL + OPEN)).output
+    assert "check_open" not in call("run", "-x", cases(PASS + BREAK + OPEN)).output
+    assert "check_open" in call("run", cases(PASS + FAIL + OPEN)).output
+
+
+def test_only_cases_whose_name_holds_a_text(cases):
+    said = call("run", "-k", "GOOD", cases(FAIL + PASS))
+    assert said.exit_code == 0 and "check_bad" not in said.stdout
+    none = call("run", "-k", "nothing", cases(FAIL + PASS))
+    assert none.exit_code == 2 and "no case's name holds 'nothing'" in none.stderr
+
+
+def test_every_format_at_once(cases, tmp_path):
+    paths = [str(tmp_path / f"out.{kind}") for kind in ("json", "html", "xml")]
+    result = call("run", "-q", cases(PASS + FAIL + BREAK), "--json", paths[0], "--html", paths[1], "--junit", paths[2])
+    assert result.exit_code == 2
+    assert save.load(paths[0]) == save.load(paths[1])[::-1]  # a page has the worst first
+    page = Path(paths[1]).read_text(encoding="utf-8")
+    assert "2 gradient checks: 1 FAIL, 1 PASS, 1 in error" in page and "no data here" in page
+    suite = ElementTree.parse(paths[2]).getroot()[0]
+    assert [suite.get(name) for name in ("tests", "failures", "errors")] == ["3", "1", "1"]
+    failure = suite.find("testcase[@name='check_bad']/failure")
+    assert failure is not None and failure.get("type") == "FAIL MANUAL_WRONG"
+    assert failure.get("message") == "`layers[1].W` ratio 2.000 +- 1e-9 on all 15 entries (check_bad)"
+    assert call("show", paths[1]).stdout.startswith("FAIL check_grad(check_bad)")
+
+
+def test_diff_says_what_changed(cases, tmp_path):
+    old, new = tmp_path / "old.json", tmp_path / "new.html"
+    save.save_all([passing(name="a"), failing(name="b")], old)
+    save.save_all([passing(name="a", seconds=3.0), passing(name="c")], new)
+    result = call("diff", str(old), str(new))
+    assert result.exit_code == 1 and result.stdout.splitlines() == ["b: is gone", "c: is new"]
+    assert call("diff", str(old), str(old)).exit_code == 0
+    passing(name="before").save(old)
+    failing(name="after", leaves=passing().leaves).save(new)
+    assert call("diff", str(old), str(new)).stdout == "after: FAIL MANUAL_WRONG, was PASS\n"
+
+
+@pytest.mark.parametrize("word", [*Reason, *Verdict, "floor", "M", "kink", "|M|", "Error Bar"])
+def test_explain_a_word(word):
+    result = call("explain", str(word))
+    assert result.exit_code == 0
+    if word in list(Reason):
+        assert result.stdout.startswith(f"{word}\n\n{textwrap.fill(word.advice, 80)}\n")
+        assert "What to do:" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 120
+
+
+def test_explain_a_report_and_what_there_is_to_explain(tmp_path):
+    failing(leaves=(*failing().leaves, *inconclusive().leaves)).save(tmp_path / "r.json")
+    said = call("explain", str(tmp_path / "r.json")).stdout
+    assert said.index("`layers[1].W` ratio 2.000") < said.index("\nMANUAL_WRONG\n") < said.index("\nNONDETERMINISTIC\n")
+    assert explain.of_reports([passing()]).startswith("AGREE")
+    listed = call("explain").stdout
+    assert all(term.name in listed for term in TERMS.values()) and max(map(len, listed.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(("word", "said"), [("KINKS", "did you mean KINK?"), ("zzz", "lists the words"),
+                                           ("gone.json", "no such file")])
+def test_explain_what_no_report_says(word, said):
+    result = call("explain", word)
+    assert result.exit_code == 2 and said in result.stderr
+
+
+@pytest.mark.parametrize("term", [term for term in TERMS.values() if term.example], ids=lambda term: term.name)
+def test_an_example_ends_in_the_reason_that_it_explains(term):
+    names: dict = {}
+    exec(SETTING + term.example, names)
+    assert names["report"].reason.name == term.name, names["report"]
+    assert len(SETTING + term.example) < 700 and "\n\n" not in term.example
+
+
+def test_every_reason_and_verdict_is_explained():
+    assert {one.casefold() for one in (*Reason, *Verdict)} <= set(TERMS)
+    without = {one for one in Reason if not TERMS[one.casefold()].example}
+    assert without == {Reason.NOISE, Reason.INTERRUPTED}

@@ -50,18 +50,3 @@ def test_the_policy_holds(tmp_path, monkeypatch):
     assert "FAILED test_small.py::test_shows_its_seed" in said
     assert "repeat with JAXCHECK_TEST_SEED=5" in said
     assert ("needs an accelerator" in said) == ("SKIPPED" in said)
-
-
-def test_the_plugin_gives_a_fixture_and_a_marker(tmp_path):
-    (tmp_path / "test_mine.py").write_text(
-        "import jax.numpy as jnp, numpy as np, pytest\n"
-        "def loss(x): return jnp.sum(jnp.sin(x))\n"
-        "x = np.array([0.3, -0.7])\n"
-        "def test_right(assert_gradients): assert assert_gradients(loss, x, grad=jnp.cos).ok\n"
-        "def test_wrong(assert_gradients): assert_gradients(loss, x, grad=lambda x: 2 * jnp.cos(x))\n"
-        "@pytest.mark.gpu\ndef test_marked(): pass\n"
-    )
-    said = run_pytest(tmp_path, "-p", "jaxcheck.pytest_plugin")
-    assert "PASSED test_mine.py::test_right" in said
-    assert "PASSED test_mine.py::test_marked" in said
-    assert "FAILED test_mine.py::test_wrong - jaxcheck.GradientMismatch: FAIL: The derivative under test" in said

@@ -6,12 +6,25 @@ import copy
 import dataclasses
 import json
 import pickle
+import sys
+import types
 
 import numpy as np
 import pytest
-from handmade import failing, inconclusive, leaf, passing, strange
+from handmade import failing, inconclusive, leaf, passing, strange, whole
 
-from jaxcheck.result import NAN, GradientInconclusive, GradientMismatch, LeafResult, Reason, Report, Verdict, formula2
+from jaxcheck.report import save
+from jaxcheck.result import (
+    NAN,
+    GradientInconclusive,
+    GradientMismatch,
+    LeafResult,
+    Reason,
+    Report,
+    Row,
+    Verdict,
+    formula2,
+)
 
 MADE = {"passing": passing, "failing": failing, "inconclusive": inconclusive, "strange": strange}
 
@@ -69,6 +82,10 @@ def test_verdicts_and_reasons_are_their_names(member):
         assert again is member
 
 
+CAUSES = {GradientMismatch: "`layers[1].W` ratio 2.000 +- 1e-9 on all 15 entries (loss)",
+          GradientInconclusive: "NONDETERMINISTIC: `W1` (loss)"}
+
+
 @pytest.mark.parametrize(
     ("report", "error"), [(failing(), GradientMismatch), (inconclusive(), GradientInconclusive)], ids=["fail", "inc"]
 )
@@ -78,8 +95,8 @@ def test_assert_ok_raises_with_the_report(report, error):
     assert caught.value.report is report
     assert isinstance(caught.value, AssertionError)
     said = str(caught.value)
-    assert said.startswith(f"{report.verdict.value}: {report.reason.advice}")
-    assert str(report) in said
+    assert said.startswith(CAUSES[error] + "\n\n")
+    assert said.endswith(str(report)) and said.count(report.reason.advice[:40]) == 1
     again = pickle.loads(pickle.dumps(caught.value))
     assert type(again) is error
     assert str(again) == said
@@ -109,15 +126,14 @@ def test_public_classes_call_themselves_jaxcheck(report):
 
 def test_pickle_and_copy(report):
     for again in (pickle.loads(pickle.dumps(report)), copy.deepcopy(report)):
-        assert repr(again) == repr(report)
+        assert whole(again) == whole(report) and again == report
         assert str(again) == str(report)
 
 
 def test_json_round_trip_is_exact(report):
     text = json.dumps(report.to_json(), allow_nan=False)
     again = Report.from_json(json.loads(text))
-    # repr tells NaN from NaN-free, -0.0 from 0.0, tuple from list, and a float from a complex number.
-    assert repr(again) == repr(report)
+    assert whole(again) == whole(report) and again == report
 
 
 def test_json_of_numpy_numbers_is_json_of_python_numbers():
@@ -194,3 +210,113 @@ def test_what_is_read_back_equals_what_was_written():
         assert other == report and hash(other) == hash(report)
     assert report != dataclasses.replace(report, leaves=(dataclasses.replace(leaf, norm_manual=NAN),))
     assert report != dataclasses.replace(report, seed=1)
+
+
+def test_what_it_took_does_not_make_a_report_another():
+    assert passing(seconds=0.1, compiled=3) == passing(seconds=NAN, compiled=0)
+    assert hash(passing(seconds=0.1)) == hash(passing(seconds=9.0))
+    assert passing(evaluations=1) != passing(evaluations=2)
+    assert passing(difference=NAN) == passing(difference=NAN) != passing(difference=0.0)
+
+
+@pytest.mark.parametrize(("report", "said"), [
+    (passing(), "<PASS check_grad(loss): 2 leaves, 25 parameters, difference 3.2e-11, floor 1.0e-08>"),
+    (failing(), "<FAIL check_grad(loss): `layers[1].W` ratio 2.000 +- 1e-9 on all 15 entries>"),
+    (inconclusive(), "<INCONCLUSIVE check_grad(loss): NONDETERMINISTIC: `W1`>"),
+    (passing(leaves=(), difference=NAN), "<PASS check_grad(loss): nothing was found wrong>"),
+    (failing(leaves=(leaf("W", Verdict.FAIL, Reason.MANUAL_WRONG), leaf("b", Verdict.FAIL, Reason.NONFINITE),
+                     leaf("c", Verdict.FAIL, Reason.NONFINITE)), reason=Reason.NONFINITE),
+     "<FAIL check_grad(loss): NONFINITE: `b` difference 3.2e-11 to N and 2 more leaves>"),
+    (failing(leaves=(), reason=Reason.STRUCTURE, notes=("no leaf `b`\nand more",)),
+     "<FAIL check_grad(loss): STRUCTURE: no leaf `b`>"),
+    (failing(leaves=(), reason=Reason.NONFINITE), f"<FAIL check_grad(loss): NONFINITE: {Reason.NONFINITE.advice}>"),
+])
+def test_repr_is_one_line(report, said):
+    assert repr(report) == said
+    assert repr(failing().leaves) == ("(<`layers[0].W` 4x5 float32: PASS, difference 3.2e-11>, "
+        "<`layers[1].W` 5x3 float32: FAIL MANUAL_WRONG, ratio 2.000 +- 1e-9 on all 15 entries>)")
+
+
+def test_ipython_and_rich_show_the_whole(report):
+    said = []
+    report._repr_pretty_(types.SimpleNamespace(text=said.append), False)
+    assert said == [str(report)]
+    assert report.__rich__().report is report
+
+
+def test_the_leaves_in_hand():
+    report = failing(leaves=(leaf("layers[0].W"), leaf("layers[1].W", Verdict.FAIL), leaf("b", Verdict.INCONCLUSIVE)))
+    assert [one.path for one in report] == ["layers[0].W", "layers[1].W", "b"] and len(report) == 3
+    assert [one.path for one in report.failed] == ["layers[1].W"]
+    assert [one.path for one in report.inconclusive] == ["b"]
+    assert report["layers[1].W"] is report[1] is report.leaf("layers[1].W") and not report[1].ok
+    assert "b" in report and report[0] in report and "c" not in report
+    with pytest.raises(KeyError, match="no leaf 'W'"):
+        report["W"]
+    with pytest.raises(IndexError):
+        report[3]
+    assert bool(passing(leaves=())) is True  # however many leaves it has
+
+
+@pytest.mark.parametrize(("asked", "found"), [
+    ({}, [0, 1, 2]), ({"path": "layers[*].W"}, [0, 1]), ({"path": "layers[?].W", "verdict": "FAIL"}, [1]),
+    ({"verdict": Verdict.PASS}, [0]), ({"path": "layers"}, []), ({"path": "*b"}, [2]), ({"path": "layers[01].W"}, [])])
+def test_filter(asked, found):
+    report = failing(leaves=(leaf("layers[0].W"), leaf("layers[1].W", Verdict.FAIL), leaf("b", Verdict.INCONCLUSIVE)))
+    assert report.filter(**asked) == tuple(report[i] for i in found)
+    with pytest.raises(ValueError, match="MAYBE"):
+        report.filter(verdict="MAYBE")
+
+
+def test_flat_rows_for_a_table(monkeypatch):
+    rows = strange(leaves=(*strange().leaves, *failing().leaves)).to_records()
+    assert [row["path"] for row in rows] == ["z<b>[red]", "layers[0].W", "layers[1].W"]
+    assert rows[2]["shape"] == "5x3" and rows[2]["size"] == 15 and rows[2]["verdict"] == "FAIL"
+    assert (rows[2]["worst_component"], rows[2]["worst_manual"]) == ("layers[1].W[0,1]", 2.0)
+    assert all(type(value) in (str, int, float, complex) for row in rows for value in row.values())
+    monkeypatch.setitem(sys.modules, "pandas", types.SimpleNamespace(DataFrame=lambda rows: ("frame", rows)))
+    assert repr(failing().to_dataframe()) == repr(("frame", failing().to_records()))
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        failing().to_dataframe()
+
+
+@pytest.mark.parametrize("suffix", ["json", "html"])
+def test_what_was_saved_is_loaded(report, suffix, tmp_path):
+    report.save(tmp_path / f"r.{suffix}")
+    assert whole(Report.load(tmp_path / f"r.{suffix}")) == whole(report)
+
+
+def test_what_is_no_single_report_is_not_loaded(tmp_path):
+    (tmp_path / "r.html").write_text("<html></html>")
+    with pytest.raises(ValueError, match="holds no report"):
+        Report.load(tmp_path / "r.html")
+    save.save_all([passing(), failing()], tmp_path / "several.html")
+    assert [one.verdict for one in save.load(tmp_path / "several.html")] == ["FAIL", "PASS"]
+    with pytest.raises(ValueError, match="holds 2 reports"):
+        Report.load(tmp_path / "several.html")
+
+
+def changed(**now) -> Report:
+    return passing(leaves=(leaf("W1", **now), leaf("b1", shape=(5,), floor=1e-8)))
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    (passing(), passing(seconds=9.0, evaluations=7), []),
+    (changed(), changed(difference_autodiff=2.3e-12), ["leaf `W1` lost 3 digits: 2.3e-12, was 1.1e-16"]),
+    (changed(difference_autodiff=2.3e-12), changed(), ["leaf `W1` gained 3 digits: 1.1e-16, was 2.3e-12"]),
+    (changed(), changed(floor=3e-7), ["leaf `W1` lost 2 digits of floor: 3.0e-07, was 3.0e-09"]),
+    (changed(difference_autodiff=NAN), changed(difference_autodiff=NAN, difference=4e-9),
+     ["leaf `W1` lost 2 digits: 4.0e-09, was 3.2e-11"]),
+    (changed(), passing(leaves=(leaf("W1"), leaf("c1"))), ["leaf `c1` is new: PASS", "leaf `b1` is gone"]),
+    (changed(), changed(dtype="bfloat16"), ["leaf `W1`: 4x5 bfloat16, was 4x5 float32"]),
+    (changed(), changed(floor=NAN), ["leaf `W1`: floor -, was 3.0e-09"]),
+    (passing(leaves=(), rows=(Row("laws", "zero", "OK"),)), failing(leaves=(), rows=(Row("laws", "zero", "WRONG"),)),
+     ["FAIL MANUAL_WRONG, was PASS", "laws: zero is WRONG, was OK"]),
+    (changed(), changed(verdict=Verdict.FAIL, reason=Reason.MANUAL_WRONG, hint="ratio 2", difference_autodiff=1 / 3),
+     ["leaf `W1`: FAIL MANUAL_WRONG (ratio 2), was PASS", "leaf `W1` lost 15 digits: 0.333, was 1.1e-16"]),
+])
+def test_diff(old, new, said):
+    assert list(new.diff(old)) == said
+    with pytest.raises(TypeError, match="not str"):
+        new.diff("old")

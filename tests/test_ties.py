@@ -239,3 +239,16 @@ def test_many_points_on_kinks(name, monkeypatch):
     assert {p.index for p in report.points if p.verdict is Verdict.FAIL} == set(np.flatnonzero(bad)), str(report)
     # Right ones need no check of their own.
     assert len(alone) <= bad.sum() + 2
+
+
+@pytest.mark.parametrize("what", ["relu", "lasso"])
+def test_a_leaf_of_many_thousands_of_kinks(what):
+    """Its floor is found on a sample of its components, and so are the ranges of those on a kink."""
+    p = np.random.default_rng(5).normal(size=(150, 120)).astype(np.float32)
+    p[::3] = 0
+    loss, grad = {
+        "relu": (lambda p: jnp.sum(jnp.maximum(p, 0) * 1.5), lambda p: 1.5 * (p > 0)),
+        "lasso": (lambda p: 0.01 * jnp.sum(jnp.abs(p)) + jnp.mean(p**2), lambda p: 0.01 * jnp.sign(p) + 2 * p / p.size),
+    }[what]
+    report = jc.check_grad(loss, p, grad)
+    assert (report.verdict, report.reason) == (jc.Verdict.PASS, jc.Reason.KINK)

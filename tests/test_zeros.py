@@ -111,3 +111,23 @@ def test_outputs_that_are_infinite_by_design(n, fill):
 def test_no_finite_output_at_all():
     report = jc.check_rule(lambda x: x * jnp.inf, jnp.asarray([1.0, 2.0]), algebra=False, transforms=False)
     assert (report.verdict, report.reason) == (Verdict.INCONCLUSIVE, Reason.NONFINITE)
+
+
+def test_dead_units_of_a_network_whose_gradient_is_autodiffs_own():
+    """Nothing moves through a dead ReLU; the leaf's other components move the loss by more than rounding."""
+    rng = np.random.default_rng(0)
+    params = [(rng.normal(size=(4, 6)).astype(np.float32), np.zeros(6, np.float32)),
+              (rng.normal(size=(6, 6)).astype(np.float32), np.zeros(6, np.float32)),
+              (rng.normal(size=(6, 1)).astype(np.float32), np.zeros(1, np.float32))]
+    x, y = rng.normal(size=(3, 4)).astype(np.float32), rng.normal(size=(3, 1)).astype(np.float32)
+
+    def loss(params):
+        h = x
+        for w, b in params[:-1]:
+            h = jax.nn.relu(h @ w + b)
+        w, b = params[-1]
+        return jnp.mean((h @ w + b - y) ** 2)
+
+    assert any((np.asarray(g) == 0).any() for g in jax.tree.leaves(jax.grad(loss)(params)))
+    report = jc.check_grad(loss, params)
+    assert report.verdict is Verdict.PASS and report.reason in (Reason.AGREE, Reason.KINK)

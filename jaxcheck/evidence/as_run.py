@@ -15,7 +15,8 @@ import numpy as np
 
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.maps import Map, MapEvidence, from_vector
-from jaxcheck.evidence.witnesses import Problem, measure, real_gradient
+from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.witnesses import measure, real_gradient
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
@@ -76,7 +77,7 @@ def one_formula(problem: Problem, run: Run) -> bool:
     if run.manual is None or problem.manual is None or problem.primal is None:
         return run.manual is None
     return alike(run.manual.program.closed, problem.manual.program.closed, tolerances=True) and \
-        alike(run.primal.program.closed, problem.primal.program.closed, tolerances=True)
+        alike(run.primal.program.closed, problem.loss.program.closed, tolerances=True)
 
 
 def without_rounding(problem: Problem, run: Run) -> Problem | None:

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence import rows, sketch
+from jaxcheck import budget
+from jaxcheck.evidence import blocks, rows, sketch
 from jaxcheck.evidence.differences import Ladder, slopes
-from jaxcheck.evidence.witnesses import Problem, gradient_of, outputs_of
+from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.witnesses import gradient_of, outputs_of
 from jaxcheck.options import Tolerance
 from jaxcheck.program.compile import execute
 
@@ -43,8 +45,18 @@ class Table:
         return worst.max(axis=1, initial=0.0) + np.where(self.finite, 0.0, 10.0)
 
 
+def first(table: Table, count: int) -> Table:
+    """The table of the first points."""
+    return dataclasses.replace(table, **{f.name: getattr(table, f.name)[:count] for f in dataclasses.fields(table)
+                                         if isinstance(getattr(table, f.name), np.ndarray)})
+
+
 def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) -> Table:
-    """Run the ladder along every leaf, M and A, at every point (n, P)."""
+    """Run the ladder along every leaf, M and A, at every point (n, P); at as many of the first ones as time allows.
+
+    Raises:
+        Stopped: before there was any.
+    """
     theta = problem.theta
     leaves = [leaf for leaf in theta.leaves if leaf.size]
     n, size = points.shape
@@ -61,11 +73,11 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
     offsets = RUNGS.offsets
     per_point = len(signs) * len(offsets) * problem.cost
     # A program whose rows vmap badly runs one point, and one row, after the other.
-    group = 1 if problem.primal.program.sequential else rows.chunk_rows(per_point, n)
-    inner = rows.chunk_of(problem.primal.program, len(signs) * len(offsets))
+    group = 1 if problem.loss.program.sequential else rows.chunk_rows(per_point, n)
+    inner = rows.chunk_of(problem.loss.program, len(signs) * len(offsets))
     traced = [t for t in (problem.manual, problem.autodiff) if t is not None]
 
-    def build(programs, points, scales, extras, signs, offsets):
+    def build(programs, points, scales, extras, signs, offsets, group):
         primal, *rest = programs
 
         def at(where):
@@ -80,17 +92,39 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
         where = (points, scales)
         return jax.lax.map(at, where, batch_size=group) if group > 1 else jax.lax.map(at, where)
 
+    programs = [problem.primal.program, *(t.program for t in traced)]
+    effort = len(signs) * len(offsets) * problem.primal.program.effort + 3 * sum(p.effort for p in programs[1:])
+
+    def run(group: int):
+        # Calls of about a second each, all of one length: between them the clock is looked at.
+        room = max(1, int(blocks.ONE_CALL / max(effort, 1.0)))
+        each = n if n <= room else min(n, -(-room // group) * group)
+        parts, compiled, clock = [], 0, budget.current()
+        try:
+            for start in range(0, n, each):
+                clock.tell("points", start, n)
+                # Points past the end repeat the last one; they are cut off below.
+                at = np.minimum(np.arange(start, start + each), n - 1)
+                out, new = execute(
+                    ("batch", each, group, inner, tuple(theta.leaves)), lambda *a: build(*a, group), programs,
+                    points[at], scales[at], tuple(problem.extras), signs, offsets, work=per_point * each,
+                    part=each / n)
+                parts.append(jax.tree_util.tree_map(np.asarray, out))
+                compiled += new
+        except (budget.Stopped, KeyboardInterrupt) as why:
+            if isinstance(why, KeyboardInterrupt):
+                clock.pressed()
+            if not parts:
+                raise budget.Stopped from why
+        return jax.tree_util.tree_map(lambda *x: np.concatenate(x)[:n], *parts), compiled
+
     with jax.enable_x64(True):
-        (samples, grads, v, scatter), compiled = execute(
-            ("batch", n, group, inner, tuple(theta.leaves)), build,
-            [problem.primal.program, *(t.program for t in traced)], points, scales, tuple(problem.extras), signs,
-            offsets, work=per_point * n)
-        samples, v, scatter = np.asarray(samples), np.asarray(v), np.asarray(scatter)
-        grads = [np.asarray(g) for g in grads]
+        (samples, grads, v, scatter), compiled = blocks.within_memory(group, run)
+    n = len(samples)
     found = slopes(np.moveaxis(samples, 1, 0), RUNGS, problem.unit)  # (n, D)
     m = grads[0]
     a = grads[1] if len(grads) > 1 else None
-    return _table(leaves, owner, found, v, m, a, scatter, mixed, n * len(signs) * len(offsets), compiled)
+    return _table(leaves, owner, found, v, m, a, scatter, mixed[:n], n * len(signs) * len(offsets), compiled)
 
 
 def _table(leaves, owner, found, v, m, a, scatter, mixed, evaluations, compiled) -> Table:

@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxcheck.evidence import sides, sketch
 from jaxcheck.evidence.differences import Ladder, slopes
-from jaxcheck.evidence.witnesses import Problem, gradient_of, outputs_of
+from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.witnesses import gradient_of, outputs_of
 from jaxcheck.program.compile import execute
 
 # Fine enough for one-sided slopes that are compared with a gradient's.

@@ -157,16 +157,48 @@ def orders(name: str, primal: Traced, point: Sequence[Any], order: int, modes: S
         yield from orders(f"VJP{suffix}", *vjp_map(primal, point), order - 1, modes)
 
 
+def values(primal: Traced, point: Sequence[Any], modes: Sequence[str]) -> dict[str, Traced]:
+    """What the derivatives of a function with rules say its value is, by the mode that says it."""
+    own = own_values(base(primal), point)
+
+    def pushed(f):
+        return lambda xs: list(jax.jvp(lambda *a: f(*a), tuple(xs), tuple(map(jnp.zeros_like, xs)))[0])
+
+    def pulled(f):
+        return lambda xs: list(jax.vjp(lambda *a: f(*a), *xs)[0])
+
+    if not count_rules(primal.closed, "user"):
+        return {}
+    ways = {mode: way for mode, way in (("fwd", pushed), ("rev", pulled)) if mode in modes}
+    return {mode: _plain(derivative(primal, way, [own])) for mode, way in ways.items()}
+
+
+def given_values(theta: Any, point: Sequence[Any], f_jvp: Callable | None, f_vjp: Callable | None) -> dict[str, Traced]:
+    """The same of derivatives that are functions of the caller's, see `given`."""
+    def flat(out):
+        return [x for x in jax.tree_util.tree_leaves(out) if jnp.issubdtype(x.dtype, jnp.inexact)]
+
+    blanks = dataclasses.replace(theta, values=tuple(map(_blank, theta.values)))
+    found = {}
+    if f_jvp is not None:
+        found["fwd"] = trace(lambda leaves, extras: flat(f_jvp(
+            theta.rebuild(leaves), blanks.rebuild([jnp.zeros_like(x) for x in leaves]))[0]), list(point), [])
+    if f_vjp is not None:
+        found["rev"] = trace(lambda leaves, extras: flat(f_vjp(*theta.rebuild(leaves))[0]), list(point), [])
+    return found
+
+
+def _blank(leaf: Any) -> Any:
+    """The tangent of a leaf that is carried along."""
+    if getattr(leaf, "dtype", None) is None:
+        return leaf if leaf is None else np.zeros((), jax.dtypes.float0)
+    return np.zeros(np.shape(leaf), jax.dtypes.float0)
+
+
 def given(theta: Any, primal: Traced, point: Sequence[Any], f_jvp: Callable | None, f_vjp: Callable | None,
           precision: str = "float64") -> Map:
     """A map whose derivative is a function of the caller's: `f_jvp(args, tangents)` or `f_vjp(*args)`."""
-    def zero(leaf):
-        dtype = getattr(leaf, "dtype", None)
-        if dtype is None:
-            return leaf if leaf is None else np.zeros((), jax.dtypes.float0)
-        return np.zeros(np.shape(leaf), jax.dtypes.float0)
-
-    blanks = dataclasses.replace(theta, values=tuple(map(zero, theta.values)))
+    blanks = dataclasses.replace(theta, values=tuple(map(_blank, theta.values)))
 
     def push(leaves, extras):
         half = len(leaves) // 2

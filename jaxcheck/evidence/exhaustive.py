@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence import rows
+from jaxcheck import budget
+from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.differences import Slopes, two_steps
+from jaxcheck.evidence.problem import Probes, Problem
 from jaxcheck.evidence.sketch import component_scale
-from jaxcheck.evidence.witnesses import Probes, Problem
 from jaxcheck.program import columns
 from jaxcheck.program.batching import sequential
 from jaxcheck.program.compile import execute
@@ -35,47 +36,61 @@ class Differences:
     leaves: tuple[tuple[np.ndarray, np.ndarray], ...]
     evaluations: int
     compiled: int
+    left_out: tuple[int, ...] = ()  # of each leaf, how many of its last components time left without: NaN there
 
 
-def samples(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray, chunk: int | None,
-            tick: Callable[[int], None]) -> tuple[np.ndarray, int]:
-    """Outputs (S, n, G) for one leaf with each component moved by steps[s, i]; and programs compiled."""
-    theta = problem.theta
+def samples(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray,
+            chunk: int | None) -> tuple[np.ndarray, int]:
+    """Outputs (S, n, G) for one leaf with each component moved by steps[s, i]; and programs compiled.
+
+    A check that is stopped meanwhile leaves the last components NaN.
+    """
+    theta, clock = problem.theta, budget.current()
     leaf = theta.leaves[number]
     if problem.primal is None:
         size, count = leaf.stop - leaf.start, len(steps)
-        out = np.empty((count, size, problem.columns))
-        for i in range(size):
-            for s in range(count):
-                moved = point.copy()
-                moved[leaf.start + i] += steps[s, i]
-                out[s, i] = problem.host_primal(moved)
-            tick(1)
+        out = np.full((count, size, problem.columns), np.nan)
+        with budget.until_stopped():
+            for i in range(size):
+                clock.tell("components", leaf.start + i, theta.size)
+                for s in range(count):
+                    clock.ask()
+                    moved = point.copy()
+                    moved[leaf.start + i] += steps[s, i]
+                    out[s, i] = problem.host_primal(moved)
         return out, 0
     # Small leaves are evaluated as the textbook writes it, J(theta +- eps e_i) to the last digit.
     large = steps.size * problem.cost > COLUMNS_FROM
     plan = columns.plan(problem.primal.program, number) if large else None
-    out, compiled = _compiled(problem, point, number, steps, chunk, tick, plan)
-    if plan and not np.isfinite(out).all():
+    out, compiled = _compiled(problem, point, number, steps, chunk, plan)
+    if plan and not clock.stopped and not np.isfinite(out).all():
         # Whole values may be finite where a change is not: infinity less infinity.
-        out, more = _compiled(problem, point, number, steps, chunk, lambda _: None, None)
+        out, more = _compiled(problem, point, number, steps, chunk, None)
         compiled += more
     return out, compiled
 
 
 def _compiled(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray, chunk: int | None,
-              tick: Callable[[int], None], plan: columns.Plan | None) -> tuple[np.ndarray, int]:
+              plan: columns.Plan | None) -> tuple[np.ndarray, int]:
     """`samples` of a program, by the plan that says what has to be computed for each component, or whole."""
+    count, size = steps.shape
+    cost = max(plan.cost if plan else problem.cost, 1.0)
+    if not plan and sequential(problem.primal.program.closed, number):
+        chunk = 1
+    chunk = min(size, chunk or max(1, rows.chunk_rows(cost, size * count) // count))
+    return blocks.within_memory(chunk, lambda chunk: _in_calls(problem, point, number, steps, chunk, plan))
+
+
+def _in_calls(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray, chunk: int,
+              plan: columns.Plan | None) -> tuple[np.ndarray, int]:
     program, theta = problem.primal.program, problem.theta
     count, size = steps.shape
     cost = max(plan.cost if plan else problem.cost, 1.0)
-    if not plan and sequential(program.closed, number):
-        chunk = 1
-    chunk = min(size, chunk or max(1, rows.chunk_rows(cost, size * count) // count))
+    effort = plan.cost if plan else max(program.effort, 1.0)
     # Calls of about a second each, so that progress shows and an interrupt loses little; all of one length.
-    blocks = -(-size // chunk)
-    calls = -(-blocks // max(1, int(3e8 / cost / count / chunk)))
-    per_call = chunk * -(-blocks // calls)
+    chunks = -(-size // chunk)
+    calls = -(-chunks // max(1, int(blocks.ONE_CALL / effort / count / chunk)))
+    per_call = chunk * -(-chunks // calls)
     avals = program.closed.in_avals
 
     def build(programs, consts, values, extras, start, steps):
@@ -89,54 +104,67 @@ def _compiled(problem: Problem, point: np.ndarray, number: int, steps: np.ndarra
 
         return rows.components(row, start, per_call, chunk, steps)
 
-    parts, compiled = [], 0
+    parts, compiled, clock = [], 0, budget.current()
     with jax.enable_x64(True):
         values = [jnp.asarray(v) for v in theta.unravel(point)]
         moves = jnp.asarray(steps)
         name = ("components", number, per_call, chunk, plan is not None)
-        for start in range(0, size, per_call):
-            out, new = execute(name, build, [program], tuple(program.closed.consts), values, tuple(problem.extras),
-                               np.int64(start), moves, work=cost * size * count)
-            parts.append(np.asarray(out))
-            compiled += new
-            tick(min(per_call, size - start))
+        try:
+            for start in range(0, size, per_call):
+                clock.tell("components", theta.leaves[number].start + start, theta.size)
+                out, new = execute(name, build, [program], tuple(program.closed.consts), values, tuple(problem.extras),
+                                   np.int64(start), moves, work=cost * size * count, part=min(1.0, per_call / size))
+                parts.append(np.asarray(out))
+                compiled += new
+        except (budget.Stopped, KeyboardInterrupt) as why:
+            if isinstance(why, KeyboardInterrupt):
+                clock.pressed()
+    parts.append(np.full((count, max(0, size - per_call * len(parts)), problem.columns), np.nan))
     return np.concatenate(parts, axis=1)[:, :size], compiled
 
 
-def textbook(problem: Problem, point: np.ndarray, step: float, scheme: str, chunk: int | None,
-             tick: Callable[[int], None]) -> Differences:
+def textbook(problem: Problem, point: np.ndarray, step: float, scheme: str, chunk: int | None) -> Differences:
     """Formula (1) with an absolute step, as written; `scheme` "forward" takes J(theta) for the second value."""
     signs = (1.0, -1.0) if scheme == "central" else (1.0, 0.0)
-    leaves, compiled = [], 0
-    for number, leaf in enumerate(problem.theta.leaves):
-        n = leaf.stop - leaf.start
-        if not n:
-            leaves.append((np.zeros((0, problem.columns)),) * 2)
-            continue
+
+    def one(number: int, n: int):
         steps = np.array(signs)[:, None] * np.full((1, n), step)
-        out, new = samples(problem, point, number, steps, chunk, tick)
-        compiled += new
+        out, new = samples(problem, point, number, steps, chunk)
         with np.errstate(all="ignore"):
             value = (out[0] - out[1]) / (step * (signs[0] - signs[1]))
-        leaves.append((value, np.full_like(value, np.nan)))
-    return Differences(tuple(leaves), 2 * problem.theta.size, compiled)
+        return (value, np.full_like(value, np.nan)), new
+
+    return _leaf_by_leaf(problem, one, 2)
 
 
-def two_step(problem: Problem, point: np.ndarray, chunk: int | None, tick: Callable[[int], None]) -> Differences:
+def two_step(problem: Problem, point: np.ndarray, chunk: int | None) -> Differences:
     """Centred differences from two steps per component, with error bars."""
-    leaves, compiled = [], 0
-    for number, leaf in enumerate(problem.theta.leaves):
-        n = leaf.stop - leaf.start
-        if not n:
-            leaves.append((np.zeros((0, problem.columns)),) * 2)
-            continue
+
+    def one(number: int, n: int):
+        leaf = problem.theta.leaves[number]
         h = STEP * component_scale(point[leaf.start : leaf.stop], 0.1)
         steps = np.array([RATIO, -RATIO, 1.0, -1.0])[:, None] * h
-        out, new = samples(problem, point, number, steps, chunk, tick)
-        compiled += new
+        out, new = samples(problem, point, number, steps, chunk)
         size = np.abs(out[2:]).max(axis=0)
-        leaves.append(two_steps((out[0], out[1]), (out[2], out[3]), h[:, None], RATIO, size, problem.unit))
-    return Differences(tuple(leaves), 4 * problem.theta.size, compiled)
+        return two_steps((out[0], out[1]), (out[2], out[3]), h[:, None], RATIO, size, problem.unit), new
+
+    return _leaf_by_leaf(problem, one, 4)
+
+
+def _leaf_by_leaf(problem: Problem, one: Callable, each: int) -> Differences:
+    """The leaves in turn; what comes after a stop is NaN."""
+    leaves, compiled, taken, left_out, clock = [], 0, 0, [], budget.current()
+    for number, leaf in enumerate(problem.theta.leaves):
+        n, new = leaf.stop - leaf.start, 0
+        found = (np.full((n, problem.columns), np.nan),) * 2
+        if n and not clock.stopped:
+            with budget.until_stopped():
+                found, new = one(number, n)
+        missing = np.cumprod(np.isnan(found[0][::-1]).all(axis=1)).sum() if clock.stopped else 0
+        compiled, taken = compiled + new, taken + each * (n - int(missing))
+        left_out.append(int(missing))
+        leaves.append(found)
+    return Differences(tuple(leaves), taken, compiled, tuple(left_out))
 
 
 def as_probes(value: np.ndarray, error: np.ndarray) -> Probes:

@@ -14,10 +14,13 @@ import dataclasses
 
 import numpy as np
 
+from jaxcheck.budget import until_stopped
 from jaxcheck.evidence.differences import EPS, Ladder, Slopes, slopes
 from jaxcheck.evidence.gather import bar, given_error
+from jaxcheck.evidence.problem import Evidence, LeafEvidence, Probes, Problem
+from jaxcheck.evidence.scatter import gradients
 from jaxcheck.evidence.sketch import directions as leaf_directions
-from jaxcheck.evidence.witnesses import Evidence, LeafEvidence, Probes, Problem, gradients, measure
+from jaxcheck.evidence.witnesses import measure
 
 # Directions through all leaves, and the steps along each: with the point twice and the neighbours of M and A 34
 # losses and 8 gradients.
@@ -50,7 +53,12 @@ def gather(problem: Problem, point: np.ndarray, seed: int) -> Evidence | None:
         if leaf.size:
             joint[:, leaf.start : leaf.stop] = leaf_directions(leaf, point[leaf.start : leaf.stop], DIRECTIONS, seed)
     _balance(problem, joint[1], a)
-    samples, _, _, new = measure(problem, point, joint, LADDER, seed, gradients=False)
+    samples, new = None, 0
+    with until_stopped():
+        samples, _, _, new = measure(problem, point, joint, LADDER, seed, gradients=False)
+    if samples is None:  # M and A are known all the same
+        leaves = tuple(_evidence(problem, point, leaf, m, m_error, a, a_error, ()) for leaf in theta.leaves)
+        return Evidence(outputs, leaves, repeatable, 8, compiled, 0, tuple(range(len(leaves))), DIRECTIONS)
     found = slopes(samples, LADDER, problem.unit)
     shares = [joint[:, leaf.start : leaf.stop] @ a[:, leaf.start : leaf.stop].T for leaf in theta.leaves]
     total, sizes = np.sum(shares, axis=0), np.sum(np.abs(shares), axis=0)
@@ -59,13 +67,16 @@ def gather(problem: Problem, point: np.ndarray, seed: int) -> Evidence | None:
         return None
     leaves = []
     for leaf, share in zip(theta.leaves, shares, strict=True):
-        where = slice(leaf.start, leaf.stop)
-        own = _less(found, total - share, sizes)
-        leaves.append(LeafEvidence(
-            leaf, point[where], m[:, where], m_error[:, where], a[:, where], a_error[:, where],
-            (Probes(own, directions=joint[:, where]),), given_error(problem, point, m, where), problem.unit,
-            problem.is_autodiff, sharp=problem.sharp))
+        own = Probes(_less(found, total - share, sizes), directions=joint[:, leaf.start : leaf.stop])
+        leaves.append(_evidence(problem, point, leaf, m, m_error, a, a_error, (own,)))
     return Evidence(outputs, tuple(leaves), repeatable, DIRECTIONS * len(LADDER.offsets) + 8, compiled + new)
+
+
+def _evidence(problem: Problem, point, leaf, m, m_error, a, a_error, probes) -> LeafEvidence:
+    where = slice(leaf.start, leaf.stop)
+    return LeafEvidence(
+        leaf, point[where], m[:, where], m_error[:, where], a[:, where], a_error[:, where], probes,
+        given_error(problem, point, m, where), problem.unit, problem.is_autodiff, sharp=problem.sharp)
 
 
 def _balance(problem: Problem, direction: np.ndarray, a: np.ndarray) -> None:

@@ -7,22 +7,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxcheck.budget import until_stopped
 from jaxcheck.evidence import path
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
+from jaxcheck.evidence.problem import Evidence, LeafEvidence, Probes, Problem
 from jaxcheck.evidence.sketch import component_scale, own_scale, typical, units
 from jaxcheck.evidence.smooth import pieces
-from jaxcheck.evidence.witnesses import Evidence, LeafEvidence, Probes, Problem, measure
+from jaxcheck.evidence.witnesses import is_long, measure
 
 # Smallest step scale of a component, relative to its leaf's RMS.
 FLOOR = 1e-2
 
 
 def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | None], ladder: Ladder,
-           seed: int) -> Evidence:
+           seed: int, wanted: int | None = None) -> Evidence:
     """The evidence of all leaves.
 
     Args:
         plan: leaf number -> (D, n) directions, or None for one direction per component.
+        wanted: of a leaf's directions that many are of one kind, of which the first is needed; so are those beside
+            them, and every component. Where time is short the others are left out, and a leaf that lacks what is
+            needed is among `unseen`. Default: all are needed, or the check stops.
     """
     theta = problem.theta
     blocks, slots = [], []
@@ -38,31 +43,43 @@ def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | Non
             wide[:, leaf.start : leaf.stop] = directions
             blocks.append(wide)
     directions = np.concatenate(blocks)
-    samples, m, a, compiled = measure(problem, point, directions, ladder, seed)
+    order, needed = np.arange(len(directions)), np.ones(len(directions), bool)
+    if wanted is not None and is_long(problem, len(directions) * len(ladder.offsets)):
+        order, needed = _turns(slots, wanted)
+    first = int(needed.sum()) if wanted is not None else None
+    samples, m, a, compiled = measure(problem, point, directions[order], ladder, seed, first=first)
+    order = order[: samples.shape[1]]
+    taken = directions[order]
     found = slopes(samples, ladder, problem.unit)
-    spent = len(directions) * len(ladder.offsets) + 8
+    spent = len(order) * len(ladder.offsets) + 8
     sharpened = 0
-    if problem.unit > 1e-12 and problem.manual is not None and problem.primal is not None and len(directions):
-        found, sharpened, more, new = path.sharpen(problem, point, directions, found, m[0])
-        spent, compiled = spent + more, compiled + new
-    leaves, row = [], 0
+    if problem.unit > 1e-12 and problem.manual is not None and problem.primal is not None and len(order):
+        with until_stopped():
+            found, sharpened, more, new = path.sharpen(problem, point, taken, found, m[0])
+            spent, compiled = spent + more, compiled + new
     repeatable = m is None or bool(np.array_equal(m[0], m[1], equal_nan=True))
-    if len(directions) > 1 and np.isfinite(samples[0]).all():
+    if len(order) > 1 and np.isfinite(samples[0]).all():
         # The point itself was sampled once per direction.
         spread = np.ptp(samples[0], axis=0)
         repeatable &= bool((spread <= 1e3 * problem.unit * np.abs(samples[0]).max(axis=0)).all())
     m, m_error = _gradient_with_error(m, problem, point)
     a, a_error = _gradient_with_error(a, None, point, problem.unit)
+    at = np.full(len(directions), -1)
+    at[order] = np.arange(len(order))
+    leaves, unseen, row = [], [], 0
     for number, leaf in enumerate(theta.leaves):
-        probes = []
+        probes, lacks = [], False
         for indices, local in slots[number]:
-            mine, row = found[row : row + len(local)], row + len(local)
-            if not len(local):
+            mine, must, row = at[row : row + len(local)], needed[row : row + len(local)], row + len(local)
+            here = np.flatnonzero(mine >= 0)
+            lacks |= bool((must & (mine < 0)).any())
+            if not len(here):
                 continue
             if indices is None:
-                probes.append(Probes(mine, directions=local))
+                probes.append(Probes(found[mine[here]], directions=local[here]))
             else:
-                probes.append(per_component(mine, indices, local[np.arange(len(local)), indices]))
+                at_most = indices[here]
+                probes.append(per_component(found[mine[here]], at_most, local[here, at_most]))
         where = slice(leaf.start, leaf.stop)
         leaves.append(LeafEvidence(
             leaf, point[where], m[:, where], m_error[:, where],
@@ -70,8 +87,25 @@ def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | Non
             given_error(problem, point, m, where), problem.unit, problem.is_autodiff,
             sharp=problem.sharp,
         ))
-    return Evidence(samples[0, 0] if samples.shape[1] else np.full(problem.columns, np.nan), tuple(leaves),
-                    repeatable, spent, compiled, sharpened)
+        unseen += [number] if lacks else []
+    seen = samples.shape[1] and samples.shape[2]
+    return Evidence(samples[0, 0] if seen else np.full(problem.columns, np.nan), tuple(leaves),
+                    repeatable, spent, compiled, sharpened, tuple(unseen), len(directions) - len(order))
+
+
+def _turns(slots, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+    """(the order in which directions are taken, which of all are needed): every leaf's first ones come first, then
+    every leaf's second ones."""
+    turn, needed, row = [], [], 0
+    for local in slots:
+        count = 0
+        for indices, rows in local:
+            for k in range(len(rows)):
+                extra = indices is None and 0 < k < wanted
+                turn.append((bool(extra), count, row))
+                needed.append(not extra)
+                count, row = count + 1, row + 1
+    return np.array([row for *_, row in sorted(turn)], int), np.array(needed, bool)
 
 
 def _moves(values: np.ndarray, chosen: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

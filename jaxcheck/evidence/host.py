@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcheck.budget import current
 from jaxcheck.evidence.user import StructureError, User, check_scalar, first_line, real_rows
 from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.mode import is_wide
 
 
 def loss_on_host(user: User, why: BaseException) -> tuple[Callable, bool, float]:
@@ -23,7 +26,7 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Callable, bool, float]
     Raises:
         Whatever the loss raises when it is called as the caller would, with a note.
     """
-    own = bool(jax.config.jax_enable_x64)
+    own = is_wide()
 
     def primal(vector, wide=True):
         with jax.enable_x64(wide):
@@ -31,25 +34,33 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Callable, bool, float]
         check_scalar(value)
         return float(np.asarray(value))
 
+    current().ask()
     try:
         check_scalar(user.value(user.fresh(), user.fresh_args()))
     except Exception as error:
         error.add_note("raised while loss(params, *args) was evaluated at the point of the check")
         raise error from None
-    point = user.theta.ravel()
+    def timed(vector):
+        clock.ask()
+        start = time.perf_counter()
+        value = run(vector)
+        clock.row_seconds = time.perf_counter() - start
+        return value
+
+    point, clock = user.theta.ravel(), current()
     run, unit = primal, float(np.finfo(np.float64).eps)
     try:
         try:
-            one, two = run(point), run(point)
+            one, two = timed(point), timed(point)
         except (jax.errors.JaxRuntimeError, TypeError, ValueError):
             if own:
                 raise
             run, unit = functools.partial(primal, wide=False), float(np.finfo(np.float32).eps)
-            one, two = run(point), run(point)
+            one, two = timed(point), timed(point)
     except Exception as error:
         error.add_note(f"raised by loss in float64, after it could not be traced by JAX ({first_line(why)})")
         raise error from None
-    unit = max(unit, _pinned(run, point))
+    unit = max(unit, _pinned(timed, point))
     return run, one == two or not (np.isfinite(one) or np.isfinite(two)), unit
 
 
@@ -105,6 +116,7 @@ def scatter(user: User, native: np.ndarray, seed: int = 0) -> np.ndarray:
         return out
 
     for _ in range(NEIGHBOURS):
+        current().ask()
         try:
             picked = ask(user.gradient, moved(user.fresh()), moved(user.fresh_args()))[0]
         except Refused:

@@ -15,6 +15,7 @@ from jaxcheck.program import interpret
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.converge import run_on
+from jaxcheck.program.mode import is_wide
 from jaxcheck.program.objective import NOT_TRACEABLE
 
 
@@ -47,7 +48,7 @@ class Once:
     def __call__(self, *args: Any) -> list[Any]:
         flat, tree = jax.tree_util.tree_flatten(args)
         flat = list(map(jnp.asarray, flat))
-        key = (tree, tuple((x.shape, str(x.dtype)) for x in flat), bool(jax.config.jax_enable_x64))
+        key = (tree, tuple((x.shape, str(x.dtype)) for x in flat), is_wide())
         if key not in self._programs:
             self._programs[key] = self._traced(flat, tree)
         program = self._programs[key]

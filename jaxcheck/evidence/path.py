@@ -15,8 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcheck.evidence import blocks
 from jaxcheck.evidence.differences import Slopes
-from jaxcheck.evidence.witnesses import Problem, gradient_of, outputs_of
+from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.witnesses import gradient_of, outputs_of
 from jaxcheck.program.compile import execute
 
 REACH = 0.1
@@ -51,10 +53,15 @@ def sharpen(problem: Problem, point: np.ndarray, directions: np.ndarray, found: 
         return jax.lax.map(along, directions)
 
     with jax.enable_x64(True):
-        (plus, minus, slope), compiled = execute(
-            ("path", tuple(problem.theta.leaves)), build, [problem.primal.program, problem.manual.program],
-            point, tuple(problem.extras), jnp.asarray(directions), jnp.asarray(places))
-    plus, minus, slope = (np.asarray(x) for x in (plus, minus, slope))
+        programs, parts, compiled = [problem.primal.program, problem.manual.program], [], 0
+        # One direction at a time where they take long: between calls the clock is looked at.
+        alone = blocks.long(problem.manual.program, len(directions) * len(places))
+        for some in np.split(directions, len(directions)) if alone else [directions]:
+            found_here, new = execute(("path", tuple(problem.theta.leaves)), build, programs, point,
+                                      tuple(problem.extras), jnp.asarray(some), jnp.asarray(places))
+            parts.append([np.asarray(x) for x in found_here])
+            compiled += new
+    plus, minus, slope = (np.concatenate(x) for x in zip(*parts, strict=True))
     with np.errstate(all="ignore"):
         coarse = np.einsum("s,dsg->dg", weights[0], slope[:, :COARSE])
         fine = np.einsum("s,dsg->dg", weights[1], slope[:, COARSE:])

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence.witnesses import Problem
+from jaxcheck.budget import current
+from jaxcheck.evidence.problem import Problem
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.progress import Progress
+from jaxcheck.program.mode import is_traced
 from jaxcheck.theta import is_none, take_apart
 
 
@@ -131,7 +132,7 @@ def _names(n: int, line: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _copied(tree: Any) -> Any:
     def copy(x):
-        if isinstance(x, np.ndarray) or (isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)):
+        if isinstance(x, np.ndarray) or (isinstance(x, jax.Array) and not is_traced(x)):
             return x.copy()
         return x
 
@@ -145,13 +146,14 @@ def _trained(params, line, train_step, steps) -> Batch:
     found = {}
     # A step may donate what it is given (or write into it): it gets its own, never the caller's nor a stored one.
     params = _copied(params)
-    with Progress(max(wanted), "training steps") as progress:
-        for step in range(max(wanted) + 1):
-            if step in wanted:
-                found[step] = _copied(params)
-            if step < max(wanted):
-                params = train_step(params)
-                progress.tick(1)
+    clock = current()
+    for step in range(max(wanted) + 1):
+        if step in wanted:
+            found[step] = _copied(params)
+        if step < max(wanted):
+            clock.tell("training steps", step, max(wanted))
+            clock.ask()
+            params = train_step(params)
     order = sorted(set(wanted))
     labels = tuple(f"step {s}" for s in order)
     lines = tuple(f"functools.reduce(lambda p, _: train_step(p), range({s}), {line})" for s in order)

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcheck.budget import current
 from jaxcheck.evidence import as_run, host
 from jaxcheck.evidence.as_run import Run
+from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.user import (
     StructureError,
     User,
@@ -21,12 +23,13 @@ from jaxcheck.evidence.user import (
     select,
     to_array,
 )
-from jaxcheck.evidence.witnesses import Problem, gradient_of, outputs_of
+from jaxcheck.evidence.witnesses import gradient_of, outputs_of
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.census import rules_in
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import own as owned
 from jaxcheck.program.identity import same_program
+from jaxcheck.program.mode import is_wide
 from jaxcheck.program.objective import LeakedTracer, Traced, gradient, plain, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
@@ -261,7 +264,7 @@ def _sizes(theta: Theta, args: Theta, consts: Any = ()) -> tuple[int, ...]:
 def narrow(theta: Theta, primal: Traced) -> bool:
     """Whether the caller's own run differs from the float64 one."""
     wide = all(leaf.dtype in ("float64", "complex128") for leaf in theta.leaves)
-    return not (wide and jax.config.jax_enable_x64) or primal.how != "float64"
+    return not (wide and is_wide()) or primal.how != "float64"
 
 
 def native_run(problem: Problem, preface: Preface, run: Run) -> Preface:
@@ -272,14 +275,16 @@ def native_run(problem: Problem, preface: Preface, run: Run) -> Preface:
     def build(programs, point, extras):
         return (outputs_of(native, programs[0], point, extras), gradient_of(native, manual, programs[1], point, extras))
 
-    key = ("native", bool(jax.config.jax_enable_x64), tuple(problem.theta.leaves))
+    key = ("native", is_wide(), tuple(problem.theta.leaves))
     point = problem.theta.ravel()
     with jax.enable_x64(True):
-        runs, compiled = [], 0
+        runs, compiled, clock = [], 0, current()
         for _ in range(2):
+            before = clock.run_seconds
             out, new = execute(key, build, [primal.program, manual.program], point, tuple(problem.extras))
             runs.append([np.asarray(x) for x in out])
             compiled += new
+            clock.pair_seconds = clock.run_seconds - before
     same = all(np.array_equal(x, y, equal_nan=True) for x, y in zip(*runs, strict=True))
     return dataclasses.replace(
         preface, run=run, native=runs[0][1], native_finite=bool(np.isfinite(runs[0][0]).all()),

@@ -17,8 +17,8 @@ from jaxcheck.evidence.as_run import Run
 from jaxcheck.evidence.cotangents import ROWS, cotangents
 from jaxcheck.evidence.leafwise import belongs
 from jaxcheck.evidence.prepare import Preface, narrow, native_run, of_no_rule
+from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
-from jaxcheck.evidence.witnesses import Problem
 from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
 from jaxcheck.program.census import rules_in
 from jaxcheck.program.compile import execute

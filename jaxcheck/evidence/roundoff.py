@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.sketch import typical, units
-from jaxcheck.evidence.witnesses import Problem, real_gradient
+from jaxcheck.evidence.witnesses import real_gradient
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import as_inputs
 from jaxcheck.program.objective import Traced, cast

@@ -69,12 +69,6 @@ def evaluate(f: Callable, points: Any, chunk: int) -> Any:
     return jax.lax.map(jax.vmap(f), points[index]).reshape(blocks * chunk, -1)[:total]
 
 
-def sample_host(f: Callable, theta: np.ndarray, directions: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """`sample` for a function that JAX cannot trace: row by row, in Python."""
-    out = [[f(theta + t * v) for v in directions] for t in offsets]
-    return np.asarray(out, np.float64).reshape(len(offsets), len(directions), -1)
-
-
 def one_hot(f: Callable, values: list[Any], which: int) -> Callable:
     """`row(index, step)`: f with one component of leaf `which` moved; traced code. The other leaves stay
     unbatched, so that what comes after the leaf becomes a matrix product over the rows.

@@ -16,8 +16,9 @@ import numpy as np
 
 from jaxcheck.bars import ALIKE, BARS
 from jaxcheck.evidence.differences import Ladder, slopes
+from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.sketch import own_scale
-from jaxcheck.evidence.witnesses import Problem, gradient_of, measure
+from jaxcheck.evidence.witnesses import gradient_of, measure
 from jaxcheck.program.compile import execute
 
 # Ways in which the point is left at once, and how often: until the gradient under test is met.

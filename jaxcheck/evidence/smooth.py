@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence import rows
+from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.differences import ENOUGH, Ladder
-from jaxcheck.evidence.witnesses import Problem
+from jaxcheck.evidence.problem import Problem
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import as_inputs
 from jaxcheck.program.objective import cast
@@ -61,7 +61,7 @@ AT = (16.0, 256.0)
 
 def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: Ladder) -> tuple[Pieces, int]:
     """The pieces met along `directions` (D, P), and how many programs were compiled."""
-    program = problem.primal.program
+    program = problem.loss.program
     closed, theta = program.closed, problem.theta
     count = len(closed.consts)
     opened = as_inputs(closed)
@@ -69,21 +69,34 @@ def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: 
     beside = problem.resolution * np.outer(AT, [1.0, -1.0]).ravel()
     offsets = np.concatenate([ladder.offsets, beside])
     total = len(directions) * len(offsets)
-    chunk = rows.chunk_of(program, total)
 
-    def build(_: Any, consts: Any, vector: Any, extras: Any, directions: Any, offsets: Any) -> Any:
+    def make(given: Any) -> Any:
+        consts, extras = given
         run = signed(opened, moving)
 
         def signature(x: Any) -> Any:
             return run(*consts, *cast(closed.in_avals, [*theta.unravel(x), *extras]))[1].reshape(1)
 
-        return rows.sample(signature, vector, directions, offsets, chunk)[..., 0]
+        return signature
+
+    given = tuple(closed.consts), tuple(problem.extras)
+    name = ("pieces", tuple(theta.leaves))
+
+    def at_once(chunk: int) -> tuple[Any, int]:
+        def build(_: Any, given: Any, vector: Any, directions: Any, offsets: Any) -> Any:
+            return rows.sample(make(given), vector, directions, offsets, chunk)
+
+        return execute((*name, chunk), build, [program], given, point, jnp.asarray(directions), jnp.asarray(offsets),
+                       work=problem.cost * total)
+
+    def in_blocks(chunk: int) -> tuple[Any, int]:
+        return blocks.sample(name, lambda _, given: make(given), [program], given, point, directions, offsets, chunk)
 
     with jax.enable_x64(True):
-        found, compiled = execute(("pieces", chunk, tuple(theta.leaves)), build, [program], tuple(closed.consts), point,
-                                  tuple(problem.extras), jnp.asarray(directions), jnp.asarray(offsets),
-                                  work=problem.cost * total)
-    found, beside = np.split(np.asarray(found), [len(ladder.offsets)])
+        long = blocks.long(program, total)
+        chunk = (blocks if long else rows).chunk_of(program, total)
+        found, compiled = blocks.within_memory(chunk, in_blocks if long else at_once)
+    found, beside = np.split(np.asarray(found)[..., 0], [len(ladder.offsets)])
     steps = len(ladder.steps)
     plus, minus = found[1 : steps + 1], found[steps + 1 :]
     here = np.stack([plus, minus]) == found[0]

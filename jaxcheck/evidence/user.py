@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxcheck.evidence.witnesses import real_gradient
 from jaxcheck.foreign import is_array
+from jaxcheck.program.mode import is_traced
 from jaxcheck.theta import Theta, mismatch
 
 
@@ -21,8 +22,8 @@ class StructureError(Exception):
 
 def refuse_tracing(*trees: Any) -> None:
     """Raise TypeError when called under jit, grad or vmap."""
-    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree_util.tree_leaves(trees))
-    if traced or isinstance(jnp.zeros(()), jax.core.Tracer):
+    traced = any(is_traced(x) for x in jax.tree_util.tree_leaves(trees))
+    if traced or is_traced(jnp.zeros(())):
         raise TypeError(
             "a gradient check was called while JAX is tracing (inside jit, grad, vmap or scan); "
             "call it outside, on concrete parameters: it is for debugging, not for the training step"
@@ -46,7 +47,8 @@ def check_scalar(value: Any) -> None:
     if value is None or not (hasattr(value, "dtype") or isinstance(value, (int, float, complex))):
         raise TypeError(f"loss must return a scalar, not {type(value).__name__}")
     if np.shape(value) != ():
-        raise TypeError(f"loss must return a scalar, not an array of shape {np.shape(value)}; sum or average it")
+        raise TypeError(f"loss must return a scalar, not an array of shape {np.shape(value)}; sum or average it, "
+                        "or check all outputs of a function with check_rule(f, *args)")
     dtype = jax.dtypes.result_type(value)
     if jax.dtypes.issubdtype(dtype, np.complexfloating):
         raise TypeError("loss must be real; it returned a complex number. Take its real part or absolute value")
@@ -71,7 +73,7 @@ class User:
     def _arguments(self, leaves: Any, extras: Any) -> tuple[Any, ...]:
         """The arguments with other differentiable leaves; what is carried along is copied, see `copies`."""
         theta, args = self.theta, self.args
-        if not any(isinstance(x, jax.core.Tracer) for x in (*leaves, *extras)):
+        if not any(is_traced(x) for x in (*leaves, *extras)):
             theta = dataclasses.replace(theta, values=copies(theta.values))
             args = dataclasses.replace(args, values=copies(args.values))
         return theta.rebuild(leaves), *args.rebuild(extras)
@@ -150,7 +152,7 @@ def copies(tree: Any) -> Any:
     def one(x: Any) -> Any:
         if isinstance(x, np.ndarray):
             return x.copy()
-        if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer):
+        if isinstance(x, jax.Array) and not is_traced(x):
             return jnp.copy(x)
         return x
 

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from jaxcheck.bars import ROUND_OFF
 from jaxcheck.evidence.maps import MapEvidence
 from jaxcheck.result import NAN, Reason, Verdict
 
@@ -30,6 +31,26 @@ class Finding:
     note: str = ""
     place: str = ""
     left_out: str = ""
+
+
+def value_of_forward(outputs: np.ndarray, value: np.ndarray, owner: np.ndarray, rtol: float, atol: float,
+                     what: str) -> Finding | None:
+    """What is wrong with the value of a rule's forward pass, (m,), of leaves `owner`; None where nothing is: a leaf
+    may be off by `rtol` of its norm beside the rounding of each number."""
+    with np.errstate(all="ignore"):
+        squares = np.bincount(owner, np.where(np.isfinite(outputs), outputs, 0.0) ** 2)
+        slack = rtol * np.sqrt(squares)[owner] + ROUND_OFF * np.abs(outputs) + atol
+        same = (value == outputs) | (np.isnan(value) & np.isnan(outputs))
+        off = np.where(same, 0.0, np.abs(value - outputs))
+        off = np.where(np.isnan(off), np.inf, off)
+        if (off <= slack).all():
+            return None
+        worst = int(np.argmax(off / np.where(slack > 0, slack, 1.0)))
+        mine = owner == owner[worst]
+        size = np.linalg.norm(value[mine]) + np.linalg.norm(outputs[mine])
+        difference = float(np.linalg.norm((value - outputs)[mine]) / size) if size else NAN
+    return Finding(what, Verdict.FAIL, Reason.LAW_BROKEN, difference, NAN, worst, float(value[worst]),
+                   float(outputs[worst]), "the forward pass of the rule gives another value than the function")
 
 
 def at_worst(ev: MapEvidence, what, verdict, reason, claim, reference, off, bar, rank) -> Finding:

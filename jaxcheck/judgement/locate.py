@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxcheck.evidence.witnesses import LeafEvidence
+from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.result import NAN, Component
 
@@ -27,7 +27,7 @@ def suspicion(ev: LeafEvidence, opinion: Opinion) -> np.ndarray:
             if probes.directions is None:
                 off = np.abs(probes.project(ev.m) - probes.slopes.value)
                 off = np.where(np.isfinite(off), off - probes.slopes.error, 0.0)
-                r[:, probes.indices] = np.maximum(r[:, probes.indices], np.maximum(off, 0.0).T)
+                r[:, probes.at] = np.maximum(r[:, probes.at], np.maximum(off, 0.0).T)
     return r.max(axis=0, initial=0.0)
 
 
@@ -36,7 +36,7 @@ def numeric_component(ev: LeafEvidence, column: int, flat: int) -> tuple[float, 
     best = (NAN, NAN)
     for probes in ev.probes:
         if probes.directions is None:
-            where = np.flatnonzero(probes.indices == flat)
+            where = np.flatnonzero(probes.at == flat)
             if where.size:
                 k = where[-1]
                 value, error = float(probes.slopes.value[k, column]), float(probes.slopes.error[k, column])

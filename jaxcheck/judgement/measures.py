@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxcheck.bars import BARS, CLOSER, CONFIRMED, NEXT_TO_NOTHING, ONLY_ROUNDING
 from jaxcheck.evidence.differences import Slopes
-from jaxcheck.evidence.witnesses import LeafEvidence, Probes
+from jaxcheck.evidence.problem import LeafEvidence, Probes
 from jaxcheck.result import NAN, formula2
 
 
@@ -65,7 +65,7 @@ def believed(probes: tuple[Probes, ...]) -> tuple[Probes, ...]:
 def _excluded(coarse: Probes, fine: Probes) -> np.ndarray:
     if coarse.directions is not None:
         return np.zeros(0, int)
-    both, here, there = np.intersect1d(coarse.indices, fine.indices, return_indices=True)
+    both, here, there = np.intersect1d(coarse.at, fine.at, return_indices=True)
     a, b = coarse.slopes[here], fine.slopes[there]
     with np.errstate(all="ignore"):
         apart = np.abs(a.value - b.value) > BARS * (a.error + b.error)
@@ -83,10 +83,10 @@ def without(probes: Probes, indices: np.ndarray) -> Probes:
     """The probes less those of the single components `indices`."""
     if probes.directions is not None:
         return probes
-    keep = ~np.isin(probes.indices, indices)
+    keep = ~np.isin(probes.at, indices)
     seen = {name: None if x is None else x[keep] for name, x in
             (("crossed", probes.crossed), ("analytic", probes.analytic))}
-    return Probes(probes.slopes[keep], indices=probes.indices[keep], **seen)
+    return Probes(probes.slopes[keep], indices=probes.at[keep], **seen)
 
 
 def excluded(coarse: tuple[Probes, ...], fine: Probes) -> bool:
@@ -124,9 +124,9 @@ def relative_numbers(ev: LeafEvidence, m: np.ndarray, a: np.ndarray | None) -> t
     n, error = np.full(m.shape, np.nan), np.full(m.shape, np.nan)
     for p in ev.probes:
         if p.directions is None:
-            keep = ~(error[:, p.indices] < p.slopes.error.T)  # looked at twice: the narrower
-            n[:, p.indices] = np.where(keep, p.slopes.value.T, n[:, p.indices])
-            error[:, p.indices] = np.where(keep, p.slopes.error.T, error[:, p.indices])
+            keep = ~(error[:, p.at] < p.slopes.error.T)  # looked at twice: the narrower
+            n[:, p.at] = np.where(keep, p.slopes.value.T, n[:, p.at])
+            error[:, p.at] = np.where(keep, p.slopes.error.T, error[:, p.at])
     if m.size and np.isfinite(n).all():
         both = np.linalg.norm(m) + np.linalg.norm(n)
         bar = float(np.linalg.norm(error) / both) if both else NAN
@@ -137,7 +137,7 @@ def relative_numbers(ev: LeafEvidence, m: np.ndarray, a: np.ndarray | None) -> t
     probes = dense[0]
     s = probes.slopes
     # With v_i = +-s_i, E (v.r)^2 = sum (s_i r_i)^2: each direction estimates the scaled norms.
-    projected, norm_m = probes.project(m), np.sqrt(probes.directions**2 @ (m**2).T)
+    projected, norm_m = probes.project(m), np.sqrt(probes.along**2 @ (m**2).T)
     good = np.isfinite(s.value) & np.isfinite(s.error) & ~(np.abs(projected) > s.steepest)
     if not good.any():
         return NAN, to_a, NAN, NAN

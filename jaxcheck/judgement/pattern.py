@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxcheck.bars import BARS, ENTRY, EXPLAINS, FITS, LEAVES, NEXT_TO_NOTHING, RATIO, READABLE
-from jaxcheck.evidence.witnesses import LeafEvidence
+from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.result import formula2
 
 
@@ -25,9 +25,9 @@ def truth(ev: LeafEvidence) -> np.ndarray | None:
 
 def _differences(ev: LeafEvidence) -> np.ndarray | None:
     for probes in ev.probes:
-        if probes.directions is None and len(probes.indices) == ev.m.shape[1]:
+        if probes.directions is None and len(probes.at) == ev.m.shape[1]:
             n, error = np.empty_like(ev.m), np.empty_like(ev.m)
-            n[:, probes.indices], error[:, probes.indices] = probes.slopes.value.T, probes.slopes.error.T
+            n[:, probes.at], error[:, probes.at] = probes.slopes.value.T, probes.slopes.error.T
             sharp = np.linalg.norm(error) <= READABLE * EXPLAINS * np.linalg.norm(n)
             return n if np.isfinite(n).all() and sharp else None
     return None
@@ -69,7 +69,7 @@ def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), sizes: Sequence[
     if leaf.is_complex:
         half = leaf.size
         if formula2(np.concatenate([m[:, :half], -m[:, half:]], axis=1), t) < close:
-            return "conjugated: JAX's gradient of a complex parameter is dJ/dx - i dJ/dy"
+            return "conjugated: JAX's gradient of a complex parameter is dJ/dx - i dJ/dy (torch's is its conjugate)"
     residual = m - t
     shaped = [x.reshape(-1, *leaf.shape) for x in (m, t, residual)] if not leaf.is_complex else None
     if shaped is not None and len(leaf.shape) >= 2:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxcheck.bars import BARS, FAINT, OBVIOUS, SIZES
-from jaxcheck.evidence.witnesses import LeafEvidence
+from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.judgement.measures import norms, own_size, reference
 from jaxcheck.judgement.vote import judge
 from jaxcheck.options import Tolerance
@@ -23,6 +23,8 @@ from jaxcheck.result import NAN, Reason, Verdict
 # Components beyond which floors beside autodiff are found on a sample: to judge 10^6 of them some 80 times takes longer
 # than the check itself.
 MANY, SAMPLE = 16384, 4096
+# The first of the sizes, among which one is caught if any is.
+LARGE = 7
 
 
 def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence: np.ndarray) -> tuple[float, float]:
@@ -87,7 +89,7 @@ def _sample(ev: LeafEvidence, hardest: int) -> LeafEvidence:
     kept[hardest] = True
     for p in ev.probes:
         if p.directions is None:
-            kept[p.indices] = True
+            kept[p.at] = True
     places = np.flatnonzero(kept)
     with np.errstate(all="ignore"):
         weight = norms(ev.m) / norms(ev.m[:, places])
@@ -101,21 +103,23 @@ def _sample(ev: LeafEvidence, hardest: int) -> LeafEvidence:
     probes = []
     for p in ev.probes:
         if p.directions is None:
-            mine = dataclasses.replace(p, indices=np.searchsorted(places, p.indices))
+            mine = dataclasses.replace(p, indices=np.searchsorted(places, p.at))
         else:
-            mine = dataclasses.replace(p, directions=p.directions[:, places])
+            mine = dataclasses.replace(p, directions=p.along[:, places])
         shift = mine.project(less.m) - p.project(ev.m)
         moved = {name: getattr(p.slopes, name) + shift for name in ("value", "left", "right")}
         moved["quotients"] = p.slopes.quotients + shift[..., None]
         probes.append(dataclasses.replace(mine, slopes=dataclasses.replace(p.slopes, **moved)))
-    return dataclasses.replace(less, probes=tuple(probes))
+    pieces = None if ev.pieces is None else tuple(x[:, places] if x.dtype == bool else some(x) for x in ev.pieces)
+    return dataclasses.replace(less, probes=tuple(probes), pieces=pieces)
 
 
 def _smallest(caught) -> float:
     """Smallest size of a descending run of caught mutants (bisection; detection is monotone in size)."""
-    if not caught(SIZES[0]):
+    # The largest may be beyond what the differences can judge, see `Slopes.steepest`.
+    low, high = next((i for i in range(LARGE) if caught(SIZES[i])), LARGE), len(SIZES)  # SIZES[low] is caught
+    if low == LARGE:
         return float("inf")
-    low, high = 0, len(SIZES)  # SIZES[low] is caught
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if caught(SIZES[middle]) else (low, middle)
@@ -127,7 +131,7 @@ def _kinked(ev: LeafEvidence) -> np.ndarray:
     found = np.zeros(ev.m.shape[1], bool)
     for probes in ev.probes:
         if probes.directions is None:
-            found[probes.indices] |= probes.slopes.kink.any(axis=1)
+            found[probes.at] |= probes.slopes.kink.any(axis=1)
     return found
 
 
@@ -141,7 +145,7 @@ def _hardest(ev: LeafEvidence, kinked: np.ndarray) -> int:
             known = np.isfinite(probes.slopes.error) & ~(np.abs(probes.project(ev.m)) > probes.slopes.steepest)
             error = np.where(known, probes.slopes.error, np.inf)
             if probes.directions is None:
-                seen[:, probes.indices] = np.minimum(seen[:, probes.indices], error.T)
+                seen[:, probes.at] = np.minimum(seen[:, probes.at], error.T)
             elif ev.a is None:
                 for direction, bars in zip(probes.directions, error, strict=True):
                     seen = np.minimum(seen, bars[:, None] / np.abs(direction))
@@ -158,19 +162,20 @@ def _zero_floor(ev: LeafEvidence, tolerance: Tolerance, influence: float) -> flo
     for probes in ev.probes:
         error = BARS * probes.slopes.error.max(axis=1, initial=0.0)
         if probes.directions is None:
-            seen[probes.indices] = np.fmin(seen[probes.indices], error * size[probes.indices])
+            seen[probes.at] = np.fmin(seen[probes.at], error * size[probes.at])
         else:
             worst = max(worst, float(error.max(initial=0.0)))
     if any(p.directions is None for p in ev.probes):
         worst = float(seen.max(initial=0.0))
     worst += tolerance.atol * float(size.max(initial=0.0))
+    worst += BARS * float((ev.m_error * size).max(initial=0.0))
     return worst / influence if np.isfinite(worst) else float("inf")
 
 
 def unresolved(ev: LeafEvidence, must_catch: float) -> int:
-    """Components that M says are zero, without autodiff to say it too, that do move the function: by so little that
+    """Components that M says are zero, and autodiff does not, that do move the function: by so little that
     the differences cannot tell whether that is a slope. What does not move it at all is not among them."""
-    if ev.a is not None and np.isfinite(ev.a).all():
+    if ev.is_autodiff or (ev.a is not None and np.isfinite(ev.a).all()):
         return 0
     with np.errstate(all="ignore"):
         told, moving = np.zeros(ev.m.shape, bool), np.zeros(ev.m.shape, bool)
@@ -178,8 +183,8 @@ def unresolved(ev: LeafEvidence, must_catch: float) -> int:
             s = probes.slopes
             blind = (s.span > 0) & ~(BARS * s.error <= must_catch * s.reach)
             if probes.directions is None:
-                told[:, probes.indices] |= (~blind).T
-                moving[:, probes.indices] |= blind.T
+                told[:, probes.at] |= (~blind).T
+                moving[:, probes.at] |= blind.T
             elif not ev.m.any():
                 moving |= blind.any(axis=0)[:, None]
     return int(((ev.m == 0) & moving & ~told).any(axis=0).sum())
@@ -201,7 +206,7 @@ def reach(ev: LeafEvidence) -> np.ndarray:
             s = probes.slopes
             value = np.where(np.abs(s.value) > BARS * s.error, np.abs(s.value), 0.0)
             if probes.directions is None:
-                value = value * size[probes.indices][:, None]
+                value = value * size[probes.at][:, None]
             found.append(value.max(axis=0, initial=0.0))
     return np.max(found, axis=0)
 

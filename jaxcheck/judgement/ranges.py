@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxcheck.bars import ALIKE, BARS
 from jaxcheck.evidence.differences import Slopes
-from jaxcheck.evidence.witnesses import LeafEvidence, Probes
+from jaxcheck.evidence.problem import LeafEvidence, Probes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ def ranges(ev: LeafEvidence) -> Ranges:
     left, right, bar, low, high = (np.full(ev.m.shape, np.nan) for _ in range(5))
     for p in ev.probes:
         if p.directions is None:
-            s, at = p.slopes, p.indices
+            s, at = p.slopes, p.at
             one, other = np.where(s.kink, s.left, s.value), np.where(s.kink, s.right, s.value)
             left[:, at], right[:, at] = one.T, other.T
             bar[:, at] = np.where(s.kink, s.left_error + s.right_error, s.error).T
@@ -67,7 +67,7 @@ def additive(slopes: Slopes, wide: np.ndarray, left: np.ndarray, right: np.ndarr
 
 def independent(probes: Probes, found: Ranges) -> np.ndarray:
     """(D, G) directions along which no kink is shared, as decisions or the slopes of single components tell."""
-    out = additive(probes.slopes, probes.directions, found.left, found.right, found.bar)
+    out = additive(probes.slopes, probes.along, found.left, found.right, found.bar)
     return out if probes.crossed is None else out | probes.crossed[:, None]
 
 
@@ -75,7 +75,7 @@ def reached(probes: Probes, claim: np.ndarray, held: np.ndarray, found: Ranges, 
     """(D, G) directions along which a claim (G, n) agrees with the slope if, on independent kinks, each component may
     have any slope in its range. `held` marks those components."""
     with np.errstate(all="ignore"):
-        v = probes.directions
+        v = probes.along
         low, high = np.where(held, found.low, claim), np.where(held, found.high, claim)
         up, down = np.maximum(v, 0.0), np.minimum(v, 0.0)
         least, largest = up @ low.T + down @ high.T, up @ high.T + down @ low.T

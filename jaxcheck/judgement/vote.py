@@ -12,8 +12,8 @@ import dataclasses
 import numpy as np
 
 from jaxcheck.bars import BARS, BESIDE_LEAF, COMPONENT, GROSS, MUST_CATCH, SCATTER, SCATTER_ON_KINK, UNITS
+from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.evidence.sketch import typical
-from jaxcheck.evidence.witnesses import LeafEvidence
 from jaxcheck.judgement import ranges
 from jaxcheck.judgement.measures import coarse, influences, norms, reference, relative_numbers
 from jaxcheck.options import Tolerance
@@ -27,7 +27,8 @@ class Opinion:
     """The judgement of one leaf.
 
     `residual` (G, n) is what is believed wrong with M per component (NaN where unknown);
-    `difference`, `difference_autodiff`, `error_bar` are relative, as in `LeafResult`.
+    `difference`, `difference_autodiff`, `error_bar` are relative, as in `LeafResult`. `doubtful`: the witnesses do not
+    all say so, and a closer look may say otherwise.
     """
 
     verdict: Verdict
@@ -39,6 +40,7 @@ class Opinion:
     residual: np.ndarray
     kinks: int
     note: str = ""
+    doubtful: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,9 +65,9 @@ def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
     pm_error = probes.project_error(round_off(ev, ev.m_error) + ev.m_given)
     largest = np.abs(m) if a is None else np.maximum(np.abs(m), np.abs(a))
     if probes.directions is None:
-        scale = reference(ev, largest)[:, probes.indices].T
+        scale = reference(ev, largest)[:, probes.at].T
     else:
-        scale = np.sqrt(probes.directions**2 @ (largest**2).T)
+        scale = np.sqrt(probes.along**2 @ (largest**2).T)
     slack = tolerance.bound * scale + tolerance.atol
     usable = np.isfinite(s.value) & np.isfinite(s.error) & ~s.jump
     low = np.minimum(s.left - BARS * s.left_error, s.right - BARS * s.right_error) - slack
@@ -110,8 +112,8 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
     residual = np.full(m.shape, np.nan) if a is None else m - a
     numbers = relative_numbers(ev, m, a)
 
-    def opinion(verdict, reason, note="", kinks=0):
-        return Opinion(verdict, reason, *numbers, residual, kinks, note)
+    def opinion(verdict, reason, note="", kinks=0, doubtful=False):
+        return Opinion(verdict, reason, *numbers, residual, kinks, note, doubtful)
 
     if not np.isfinite(m).all():
         known = any(np.isfinite(p.slopes.value).all() for p in ev.probes)
@@ -169,7 +171,7 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
                 alone = explained.any() and not a_bad
                 return opinion(Verdict.FAIL, Reason.MANUAL_WRONG if alone else Reason.NUMERIC_SUSPECT, kinks=kinks)
             return opinion(Verdict.PASS, Reason.AGREE, "autodiff agrees; a difference is off by a little more "
-                           "than its bar", kinks)
+                           "than its bar", kinks, doubtful=True)
         if jumps:
             return opinion(Verdict.INCONCLUSIVE, Reason.JUMP)
         return opinion(Verdict.PASS, Reason.KINK if kinks else Reason.AGREE, kinks=kinks)
@@ -184,17 +186,19 @@ def _judge(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, must_catch: fl
         # Ill-conditioned: inputs that differ by rounding alone give gradients this far apart.
         if m_bad:
             return opinion(Verdict.INCONCLUSIVE, Reason.PRECISION, "the gradient is ill-conditioned here", kinks)
-        return opinion(Verdict.PASS, Reason.AGREE, "as far as round-off lets an ill-conditioned gradient agree", kinks)
+        return opinion(Verdict.PASS, Reason.AGREE, "as far as round-off lets an ill-conditioned gradient agree", kinks,
+                       doubtful=True)
     if m_bad:
         note = "autodiff differs from the differences as well" if a_bad else ""
-        return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, note, kinks)
+        return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, note, kinks, doubtful=a_bad)
     if a_bad:
         return opinion(Verdict.PASS, Reason.AUTODIFF_DIFFERS, kinks=kinks)
     if noisy and not ev.measured:
         return _noise(opinion, relative, must_catch)
     if jumps:
         return opinion(Verdict.INCONCLUSIVE, Reason.JUMP)
-    return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, "found by autodiff; too small for the differences to see", kinks)
+    return opinion(Verdict.FAIL, Reason.MANUAL_WRONG, "found by autodiff; too small for the differences to see", kinks,
+                   doubtful=True)
 
 
 def _within(tolerance: Tolerance, numbers) -> bool:
@@ -219,7 +223,7 @@ def _on_kinks(ev: LeafEvidence, looks: list[_Probe], m, a) -> tuple[list[_Probe]
     explained = np.zeros(m.shape, bool)
     for probes, look in zip(ev.probes, looks, strict=True):
         if probes.directions is None:
-            explained[:, probes.indices] |= (look.kink & ~look.contradicts_m).T
+            explained[:, probes.at] |= (look.kink & ~look.contradicts_m).T
     if ev.pieces is None and all(p.directions is not None for p in ev.probes):
         return looks, explained
     found = ranges.ranges(ev)
@@ -230,7 +234,7 @@ def _on_kinks(ev: LeafEvidence, looks: list[_Probe], m, a) -> tuple[list[_Probe]
     out = []
     for p, look in zip(ev.probes, looks, strict=True):
         if p.directions is None:
-            cleared, usable = [h[:, p.indices].T for h in held], look.usable
+            cleared, usable = [h[:, p.at].T for h in held], look.usable
         else:
             claims = ((m, explained), (m if a is None else a, ~np.isnan(found.low)))
             cleared = [look.kink | ranges.reached(p, claim, on, found, look.slack) for claim, on in claims]
@@ -245,7 +249,7 @@ def _count(ev: LeafEvidence, looks: list[_Probe]) -> int:
     found = np.zeros(ev.m.shape[1], bool) if ev.pieces is None else ev.pieces[2].any(axis=0)
     for p, look in zip(ev.probes, looks, strict=True):
         if p.directions is None:
-            found[p.indices] |= look.kink.any(axis=1)
+            found[p.at] |= look.kink.any(axis=1)
     return int(found.sum()) or sum(int(x.kink.any(axis=1).sum()) for x in looks)
 
 

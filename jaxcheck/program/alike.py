@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxcheck.program import interpret, jaxpr, units
+from jaxcheck.program.mode import is_traced
 
 # Conversions between floats, or between integers, keep what is computed; so does rounding, which is what is left out.
 _CONVERSIONS = ("convert_element_type", "reduce_precision", "copy", "copy_p")
@@ -111,7 +112,7 @@ def _shape(node: _Node) -> tuple[Any, str]:
 
 def _same_value(a: _Node, b: _Node, given: float) -> bool:
     """Constants, as far as the coarser of their dtypes can tell."""
-    if any(isinstance(x.value, jax.core.Tracer) or "key" in str(getattr(x.value, "dtype", "")) for x in (a, b)):
+    if any(is_traced(x.value) or "key" in str(getattr(x.value, "dtype", "")) for x in (a, b)):
         return a.value is b.value
     x, y = np.asarray(a.value), np.asarray(b.value)
     unit = max(units.unit(a.aval.dtype), units.unit(b.aval.dtype))

@@ -16,6 +16,7 @@ import jax
 from jax._src import config
 
 from jaxcheck.program.lifting import Unliftable
+from jaxcheck.program.mode import is_traced
 from jaxcheck.program.objective import NOT_TRACEABLE
 
 _OURS = str(Path(__file__).resolve().parents[1])
@@ -68,7 +69,7 @@ def leaks(error: BaseException) -> bool:
 
 def holds_tracer(closed: Any) -> bool:
     """Whether a traced program has a tracer of another trace among its constants."""
-    return any(isinstance(x, jax.core.Tracer) for x in closed.consts)
+    return any(is_traced(x) for x in closed.consts)
 
 
 def _whole_tracebacks() -> contextlib.AbstractContextManager:

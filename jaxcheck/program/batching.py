@@ -7,6 +7,7 @@ effects and foreign primitives may have no batching rule at all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +67,33 @@ def calls_back(program: Any, wide: bool = False) -> bool:
         if (eqn.primitive.name in _CALLBACKS or not _known(eqn)) and (not wide or interpret.is_64_bits(floats)):
             return True
     return False
+
+
+# Elements that take about as long as one call of Python, as one step of a loop of unknown length counts for, and the
+# products of a contraction for one element.
+_CALL, _STEPS, _PRODUCTS = 1e6, 1e3, 100.0
+
+
+def effort(jaxpr: Any) -> float:
+    """Time that a program takes, in elements computed one by one; on the large side."""
+    total = 0.0
+    for eqn in interpret.opened(jaxpr).eqns:
+        name = eqn.primitive.name
+        inner = [effort(sub) for _, sub in interpret.sub_jaxprs(eqn.params)]
+        if inner:
+            total += sum(inner) * (_STEPS if name == "while" else eqn.params.get("length", 1))
+            continue
+        size = float(sum(math.prod(getattr(v.aval, "shape", ())) for v in eqn.outvars))
+        if name in _CALLBACKS or not _known(eqn):
+            size += _CALL
+        elif name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            size *= 1 + math.prod(eqn.invars[0].aval.shape[d] for d in contracted) / _PRODUCTS
+        elif name == "conv_general_dilated":
+            # Each output is a product with the whole kernel; XLA on CPU does not do that well.
+            size *= 1 + math.prod(eqn.invars[1].aval.shape[1:]) / 10
+        total += size
+    return total
 
 
 def _known(eqn: Any) -> bool:

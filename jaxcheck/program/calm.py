@@ -8,9 +8,7 @@ before on return and on error.
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 
@@ -31,14 +29,3 @@ def calm() -> Iterator[None]:
         ):
             stack.enter_context(enter())
         yield
-
-
-def calmly(f: Callable) -> Callable:
-    """Decorator: run `f` in `calm()`."""
-
-    @functools.wraps(f)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        with calm():
-            return f(*args, **kwargs)
-
-    return wrapped

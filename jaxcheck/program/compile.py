@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,12 +21,15 @@ import jax
 from jax._src import config
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from jaxcheck.program import batching, constants
+from jaxcheck import budget
+from jaxcheck.program import batching, constants, memory
 from jaxcheck.program.identity import identity
+from jaxcheck.program.mode import is_wide
 from jaxcheck.program.shadow import lift
 
-# Compiled forms by what they compute, the last used last; bounded in number and in bytes of machine code.
-_CACHE: collections.OrderedDict[Any, tuple[Any, int]] = collections.OrderedDict()
+# Compiled forms by what they compute, the last used last, with the memory each takes; bounded in number and in bytes
+# of machine code.
+_CACHE: collections.OrderedDict[Any, tuple[Any, memory.Need]] = collections.OrderedDict()
 _CACHE_SIZE, _CACHE_BYTES = 256, 2**28
 # Checks may run in several threads; a program that two of them want at once is compiled twice, and kept once.
 _LOCK = threading.Lock()
@@ -84,6 +88,12 @@ class Program:
         """Elements produced by all equations, loops multiplied out: a machine-independent work estimate."""
         return work(self.closed.jaxpr)
 
+    @functools.cached_property
+    def effort(self) -> float:
+        """`cost` with what takes time and makes few elements: contractions, loops of unknown length, calls of Python.
+        Rather too much: by it is decided how many rows are run without a look at the clock."""
+        return batching.effort(self.closed.jaxpr)
+
 
 def work(jaxpr: Any) -> float:
     """Output elements of every equation: what elementwise work and memory traffic follow."""
@@ -110,35 +120,54 @@ def _signature(tree: Any) -> Any:
     return treedef, tuple((x.shape, str(x.dtype)) for x in map(jax.typeof, leaves))
 
 
-def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any, work: float = 0.0) -> tuple[Any, int]:
+def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any, work: float = 0.0,
+            part: float = 1.0) -> tuple[Any, int]:
     """Run `build(callables, *args)`, compiled; `callables` are the programs with their constants.
+
+    The budget in force is asked before, and told what was spent.
 
     Args:
         name: hashable; together with the programs' identity and all shapes it identifies `build`.
         work: estimated elements computed. Small programs are compiled with little optimisation,
             because there the compiler costs more than the run.
+        part: of that work, what this call does.
 
     Returns:
         (result, number of programs compiled now: 0 or 1).
+
+    Raises:
+        budget.Stopped: the time is spent, or would be.
+        memory.Exhausted: the program needs more memory than there is.
     """
+    clock = budget.current()
+    clock.last_need = 0
     consts = [tuple(p.closed.consts) for p in programs]
     small = work < 3e7 and jax.default_backend() == "cpu"
-    device = jax.config.jax_default_device
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     key = (name, small, str(device), tuple(p.identity for p in programs),
-           _signature(consts), _signature(args), bool(jax.config.jax_enable_x64))
+           _signature(consts), _signature(args), is_wide())
+    clock.ask(seconds=clock.foreseen(key, part))
     with _LOCK:
         hit = _CACHE.get(key)
         if hit is not None:
             _CACHE.move_to_end(key)
-    with _mode_of_callbacks(programs):
-        if hit is not None:
-            return _finished(programs, hit[0](consts, *args)), 0
-        executable = _new(key, build, programs, small, consts, args)
-        return _finished(programs, executable(consts, *args)), 1
-
-
-def _finished(programs: Sequence[Program], out: Any) -> Any:
-    return jax.block_until_ready(out) if any(p.calls_back for p in programs) else out
+    new = hit is None
+    with _mode_of_callbacks(programs), memory.exhausted(lambda: clock.last_need):
+        if hit is None:
+            start = time.perf_counter()
+            clock.tell("compiling")
+            hit = _new(key, build, programs, small, consts, args)
+            clock.compiled(time.perf_counter() - start)
+            clock.ask()
+        executable, need = hit
+        clock.last_need = need.total
+        memory.afford(need)
+        if new or part == 1:  # whoever runs many parts tells how many
+            clock.tell("running")
+        start = time.perf_counter()
+        out = jax.block_until_ready(executable(consts, *args))
+        clock.ran(key, time.perf_counter() - start, part, need.total)
+    return out, int(new)
 
 
 def _everybodys_mode() -> bool:
@@ -151,7 +180,7 @@ def _everybodys_mode() -> bool:
 def _mode_of_callbacks(programs: Sequence[Program]) -> Iterator[None]:
     """Callbacks run in threads of XLA's own, which know nothing of the mode of this one: what JAX hands to them, in a
     64-bit program, would be rounded to 32 bits. So while such a program runs, the mode is everybody's."""
-    wide = bool(jax.config.jax_enable_x64)
+    wide = is_wide()
     if not wide or not any(p.calls_back_wide for p in programs):
         yield
         return
@@ -167,25 +196,19 @@ def _mode_of_callbacks(programs: Sequence[Program]) -> Iterator[None]:
             jax.config.update("jax_enable_x64", False)
 
 
-def _new(key: Any, build: Callable, programs: Sequence[Program], small: bool, consts: Any, args: Any) -> Any:
-
+def _new(key: Any, build: Callable, programs: Sequence[Program], small: bool, consts: Any, args: Any
+         ) -> tuple[Any, memory.Need]:
     def whole(consts, *args):
         return build([p.bind(c) for p, c in zip(programs, consts, strict=True)], *args)
 
     lowered = jax.jit(whole).lower(consts, *args)
     executable = _compile(lowered, small)
+    kept = executable, memory.Need.of(executable)
     with _LOCK:
-        _CACHE[key] = (executable, _size(executable))
-        while len(_CACHE) > 1 and (len(_CACHE) > _CACHE_SIZE or sum(n for _, n in _CACHE.values()) > _CACHE_BYTES):
+        _CACHE[key] = kept
+        while len(_CACHE) > 1 and (len(_CACHE) > _CACHE_SIZE or sum(n.code for _, n in _CACHE.values()) > _CACHE_BYTES):
             _CACHE.popitem(last=False)
-    return executable
-
-
-def _size(executable: Any) -> int:
-    """Bytes of machine code; where the backend does not tell, a guess on the large side."""
-    with contextlib.suppress(AttributeError, NotImplementedError, jax.errors.JaxRuntimeError):
-        return int(executable.memory_analysis().generated_code_size_in_bytes) or 2**19
-    return 2**19
+    return kept
 
 
 def _compile(lowered: Any, small: bool) -> Any:

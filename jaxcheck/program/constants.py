@@ -17,6 +17,7 @@ from jax.extend import core
 from jax.extend.core import primitives
 
 from jaxcheck.program import interpret
+from jaxcheck.program.mode import is_traced, is_wide
 
 _ROUNDED = {"float64": np.float32, "complex128": np.complex64}
 _WIDENED = {"float32": np.dtype(np.float64), "complex64": np.dtype(np.complex128)}
@@ -28,7 +29,7 @@ def as_seen(x: Any, wide: bool | None = None) -> Any:
 
     A Python number is weakly typed there, and comes back as the float (or complex) nearest to what JAX makes of it.
     """
-    if jax.config.jax_enable_x64 if wide is None else wide:
+    if is_wide() if wide is None else wide:
         return x
     if isinstance(x, (float, complex)) and not isinstance(x, np.generic):
         with np.errstate(over="ignore"):
@@ -57,7 +58,7 @@ class LeakedTracer(Exception):
 def refuse_leaks(program: Any, what: str) -> None:
     """Raise LeakedTracer where a value of another trace is baked into a program, at any depth."""
     for inner in interpret.walk_jaxprs(program):
-        if any(isinstance(c, jax.core.Tracer) for c in interpret.constants(inner)):
+        if any(is_traced(c) for c in interpret.constants(inner)):
             raise LeakedTracer(f"{what} keeps values of one call for a later one (JAX: a leaked tracer)")
 
 
@@ -114,7 +115,7 @@ class Settler:
     def value(self, value: Any, aval: Any) -> Any:
         """One constant. Its bytes are what its variable declares; only NumPy's are ever rounded."""
         wanted = getattr(aval, "dtype", None)
-        if wanted is None or jax.dtypes.issubdtype(wanted, jax.dtypes.extended) or isinstance(value, jax.core.Tracer):
+        if wanted is None or jax.dtypes.issubdtype(wanted, jax.dtypes.extended) or is_traced(value):
             return value
         own = getattr(value, "dtype", None)
         if own is None:  # a Python number: as it was written

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from jaxcheck.program import interpret
+from jaxcheck.program.mode import is_traced
 
 # Parameters that say how a program is called in messages, not what it computes.
 _SPOKEN = frozenset({"name", "debug_info", "name_and_src_info", "ctx_mesh_names"})
@@ -118,7 +119,7 @@ class _Writer:
             for key in sorted(value, key=str):
                 self.value(key)
                 self.value(value[key])
-        elif isinstance(value, jax.core.Tracer):
+        elif is_traced(value):
             self.others.append(Same(value))
         elif isinstance(value, (float, complex, np.ndarray, np.generic, jax.Array)):
             self.number(value)

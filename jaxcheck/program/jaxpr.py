@@ -119,12 +119,12 @@ def _equation(way: Way[State], eqn: Any, operands: list[Any], state: State) -> t
     try:
         if open_loop is not None:
             return open_loop(way, eqn, operands, state)
-        return run(way, program, _passed(eqn, operands), state)
+        return run(way, program, passed(eqn, operands), state)
     finally:
         way.callers.pop()
 
 
-def _passed(eqn: Any, operands: list[Any]) -> list[Any]:
+def passed(eqn: Any, operands: list[Any]) -> list[Any]:
     """The operands which an equation's program is called with."""
     if eqn.primitive.name != "custom_linear_solve":
         return operands

@@ -19,6 +19,7 @@ from jax.extend import core
 
 from jaxcheck.program import interpret, rules
 from jaxcheck.program.literals import simplest
+from jaxcheck.program.mode import is_traced
 
 _DTYPE_PARAMS = (
     "new_dtype", "dtype", "preferred_element_type", "out_dtype", "accumulation_type",
@@ -92,7 +93,7 @@ def lift_value(value: Any, aval: Any) -> Any:
         return value
     if not is_low(dtype):
         return np.asarray(value).astype(dtype) if not isinstance(value, jax.Array) else value
-    if isinstance(value, jax.core.Tracer):
+    if is_traced(value):
         return _cast(value, lifted_dtype(dtype))
     # NumPy constants may hold more bits than their variable declares.
     array = np.asarray(value).astype(dtype)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxcheck.program.mode import is_traced
+
 
 class NativeTrace(NamedTuple):
     """A function traced at its own dtypes; `dynamic` says which flat leaves are its arguments; `mixed` that its NumPy
@@ -58,7 +60,7 @@ def jaxpr_of(f: Callable, leaves: list[Any], extras: list[Any]) -> Any:
     begun = []
 
     def noted(leaves: Any, extras: Any) -> Any:
-        begun.extend(x._trace for x in leaves[:1] if isinstance(x, jax.core.Tracer))
+        begun.extend(x._trace for x in leaves[:1] if is_traced(x))
         return f(leaves, extras)
 
     try:

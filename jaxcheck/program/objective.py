@@ -22,6 +22,7 @@ from jaxcheck.program.constants import LeakedTracer
 from jaxcheck.program.interpret import constants as constants_of
 from jaxcheck.program.interpret import walk, walk_jaxprs
 from jaxcheck.program.lifting import lifted_dtype
+from jaxcheck.program.mode import is_wide
 from jaxcheck.program.native import jaxpr_of
 from jaxcheck.program.quiet import quiet
 from jaxcheck.program.shadow import (
@@ -72,7 +73,7 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
     """
     if precision == "native":
         closed, shape = jaxpr_of(f, list(leaves), list(extras))
-        wide = bool(jax.config.jax_enable_x64)
+        wide = is_wide()
         constants.refuse_leaks(closed, "the function")
         said = tuple(sorted({type(e).__name__.removesuffix("Effect") for e in closed.effects}))
         closed = quiet(constants.settled(closed, wide))
@@ -83,7 +84,7 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
         return Traced(program, tree, "native", closed=closed, unit=unit, wide=wide, mixed=mixed, effects=said,
                       source=_flat(f, len(leaves)))
     traced = trace_float64(f, list(leaves), list(extras))
-    rounded = traced.wide and not jax.config.jax_enable_x64
+    rounded = traced.wide and not is_wide()
     seen = closed = traced.closed
     constants.refuse_leaks(closed, "the function")
     native = islands(closed)
@@ -257,7 +258,7 @@ def derived(traced: Traced, f: Callable, args: Sequence[Any], precision: str = "
 def holds_numpy_data(traced: Traced) -> bool:
     """Whether NumPy data of the caller's stands, rounded to float32, in programs of the 32-bit mode: since JAX 0.10
     remembers that by object, what is called in the 64-bit mode may meet it there (see `constants`)."""
-    return traced.stale or (not traced.wide and not jax.config.jax_enable_x64 and any(
+    return traced.stale or (not traced.wide and not is_wide() and any(
         isinstance(c, np.ndarray) and c.ndim and str(c.dtype) in ("float32", "complex64")
         for program in walk_jaxprs(traced.closed) for c in constants_of(program)))
 

@@ -14,6 +14,7 @@ from jax.extend import core
 
 from jaxcheck.program import constants, interpret, lifting, rules, rules_source
 from jaxcheck.program.lifting import Unliftable
+from jaxcheck.program.mode import is_traced
 from jaxcheck.program.native import NativeTrace, trace_native
 from jaxcheck.program.quiet import quiet
 
@@ -21,7 +22,6 @@ __all__ = [
     "Traced", "Unliftable", "in_float64", "islands", "lift", "low_precision", "runnable",
     "to_float64", "trace_float64", "uses_random_bits",
 ]  # fmt: skip
-
 
 # Not to be lifted, yet at home in both modes: Python, and programs that JAX itself splits.
 _PORTABLE = ("pure_callback", "io_callback", "shard_map", "xla_pmap")
@@ -117,7 +117,7 @@ def to_float64(x: Any) -> Any:
     if dtype is None or (lifting.lifted_dtype(dtype) == dtype and not rules.is_inexact(x)):
         return x
     wide = lifting.lifted_dtype(dtype)
-    if isinstance(x, jax.core.Tracer):
+    if is_traced(x):
         with jax.enable_x64(True):
             return jax.lax.convert_element_type(x, wide)
     return np.asarray(x).astype(wide)
@@ -182,7 +182,7 @@ def _promoted(f: Any, args: Any, kwargs: Any) -> tuple[NativeTrace | None, str]:
             # What the caller's own program rounds is rounded here, too.
             traced = traced._replace(closed=quiet(constants.settled(traced.closed, True, rounded)),
                                      mixed=constants.mixed(traced.closed))
-            if not any(isinstance(x, jax.core.Tracer) for x in traced.flat):
+            if not any(is_traced(x) for x in traced.flat):
                 _try_callbacks(traced)
             failure = _rule_failure(traced.closed)
         # A rule which refuses either way (one that forbids derivatives, say) is no reason.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json as stdlib_json
+import re
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from jaxcheck.report import numbers, tables, text, words
+from jaxcheck.report import json, numbers, tables, terms, text, words
 from jaxcheck.result import LeafResult, Reason, Report, Verdict
 
 _STYLE = """
@@ -23,22 +26,25 @@ _STYLE = """
 
 _FRAGMENT = """
 <div class="jaxcheck"><style>{{ style }}</style>
-<h2 class="{{ report.verdict.value }}">{{ words.headline(report) }}</h2>
+<h2 class="{{ report.verdict.value }}" title="{{ meaning(report.verdict.name) }}">{{ words.headline(report) }}</h2>
 {% if report.reason is not sameas agree %}<p>{{ report.reason.name }}: {{ report.reason.advice }}</p>{% endif %}
 {% for note in report.notes %}<p>{{ note }}</p>{% endfor %}
 {% if leaves %}<table>
-<tr><th>leaf</th><th>shape</th><th>dtype</th><th>|M|</th><th>to N</th><th>to A</th>
-<th>would catch: leaf / component</th><th>verdict</th></tr>
+<tr><th>leaf</th><th>shape</th><th>dtype</th><th title="{{ meaning('M') }}">|M|</th>
+<th title="{{ meaning('difference') }}">to N</th><th title="{{ meaning('difference') }}">to A</th>
+<th title="{{ meaning('floor') }}">floor: leaf</th><th title="{{ meaning('floor') }}">floor: component</th>
+<th>verdict</th></tr>
 {% for leaf in leaves %}<tr><td><code>{{ leaf.path }}</code></td><td>{{ n.shape(leaf.shape) }}</td>
 <td>{{ leaf.dtype }}</td><td>{{ n.size(leaf.norm_manual) }}</td>
 <td>{{ n.with_bar(n.small(leaf.difference), leaf.error_bar) }}</td><td>{{ n.small(leaf.difference_autodiff) }}</td>
-<td>{{ n.small(leaf.floor) }} / {{ n.small(leaf.floor_component) }}</td>
-<td class="words {{ leaf.verdict.value }}">{{ leaf.verdict.value }}
+<td>{{ n.small(leaf.floor) }}</td><td>{{ n.small(leaf.floor_component) }}</td>
+<td class="words {{ leaf.verdict.value }}" title="{{ meaning(leaf.reason.name) }}">{{ leaf.verdict.value }}
 {%- if leaf.reason is not sameas agree %} {{ leaf.reason.name }}{% endif %}</td></tr>
 {% endfor %}</table>{% endif %}
 {% for line in words.blame(report) %}<p><strong>{{ line }}</strong></p>{% endfor %}
 {% for leaf in detailed %}<h3><code>{{ leaf.path }}</code> {{ leaf.hint }} {{ leaf.note }}</h3>
-{% if leaf.worst %}<table><tr><th>component</th><th>parameter</th><th>M</th><th>N</th><th>A</th><th>note</th></tr>
+{% if leaf.worst %}<table><tr><th>component</th><th>parameter</th><th title="{{ meaning('M') }}">M</th>
+<th title="{{ meaning('N') }}">N</th><th title="{{ meaning('A') }}">A</th><th>note</th></tr>
 {% for c in leaf.worst %}<tr><td><code>{{ c.name }}</code></td><td>{{ n.value(c.parameter) }}</td>
 <td>{{ n.value(c.manual) }}</td><td>{{ n.with_bar(n.value(c.numeric), c.numeric_error) }}</td>
 <td>{{ n.value(c.autodiff) }}</td><td class="words">{{ c.note }}</td></tr>
@@ -58,7 +64,8 @@ _FRAGMENT = """
 _PAGE = """
 <!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title></head>
-<body>{{ body }}</body></html>
+<body>{{ body }}
+<script type="application/json" id="jaxcheck-reports">{{ data }}</script></body></html>
 """.strip()
 
 
@@ -72,6 +79,7 @@ def fragment(report: Report) -> str:
         report=report,
         style=_STYLE,
         words=words,
+        meaning=terms.meaning,
         n=numbers,
         agree=Reason.AGREE,
         leaves=report.leaves,
@@ -81,10 +89,38 @@ def fragment(report: Report) -> str:
 
 
 def page(report: Report) -> str:
-    """The report as a page that needs no other file. Raises ImportError without jinja2."""
-    environment = _environment()
-    body = _markup(fragment(report))
-    return environment.from_string(_PAGE).render(title=words.headline(report), body=body) + "\n"
+    """The report as a page that needs no other file, and holds its data. Raises ImportError without jinja2."""
+    return _page(words.headline(report), [report])
+
+
+def pages(reports: Sequence[Report], errors: Sequence[tuple[str, str]] = ()) -> str:
+    """Several reports in one page, those that did not pass first, and what was raised by checks that came to none.
+    Raises ImportError without jinja2."""
+    verdicts = [report.verdict for report in reports]
+    counts = ", ".join(f"{verdicts.count(v)} {v}" for v in _WORST_FIRST if v in verdicts)
+    title = f"{numbers.count(len(reports), 'gradient check')}: {counts}"
+    title += f", {len(errors)} in error" if errors else ""
+    raised = "\n".join(f"<p><strong>error in {escape(name)}</strong>: {escape(said)}</p>" for name, said in errors)
+    return _page(title, sorted(reports, key=lambda report: _WORST_FIRST.index(report.verdict)), raised)
+
+
+def _page(title: str, reports: Sequence[Report], before: str = "") -> str:
+    # Inert data for `embedded`: JSON needs no `<` outside of strings, and inside them has another way to write it.
+    data = stdlib_json.dumps([json.encode(report) for report in reports], allow_nan=False).replace("<", "\\u003c")
+    body = "\n".join([before, *(fragment(report) for report in reports)])
+    return _environment().from_string(_PAGE).render(title=title, body=_markup(body), data=_markup(data)) + "\n"
+
+
+def embedded(text: str) -> str:
+    """The JSON in a page. Raises ValueError where there is none."""
+    found = _DATA.search(text)
+    if found is None:
+        raise ValueError("this HTML page holds no report: it was not written by jaxcheck, or by an earlier version")
+    return found.group(1)
+
+
+_DATA = re.compile(r'<script type="application/json" id="jaxcheck-reports">(.*?)</script>', re.DOTALL)
+_WORST_FIRST = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
 
 
 def _bad_first(report: Report) -> list[LeafResult]:

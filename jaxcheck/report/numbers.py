@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from jaxcheck.result import LeafResult, Report, Verdict
 
 UNKNOWN = "-"
+# The plus-minus sign, as the reader's terminal can show it.
+_SIGN: contextvars.ContextVar[str] = contextvars.ContextVar("sign", default="±")
 
 # The textbook's reading of formula (2): above this, a mistake.
 MISTAKE = 1e-3
@@ -42,7 +46,17 @@ def with_bar(text: str, bar: float) -> str:
     """A number and its error bar: `?` where that is unknown, for a number without one would look exact."""
     if text in (UNKNOWN, "nan"):
         return text
-    return f"{text} ±{'?' if math.isnan(bar) else small(bar)}"
+    return f"{text} {_SIGN.get()}{'?' if math.isnan(bar) else small(bar)}"
+
+
+@contextlib.contextmanager
+def plain_signs(wanted: bool) -> Iterator[None]:
+    """`+-` for the plus-minus sign within this context, if wanted."""
+    token = _SIGN.set("+-" if wanted else "±")
+    try:
+        yield
+    finally:
+        _SIGN.reset(token)
 
 
 def shape(dimensions: tuple[int, ...]) -> str:
@@ -51,6 +65,10 @@ def shape(dimensions: tuple[int, ...]) -> str:
 
 def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def leaves(number: int) -> str:
+    return "1 leaf" if number == 1 else f"{number:,} leaves"
 
 
 def names(paths: Iterable[str], most: int = 8) -> str:

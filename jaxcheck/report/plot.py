@@ -12,12 +12,13 @@ _COLOURS = {Verdict.PASS: "tab:green", Verdict.FAIL: "tab:red", Verdict.INCONCLU
 
 # A log axis has no zero; an exact agreement is drawn here, below what float64 can tell apart.
 _ZERO = 1e-18
+_MOST = 40
 
 
 def plot(report: Report, path: Any = None) -> Any:
     """Draw `report`; returns the matplotlib Axes. With `path` the picture is written there and no window
     or notebook cell is involved. Raises ImportError without matplotlib."""
-    leaves, left_out = tables.choose_leaves(report)
+    leaves, left_out = tables.choose_leaves(report, _MOST, _MOST)
     axes = _axes(height=1.5 + 0.3 * len(leaves), window=path is None)
     for height, leaf in enumerate(leaves):
         colour = _COLOURS[leaf.verdict]
@@ -30,8 +31,8 @@ def plot(report: Report, path: Any = None) -> Any:
     axes.set_xscale("log")
     axes.set_yticks(range(len(leaves)), [leaf.path for leaf in leaves])
     axes.set_ylim(max(len(leaves), 1) - 0.5, -0.5)
-    axes.set_xlabel("relative difference  (o to N with its bar, x to A, | would have caught)")
-    axes.set_title(words.headline(report) + (f"\n{left_out} more leaves" if left_out else ""), fontsize="medium")
+    axes.set_xlabel("relative difference  (o to N with its bar, x to A, | leaf floor)")
+    axes.set_title(words.headline(report) + (f"\n{len(left_out)} more leaves" if left_out else ""), fontsize="medium")
     axes.grid(axis="x", alpha=0.3)
     if path is not None:
         axes.figure.savefig(path)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json as stdlib_json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxcheck.report import html, json
+from jaxcheck.report import html, json, junit
 from jaxcheck.result import Report
 
 
@@ -20,6 +21,50 @@ def save(report: Report, path: str | os.PathLike[str]) -> None:
         write(path, html.page(report))
     else:
         raise ValueError(f"cannot save a report as {suffix or 'a file without suffix'!r}: use .json or .html")
+
+
+def save_all(reports: Sequence[Report], path: str | os.PathLike[str], errors: Sequence[tuple[str, str]] = (),
+             kind: str = "") -> None:
+    """Write several reports into one file.
+
+    Args:
+        errors: (name, what was raised) of checks that came to no report.
+        kind: "json", "html" or "xml" (JUnit's); by the suffix of `path` if "". Raises ValueError for another.
+    """
+    kind = kind or Path(path).suffix.lower().removeprefix(".")
+    if kind == "json":
+        broken = [{_ERROR: name, "raised": said} for name, said in errors]
+        write(path, dumps([*(json.encode(report) for report in reports), *broken]))
+    elif kind == "html":
+        write(path, html.pages(reports, errors))
+    elif kind == "xml":
+        write(path, junit.render(reports, errors))
+    else:
+        raise ValueError(f"cannot save reports as {kind or 'a file without suffix'!r}: use .json, .html or .xml")
+
+
+_ERROR = "jaxcheck_error"
+
+
+def read(path: str | os.PathLike[str]) -> tuple[list[Report], list[tuple[str, str]]]:
+    """(reports, errors) in a file that `save` or `save_all` wrote as JSON or HTML.
+
+    Raises:
+        ValueError: where it holds something else.
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    if Path(path).suffix.lower() in (".html", ".htm"):
+        text = html.embedded(text)
+    data = stdlib_json.loads(text)
+    items = data if isinstance(data, list) else [data]
+    errors = [item for item in items if isinstance(item, dict) and _ERROR in item]
+    reports = [json.decode(item) for item in items if item not in errors]
+    return reports, [(str(item[_ERROR]), str(item.get("raised", ""))) for item in errors]
+
+
+def load(path: str | os.PathLike[str]) -> list[Report]:
+    """The reports that `read` finds."""
+    return read(path)[0]
 
 
 def dumps(data: Any) -> str:

@@ -1,117 +1,147 @@
-"""The tables of a report, as rich tables: leaves, components, laws and transformations, points."""
+"""The tables of a report, as lines: leaves, components, laws and transformations, points."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from rich.box import Box
-from rich.table import Table
 from rich.text import Text
 
 from jaxcheck.report import numbers
+from jaxcheck.report.grid import Cell, Column, break_, grid, paragraph, without_prefix
 from jaxcheck.result import Component, LeafResult, Point, Reason, Report, Row, Verdict
 
-MOST_LEAVES = 40
+# So many leaves are all shown; of more only so many as leave room for the rest on a screen.
+MOST_LEAVES, FOLDED = 20, 10
 MOST_COMPONENTS = 6
 MOST_ROWS = 40
 MOST_POINTS = 5
 
 COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow"}
 _STATUS_COLOURS = {"OK": "green", "WRONG": "red", "UNSUPPORTED": "yellow"}
+_RANK = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 2}
 
-# Below this width the leaf table leaves out what can be read off the parameters.
-_WIDE = 96
-_PLAIN = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-
-
-def _table(*columns: str, left: int = 1, title: str = "", wrap: tuple[str, ...] = ()) -> Table:
-    """A table without a frame; the first `left` columns are words, the rest numbers.
-
-    Nothing is ever cut off: a column that is too wide is folded, not shortened.
-    """
-    table = Table(box=_PLAIN, show_edge=False, pad_edge=False, title=title or None, title_justify="left")
-    table.title_style = "bold"
-    for position, name in enumerate(columns):
-        table.add_column(
-            name, justify="left" if position < left or name in wrap else "right", overflow="fold", header_style="bold"
-        )
-    return table
+# Narrower than this a path is unreadable, and another column goes instead.
+_PATH, _WORDS = 14, 24
 
 
-def _say(verdict: Verdict, reason: Reason) -> Text:
-    words = verdict.value if reason is Reason.AGREE else f"{verdict.value} {reason.name}"
-    return Text(words, style=COLOURS[verdict])
+def choose_leaves(report: Report, most: int = MOST_LEAVES,
+                  folded: int = FOLDED) -> tuple[list[LeafResult], list[LeafResult]]:
+    """(the leaves to show, those left out): what did not pass first, else in theta order."""
+    leaves = sorted(report.leaves, key=lambda leaf: _RANK[leaf.verdict])
+    shown = len(leaves) if len(leaves) <= most else folded
+    return leaves[:shown], leaves[shown:]
 
 
-def choose_leaves(report: Report) -> tuple[list[LeafResult], int]:
-    """The leaves to show and how many are left out: all in theta order, or the failing ones first."""
-    leaves = list(report.leaves)
-    if len(leaves) <= MOST_LEAVES:
-        return leaves, 0
-    rank = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 2}
-    leaves.sort(key=lambda leaf: rank[leaf.verdict])
-    return leaves[:MOST_LEAVES], len(leaves) - MOST_LEAVES
+def leaves(shown: list[LeafResult], width: int) -> list[Text]:
+    """A line per leaf. Narrow consoles (a notebook, a split terminal) get fewer columns; what all paths begin with
+    is said once where that saves one."""
+    columns = (
+        Column("leaf", right=False, least=_PATH), Column("shape", right=False, rank=3),
+        Column("dtype", right=False, rank=6), Column("|M|", rank=5), Column("to N"), Column("to A", rank=1),
+        Column("floor:\nleaf", rank=2), Column("floor:\ncomponent", rank=4),
+        Column("verdict", right=False, least=16),
+    )
+
+    paths = [leaf.path for leaf in shown]
+    prefix, short = without_prefix(paths)
+    whole, shorter = (grid(columns, [_leaf(leaf, name(leaf.path)) for leaf in shown], width)
+                      for name in (str, short))
+    if whole is None:
+        return [line for leaf in shown for line in _stacked(leaf, width)]
+    better = prefix and shorter is not None and (
+        shorter.columns > whole.columns or len(shorter.lines) < len(whole.lines))
+    return [*paragraph(f"leaves of `{prefix}`:", width), *shorter.lines] if better else whole.lines
 
 
-class LeafTable:
-    """A line per leaf. Narrow consoles (a notebook, a split terminal) get fewer columns."""
-
-    def __init__(self, leaves: list[LeafResult]):
-        self.leaves = leaves
-
-    def __rich_console__(self, console: Any, options: Any) -> Iterator[Table]:
-        wide = options.max_width >= _WIDE
-        hidden = () if wide else ("dtype", "|M|")
-        cells = [dict(self._cells(leaf)) for leaf in self.leaves]
-        names = [name for name in self._names if name not in hidden]
-        table = _table(*names, left=3 if wide else 2, wrap=("verdict",))
-        for row in cells:
-            table.add_row(*(row[name] for name in names))
-        yield table
-
-    _names = ("leaf", "shape", "dtype", "|M|", "to N", "to A", "would catch", "verdict")
-
-    @staticmethod
-    def _cells(leaf: LeafResult) -> Iterator[tuple[str, Text]]:
-        yield "leaf", Text(leaf.path)
-        yield "shape", Text(numbers.shape(leaf.shape))
-        yield "dtype", Text(leaf.dtype)
-        yield "|M|", Text(numbers.size(leaf.norm_manual))
-        yield "to N", Text(numbers.with_bar(numbers.small(leaf.difference), leaf.error_bar))
-        yield "to A", Text(numbers.small(leaf.difference_autodiff))
-        yield "would catch", Text(f"{numbers.small(leaf.floor)} / {numbers.small(leaf.floor_component)}")
-        yield "verdict", _say(leaf.verdict, leaf.reason)
+def _leaf(leaf: LeafResult, path: str) -> list[Cell]:
+    return [
+        Cell(path), Cell(numbers.shape(leaf.shape)), Cell(leaf.dtype), Cell(numbers.size(leaf.norm_manual)),
+        Cell(numbers.with_bar(numbers.small(leaf.difference), leaf.error_bar)),
+        Cell(numbers.small(leaf.difference_autodiff)), Cell(numbers.small(leaf.floor)),
+        Cell(numbers.small(leaf.floor_component)), Cell(_verdict(leaf), COLOURS[leaf.verdict]),
+    ]
 
 
-def components(worst: tuple[Component, ...]) -> Table:
-    notes = any(component.note for component in worst)
-    table = _table("component", "parameter", "M", "N", "A", *(["note"] if notes else []), wrap=("note",))
-    for component in worst[:MOST_COMPONENTS]:
-        cells = [
-            Text(component.name),
-            Text(numbers.value(component.parameter)),
-            Text(numbers.value(component.manual), style="bold"),
-            Text(numbers.with_bar(numbers.value(component.numeric), component.numeric_error)),
-            Text(numbers.value(component.autodiff)),
-        ]
-        table.add_row(*cells, *([Text(component.note)] if notes else []))
-    return table
+def _verdict(leaf: LeafResult) -> str:
+    return leaf.verdict.value if leaf.reason is Reason.AGREE else f"{leaf.verdict.value} {leaf.reason.name}"
 
 
-def rows(report: Report) -> Iterator[tuple[Table, int]]:
-    """A side table per group of rows with the number left out: what is not OK first."""
+def _stacked(leaf: LeafResult, width: int) -> Iterator[Text]:
+    """A leaf in lines of its own, where no table fits."""
+    yield from paragraph(leaf.path, width)
+    yield from paragraph(f"  {_verdict(leaf)}", width, style=COLOURS[leaf.verdict])
+    yield from paragraph(f"  to N {numbers.with_bar(numbers.small(leaf.difference), leaf.error_bar)}", width)
+
+
+def left_out(leaves: list[LeafResult], width: int) -> Iterator[Text]:
+    """What is not shown, counted, with the worst of its numbers."""
+    if not leaves:
+        return
+    verdicts = [leaf.verdict for leaf in leaves]
+    counts = ", ".join(f"{verdicts.count(verdict):,} {verdict}" for verdict in _RANK if verdict in verdicts)
+    said = f"and {len(leaves):,} more {'leaf' if len(leaves) == 1 else 'leaves'}: {counts}"
+    worst = [f"{what} at most {numbers.small(max(known))}" for what, known in (
+        ("difference", numbers.known(leaf.difference for leaf in leaves)),
+        ("leaf floor", numbers.known(leaf.floor for leaf in leaves))) if known]
+    yield from paragraph("; ".join([said, *worst]), width)
+
+
+def components(worst: tuple[Component, ...], width: int) -> list[Text]:
+    """The components that disagree most. Where their whole names do not fit, their places in the leaf; where that
+    does not either, a line per witness."""
+    shown = worst[:MOST_COMPONENTS]
+    notes = any(component.note for component in shown)
+    columns = [Column("component", right=False), Column("parameter", rank=1), Column("M"), Column("N"), Column("A")]
+    columns += [Column("note", right=False, least=8)] if notes else []
+    for name in (lambda c: c.name, lambda c: c.name.removeprefix(c.path) or c.path):
+        rows = [[Cell(name(c)), Cell(numbers.value(c.parameter)), Cell(numbers.value(c.manual), "bold"),
+                 Cell(_numeric(c)), Cell(numbers.value(c.autodiff)), *([Cell(c.note)] if notes else [])] for c in shown]
+        # The whole names first with every column, then the places with as many as there is room for.
+        full = [column._replace(rank=0) for column in columns] if name(shown[0]) == shown[0].name else columns
+        table = grid(full, rows, width)
+        if table is not None:
+            return table.lines
+    return [line for component in shown for line in _by_witness(component, width)]
+
+
+def _numeric(component: Component) -> str:
+    return numbers.with_bar(numbers.value(component.numeric), component.numeric_error)
+
+
+def _by_witness(component: Component, width: int) -> Iterator[Text]:
+    yield from paragraph(component.name + (f" ({component.note})" if component.note else ""), width)
+    for letter, said in (("M", numbers.value(component.manual)), ("N", _numeric(component)),
+                         ("A", numbers.value(component.autodiff))):
+        yield from paragraph(f"  {letter} {said}", width)
+
+
+def rows(report: Report, width: int) -> Iterator[list[Text]]:
+    """A side table per group of rows: what is not OK first where there are many."""
     groups: dict[str, list[Row]] = {}
     for row in report.rows:
         groups.setdefault(row.group, []).append(row)
     for group, members in groups.items():
         if len(members) > MOST_ROWS:
             members.sort(key=lambda row: row.status == "OK")
-        table = _table(group, "status", "difference", "detail", left=2, wrap=("detail",))
-        for row in members[:MOST_ROWS]:
-            status = Text(row.status, style=_STATUS_COLOURS.get(row.status, ""))
-            table.add_row(Text(row.name), status, Text(numbers.small(row.difference)), Text(row.detail))
-        yield table, max(0, len(members) - MOST_ROWS)
+        shown = members[:MOST_ROWS]
+        columns = (Column(group, right=False, least=12), Column("status", right=False), Column("difference"),
+                   Column("detail", right=False, least=_WORDS))
+        cells = [[Cell(row.name), Cell(row.status, _STATUS_COLOURS.get(row.status, "")),
+                  Cell(numbers.small(row.difference)), Cell(row.detail)] for row in shown]
+        table = grid(columns, cells, width)
+        more = len(members) - len(shown)
+        lines = table.lines if table else _details_below(columns, cells, width)
+        yield lines + ([Text(f"{numbers.count(more, 'more row')} left out")] if more else [])
+
+
+def _details_below(columns: tuple[Column, ...], cells: list[list[Cell]], width: int) -> list[Text]:
+    """The rows with their details in lines of their own."""
+    lines: list[Text] = []
+    for name, status, difference, detail in cells:
+        head = f"{status.text:<11} {name.text}" + ("" if difference.text == numbers.UNKNOWN else f" {difference.text}")
+        lines += paragraph(head, width, style=status.style, indent="  ")
+        lines += [Text("  " + part, no_wrap=True) for part in break_(detail.text, width - 2)] if detail.text else []
+    return [Text(columns[0].name, style="bold"), *lines]
 
 
 def points(report: Report) -> list[Text]:

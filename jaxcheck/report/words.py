@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 
 from jaxcheck.report import numbers
 from jaxcheck.result import LeafResult, Reason, Report, Verdict
@@ -87,7 +88,7 @@ def caught(report: Report) -> str:
     but += f"; nothing in {numbers.names(blind)}" if blind else ""
     zero = "" if all(leaf.norm_manual for leaf in seen) else ", or to what the other leaves do where that is zero"
     at = f" at {report.point}" if report.point else ""
-    return f"would have caught {', '.join(parts)} (relative to the leaf's norm{zero}){at}{but}"
+    return f"floor: would have caught {', '.join(parts)} (relative to the leaf's norm{zero}){at}{but}"
 
 
 def precision(report: Report) -> list[str]:
@@ -137,6 +138,22 @@ def textbook(report: Report) -> str:
     return f"textbook: difference {difference} is below 1e-3, so that scale alone does not see what failed here"
 
 
+def cost(report: Report) -> str:
+    """What was measured, planned and spent, as far as it is known."""
+    spent, parts = report.cost, []
+    if not math.isnan(spent.compiling):
+        parts.append(f"compiling {spent.compiling:.2g} s, running {spent.running:.2g} s")
+    if not math.isnan(spent.evaluation):
+        parts.append(f"{spent.evaluation:.2g} s an evaluation")
+    if not math.isnan(spent.pair):
+        parts.append(f"{spent.pair:.2g} s a loss and gradient")
+    if spent.planned:
+        parts.append(f"{numbers.count(spent.planned, 'evaluation')} planned")
+    if spent.peak:
+        parts.append(f"at most {spent.peak / 2**20:.3g} MiB in a program")
+    return f"cost: {', '.join(parts)}" if parts else ""
+
+
 def footer(report: Report) -> list[str]:
     """How it was done; at the end, where it disturbs nobody."""
     spent = [f"seed {report.seed}"]
@@ -148,5 +165,15 @@ def footer(report: Report) -> list[str]:
         spent.insert(0, numbers.count(report.theta_size, "parameter"))
     # A check that stopped before it chose anything has no mode to tell of.
     mode = f"mode: {report.mode} ({report.why_mode})" if report.why_mode else ""
-    lines = (caught(report), *precision(report), textbook(report), witnesses(report), mode)
-    return [*(line for line in lines if line), "; ".join(spent)]
+    lines = (caught(report), *precision(report), textbook(report), witnesses(report), mode, cost(report))
+    return [*(line for line in lines if line), "; ".join(spent), *again(report)]
+
+
+def again(report: Report) -> list[str]:
+    """What repeats a check that did not pass, as far as a report knows."""
+    if report.verdict is Verdict.PASS or report.points:
+        return []
+    if "::" in report.name:
+        return [f"again: jaxcheck run {shlex.quote(report.name)}"]
+    asked = report.leaves and report.kind != "check_grads"  # which has no seed to give
+    return [f"again: jaxcheck.{report.kind}({report.name}, ..., seed={report.seed})"] if asked else []

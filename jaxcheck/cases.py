@@ -1,0 +1,152 @@
+"""Checks that files declare: found, loaded and run, for `jaxcheck run`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+
+from jaxcheck.case import CaseInfo, case_info
+
+_MODULE = "jaxcheck_run_file"
+# What a directory is searched for: to import every file of a project would run its scripts.
+_PATTERNS = ("check_*.py", "*_check.py", "*_checks.py", "checks.py")
+_EXPECTED = (
+    "expected functions marked with @jaxcheck.case that return the arguments of a check, "
+    "or functions named check_* without parameters that return a Report"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A file to run, and which case of it ("" for all). `named`: it was named, and has to hold a case."""
+
+    path: Path
+    case: str = ""
+    named: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of one case, or of a file that could not be loaded: a report, or what was raised."""
+
+    name: str
+    report: Any = None
+    error: BaseException | None = None
+
+
+def files(targets: tuple[str, ...]) -> list[File]:
+    """What `FILE.py`, `FILE.py::NAME` and directories stand for. Raises UsageError for what is not there."""
+    found: list[File] = []
+    for target in targets:
+        text, _, case = target.partition("::")
+        path = Path(text)
+        if path.is_dir() and not case:
+            inside = sorted({one for pattern in _PATTERNS for one in path.rglob(pattern)})
+            if not inside:
+                raise click.UsageError(f"nothing to check in {path}: no file is called {' or '.join(_PATTERNS)}")
+            found += [File(one, named=False) for one in inside]
+        elif path.is_file():
+            found.append(File(path, case))
+        else:
+            raise click.UsageError(f"no such file: {path}")
+    return list(dict.fromkeys(found))
+
+
+def run(wanted: list[File], keyword: str) -> Iterator[tuple[str, Callable[[], Outcome]]]:
+    """(name, what runs it) of every case whose name holds `keyword`, file by file."""
+    for file in wanted:
+        prefix = f"{file.path}::" if len({one.path for one in wanted}) > 1 else ""
+        with _loaded(file.path) as (module, error):
+            if error is not None:
+                yield str(file.path), lambda file=file, error=error: Outcome(str(file.path), error=error)
+                continue
+            for info, function in _cases(module, file):
+                name = prefix + info.name
+                if keyword.casefold() in f"{file.path}::{info.name}".casefold():
+                    yield name, lambda name=name, info=info, function=function: _outcome(name, info, function)
+
+
+def _outcome(name: str, info: CaseInfo, function: Callable[[], Any]) -> Outcome:
+    try:
+        report = _check(info, function)
+    except (Exception, SystemExit) as error:
+        return Outcome(name, error=error)
+    return Outcome(name, dataclasses.replace(report, name=name))
+
+
+@contextlib.contextmanager
+def _loaded(path: Path) -> Iterator[tuple[ModuleType, BaseException | None]]:
+    """The file as a module, able to import its neighbours as a script is, and what it raised; undone at the end."""
+    spec = importlib.util.spec_from_file_location(_MODULE, path)
+    if spec is None or spec.loader is None:
+        raise click.UsageError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_MODULE] = module  # dataclasses and pickle look their module up
+    sys.path.insert(0, str(path.resolve().parent))
+    raised: BaseException | None = None
+    try:
+        try:
+            spec.loader.exec_module(module)
+        except (Exception, SystemExit) as error:
+            raised = error
+        yield module, raised
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+        del sys.modules[_MODULE]
+
+
+def _cases(module: ModuleType, file: File) -> list[tuple[CaseInfo, Callable[[], Any]]]:
+    """What to run, in the order of the file."""
+    found: list[tuple[CaseInfo, Callable[[], Any]]] = []
+    for name, member in vars(module).items():
+        info = case_info(member)
+        own = inspect.isfunction(member) and member.__module__ == _MODULE and not _needs_arguments(member)
+        if info is None and own and (name.startswith("check_") or name == file.case):
+            info = CaseInfo(name, "grad")
+        if info is not None and all(member is not other for _, other in found):
+            found.append((info, member))
+    if not found and file.named:
+        raise click.UsageError(f"nothing to check in {file.path}: {_EXPECTED}")
+    if not file.case:
+        return found
+    chosen = [case for case in found if file.case in (case[0].name, getattr(case[1], "__name__", ""))]
+    if not chosen:
+        names = ", ".join(info.name for info, _ in found)
+        raise click.UsageError(f"no case {file.case!r} in {file.path}; it has {names}")
+    return chosen
+
+
+def _needs_arguments(function: Any) -> bool:
+    free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    return any(p.default is inspect.Parameter.empty and p.kind not in free for p in parameters)
+
+
+def _check(info: CaseInfo, function: Callable[[], Any]) -> Any:
+    """Call a case and, unless it made its own report, the front door it asks for."""
+    from jaxcheck.result import Report
+
+    returned = function()
+    if isinstance(returned, Report):
+        return returned
+    if case_info(function) is None or not isinstance(returned, (dict, tuple)):
+        also = "" if case_info(function) is None else "a dict or tuple of a check's arguments, or "
+        raise TypeError(f"expected {also}a Report, but {info.name} returned {type(returned).__name__}")
+    from jaxcheck import check
+
+    door = {"grad": check.check_grad, "rule": check.check_rule, "batch": check.check_batch}[info.check]
+    if isinstance(returned, tuple):
+        return door(*returned)
+    keywords = dict(returned)
+    if info.check == "rule":  # check_rule(f, *args): the function and its arguments have no keywords
+        return door(keywords.pop("f"), *keywords.pop("args", ()), **keywords)
+    return door(**keywords)

@@ -1,0 +1,73 @@
+"""What all front doors have in common: calm settings, the run's defaults, words for keywords of other
+libraries, tracebacks that end in the caller's code, and a word to whoever listens."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import math
+import time
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, overload
+
+from jaxcheck import friends, session
+from jaxcheck.program.calm import calm
+from jaxcheck.result import GradientInconclusive, GradientMismatch, Report
+from jaxcheck.tracebacks import shorten
+
+Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
+
+
+@overload
+def door(f: Callable[Parameters, Returned], /) -> Callable[Parameters, Returned]: ...
+@overload
+def door(*, silent: bool) -> Callable[[Callable[Parameters, Any]], Callable[Parameters, None]]: ...
+def door(f: Any = None, /, *, silent: bool = False) -> Any:
+    """Decorator of a function that the caller calls and that makes a report, or raises with one.
+
+    Args:
+        silent: the report of what passed is told to those who listen and not returned.
+    """
+    if f is None:
+        return functools.partial(door, silent=silent)
+    parameters = inspect.signature(f).parameters
+    known = [name for name, p in parameters.items() if p.kind not in _UNNAMED]
+    places = [name for name, p in parameters.items() if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    endless = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values())
+
+    @functools.wraps(f)
+    def jaxcheck_door(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        start = time.perf_counter()
+        try:
+            friends.refuse(f.__name__, kwargs, known)
+            if not endless:
+                friends.refuse_positions(f.__name__, len(args), places)
+            for name in session.defaults.keys() & set(known) - kwargs.keys():
+                kwargs[name] = session.defaults[name]
+            with calm():
+                made = f(*args, **kwargs)
+        except (GradientMismatch, GradientInconclusive) as error:
+            _tell(error.report, start)
+            error.__traceback__ = None
+            raise
+        except Exception as error:
+            shorten(error)
+            raise
+        _tell(made, start)
+        return None if silent else made
+
+    return jaxcheck_door
+
+
+_UNNAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _tell(report: Any, start: float) -> None:
+    """What the drop-in raises with has no time of its own: its errors are the same from run to run."""
+    if isinstance(report, Report):
+        timed = report if not math.isnan(report.seconds) else dataclasses.replace(
+            report, seconds=time.perf_counter() - start)
+        session.tell(timed)

@@ -1,0 +1,144 @@
+"""Rows of a program in several calls, where one call would take long: between them the clock is looked at.
+
+The first call runs one chunk, and is timed; the others run as many as take about a second. All are one compiled
+program, whose number of chunks is an argument of it. A chunk that does not fit into memory is halved.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcheck import budget
+from jaxcheck.evidence import rows
+from jaxcheck.program.compile import Program, execute
+from jaxcheck.program.memory import Exhausted
+
+# Elements up to which rows are one call: some two seconds of the slowest programs seen.
+ONE_CALL = 3e8
+# Chunks that one call has room for.
+ROOM = 1024
+# A row of so many elements, most of them by products of matrices, goes alone: XLA on CPU multiplies one pair of
+# matrices with all cores, and a batch of pairs many times slower.
+ALONE, MOSTLY = 3e7, 3.0
+
+T = TypeVar("T")
+
+
+def long(program: Program, count: int) -> bool:
+    """Whether so many rows are too many for one call."""
+    return program.effort * count > ONE_CALL
+
+
+def chunk_of(program: Program, count: int) -> int:
+    """Rows per chunk, where they are `long`: of about a second at most."""
+    if program.effort > ALONE and program.effort > MOSTLY * program.cost:
+        return 1
+    return max(1, min(rows.chunk_of(program, count), int(ONE_CALL / max(program.effort, 1.0))))
+
+
+def within_memory(chunk: int, run: Callable[[int], T]) -> T:
+    """`run(chunk)`, with half the chunk for as long as the memory does not suffice.
+
+    Raises:
+        Exhausted: one row at a time takes more than there is.
+    """
+    while True:
+        try:
+            return run(chunk)
+        except MemoryError as error:
+            if chunk == 1:
+                raise Exhausted(f"not even one row at a time fits into memory ({error})") from error
+        budget.current().ask()
+        chunk = max(1, chunk // 2)
+
+
+def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, theta: Any, directions: Any, offsets: Any,
+           chunk: int, first: int | None = None) -> tuple[np.ndarray, int]:
+    """`rows.sample` of `make(calls, args)`, a function of theta, in several calls.
+
+    Args:
+        programs: what `make` calls for one row, with what `args` hold besides.
+        first: directions that are needed; what follows them may be left out when time is short. None: all are, and
+            what stops the check is raised.
+
+    Returns:
+        ((T, D, G), programs compiled); with `first` perhaps of fewer directions.
+    """
+    steps = len(offsets)
+    total = len(directions) * steps
+    work = sum(p.cost for p in programs) * total
+    blocks = -(-total // chunk)
+    room = min(blocks, ROOM)
+
+    def build(calls, args, theta, directions, offsets, start, number):
+        f = make(calls, args)
+
+        def row(index):
+            index = jnp.minimum(index, total - 1)
+            return f(theta + offsets[index % steps] * directions[index // steps])
+
+        def block(at):
+            return jax.vmap(row)(at * chunk + jnp.arange(chunk)) if chunk > 1 else row(at)[None]
+
+        like = jax.eval_shape(block, start)
+        return jax.lax.fori_loop(0, number, lambda i, out: out.at[i].set(block(start + i)),
+                                 jnp.zeros((room, *like.shape), like.dtype))
+
+    clock, parts, compiled, done, pace = budget.current(), [], 0, 0, 0.0
+    given = jnp.asarray(theta), jnp.asarray(directions), jnp.asarray(offsets)
+    try:
+        while done < blocks:
+            part = budget.DIRECTIONS if first is not None and done * chunk >= first * steps else 1.0
+            number = min(blocks - done, room, max(1, int(min(clock.block, clock.left) / pace))) if pace else 1
+            clock.ask(seconds=pace * number, part=part)
+            clock.tell("rows", done * chunk, total)
+            before = clock.run_seconds
+            out, new = execute((name, "blocks", chunk, room, total), build, programs, args, *given, np.int64(done),
+                               np.int64(number), work=work, part=number / blocks)
+            parts.append(np.asarray(out)[:number])
+            pace = (clock.run_seconds - before) / number
+            clock.row_seconds = pace / chunk
+            compiled, done = compiled + new, done + number
+    except (budget.Stopped, KeyboardInterrupt) as why:
+        if first is None:
+            raise
+        if isinstance(why, KeyboardInterrupt):
+            clock.pressed()
+    if not parts:
+        return np.zeros((steps, 0, 1)), compiled
+    flat = np.concatenate(parts).reshape(done * chunk, -1)
+    whole = min(done * chunk, total) // steps
+    return np.swapaxes(flat[: whole * steps].reshape(whole, steps, -1), 0, 1), compiled
+
+
+def sample_host(f: Callable, theta: np.ndarray, directions: np.ndarray, offsets: np.ndarray,
+                first: int | None = None) -> np.ndarray:
+    """`rows.sample` for a function that JAX cannot trace: row by row, in Python. See `sample` for `first`."""
+    clock, out, total = budget.current(), [], len(directions) * len(offsets)
+    try:
+        for number, v in enumerate(directions):
+            part = budget.DIRECTIONS if first is not None and number >= first else 1.0
+            found = []
+            for k, t in enumerate(offsets):
+                clock.ask(seconds=clock.row_seconds if clock.row_seconds > 0 else 0.0, part=part)
+                clock.tell("rows", number * len(offsets) + k, total)
+                start = time.perf_counter()
+                found.append(f(theta + t * v))
+                clock.row_seconds = time.perf_counter() - start
+            out.append(found)
+    except (budget.Stopped, KeyboardInterrupt) as why:
+        if first is None:
+            raise
+        if isinstance(why, KeyboardInterrupt):
+            clock.pressed()
+    if not out:
+        return np.zeros((len(offsets), 0, 1))
+    return np.swapaxes(np.asarray(out, np.float64).reshape(len(out), len(offsets), -1), 0, 1)
+
+

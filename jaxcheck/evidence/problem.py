@@ -1,0 +1,167 @@
+"""What is checked, and what was measured of it: plain data between the floors.
+
+Everything is in the real view: a leaf is a vector of n real numbers (a complex leaf gives its real
+parts, then its imaginary parts), a gradient is d output / d that vector, and G outputs ("columns",
+1 for a loss) are handled at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxcheck.evidence.differences import EPS, Slopes
+from jaxcheck.evidence.sketch import units
+from jaxcheck.known import known
+from jaxcheck.program.objective import Traced
+from jaxcheck.theta import Leaf, Theta
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """What is checked, ready to run.
+
+    `primal`, `manual`, `autodiff` are traced programs of (leaves, extras), or None; the `host_*` twins
+    are Python functions of the real vector theta for code that JAX cannot trace. `numbers` is a
+    gradient given as data. `columns` is G.
+    """
+
+    theta: Theta
+    extras: tuple[Any, ...]
+    primal: Traced | None
+    manual: Traced | None
+    autodiff: Traced | None
+    columns: int = 1
+    numbers: np.ndarray | None = None
+    host_primal: Callable | None = None
+    host_manual: Callable | None = None
+    host_autodiff: Callable | None = None
+    host_unit: float = EPS
+    is_autodiff: bool = False  # M is jax.grad itself, without a rule of the user's
+    numbers_unit: np.ndarray | None = None  # rounding unit of each given number, (P,)
+    numbers_bar: np.ndarray | None = None  # what rounding did to autodiff in their precision, where measured, (1, P)
+    at_limit: bool = False  # loops that stop at a tolerance are run on
+
+    @property
+    def cost(self) -> float:
+        return self.primal.program.cost if self.primal else 1e5
+
+    @property
+    def sharp(self) -> bool:
+        """Whether the gradient and autodiff are programs in float64, and that is the caller's own precision."""
+        programs = (self.manual, self.autodiff)
+        return all(t is not None and t.how == "float64" and not t.rounded for t in programs) and all(
+            leaf.native in ("float64", "complex128") for leaf in self.theta.leaves)
+
+    @property
+    def loss(self) -> Traced:
+        """The primal of a problem that is known to have been traced."""
+        return known(self.primal)
+
+    @property
+    def unit(self) -> float:
+        return self.primal.unit if self.primal else self.host_unit
+
+    @property
+    def resolution(self) -> float:
+        """Rounding unit of the coarsest that looks at the point: the function, or what gave the gradient as numbers."""
+        return self.unit if self.numbers_unit is None else max(self.unit, float(np.max(self.numbers_unit, initial=0.0)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Probes:
+    """Differences along D directions of one leaf.
+
+    Attributes:
+        slopes: arrays (D, G), derivatives along the directions.
+        directions: (D, n), or None when every direction is one component.
+        indices: (D,) components, when `directions` is None (slopes are then per unit of the component).
+        crossed: (D,) something is decided at the point, see `smooth.Pieces`; None where that is not known.
+        analytic: (D,) the smallest steps are known to see one analytic formula, enough of them; None likewise.
+    """
+
+    slopes: Slopes
+    directions: np.ndarray | None = None
+    indices: np.ndarray | None = None
+    crossed: np.ndarray | None = None
+    analytic: np.ndarray | None = None
+
+    @property
+    def along(self) -> np.ndarray:
+        """The directions of probes that are known to have them."""
+        return known(self.directions)
+
+    @property
+    def at(self) -> np.ndarray:
+        """The components of probes that are known to be of single ones."""
+        return known(self.indices)
+
+    def project(self, gradient: np.ndarray) -> np.ndarray:
+        """(G, n) gradients to (D, G) derivatives along the directions."""
+        if self.directions is None:
+            return gradient[:, self.at].T
+        with np.errstate(all="ignore"):
+            return self.directions @ gradient.T
+
+    def project_error(self, error: np.ndarray) -> np.ndarray:
+        """Error bars of `project`: independent errors add in squares."""
+        if self.directions is None:
+            return error[:, self.at].T
+        with np.errstate(all="ignore"):
+            return np.sqrt(self.directions**2 @ (error**2).T)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LeafEvidence:
+    """What the witnesses say of one leaf: gradients and bars (G, n); `a` is None without autodiff.
+
+    `m_given` (G, n) is the rounding of a gradient that was given as numbers; `is_autodiff` says that M
+    is JAX's own derivative of the program, no rule of the user's in it; `measured` that the bars of M and A are
+    measured round-off. `stopped` is M as its loops stop, where `m` is M with them run on. `pieces` are the least and
+    the largest gradient on the smooth pieces that meet at the point, and where those differ, each (G, n).
+    """
+
+    leaf: Leaf
+    values: np.ndarray
+    m: np.ndarray
+    m_error: np.ndarray
+    a: np.ndarray | None
+    a_error: np.ndarray | None
+    probes: tuple[Probes, ...]
+    m_given: np.ndarray
+    unit: float = EPS
+    is_autodiff: bool = False
+    measured: bool = False
+    sharp: bool = False  # see `Problem.sharp`
+    stopped: np.ndarray | None = None
+    pieces: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    @functools.cached_property
+    def unit_sizes(self) -> np.ndarray:
+        """(n,) the size of each component's unit (see `sketch.units`)."""
+        return units(self.values)
+
+    @functools.cached_property
+    def unit_sizes_of_zeros(self) -> np.ndarray:
+        """The same with zeros counted among the largest unit."""
+        return units(self.values, "largest")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evidence:
+    """All leaves, with the outputs (G,) at the point and what was spent; `sharpened` counts the slopes
+    that came from the path integral, `unseen` are the leaves that time left without what they need, `left_out`
+    counts the directions that were not taken."""
+
+    outputs: np.ndarray
+    leaves: tuple[LeafEvidence, ...]
+    repeatable: bool
+    evaluations: int
+    compiled: int
+    sharpened: int = 0
+    unseen: tuple[int, ...] = ()
+    left_out: int = 0

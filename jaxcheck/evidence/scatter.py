@@ -1,0 +1,90 @@
+"""M and A of a large problem at its point, with their scatter beside it, in no array of more than a few times P."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcheck.evidence import blocks
+from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.witnesses import gradient_of, nearby, on_host, outputs_of, signs
+from jaxcheck.program.compile import execute
+
+
+def gradients(problem: Problem, point: np.ndarray, seed: int):
+    """M and A at the point, and their scatter beside it.
+
+    Returns:
+        (outputs (G,), one entry for each of M and A: (gradient (G, P), scatter (G, P), whether a second run gave the
+        same) or None, programs compiled).
+
+    Raises:
+        Stopped: before both were there.
+    """
+    traced = [t for t in (problem.manual, problem.autodiff) if t is not None]
+    moves = np.concatenate([np.zeros((1, point.size), np.int8), signs(seed, point.size)])
+    alone = any(blocks.long(t.program, 4) for t in traced)
+    with jax.enable_x64(True):
+        outputs, found, compiled = (_one_by_one if alone else _together)(problem, traced, point, moves)
+    m = found.pop(0) if problem.manual is not None else None
+    a = found.pop(0) if problem.autodiff is not None else None
+    if m is None and problem.host_manual is not None:
+        stack = on_host(problem.host_manual, nearby(point, seed, problem.unit))
+        with np.errstate(all="ignore"):
+            m = (stack[0], np.abs(stack[2:] - stack[0]).max(axis=0), np.array_equal(stack[0], stack[1], equal_nan=True))
+    return outputs, m, a, compiled
+
+
+def _together(problem: Problem, traced, point, moves):
+    def build(programs, point, moves, extras, step):
+        primal, *rest = programs
+
+        def witness(t, p):
+            first = gradient_of(problem, t, p, point, extras)
+
+            def turn(carried, sign):
+                spread, same = carried
+                # The first row of signs is zero: the point again.
+                found = gradient_of(problem, t, p, point * (1 + step * sign.astype(point.dtype)), extras)
+                again = jnp.all((found == first) | (jnp.isnan(found) & jnp.isnan(first)))
+                return (jnp.maximum(spread, jnp.abs(found - first)), same & (again | jnp.any(sign != 0))), None
+
+            (spread, same), _ = jax.lax.scan(turn, (jnp.zeros_like(first), jnp.bool_(True)), moves)
+            return first, spread, same
+
+        return outputs_of(problem, primal, point, extras), [
+            witness(t, p) for t, p in zip(traced, rest, strict=True)]
+
+    (outputs, found), compiled = execute(
+        ("gradients", problem.columns, tuple(problem.theta.leaves)), build,
+        [problem.primal.program, *(t.program for t in traced)], point, moves, tuple(problem.extras),
+        4 * problem.unit, work=4 * problem.cost)
+    return np.asarray(outputs), [(np.asarray(g), np.asarray(spread), bool(same)) for g, spread, same in found], compiled
+
+
+def _one_by_one(problem: Problem, traced, point, moves):
+    """The same, a call for each evaluation: between them the clock is looked at."""
+    key, extras = tuple(problem.theta.leaves), tuple(problem.extras)
+    outputs, compiled = execute(
+        ("outputs at", problem.columns, key), lambda programs, x, extras: outputs_of(problem, programs[0], x, extras),
+        [problem.primal.program], point, extras, work=problem.cost)
+    out = []
+    for t in traced:
+
+        def build(programs, point, sign, extras, step, t=t):
+            x = point * (1 + step * sign.astype(point.dtype))
+            return gradient_of(problem, t, programs[0], x, extras)
+
+        spread, same = 0.0, True
+        for k, sign in enumerate([moves[0], *moves]):
+            found, new = execute(("gradient at", problem.columns, key), build, [t.program], point, sign, extras,
+                                 4 * problem.unit, work=t.program.cost)
+            found, compiled = np.asarray(found), compiled + new
+            if not k:
+                first = found
+            with np.errstate(all="ignore"):
+                spread = np.maximum(spread, np.abs(found - first))
+            same &= k > 1 or bool(np.array_equal(found, first, equal_nan=True))
+        out.append((first, spread, same))
+    return np.asarray(outputs), out, compiled

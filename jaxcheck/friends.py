@@ -1,0 +1,68 @@
+"""Keywords that people bring along from torch, JAX and SciPy: what they are called here.
+
+`refuse` answers a keyword that a front door does not have, before Python does.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+
+_TOLERANCE = "use tolerance=jaxcheck.Tolerance(rtol=..., atol=...), or tolerance=1e-3 for a relative bound"
+_STEP = "steps are chosen, with an error bar; for the textbook's own step use mode=jaxcheck.Exhaustive(step=1e-7)"
+_PAIR = "use check_rule(f, *args), which checks the rule at its second order with order=2"
+
+# What a keyword of another library is here. A sentence names the option that does the same, or says why none is needed.
+_ELSEWHERE = {
+    "eps": _STEP,
+    "epsilon": _STEP,
+    "step": _STEP,
+    "h": _STEP,
+    "rtol": _TOLERANCE,
+    "atol": _TOLERANCE,
+    "tol": _TOLERANCE,
+    "modes": "check_rule looks at forward and reverse mode both; modes= is jaxcheck.test_util.check_grads's",
+    "order": _PAIR,
+    "fast_mode": 'use mode="sketch" (random directions) or mode="exhaustive" (every component)',
+    "raise_exception": "a check returns a report and does not raise; report.assert_ok() does",
+    "nondet_tol": "a function is run twice and must give the same; fix its PRNG key",
+    "check_undefined_grad": "check_rule looks at unused outputs and zero cotangents by itself (algebra=True)",
+    "check_batched_grad": "check_rule looks at vmap by itself (transforms=True)",
+    "check_forward_ad": "check_rule looks at the forward mode by itself, where the rule has one",
+    "check_backward_ad": "the reverse mode is looked at by itself",
+    "check_grad_dtypes": "a gradient of another dtype or shape is a FAIL with reason STRUCTURE by itself",
+    "masked": "sparse arrays are not looked at; pass the values that are stored, as an array",
+    "x0": "pass the point as params: check_grad(loss, params, grad=...)",
+    "func": "pass the function first, without a keyword: check_grad(loss, params, grad=...)",
+    "fun": "pass the function first, without a keyword: check_grad(loss, params, grad=...)",
+    "inputs": "pass the point as params: check_grad(loss, params, grad=...); for several arguments args=(x, y)",
+    "direction": 'use mode="sketch" for random directions or mode="exhaustive" for every component',
+    "argnums": "put what is to be differentiated into params, as one tree: params=(a, b), loss(params)",
+    "argnum": "use argnums=",
+    "kwargs": "close over them: functools.partial(f, key=value)",
+    "key": "use seed=, a whole number",
+    "rng": "use seed=, a whole number",
+    "backprop": "use grad=backprop",
+    "jac": "use grad=",
+    "holomorphic": "complex leaves are taken as they are, by JAX's convention of the gradient",
+}
+
+
+def refuse(door: str, given: Mapping[str, object], known: Iterable[str]) -> None:
+    """Raise TypeError for the first keyword that `door` does not have, with what to write instead."""
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            advice = _ELSEWHERE.get(name) or (f"did you mean {close[0]}=?" if close else "it has " + ", ".join(
+                f"{one}=" for one in known))
+            if door == "check_rule" and name not in _ELSEWHERE and not close:
+                advice = f"a keyword argument of f goes into kwargs={{{name!r}: ...}}"
+            raise TypeError(f"{door} has no option {name}=: {advice}")
+
+
+def refuse_positions(door: str, given: int, names: Sequence[str]) -> None:
+    """Raise TypeError where more arguments stand in a row than `door` has places for."""
+    if given > len(names):
+        extra = "; what the function takes beside goes into args=(x, y)" if "grad" in names else ""
+        raise TypeError(f"{door} takes {len(names)} arguments without a keyword ({', '.join(names)}), "
+                        f"not {given}{extra}")

@@ -1,0 +1,96 @@
+"""Rows of a rule's report that differences decide: its forward mode, and its second order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxcheck import as_run, limits_maps
+from jaxcheck.bars import SYMMETRIC
+from jaxcheck.evidence import derivatives, maps
+from jaxcheck.evidence.prepare_rule import Subject, second_order, second_order_forward
+from jaxcheck.evidence.user import first_line
+from jaxcheck.judgement.maps import Finding, judge
+from jaxcheck.program.ask import Refused, ask
+from jaxcheck.result import NAN, Reason, Row, Verdict
+from jaxcheck.settings import Settings
+
+FIRST = {"JVP": "JVP", "VJP": "VJP"}
+SECOND = {"JVP": "forward over reverse", "VJP": "reverse over reverse"}
+SECOND_FORWARD = {"JVP": "forward over forward"}
+
+
+def forward(one: Subject, settings: Settings) -> list[Row]:
+    try:
+        made = ask(derivatives.make, "", one.primal, one.point, ("fwd",), first_order=True)
+    except Refused as no:
+        return [Row("forward", "JVP", "UNSUPPORTED", NAN, first_line(no.error))]
+    if settings.surrogate:
+        return []
+    rows, evidence = _rows("forward", made, settings, FIRST)
+    bounds = settings.tolerance.bound, settings.tolerance.atol
+    if one.native is None or any(r.status != "OK" for r in rows):
+        return rows
+    found = as_run.of_map(
+        made, lambda: derivatives.make("", one.native, one.point, ("fwd",), first_order=True, precision="native"),
+        judge(evidence, *bounds), *bounds, settings.seed, one.native.unit)
+    return [*rows, *(_row("forward as run", f.what, f) for f in found if f.reason is Reason.PRECISION_WRONG)]
+
+
+def second(one: Subject, settings: Settings) -> list[Row]:
+    rows = []
+    forward, why = second_order_forward(one)
+    if forward is not None:
+        rows += _rows("second order", forward, settings, SECOND_FORWARD)[0]
+    elif why:
+        rows.append(Row("second order", SECOND_FORWARD["JVP"], "UNSUPPORTED", NAN, why))
+    made, why = second_order(one)
+    if made is None:
+        return [*rows, Row("second order", "derivative of the gradient", "UNSUPPORTED", NAN, why)]
+    real = not any(np.iscomplexobj(x) for x in one.point)
+    found, evidence = _rows("second order", made, settings, SECOND, symmetric=real)
+    known = real and evidence.pulled is not None and np.isfinite(evidence.outputs).all()
+    return [*rows, *found, *([_symmetry(made, evidence, settings)] if known else [])]
+
+
+def _symmetry(one: maps.Map, evidence: maps.MapEvidence, settings: Settings) -> Row:
+    """u . H v = v . H u for two directions, H the derivative of the rule's own gradient (Schwarz)."""
+    gap, detail = _asymmetry(evidence), ""
+    if not gap <= SYMMETRIC and limits_maps.stops(one):
+        (limit,), _ = maps.measure(limits_maps.at_limit([one]), settings.seed, symmetric=True)
+        gap, detail = _asymmetry(limit), f"at the loop's limit; as stopped: {gap:.1g}"
+    status = "OK" if gap <= SYMMETRIC else "WRONG"
+    return Row("second order", "Hessian symmetry", status, gap,
+               detail if status == "OK" else "u.Hv differs from v.Hu")
+
+
+def _asymmetry(evidence: maps.MapEvidence) -> float:
+    with np.errstate(all="ignore"):
+        m = len(evidence.outputs)  # the inputs that come first; what varies beside them is the cotangent
+        products = evidence.pulled[:, :m] @ evidence.directions[:, :m].T
+        size = np.sqrt(np.abs(products[0, 0] * products[1, 1])) + np.abs(products).max()
+        return float(abs(products[0, 1] - products[1, 0]) / size) if size else 0.0
+
+
+def _rows(group: str, one: maps.Map, settings: Settings, titles: dict[str, str], symmetric: bool = False):
+    """(rows, evidence) of one map."""
+    def measure(those):
+        return maps.measure(those, settings.seed, symmetric=symmetric)[0]
+
+    def judged(ev, rtol):
+        return judge(ev, rtol, settings.tolerance.atol)
+
+    rtol = settings.tolerance.bound
+    (evidence,) = measure([one])
+    (findings,) = limits_maps.second_opinions([one], [evidence], [judged(evidence, rtol)], measure, judged, rtol)
+    return [_row(group, titles[f.what], f) for f in findings], evidence
+
+
+def _row(group: str, title: str, finding: Finding) -> Row:
+    status = {Verdict.PASS: "OK", Verdict.FAIL: "WRONG"}.get(finding.verdict, "UNSUPPORTED")
+    detail = finding.note or (finding.reason.name.lower() if finding.reason is not Reason.AGREE else "")
+    detail = "; ".join(x for x in (detail, finding.left_out) if x)
+    if finding.verdict is Verdict.FAIL:
+        where = f"output {finding.output}" if finding.output >= 0 else "projection"
+        numbers = f"{where}: {finding.claimed:.9g} against {finding.reference:.9g}"
+        detail = f"{numbers}; {finding.note}" if finding.reason is Reason.PRECISION_WRONG else numbers
+    return Row(group, title, status, finding.difference, detail)

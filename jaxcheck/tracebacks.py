@@ -1,0 +1,58 @@
+"""A traceback that ends in the reader's own code: what lies between it and the front door is left out."""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+_OURS = str(Path(__file__).parent) + "/"
+_RAISE = dis.opmap["RAISE_VARARGS"]
+
+
+def shorten(error: BaseException | None) -> None:
+    """Leave the frames of this package and of JAX out of the traceback of `error`, and of what it came from.
+
+    It stays whole where one of our lines failed by accident (that is for us to read), and where JAX's own
+    option says so (JAX_TRACEBACK_FILTERING=off).
+    """
+    seen: list[BaseException] = []
+    while error is not None and all(error is not one for one in seen) and not _wanted_whole():
+        seen.append(error)
+        frames = list(_walk(error.__traceback__))
+        if frames and not _by_accident(frames[-1]):
+            error.__traceback__ = _without(frames, (_OURS, *_jax()))
+        error = error.__cause__ or error.__context__
+
+
+def _without(frames: list[TracebackType], hidden: tuple[str, ...]) -> TracebackType | None:
+    kept = [tb for tb in frames if not tb.tb_frame.f_code.co_filename.startswith(hidden)]
+    shortened = None
+    for tb in reversed(kept):
+        shortened = TracebackType(shortened, tb.tb_frame, tb.tb_lasti, tb.tb_lineno)
+    return shortened
+
+
+def _walk(tb: TracebackType | None) -> Iterator[TracebackType]:
+    while tb is not None:
+        yield tb
+        tb = tb.tb_next
+
+
+def _by_accident(last: TracebackType) -> bool:
+    """Whether a line of this package failed, and not by a `raise` that says what is wrong."""
+    code = last.tb_frame.f_code
+    return code.co_filename.startswith(_OURS) and code.co_code[last.tb_lasti] != _RAISE
+
+
+def _jax() -> tuple[str, ...]:
+    module = sys.modules.get("jax")
+    file = getattr(module, "__file__", None)
+    return (str(Path(file).parent) + "/",) if file else ()
+
+
+def _wanted_whole() -> bool:
+    config = getattr(sys.modules.get("jax"), "config", None)
+    return getattr(config, "jax_traceback_filtering", None) == "off"

@@ -1,0 +1,224 @@
+"""What people bring along from torch, JAX and SciPy, and from writing in a hurry, gets an answer."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+import textwrap
+import traceback
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+from jaxcheck import friends, session, test_util
+
+W = np.array([0.3, -0.7, 1.1])
+X, Y = np.arange(3.0), np.float64(2.0)
+
+
+def loss(w, x, y=1.0):
+    return jnp.sum(jnp.sin(w) * x) * y
+
+
+def grad(w, x, y=1.0):
+    return jnp.cos(w) * x * y
+
+
+ELSEWHERE = [name for name in friends._ELSEWHERE if name not in ("argnums", "kwargs")]
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_keyword_of_another_library_is_told_what_it_is_here(name):
+    with pytest.raises(TypeError, match=f"check_grad has no option {name}=: ") as caught:
+        jc.check_grad(loss, W, grad, args=(X,), **{name: 1})
+    assert friends._ELSEWHERE[name] in str(caught.value)
+
+
+@pytest.mark.parametrize(("call", "said"), [
+    (lambda: jc.check_grad(loss, W, grad, arg=(X,)), "check_grad has no option arg=: did you mean args=?"),
+    (lambda: jc.check_grad(loss, W, grad, tolerence=1), "did you mean tolerance=?"),
+    (lambda: jc.check_grad(loss, W, grad, blue=1), "has no option blue=: it has loss=, params=, grad="),
+    (lambda: jc.check_grad(func=loss, inputs=(W, X)), "pass the function first"),
+    (lambda: jc.check_grad(loss, W, grad, (X,)), "takes 3 arguments without a keyword (loss, params, grad), not 4; "
+                                                 "what the function takes beside goes into args=(x, y)"),
+    (lambda: jc.check_rule(loss, W, x=X), "check_rule has no option x=: a keyword argument of f goes into kwargs={'x'"),
+    (lambda: jc.check_batch(loss, [W, W], grad, argnums=(0, 1)), "params=(a, b)"),
+    (lambda: test_util.check_grads(jnp.sin, (W,), 1, order_=2), "did you mean order=?"),
+])
+def test_a_call_that_cannot_be_says_what_to_write(call, said):
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert said in str(caught.value)
+
+
+def three(w, x, y):
+    return loss(w, x, y)
+
+
+@pytest.mark.parametrize(("given", "args", "said"), [
+    ((X, Y), (), "three(w, x, y) cannot do without what was given there: did you mean args=? "
+                 "Write check_grad(three, params, grad=..., args=(x, y))"),
+    ([X, Y], (), "did you mean args=?"), ((Y,), (X,), "args=(x,)"), (Y, (X,), "args=(x,)")])
+def test_data_in_the_place_of_the_gradient(given, args, said):
+    with pytest.raises(TypeError) as caught:
+        jc.check_grad(three, W, given, args=args)
+    assert said in str(caught.value)
+
+
+def test_a_gradient_given_as_data_is_none_of_that():
+    assert jc.check_grad(lambda w: loss(w, X), W, grad(W, X))
+    assert jc.check_grad(lambda w: loss(*w), (W, X), tuple(jax.grad(loss, (0, 1))(W, X)))
+    assert jc.check_grad(loss, W, grad(W, X), args=(X,))  # y has a default
+    with pytest.raises(TypeError, match="missing"):
+        jc.check_grad(three, W, jnp.cos)
+
+
+@pytest.mark.parametrize(("argnums", "given"), [
+    (0, grad), ((0,), lambda w, x, y=1.0: (grad(w, x, y),)), (1, lambda w, x, y=1.0: jnp.sin(w) * y),
+    (-1, lambda w, x, y=1.0: jnp.sin(w) * y), ((0, 1), jax.grad(loss, (0, 1))), ([1, 0], jax.grad(loss, (1, 0))),
+    ((0, 1), jax.value_and_grad(loss, (0, 1))), ((0, 1), None), (1, jax.grad(loss, 1)(W, X, 2.0))])
+def test_argnums_and_keywords(argnums, given):
+    report = jc.check_grad(loss, W, given, args=(X,), argnums=argnums, kwargs={"y": 2.0})
+    assert report.ok and report.name == "loss", report
+    several = not isinstance(argnums, int)
+    assert [leaf.path for leaf in report] == ([f"[{i}]" for i in range(len(argnums))] if several else ["params"])
+
+
+def test_a_mistake_in_the_second_argument_is_seen():
+    def wrong(w, x, y):
+        return grad(w, x, y), 2 * jnp.sin(w) * y
+
+    report = jc.check_grad(loss, W, wrong, args=(X,), argnums=(0, 1), kwargs={"y": 2.0})
+    assert [leaf.path for leaf in report.failed] == ["[1]"] and "ratio 2.000" in report["[1]"].hint
+
+
+@pytest.mark.parametrize(("options", "kind", "said"), [
+    ({"argnums": 2}, ValueError, "argnums=2 is out of range: params and args are 2 arguments"),
+    ({"argnums": (0, 0)}, ValueError, "each place once"), ({"argnums": ()}, ValueError, "one at least"),
+    ({"argnums": "w"}, TypeError, "whole numbers"), ({"argnums": True}, TypeError, "whole numbers"),
+    ({"kwargs": (1,)}, TypeError, "kwargs must be a dict")])
+def test_argnums_and_keywords_that_cannot_be(options, kind, said):
+    with pytest.raises(kind) as caught:
+        jc.check_grad(loss, W, grad, args=(X,), **options)
+    assert said in str(caught.value)
+
+
+def test_a_number_is_a_relative_tolerance():
+    def off(w, x):
+        return 1.001 * grad(w, x)
+
+    assert not jc.check_grad(loss, W, off, args=(X,)).ok
+    assert jc.check_grad(loss, W, off, args=(X,), tolerance=1e-2).ok
+    assert jc.check_grad(loss, W, off, args=(X,), tolerance=np.float32(1e-2)).ok
+    for bound in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1):  # what is granted need not be caught
+        report = jc.check_grad(loss, W, grad, args=(X,), tolerance=bound)
+        assert report.ok and report[0].floor <= max(1e-3, 10 * bound)
+    # The caller's own word goes first: this check cannot see what it is asked to.
+    assert jc.check_grad(loss, W, grad, args=(X,), tolerance=1e-2, must_catch=1e-3).reason == "VACUOUS"
+    with pytest.raises(TypeError, match="not bool"):
+        jc.check_grad(loss, W, off, args=(X,), tolerance=True)
+
+
+def test_a_conjugated_gradient_says_whose_convention_it_is():
+    z = np.array([1 + 2j, -0.3 + 0.4j], np.complex64)
+    report = jc.check_grad(lambda z: jnp.sum(jnp.abs(z) ** 2) + jnp.sum(z.real * z.imag**2), z,
+                           lambda z: jnp.conj(jax.grad(lambda z: jnp.sum(jnp.abs(z) ** 2)
+                                                       + jnp.sum(z.real * z.imag**2))(z)))
+    assert "torch's is its conjugate" in report.failed[0].hint
+
+
+def frames(error: BaseException) -> list[str]:
+    return [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+
+
+def test_a_traceback_ends_in_the_callers_code():
+    def broken(w):
+        return jnp.dot(w, X[:2])
+
+    for call in (lambda: jc.check_grad(broken, W, grad), lambda: jc.check_rule(broken, W),
+                 lambda: jc.check_grad(loss, W, grad, args=(X,), rtol=1),
+                 lambda: jc.check_grad(loss, W, grad, args=X),
+                 lambda: test_util.check_grads(broken, (W,), 1),
+                 lambda: jc.check_grad(loss, W, lambda w, x: 2 * grad(w, x), args=(X,)).assert_ok(),
+                 lambda: jc.check_batch(broken, [W, W], grad)):
+        with pytest.raises((TypeError, AssertionError)) as caught:
+            call()
+        mine = [Path(name).name for name in frames(caught.value)]
+        assert set(mine) <= {Path(__file__).name, "result.py"}, mine  # `assert_ok` hides itself from pytest
+
+
+def test_a_mistake_of_our_own_keeps_its_frames(monkeypatch):
+    monkeypatch.setattr("jaxcheck.check.prepare", lambda *args: (None, None))
+    with pytest.raises(AttributeError) as caught:
+        jc.check_grad(loss, W, grad, args=(X,))
+    assert Path(frames(caught.value)[-1]).name == "check.py"
+
+
+def test_who_listens_hears_of_every_report():
+    heard = []
+    stop = session.listen(heard.append)
+    try:
+        made = jc.check_grad(loss, W, grad, args=(X,))
+        test_util.check_grads(jnp.sin, (W,), 1)
+        with pytest.raises(AssertionError):
+            test_util.check_grads(jnp.floor, (W,), 0)
+    except ValueError:
+        pass
+    finally:
+        stop()
+    assert heard[0] is made and [report.kind for report in heard] == ["check_grad", "check_grads"]
+    assert heard[1].ok and heard[1].seconds > 0 and heard[1].difference < 1e-6
+    jc.check_grad(loss, W, grad, args=(X,))
+    assert len(heard) == 2
+
+
+def test_defaults_of_a_run_are_for_calls_without_their_own(monkeypatch):
+    monkeypatch.setitem(session.defaults, "seed", 7)
+    assert jc.check_grad(loss, W, grad, args=(X,)).seed == 7
+    assert jc.check_grad(loss, W, grad, args=(X,), seed=2).seed == 2
+
+
+def test_the_doors_keep_their_signatures():
+    assert list(inspect.signature(jc.check_grad).parameters)[:3] == ["loss", "params", "grad"]
+    assert "check" in str(inspect.getdoc(test_util.check_grads)).lower()
+
+
+SCRIPT = """
+import jax
+import jax.numpy as jnp
+import numpy as np
+import jaxcheck as jc
+from jaxcheck.test_util import check_grads
+
+def loss(w: jax.Array) -> jax.Array:
+    return jnp.sum(w**2)
+
+report = jc.check_grad(loss, np.ones(3), mode="sketch", tolerance=1e-3, precision="native")
+for leaf in report:
+    print(leaf.path, leaf.difference, leaf.verdict is jc.Verdict.PASS)
+print(report["params"].floor, report.failed, jc.check_rule(jnp.sin, 1.0).ok)
+report.assert_ok().save("r.json")
+check_grads(loss, (np.ones(3),), order=1)
+print(jc.Report.load("r.json").diff(report))
+"""
+
+
+def test_a_users_script_is_clean_to_a_strict_type_checker(tmp_path):
+    pyright = Path(sys.executable).with_name("pyright")
+    if not pyright.exists():
+        pytest.skip("pyright is not installed")
+    (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
+    config = {"typeCheckingMode": "strict", "extraPaths": [str(Path(jc.__file__).parents[1])]}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(config))
+    (tmp_path / "spoiled.py").write_text(textwrap.dedent(SCRIPT).replace('"sketch"', '"sketched"'))
+    done = subprocess.run([pyright, "--pythonpath", sys.executable, "--outputjson", "script.py", "spoiled.py"],
+                          cwd=tmp_path, capture_output=True, text=True, check=False)
+    found = [(Path(one["file"]).name, one["message"]) for one in json.loads(done.stdout)["generalDiagnostics"]]
+    assert [message for name, message in found if name == "script.py"] == []
+    assert any("sketched" in message for name, message in found if name == "spoiled.py")
