@@ -45,7 +45,7 @@ class Weighed:
 # How much a change asks of whoever made the mistake: small for a slip of the pen.
 COST = {
     "transpose": 0.5, "instead": 0.7, "exchange": 0.7, "power": 0.6, "axes": 0.7, "sum over": 0.7, "not": 0.7,
-    "drop": 0.9, "literal": 0.6, "scale": 1.0, "swap": 0.8, "swap result": 1.3, "turned": 1.2, "times": 1.0, "over": 1.0,
+    "drop": 0.9, "literal": 0.6, "sign": 0.7, "scale": 1.0, "swap": 0.8, "swap result": 1.3, "turned": 1.2, "times": 1.0, "over": 1.0,
     "plus": 1.2, "square": 0.8, "one minus": 0.9, "unary": 1.1, "moved": 1.3, "plus product": 1.8, "product": 1.8,
     "reverse": 0.9,
 }  # fmt: skip
@@ -64,7 +64,7 @@ def cost(change: Weighed) -> float:
     total = COST[change.kind] + SOURCE[change.source]
     total += CONSTANT[change.constant] * (2.0 if change.source else 1.0)
     # A factor is as well put on the next line, unless the value in between is known.
-    placed = change.becomes or change.kind not in ("scale", "times", "over")
+    placed = change.becomes or change.kind not in ("sign", "scale", "times", "over")
     total += 2.0 * change.was - 0.4 * change.becomes - placed * (0.2 * change.inputs + 0.3 * change.entering)
     total += 0.5 * change.passed_on
     return total - 0.3 * change.spare

@@ -16,11 +16,15 @@ def with_aliases(found: Sequence[Found], price: Callable[[dict[str, Any]], float
     does not matter that the value itself was right."""
     out = list(found)
     for one in found:
-        if one.edit.slot != OUT:
-            continue
-        for place in source.aliases(one.edit.site.place):
-            site = dataclasses.replace(one.edit.site, place=place)
-            known = one.fields["was"]
+        edit = one.edit
+        known = edit.slot != OUT or one.fields["was"]
+        places = source.aliases(edit.site.place) if edit.slot == OUT else source.alias_before(
+            edit.site.place, edit.slot, OPERANDS.get(edit.site.name, 0))
+        for place in places:
             fields = one.fields | dict(where=place[:2], was=False, inputs=known, entering=known, passed_on=False)
-            out.append(Found(dataclasses.replace(one.edit, site=site), fields, price(fields)))
+            moved = dataclasses.replace(edit, site=dataclasses.replace(edit.site, place=place))
+            out.append(Found(moved, fields, price(fields)))
     return out
+
+
+OPERANDS = {"add": 2, "sub": 2, "mul": 2, "div": 2, "dot_general": 2, "transpose": 1, "reduce_sum": 1, "integer_pow": 1}

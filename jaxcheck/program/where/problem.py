@@ -86,6 +86,10 @@ class Problem:
             self._entering[line] = bool(arrays) and all(map(self.knows, arrays))
         return self._entering[line]
 
+    def wrong(self) -> list[bool]:
+        """Which results are wrong."""
+        return [bool(x > ASTRAY) for x in self.error(self.runs[0], 0)]
+
     def late(self) -> bool:
         return time.perf_counter() > self.deadline
 
@@ -113,7 +117,7 @@ class Problem:
         return True
 
 
-def of_loss(loss: Any, manual: Any, values: Sequence[Any], count: int, cotangents: Sequence[Any], seconds: float
+def of_loss(loss: Any, manual: Any, values: Sequence[Any], count: int, cotangents: Sequence[Any], deadline: float
             ) -> Problem | None:
     """The problem of a backward pass against the truth that follows from the loss; None where no result is wrong, or
     the loss itself has nothing to say at one of the points.
@@ -123,13 +127,12 @@ def of_loss(loss: Any, manual: Any, values: Sequence[Any], count: int, cotangent
             gradients in the first `count` inputs of the loss's outputs times `cotangents`. Where `manual` takes more
             inputs than the loss, those are the cotangents.
         values: of the inputs.
-        seconds: for the search.
+        deadline: of the search, by `time.perf_counter`.
 
     Raises:
         Unflattened: see `record`.
         Whatever an equation raises.
     """
-    deadline = time.perf_counter() + seconds
     ahead, back = record(loss, values), record(manual, [*values, *cotangents][: len(manual.in_avals)])
     other = [second_point(x, k) if k < count else x for k, x in enumerate(back.values[i] for i in back.inputs)]
     runs, losses = [back.values], [ahead.values]

@@ -75,3 +75,58 @@ def aliases(place: Place) -> list[Place]:
     value = found[0][1]
     return [Place(place.file, value.lineno, value.col_offset, value.end_lineno or value.lineno,
                   value.end_col_offset or 0, place.function)]
+
+
+def expression(place: Place) -> ast.expr | None:
+    """The expression that stands at a place."""
+    function = _function(place)
+    for node in ast.walk(function) if function is not None else ():
+        if isinstance(node, ast.expr) and _spans(node, place):
+            return node
+    return None
+
+
+def whole(place: Place) -> ast.expr | None:
+    """The expression at a place, if it is all that is on the right of an assignment."""
+    function = _function(place)
+    return None if function is None else next((v for _, v in _assigned(function) if _spans(v, place)), None)
+
+
+def sign(node: ast.expr) -> str:
+    """The operator of an expression of two operands, "" for one that is not known."""
+    op = node.op if isinstance(node, ast.BinOp) else node.ops[0] if isinstance(node, ast.Compare) else None
+    return {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.MatMult: "@", ast.Gt: ">", ast.Lt: "<",
+            ast.GtE: ">=", ast.LtE: "<="}.get(type(op), "")  # fmt: skip
+
+
+def operand(node: ast.expr, slot: int, count: int) -> ast.expr | None:
+    """The part of an expression that stands for an operand of the operation that it makes."""
+    if isinstance(node, ast.BinOp) and count == 2:
+        return (node.left, node.right)[slot]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and count == 1:
+        return node.left
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and count == 2:
+        return (node.left, node.comparators[0])[slot]
+    if isinstance(node, ast.UnaryOp) and count == 1:
+        return node.operand
+    if isinstance(node, ast.Attribute) and count == 1:
+        return node.value
+    if isinstance(node, ast.Call) and count == 1 and isinstance(node.func, ast.Attribute):
+        module = isinstance(node.func.value, ast.Name) and node.func.value.id in ("jnp", "jax", "lax", "np")
+        return node.args[0] if module and node.args else None if module else node.func.value
+    return None
+
+
+def alias_before(place: Place, slot: int, count: int) -> list[Place]:
+    """The statement `b = a` that gave an operand `b` of an expression its name, if that is how it came by it."""
+    node = expression(place)
+    used = operand(node, slot, count) if node is not None and count else None
+    function = _function(place)
+    if function is None or not isinstance(used, ast.Name):
+        return []
+    given = [(value, value.lineno) for name, value in _assigned(function) if name == used.id]
+    if len(given) != 1 or not isinstance(given[0][0], ast.Name):
+        return []
+    value = given[0][0]
+    return [Place(place.file, value.lineno, value.col_offset, value.end_lineno or value.lineno,
+                  value.end_col_offset or 0, place.function)]

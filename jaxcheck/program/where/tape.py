@@ -101,7 +101,7 @@ class Tape:
         return total, edges
 
 
-class _Recording(jaxpr.Way[None]):
+class Recording(jaxpr.Way[None]):
     """Values are their numbers on the tape."""
 
     def __init__(self, tape: Tape):
@@ -112,7 +112,7 @@ class _Recording(jaxpr.Way[None]):
         self.stacks: dict[Any, tuple[Place, ...]] = {}
 
     def constant(self, value: Any, aval: Any) -> int:
-        i = self._new(kernels.wide(interpret.as_declared(value, aval)))
+        i = self.new(kernels.wide(interpret.as_declared(value, aval)))
         if np.ndim(value) == 0:
             self.tape.literals.add(i)
         return i
@@ -156,12 +156,12 @@ class _Recording(jaxpr.Way[None]):
             raise Unflattened(f"more than {LONGEST} operations")
         with np.errstate(all="ignore"):
             results = run(*(tape.values[i] for i in operands))
-        outs = [self._new(kernels.wide(x)) for x in results]
+        outs = [self.new(kernels.wide(x)) for x in results]
         tape.makers.update(dict.fromkeys(outs, len(tape.ops)))
         tape.ops.append(Op(name, eqn, tuple(operands), tuple(outs), run, back, stack, tuple(self.turns), label))
         return outs
 
-    def _new(self, value: np.ndarray) -> int:
+    def new(self, value: np.ndarray) -> int:
         self.tape.values.append(value)
         return len(self.tape.values) - 1
 
@@ -174,13 +174,19 @@ def record(closed: Any, args: Sequence[Any]) -> Tape:
         Whatever an equation raises.
     """
     tape = Tape([], [], [], [], set(), {})
-    way = _Recording(tape)
-    tape.inputs = [way._new(kernels.wide(x)) for x in args]
-    tape.outputs, _ = jaxpr.run(way, closed, list(tape.inputs), None)
+    way = Recording(tape)
+    tape.inputs = [way.new(kernels.wide(x)) for x in args]
+    run(way, closed)
     return tape
 
 
-def _scan(way: _Recording, eqn: Any, operands: list[int]) -> list[int]:
+def run(way: Recording, closed: Any) -> None:
+    """Write a program down at the inputs of the tape."""
+    with np.errstate(all="ignore"):
+        way.tape.outputs, _ = jaxpr.run(way, closed, list(way.tape.inputs), None)
+
+
+def _scan(way: Recording, eqn: Any, operands: list[int]) -> list[int]:
     body = interpret.closed(eqn.params["jaxpr"])
     inner = interpret.opened(body)
     consts, carry = jaxpr.scan_layout(eqn, inner)
@@ -199,7 +205,7 @@ def _scan(way: _Recording, eqn: Any, operands: list[int]) -> list[int]:
     stacked = []
     for j, var in enumerate(eqn.outvars[carry:]):
         parts = [rows[t][j] for t in range(length)]
-        stacked += way.add("", None, parts, *_stack(length)) if parts else [way._new(np.zeros(var.aval.shape))]
+        stacked += way.add("", None, parts, *_stack(length)) if parts else [way.new(np.zeros(var.aval.shape))]
     return [*carried, *stacked]
 
 
@@ -219,7 +225,7 @@ def _stack(length: int) -> tuple[Callable, Callable]:
     return lambda *xs: (np.stack(xs),), lambda xs, ys, gs: [gs[0][t] for t in range(length)]
 
 
-def _while(way: _Recording, eqn: Any, operands: list[int]) -> list[int]:
+def _while(way: Recording, eqn: Any, operands: list[int]) -> list[int]:
     a, b = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     asked, fixed, carried = operands[:a], operands[a : a + b], operands[a + b :]
     way.turns.append(0)
@@ -235,7 +241,7 @@ def _while(way: _Recording, eqn: Any, operands: list[int]) -> list[int]:
     return list(carried)
 
 
-def _cond(way: _Recording, eqn: Any, operands: list[int]) -> list[int]:
+def _cond(way: Recording, eqn: Any, operands: list[int]) -> list[int]:
     branches = eqn.params["branches"]
     taken = jaxpr.for_this_platform(eqn.params.get("branches_platforms"))
     if taken is None:

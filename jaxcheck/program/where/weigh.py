@@ -21,7 +21,7 @@ def weighed(problem: Problem, edit: Edit, becomes: bool) -> dict[str, Any]:
     op = problem.tape.ops[edit.site.ops[0]]
     literal = edit.slot != edits.OUT and op.ins[edit.slot] in problem.tape.literals
     kind = kind_of(edit, literal)
-    factor = 1.0 if kind in ("moved", "sum over", "literal") or edit.form in edits.UNARY else edit.factor
+    factor = 1.0 if kind in ("moved", "sum over", "literal", "sign") or edit.form in edits.UNARY else edit.factor
     return dict(
         where=edit.site.place[:2], kind=kind, constant=problem.constants.plainness(factor),
         source=max((g.what for g in edit.groups), key=_ORDER.index, default=""),
@@ -33,6 +33,8 @@ def weighed(problem: Problem, edit: Edit, becomes: bool) -> dict[str, Any]:
 def kind_of(edit: Edit, literal: bool) -> str:
     if literal and edit.form == "scale":
         return "literal"
+    if edit.form == "scale" and edit.factor == -1:
+        return "sign"
     if edit.form == "swap" and edit.slot == edits.OUT:
         return "swap result"
     if edit.form in _MOVED:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def point(r):
-    return (r(5, 4), jnp.abs(r()) + 0.7, jax.nn.softmax(r(5, 4))), ()
+    return (r(5, 4), jnp.abs(r()) + 0.7, jnp.abs(r(5, 4))), ()
 
 
 @jax.custom_vjp
