@@ -170,19 +170,22 @@ def underflow(smallest_normal: float, smallest: float) -> float:
     return smallest_normal if smallest_normal < SUBNORMAL else smallest
 
 
-# Which line of a backward pass is wrong (`program.where`, `judgement.culprit`). The figures: `python -m tests.where.rates`.
+# Which line of a backward pass is wrong (`program.where`, `judgement.culprit`). What comes of it:
+# `python -m tests.where.rates`.
 
-# Two values of two programs are one value, and a change makes the gradients right, when they differ by less, relative
-# to the norm: many times the round-off of a program, in float64, and far from any other value at a random point.
+# Two values of two programs are one value when they differ by less, relative to their norm, and what projections of
+# the results ask for is met: many times a program's round-off in float64, far from any other value at a random point.
 SAME_VALUE = 1e-7
+# A change makes the gradients right when each leaf is off by less of its norm. A choice.
 REPAIRED = 1e-8
-# A leaf is wrong, for the search, beyond this.
+# A leaf is wrong, for the search, beyond this part of its norm; one in between keeps the search away. A choice.
 ASTRAY = 1e-6
-# A constant is one of the program's own (a dimension, a literal, a small fraction) when it is that near. Solved for at
-# 1e-8 or better.
+# A constant is one of the program's own (a dimension, a literal, a small fraction) when it is that near. A choice.
 NICE = 1e-7
-# A line is named where every other that could be to blame costs that much more (`judgement.culprit.COST`), a set of
-# lines where at most so many come nearer, and none where even the cheapest costs too much.
+# A line is named where every other that could be to blame costs that much more (`judgement.culprit.COST`).
+# Chosen on the cases that were not held back: `python -m tests.where.rates`.
 NEAR_LINE = 0.45
+# A set of lines is named where at most so many cost about the same. A choice.
 NEAR_LINES = 3
+# No line is named where even the cheapest change costs more. Chosen likewise.
 TOO_DEAR = 2.6

@@ -80,7 +80,7 @@ def _agrees(report: Report, one: passes.Problem) -> bool:
 
 
 def _culprits(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]:
-    found = with_aliases(Search(one, price, NEAR_LINE, TOO_DEAR).go(), price)
+    found = with_aliases(one, Search(one, price, NEAR_LINE, TOO_DEAR).go(), price)
     named = blame([Weighed(**f.fields) for f in found])
     out = []
     for i in named.changes if named is not None else ():

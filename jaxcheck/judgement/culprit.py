@@ -45,12 +45,17 @@ class Weighed:
 # How much a change asks of whoever made the mistake: small for a slip of the pen.
 COST = {
     "transpose": 0.5, "instead": 0.7, "exchange": 0.7, "power": 0.6, "axes": 0.7, "sum over": 0.7, "not": 0.7,
-    "drop": 0.9, "literal": 0.6, "sign": 0.7, "scale": 1.0, "swap": 0.8, "swap result": 1.3, "turned": 1.2, "times": 1.0, "over": 1.0,
+    "drop": 0.9, "literal": 0.6, "sign": 0.7, "scale": 1.0, "swap": 0.8, "swap result": 1.3, "turned": 1.2,
+    "times": 1.0, "over": 1.0,
     "plus": 1.2, "square": 0.8, "one minus": 0.9, "unary": 1.1, "moved": 1.3, "plus product": 1.8, "product": 1.8,
     "reverse": 0.9,
 }  # fmt: skip
 SOURCE = {"": 0.0, "own": 0.0, "forward": 0.5, "local": 0.5, "use": 0.9, "cotangent": 0.9}
-CONSTANT = (0.0, 0.1, 0.3, 0.5, 0.4)
+# Of a constant, the plainest first; and of one that comes with another value.
+CONSTANT = {0: 0.0, 1: 0.1, 2: 0.3, 3: 0.5, 4: 0.4}
+CONSTANT_BESIDE = {0: 0.0, 1: 0.2, 2: 0.6, 3: 1.0, 4: 0.8}
+# What is known of the line besides.
+SPEAKS = {"was": 2.0, "becomes": -0.4, "inputs": -0.2, "entering": -0.3, "passed_on": 0.5, "spare": -0.3}
 VALUE = ("use", "cotangent")
 
 
@@ -62,12 +67,12 @@ def is_value(change: Weighed) -> bool:
 def cost(change: Weighed) -> float:
     """How unlikely it is that this was the mistake."""
     total = COST[change.kind] + SOURCE[change.source]
-    total += CONSTANT[change.constant] * (2.0 if change.source else 1.0)
+    total += (CONSTANT_BESIDE if change.source else CONSTANT)[change.constant]
     # A factor is as well put on the next line, unless the value in between is known.
     placed = change.becomes or change.kind not in ("sign", "scale", "times", "over")
-    total += 2.0 * change.was - 0.4 * change.becomes - placed * (0.2 * change.inputs + 0.3 * change.entering)
-    total += 0.5 * change.passed_on
-    return total - 0.3 * change.spare
+    said = dict(was=change.was, becomes=change.becomes, inputs=placed and change.inputs,
+                entering=placed and change.entering, passed_on=change.passed_on, spare=change.spare)
+    return total + sum(SPEAKS[name] for name, holds in said.items() if holds)
 
 
 @dataclasses.dataclass(frozen=True)

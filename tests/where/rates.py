@@ -9,7 +9,10 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jaxcheck as jc
@@ -36,6 +39,25 @@ def outcome(checked: jc.Report, line: int) -> str:
     return f"{checked.culprits[0].kind} {'right' if right else 'WRONG'}"
 
 
+def as_edited(case: Case, checked: jc.Report) -> bool | None:
+    """Whether the backward pass is right with the line changed as the report says; None where it says none."""
+    culprit = checked.culprits[0] if checked.culprits else None
+    if culprit is None or not culprit.edit:
+        return None
+    lines = Path(culprit.file).read_text(encoding="utf-8").split("\n")
+    old = lines[culprit.line - 1]
+    lines[culprit.line - 1] = old[: len(old) - len(old.lstrip())] + culprit.edit
+    found = build.module(case.net, "\n".join(lines))
+    params, args = build.point(found, np.float32)
+    if hasattr(found, "loss"):
+        pairs = found.grad(params, *args), jax.grad(found.loss)(params, *args)
+    else:
+        out, pull = jax.vjp(found.f, *params)
+        pairs = pull(jnp.cos(out)), jax.vjp(jc.strip_rules(found.f), *params)[1](jnp.cos(out))
+    flat = zip(*map(jax.tree.leaves, pairs), strict=True)
+    return all(float(jnp.linalg.norm(x - y)) <= 1e-4 * float(jnp.linalg.norm(y)) for x, y in flat)
+
+
 def main(arguments: list[str]) -> None:
     nets = [a for a in arguments if not a.startswith("-")]
     for held_back in (False, True):
@@ -47,13 +69,21 @@ def main(arguments: list[str]) -> None:
             checked, line = report(case)
             seconds.append(time.perf_counter() - start)
             counted[said := outcome(checked, line)] += 1
-            if "--verbose" in arguments or "WRONG" in said:
+            try:
+                edited = as_edited(case, checked)
+            except Exception as error:
+                edited = False
+                print(f"  {type(error).__name__}: {str(error)[:100]}")
+            if edited is not None:
+                counted["edit right" if edited else "edit WRONG"] += 1
+            if "--verbose" in arguments or "WRONG" in said or edited is False:
                 print(f"  {number} {case.net}:{line} {case.wrong!r} for {case.right!r}: {said}")
                 for culprit in checked.culprits:
                     print(f"      {culprit.line}: {culprit.source}  ->  {culprit.edit or culprit.what}")
-        total = sum(counted.values())
+        total = len(seconds)
         if total:
-            print(f"{'held back' if held_back else 'tuned on'}: {total} cases, {np.median(seconds):.1f} s a check (median)")
+            title = "held back" if held_back else "tuned on"
+            print(f"{title}: {total} cases, {np.median(seconds):.1f} s a check (median)")
             for said, count in counted.most_common():
                 print(f"  {said:15} {count:4}  {count / total:.0%}")
 

@@ -127,9 +127,10 @@ _INSTEAD = {
     "max": ("min",), "min": ("max",), "gt": ("lt",), "lt": ("gt",), "ge": ("le",), "le": ("ge",),
     "eq": ("ne",), "ne": ("eq",), "exp": ("log", "expm1"), "log": ("log1p", "exp"), "tanh": ("logistic", "sin"),
     "logistic": ("tanh",), "sqrt": ("square", "rsqrt"), "square": ("sqrt",), "rsqrt": ("sqrt",), "sin": ("cos",),
-    "cos": ("sin",), "log1p": ("log",), "expm1": ("exp",), "abs": ("sign",), "sign": ("abs",), "scatter": ("scatter-add",),
-    "add_any": ("sub",),
+    "cos": ("sin",), "log1p": ("log",), "expm1": ("exp",), "abs": ("sign",), "sign": ("abs",),
+    "scatter": ("scatter-add",), "add_any": ("sub",),
 }  # fmt: skip
+_DROPPED = ("transpose", "neg", "rev", "square", "integer_pow", "sqrt", "sign", "abs", "tanh", "exp", "log", "logistic")
 _COMMUTE = ("sub", "div", "gt", "lt", "ge", "le", "select_n", "dot_general", "pow")
 
 
@@ -140,8 +141,7 @@ def structural(tape: Tape, site: Site) -> Iterator[Edit]:
     out = tape.values[op.outs[0]]
     if len(op.outs) != 1:
         return
-    if len(operands) > 1 or op.name in ("transpose", "neg", "rev", "square", "integer_pow", "sqrt", "sign", "abs", "tanh",
-                                        "exp", "log", "logistic"):
+    if len(operands) > 1 or op.name in _DROPPED:
         for j, x in enumerate(operands):
             if x.shape == out.shape and x.dtype == out.dtype:
                 yield Edit(site, OUT, "drop", other=lambda op, xs, j=j: [xs[j]], detail=str(j))

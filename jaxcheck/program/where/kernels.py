@@ -48,11 +48,24 @@ def bound(eqn: Any, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
     """
     with jax.enable_x64(True):
         try:
-            out = interpret.bind(eqn, operands, widened(eqn.params))
+            out = in_float64(eqn, list(map(np.asarray, operands)))
         except Exception:
             narrow = [np.asarray(x).astype(a.aval.dtype) for x, a in zip(operands, eqn.invars, strict=True)]
             out = interpret.bind(eqn, narrow)
         return [wide(x) for x in out]
+
+
+def in_float64(eqn: Any, operands: Sequence[Any]) -> list[Any]:
+    """One equation on other operands, in the mode in force; a scatter anew, for it holds a program of its dtype."""
+    f = _SCATTERS.get(eqn.primitive.name)
+    if f is None:
+        return interpret.bind(eqn, operands, widened(eqn.params), as_traced=False)
+    keys = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
+    return [f(*operands, **{key: eqn.params[key] for key in keys})]
+
+
+_SCATTERS = {"scatter": jax.lax.scatter, "scatter-add": jax.lax.scatter_add, "scatter-mul": jax.lax.scatter_mul,
+             "scatter-min": jax.lax.scatter_min, "scatter-max": jax.lax.scatter_max}  # fmt: skip
 
 
 def widened(params: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +100,7 @@ _PLAIN: dict[str, Callable] = {
     "abs": np.abs, "sign": np.sign, "max": np.maximum, "min": np.minimum, "pow": _power, "floor": np.floor,
     "ceil": np.ceil, "gt": np.greater, "ge": np.greater_equal, "lt": np.less, "le": np.less_equal, "eq": np.equal,
     "ne": np.not_equal, "stop_gradient": lambda x: x, "copy": lambda x: x, "copy_p": lambda x: x,
-    "reduce_precision": lambda x: x, "pvary": lambda x: x, "optimization_barrier": lambda x: x, "is_finite": np.isfinite,
+    "reduce_precision": lambda x: x, "pvary": lambda x: x, "is_finite": np.isfinite,
     "atan2": np.arctan2, "real": np.real, "imag": np.imag, "conj": np.conj,
     "select_n": lambda which, *cases: (
         np.where(which, cases[1], cases[0]) if np.asarray(which).dtype == bool else np.choose(which, cases)),

@@ -86,7 +86,8 @@ def _programs(eqn: Any, operands: list[np.ndarray]) -> tuple[Any, Any, list[Any]
     rng = np.random.default_rng(13)
     cotangents = [rng.normal(size=v.aval.shape).astype(v.aval.dtype) for v in eqn.outvars]
     ordered = [given[i] for i in order]
-    return (jax.make_jaxpr(loss)(*ordered), jax.make_jaxpr(manual)(*ordered, *cotangents), ordered, len(moving), cotangents)
+    programs = jax.make_jaxpr(loss)(*ordered), jax.make_jaxpr(manual)(*ordered, *cotangents)
+    return *programs, ordered, len(moving), cotangents
 
 
 def _pulled(eqn: Any, operands: list[Any], cotangents: list[Any]) -> list[Any]:

@@ -145,7 +145,8 @@ def of_loss(loss: Any, manual: Any, values: Sequence[Any], count: int, cotangent
                for run, (total, _) in zip(runs, known, strict=True)]
     if not all(np.isfinite(t).all() for row in targets for t in row):
         return None
-    literals = [float(t.values[i]) for t in (ahead, back) for i in t.literals if np.asarray(t.values[i]).dtype.kind in "fi"]
+    numbers = [t.values[i] for t in (ahead, back) for i in t.literals]
+    literals = [float(x) for x in numbers if x.dtype.kind in "fi"]
     sizes = {n for t in (ahead, back) for x in t.values for n in (*np.shape(x), np.size(x))}
     problem = Problem(back, runs, targets, truths(ahead, losses, known), Constants(sizes, literals), deadline)
     wrong = [problem.error(run, point) > ASTRAY for point, run in enumerate(runs)]

@@ -12,7 +12,8 @@ from jaxcheck.program.where.sites import Site
 
 COUNT = 6
 _LINEAR = ("add", "add_any", "sub", "mul", "neg", "dot_general", "reduce_sum", "broadcast_in_dim", "reshape", "squeeze",
-           "transpose", "convert_element_type", "slice", "concatenate", "copy", "rev", "cumsum", "expand_dims")  # fmt: skip
+           "transpose", "convert_element_type", "slice", "concatenate", "copy", "rev", "cumsum",
+           "expand_dims")
 
 
 class Projections:

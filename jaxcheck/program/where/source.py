@@ -112,7 +112,10 @@ def operand(node: ast.expr, slot: int, count: int) -> ast.expr | None:
     if isinstance(node, ast.Attribute) and count == 1:
         return node.value
     if isinstance(node, ast.Call) and count == 1 and isinstance(node.func, ast.Attribute):
-        module = isinstance(node.func.value, ast.Name) and node.func.value.id in ("jnp", "jax", "lax", "np")
+        root: ast.expr = node.func.value
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        module = isinstance(root, ast.Name) and root.id in ("jnp", "jax", "lax", "np")
         return node.args[0] if module and node.args else None if module else node.func.value
     return None
 
@@ -130,3 +133,22 @@ def alias_before(place: Place, slot: int, count: int) -> list[Place]:
     value = given[0][0]
     return [Place(place.file, value.lineno, value.col_offset, value.end_lineno or value.lineno,
                   value.end_col_offset or 0, place.function)]
+
+
+def holds(name: str, where: Place, place: Place) -> bool:
+    """Whether a name that stands for a value at one place still stands for it at another, as far as lines tell."""
+    function = _function(place)
+    root = name.split("[")[0].split(".")[0]
+    first, last = sorted((where.line, place.line))
+    stores = [n.lineno for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == root
+              and isinstance(n.ctx, ast.Store)] if function is not None else []
+    after = where.line > place.line  # then what is stored there itself is stored in between
+    return not any(first < line < last + after for line in stores)
+
+
+def same_meaning(one: str, other: str) -> bool:
+    """Whether two statements are the same but for parentheses."""
+    try:
+        return ast.dump(ast.parse(one)) == ast.dump(ast.parse(other))
+    except SyntaxError:
+        return False

@@ -61,7 +61,8 @@ def _slope(op: Any, values: Sequence[np.ndarray], j: int) -> np.ndarray | None:
 
 
 ELEMENTWISE = ("exp", "log", "log1p", "expm1", "tanh", "logistic", "sqrt", "rsqrt", "sin", "cos", "square", "abs",
-               "integer_pow", "pow", "div", "max", "min", "select_n", "erf", "sign", "atan2", "cbrt", "exp2")  # fmt: skip
+               "integer_pow", "pow", "div", "max", "min", "select_n", "erf", "sign", "atan2", "cbrt",
+               "exp2")
 
 
 def _tells(x: Any) -> bool:

@@ -31,7 +31,7 @@ def weighed(problem: Problem, edit: Edit, becomes: bool) -> dict[str, Any]:
 
 
 def kind_of(edit: Edit, literal: bool) -> str:
-    if literal and edit.form == "scale":
+    if literal and edit.form == "scale" and edit.site.name not in ("mul", "div"):  # there it is a factor like others
         return "literal"
     if edit.form == "scale" and edit.factor == -1:
         return "sign"
@@ -67,6 +67,14 @@ def passed_on(problem: Problem, edit: Edit) -> bool:
         return False
     stack = tape.ops[k].stack
     return bool(stack) and stack[0][:2] != edit.site.place[:2]
+
+
+def operand_becomes(problem: Problem, edit: Edit) -> bool:
+    """Whether the operand that is changed becomes a value that the loss knows, at the first instance."""
+    values, op = problem.runs[0], problem.tape.ops[edit.site.ops[0]]
+    given = [edits.value_of(g, 0, len(edit.site.ops), values, 0, edit.backwards) for g in edit.groups]
+    with np.errstate(all="ignore"):
+        return edits.FORMS[edit.form](values[op.ins[edit.slot]], edit.factor, *given) in problem.known
 
 
 def becomes(problem: Problem, edit: Edit) -> tuple[bool, bool]:
