@@ -11,7 +11,7 @@ import numpy as np
 from jaxcheck.bars import MUST_CATCH, NEAR_LINE, TOO_DEAR
 from jaxcheck.budget import current
 from jaxcheck.evidence.problem import Problem
-from jaxcheck.judgement.culprit import Weighed, blame, price
+from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, price
 from jaxcheck.program.where import of_rules, source, wording
 from jaxcheck.program.where import problem as passes
 from jaxcheck.program.where.alias import with_aliases
@@ -80,7 +80,7 @@ def _agrees(report: Report, one: passes.Problem) -> bool:
 
 
 def _culprits(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]:
-    found = with_aliases(one, Search(one, price, NEAR_LINE, TOO_DEAR).go(), price)
+    found = with_aliases(one, Search(one, price, NEAR_LINE, TOO_DEAR, LEAST_RIGHT).go(), price)
     named = blame([Weighed(**f.fields) for f in found])
     out = []
     for i in named.changes if named is not None else ():

@@ -56,6 +56,8 @@ CONSTANT = {0: 0.0, 1: 0.1, 2: 0.3, 3: 0.5, 4: 0.4}
 CONSTANT_BESIDE = {0: 0.0, 1: 0.2, 2: 0.6, 3: 1.0, 4: 0.8}
 # What is known of the line besides.
 SPEAKS = {"was": 2.0, "becomes": -0.4, "inputs": -0.2, "entering": -0.3, "passed_on": 0.5, "spare": -0.3}
+# What a change costs at least where the value was right.
+LEAST_RIGHT = min(COST.values()) + sum(x for name, x in SPEAKS.items() if name != "passed_on")
 VALUE = ("use", "cotangent")
 
 

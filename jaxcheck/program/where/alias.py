@@ -21,7 +21,7 @@ def with_aliases(problem: Problem, found: Sequence[Found], price: Callable[[dict
         edit = one.edit
         known = edit.slot != OUT or one.fields["was"]
         places = source.aliases(edit.site.place) if edit.slot == OUT else source.alias_before(
-            edit.site.place, edit.slot, OPERANDS.get(edit.site.name, 0))
+            edit.site.place, edit.slot, source.OPERANDS.get(edit.site.name, 0))
         for place in places:
             fields = one.fields | dict(where=place[:2], was=False, inputs=known, entering=known, passed_on=False)
             if edit.slot != OUT:
@@ -29,6 +29,3 @@ def with_aliases(problem: Problem, found: Sequence[Found], price: Callable[[dict
             moved = dataclasses.replace(edit, site=dataclasses.replace(edit.site, place=place))
             out.append(Found(moved, fields, price(fields)))
     return out
-
-
-OPERANDS = {"add": 2, "sub": 2, "mul": 2, "div": 2, "dot_general": 2, "transpose": 1, "reduce_sum": 1, "integer_pow": 1}

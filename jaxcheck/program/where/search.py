@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxcheck.bars import REPAIRED, SAME_VALUE
 from jaxcheck.program.where import edits as e
+from jaxcheck.program.where import source
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.projections import Projections, downstream
 from jaxcheck.program.where.sites import Group, Site
-from jaxcheck.program.where.weigh import becomes, weighed
+from jaxcheck.program.where.weigh import becomes, was_right, weighed
 
+# Numbers that a table of products may take to make.
+MOST = 50_000_000
 _TERMS = ("own", "forward", "local")
 
 
@@ -35,32 +38,44 @@ class Search:
         price: what a change costs, of the fields that `weigh.weighed` gives: the cheaper, the likelier.
         margin: what costs that much more than the cheapest change found is not looked for.
         dearest: nor what costs more than this.
+        least_right: what a change of a value that was right costs at least.
     """
 
-    def __init__(self, problem: Problem, price: Callable[[dict[str, Any]], float], margin: float, dearest: float):
+    def __init__(self, problem: Problem, price: Callable[[dict[str, Any]], float], margin: float, dearest: float,
+                 least_right: float):
         self.p = problem
-        self.price, self.margin, self.dearest = price, margin, dearest
+        self.price, self.margin, self.dearest, self.least_right = price, margin, dearest, least_right
         self.found: list[Found] = []
         self.queue: list[tuple[float, int, Edit]] = []
         self.projections = Projections(problem)
         self.sources = _sources(problem)
 
     def go(self) -> list[Found]:
-        """All that is found in time."""
+        """All that repairs; nothing where the time ran out, for a likelier change may not have been seen."""
         those = [s for s in self.p.sites if self._matters(s)]
+        right = [s for s in those if was_right(self.p, s) and not source.handed_on(s.place, s.name)]
+        self._look(s for s in those if s not in right)
+        # What gives a value that the loss knows is seldom to blame.
+        if self._best() + self.margin >= self.least_right:
+            self._look(right)
+        if self._best() > self.dearest:
+            for site in those:
+                if not self.p.late() and len(site.ops) == 1 and self.projections.affine(site):
+                    self._products(site)
+        return [] if self.p.late() else self.found
+
+    def _best(self) -> float:
+        return min((f.price for f in self.found), default=np.inf)
+
+    def _look(self, those: Iterable[Site]) -> None:
         for site in those:
             if self.p.late():
-                return self.found
+                return
             if self.projections.affine(site):
                 self._screened(site)
             elif not self._right_forward(site):
                 self._enqueue(self._all(site))
         self._run()
-        if min((f.price for f in self.found), default=np.inf) > self.dearest:
-            for site in those:
-                if not self.p.late() and len(site.ops) == 1 and self.projections.affine(site):
-                    self._products(site)
-        return self.found
 
     def _matters(self, site: Site) -> bool:
         """Whether what it gives reaches the results, or decides about them."""
@@ -114,6 +129,8 @@ class Search:
 
     def _screened(self, site: Site) -> None:
         for edit in self._alone(site):
+            if self.p.late():
+                return
             if self.projections.fits(edit):
                 self._take(edit)
         later = self._depending(site)
@@ -126,10 +143,14 @@ class Search:
                 now = sum(w @ x.ravel() for w, x in zip(weights, olds, strict=True))
                 self._solve(Edit(site, slot, "scale"), now, self.projections.required + now)
                 for group in self.sources:
+                    if self.p.late():
+                        return
                     if group not in later:
                         self._with(site, slot, group, weights, olds)
             elif slot != OUT and self.p.tape.ops[site.ops[0]].ins[slot] not in self.p.tape.literals:
                 for edit in self._foreign(site, slot, self.sources):
+                    if self.p.late():
+                        return
                     if edit.form in ("swap", "scale") and self.projections.fits(edit):
                         self._take(edit)
 
@@ -204,7 +225,7 @@ class Search:
                 continue
             pairs = [(g, x[0]) for g in self.sources if g.what == "own"
                      and (x := self._given(g, site, olds, False)) is not None]
-            if not pairs:
+            if not pairs or len(pairs) ** 2 * olds[0].size > MOST:
                 continue
             table = np.stack([x for _, x in pairs])
             products = np.einsum("rs,is,js->ijr", weights[0], table, table, optimize=True)
@@ -230,9 +251,9 @@ class Search:
                     self.queue.append((price, len(self.queue), edit))
 
     def _run(self) -> None:
-        for price, _, edit in sorted(self.queue, key=lambda item: item[:2]):
-            best = min((f.price for f in self.found), default=self.dearest)
-            if self.p.late() or price > best + self.margin:
+        queue, self.queue = sorted(self.queue, key=lambda item: item[:2]), []
+        for price, _, edit in queue:
+            if self.p.late() or price > min(self._best(), self.dearest) + self.margin:
                 return
             run = self.p.run(edit, 0)
             if run is not None and (self.p.error(run, 0) <= REPAIRED).all():

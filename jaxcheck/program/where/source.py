@@ -152,3 +152,13 @@ def same_meaning(one: str, other: str) -> bool:
         return ast.dump(ast.parse(one)) == ast.dump(ast.parse(other))
     except SyntaxError:
         return False
+
+
+# How many operands an operation has in the source.
+OPERANDS = {"add": 2, "sub": 2, "mul": 2, "div": 2, "dot_general": 2, "transpose": 1, "reduce_sum": 1, "integer_pow": 1}
+
+
+def handed_on(place: Place, operation: str) -> bool:
+    """Whether what an expression gives, or takes, is only another name's value."""
+    count = OPERANDS.get(operation, 0)
+    return bool(aliases(place)) or any(alias_before(place, slot, count) for slot in range(count))
