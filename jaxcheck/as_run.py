@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from jaxcheck.judgement.vote import Opinion
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Component, Reason, Verdict
 from jaxcheck.settings import Case
+from jaxcheck.there import there
 
 ANOTHER_PATH = "right in float64; in {dtype} loss and gradient take another path, and there it is right as well"
 NOTHING_LEFT = "right in float64; of the gradient as run in {dtype} rounding leaves nothing"
@@ -66,7 +68,7 @@ def unknown(leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion]) -> dict
 
 def _on_host(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion]) -> dict[int, Second]:
     """The gradient as the caller's own NumPy code computes it, beside what its scatter between neighbours explains."""
-    native, spread, found = case.preface.native, case.preface.native_scatter, {}
+    native, spread, found = there(case.preface.native), there(case.preface.native_scatter), {}
     if native.shape[1] != sum(ev.m.shape[1] for ev in leaves):
         return {}
     for k, (ev, opinion) in enumerate(zip(leaves, opinions, strict=True)):
@@ -130,8 +132,8 @@ class _Walk:
         self.case, self.run, self.leaves = case, run, leaves
         self.native, self.wide = native, wide
         self.formula_m = wide
-        known = all(ev.a is not None for ev in leaves)
-        self.formula_a = np.concatenate([ev.a for ev in leaves], axis=1) if known else None
+        parts = [ev.a for ev in leaves if ev.a is not None]
+        self.formula_a = np.concatenate(parts, axis=1) if len(parts) == len(leaves) else None
         self.measured: as_run.Native | None = None
         self.constants: np.ndarray | None = None
 
@@ -139,7 +141,7 @@ class _Walk:
         ev = self.leaves[k]
         where = slice(ev.leaf.start, ev.leaf.stop)
 
-        def part(x):
+        def part(x: np.ndarray | None) -> Any:
             return None if x is None else x[:, where]
 
         seen = self.measured or as_run.Native(None, None, None, None)
@@ -219,7 +221,8 @@ class _Walk:
         if not suspect:
             return {}
         self.measure()
-        if self.measured.manual_bar is None and self.measured.autodiff_bar is None:
+        seen = there(self.measured)
+        if seen.manual_bar is None and seen.autodiff_bar is None:
             return {}
         found = {}
         for k in suspect:

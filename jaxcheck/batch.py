@@ -91,7 +91,7 @@ def check_batch(
             batch = collect(points, init, n, train_step, steps, seed, lambda tree: _accepts(loss, tree, args))
             batch = dataclasses.replace(
                 batch, lines=tuple(f"jaxcheck.check_grad(loss, {x}{more})" for x in batch.lines))
-            report = _check(loss, batch, grad, args, has_aux, settings, name)
+            report = _check(loss, batch, grad, tuple(args), has_aux, settings, name)
         if report is None:
             report = Report("check_batch", name_of(loss, name), Verdict.INCONCLUSIVE, Reason.INTERRUPTED,
                             seed=settings.seed)

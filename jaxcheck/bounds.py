@@ -25,7 +25,7 @@ def bounds_of(rtol: Any, atol: Any) -> Bounds:
             return {}
         pairs = given.items() if isinstance(given, dict) else [(None, given)]
         try:
-            found = {key if key is None else np.dtype(key).name: float(x) for key, x in pairs}
+            found: dict[str | None, float] = {key if key is None else np.dtype(key).name: float(x) for key, x in pairs}
         except (TypeError, ValueError):
             found = {None: float("nan")}
         if not all(0 <= x < float("inf") for x in found.values()):

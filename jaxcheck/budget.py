@@ -67,9 +67,9 @@ class Budget:
         if seconds is not None:
             if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real):
                 raise TypeError(f"budget={seconds!r}: seconds, or None for as long as it takes")
-            if not seconds > 0:
+            if not float(seconds) > 0:
                 raise ValueError(f"budget={seconds!r}: seconds, above 0; None takes as long as it takes")
-        return Budget(seconds, watch)
+        return Budget(None if seconds is None else float(seconds), watch)
 
     @property
     def taken(self) -> float:

@@ -19,6 +19,7 @@ from jaxcheck.program.census import has_stop_gradient, rules_in
 from jaxcheck.program.ways.signed import decisions
 from jaxcheck.result import Reason, Verdict
 from jaxcheck.settings import Case
+from jaxcheck.there import there
 
 SMALLER_SCALE = ("the differences agree with the gradient and autodiff does not, though nothing in the program could "
                  "deceive it: the function may live on a smaller scale than the steps")
@@ -106,7 +107,7 @@ def beyond_rounding(ev: LeafEvidence, opinion: Opinion) -> bool:
     if opinion.reason is not Reason.MANUAL_WRONG or opinion.doubtful or ev.a is None or opinion.kinks:
         return False
     with np.errstate(all="ignore"):
-        bars = measures.norms(ev.m_error) + measures.norms(ev.a_error) + measures.norms(ev.m_given)
+        bars = measures.norms(ev.m_error) + measures.norms(there(ev.a_error)) + measures.norms(ev.m_given)
         apart, size = measures.norms(ev.m - ev.a), measures.norms(ev.m) + measures.norms(ev.a)
         return bool((apart > np.maximum(OBVIOUS * bars, GROSS * size)).any())
 
@@ -115,7 +116,7 @@ def closer(case: Case, number: int, ev: LeafEvidence, indices: np.ndarray, ladde
     """The evidence of a leaf with measured bars in place of estimated ones, `indices` looked at one by one."""
     problem, bars = case.problem, case.round_off()
     probes, spent, compiled = gather.closer(problem, case.point, number, ev.probes, indices, ladder,
-                                            case.settings.seed, bars.outputs)
+                                            case.settings.seed, there(bars.outputs))
     case.evaluations += spent
     case.compiled += compiled
     kept = tuple(measures.without(p, indices) for p in ev.probes if p.directions is None)

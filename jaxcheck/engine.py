@@ -73,7 +73,8 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
         opinions = stopping.without(opinions, left_out, leaves)
         extra = None if any(left_out) else extra
     evidence = dataclasses.replace(evidence, leaves=tuple(leaves))
-    each = 0 if not left_out else 2 if settings.mode.step is not None else 4
+    step = settings.mode.step if isinstance(settings.mode, Exhaustive) else None
+    each = 0 if not left_out else 4 if step is None else 2
     current().left_out += evidence.left_out * len(case.ladder.offsets) + each * sum(left_out or ())
     return write(case, evidence, opinions, seconds, extra, head, mode, why, value, start)
 
@@ -193,7 +194,7 @@ def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence
     wide = _wide(ev, case.settings.must_catch)
     if opinion.verdict is Verdict.PASS and not kinked and not wide.any():
         return ev, opinion, case.ladder
-    laddered = [p.indices for p in ev.probes if p.directions is None and np.isfinite(p.slopes.left).any()]
+    laddered = [p.at for p in ev.probes if p.directions is None and np.isfinite(p.slopes.left).any()]
     every = len(np.unique(np.concatenate([np.zeros(0, int), *laddered]))) == ev.m.shape[1]
     # Components far smaller than their leaf's RMS were moved too far to tell; by their own size now.
     small = (ev.values != 0) & (np.abs(ev.values) < gather.FLOOR * np.sqrt(np.mean(ev.values**2)))
@@ -222,7 +223,8 @@ def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence
             case.problem, case.point, number, indices, FINER, case.settings.seed, 0.0, again=dense)
         case.evaluations += spent
         case.compiled += compiled
-        kept = tuple(measures.without(p, [] if alone else indices) for p in ev.probes if p.directions is None)
+        gone = np.zeros(0, int) if alone else indices
+        kept = tuple(measures.without(p, gone) for p in ev.probes if p.directions is None)
         # What the directions contradicted, of which these components are a part, is not forgotten.
         more = (other,) if alone and dense else ()
         finer = dataclasses.replace(ev, probes=measures.believed((*kept, *more, single)))

@@ -48,10 +48,12 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
             if not _same(case, short[k], limit[k]):
                 ev = _as_far_as_known(leaves[k], short[k], limit[k])
                 second = None if ev is None else case.judge(ev)
-        if second is not None and second.verdict is Verdict.FAIL and not _traced_claim(case.problem):
+        failed = second is not None and second.verdict is Verdict.FAIL
+        if failed and ev is not None and not _traced_claim(case.problem):
             ev = _with_stopping_error(leaves[k], ev)
             second = case.judge(ev)
-        if second is None or second.verdict is Verdict.INCONCLUSIVE or second.error_bar > case.settings.must_catch:
+        if (second is None or ev is None or second.verdict is Verdict.INCONCLUSIVE
+                or second.error_bar > case.settings.must_catch):
             opinions[k] = _unjudged(opinions[k])
             continue
         if second.verdict is Verdict.PASS:

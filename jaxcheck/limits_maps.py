@@ -13,6 +13,7 @@ from jaxcheck.judgement.maps import Finding
 from jaxcheck.limits import UNMEASURED
 from jaxcheck.program.converge import LONG, SHORT, Patience, further, iterates
 from jaxcheck.result import Reason, Verdict, formula2
+from jaxcheck.there import there
 
 Measure = Callable[[Sequence[Map]], list[MapEvidence]]
 Judge = Callable[..., list[Finding]]
@@ -88,7 +89,7 @@ def _second(stopped: MapEvidence, limit: MapEvidence, first: Finding, second: Fi
     return first
 
 
-def _claim(ev: MapEvidence, what: str) -> np.ndarray:
+def _claim(ev: MapEvidence, what: str) -> np.ndarray | None:
     return ev.tangent if what == "JVP" else ev.pulled
 
 
@@ -96,7 +97,8 @@ def _changes(a: MapEvidence, b: MapEvidence, what: str) -> tuple[float, float]:
     """How far the claim and the function's differences lie apart in two evidences, relative to their size."""
     x, y = a.numeric.value, b.numeric.value
     known = np.isfinite(x) & np.isfinite(y)
-    return formula2(_claim(a, what), _claim(b, what)), formula2(x[known], y[known]) if known.any() else np.inf
+    own = formula2(there(_claim(a, what)), there(_claim(b, what)))
+    return own, formula2(x[known], y[known]) if known.any() else np.inf
 
 
 def _still_moves(stopped: MapEvidence, short: MapEvidence, long: MapEvidence) -> float:

@@ -15,7 +15,7 @@ def _real(x: object) -> bool:
 
 def _whole(x: object) -> bool:
     """A whole number of at least 1, NumPy's own included."""
-    return isinstance(x, numbers.Integral) and not isinstance(x, bool) and x >= 1
+    return isinstance(x, numbers.Integral) and not isinstance(x, bool) and int(x) >= 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,7 +38,7 @@ def plan(problem: Problem, settings: Settings, point: np.ndarray) -> tuple[dict[
     if settings.mode is None and rows > ONE_DIRECTION:
         wanted = 1
     alone = not problem.autodiff and not problem.host_autodiff
-    directions = {
+    directions: dict[int, np.ndarray | None] = {
         k: sketch.directions(leaf, point[leaf.start : leaf.stop], wanted, settings.seed, alone)
         for k, leaf in enumerate(leaves) if leaf.size
     }

@@ -98,7 +98,7 @@ def watched(stream: Any) -> bool:
 
 
 @contextlib.contextmanager
-def line(progress: Any) -> Iterator[Callable[[Moment], None] | None]:
+def line(progress: Any) -> Iterator[Callable[[Moment], Any] | None]:
     """Whoever is told: the caller's function, a line on stderr, or nobody.
 
     Args:

@@ -56,7 +56,7 @@ class _Run:
         self.made: list[Entry] = []  # since the last phase of a test ended
         self.test = _COLLECTION
         self.is_worker = hasattr(config, "workerinput")
-        self.is_copy = self.is_worker and config.workerinput["workerid"] != "gw0"
+        self.is_copy = self.is_worker and vars(config)["workerinput"]["workerid"] != "gw0"
         seed, path = config.getoption("jaxcheck_seed"), config.getoption("jaxcheck_report")
         if seed is not None and seed < 0:
             raise pytest.UsageError(f"--jaxcheck-seed={seed}: a whole number, not negative")
@@ -158,7 +158,7 @@ def _report_of(error: BaseException | None) -> Report | None:
     result = sys.modules.get("jaxcheck.result")
     if result is None or not isinstance(error, (result.GradientMismatch, result.GradientInconclusive)):
         return None
-    return error.report
+    return getattr(error, "report", None)
 
 
 def _cause(report: Report) -> str:

@@ -167,7 +167,7 @@ def _rows(one: Subject, settings: Settings, groups: set[str]) -> tuple[list[Row]
     """The rows of the forward mode and of `groups`, and whether time left any of them out: what comes first in the
     report need not be what is looked at first."""
     # Called outside of a trace of ours, in the 64-bit mode, `f` would meet its own NumPy data as JAX remembers it.
-    given = dict(argnums=one.argnums, seed=settings.seed, wide=not holds_numpy_data(one.primal))
+    given: dict[str, Any] = dict(argnums=one.argnums, seed=settings.seed, wide=not holds_numpy_data(one.primal))
     looks = {
         "forward": ("JVP", lambda: forward(one, settings)),
         "law": ("laws", lambda: laws(one.f, one.args, one.kwargs, **given)),

@@ -13,6 +13,7 @@ from jaxcheck.judgement.maps import Finding, judge
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import NAN, Reason, Row, Verdict
 from jaxcheck.settings import Settings
+from jaxcheck.there import there
 
 FIRST = {"JVP": "JVP", "VJP": "VJP"}
 SECOND = {"JVP": "forward over reverse", "VJP": "reverse over reverse"}
@@ -31,7 +32,8 @@ def forward(one: Subject, settings: Settings) -> list[Row]:
     if one.native is None or any(r.status != "OK" for r in rows):
         return rows
     found = as_run.of_map(
-        made, lambda: derivatives.make("", one.native, one.point, ("fwd",), first_order=True, precision="native"),
+        made,
+        lambda: derivatives.make("", there(one.native), one.point, ("fwd",), first_order=True, precision="native"),
         judge(evidence, *bounds), *bounds, settings.seed, one.native.unit)
     return [*rows, *(_row("forward as run", f.what, f) for f in found if f.reason is Reason.PRECISION_WRONG)]
 
@@ -66,7 +68,7 @@ def _symmetry(one: maps.Map, evidence: maps.MapEvidence, settings: Settings) -> 
 def _asymmetry(evidence: maps.MapEvidence) -> float:
     with np.errstate(all="ignore"):
         m = len(evidence.outputs)  # the inputs that come first; what varies beside them is the cotangent
-        products = evidence.pulled[:, :m] @ evidence.directions[:, :m].T
+        products = there(evidence.pulled)[:, :m] @ evidence.directions[:, :m].T
         size = np.sqrt(np.abs(products[0, 0] * products[1, 1])) + np.abs(products).max()
         return float(abs(products[0, 1] - products[1, 0]) / size) if size else 0.0
 

@@ -11,6 +11,7 @@ and what could be judged only in part, or only as a subgradient, is told by a `G
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 import sys
@@ -127,7 +128,7 @@ def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Ca
     def valued(primal: Traced, point: tuple[Any, ...], theta: Theta) -> dict[str, Traced]:
         return derivatives.given_values(theta, point, f_jvp, f_vjp)
 
-    return lambda *given: [make(*given)], lambda *given: make(*given, "native"), valued
+    return lambda *three: [make(*three)], functools.partial(make, precision="native"), valued
 
 
 def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, valued: Callable, bounds: Bounds,
@@ -150,7 +151,7 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, v
     random = Report(verdict=Verdict.INCONCLUSIVE, reason=Reason.NONDETERMINISTIC, **head)
     as_traced = _same_when_traced_again(flat, list(point))
     if as_traced is None:
-        _inconclusive(random, err_msg)
+        return _inconclusive(random, err_msg)
     primal = trace(flat, list(point), [])
     # What runs natively is foreign code, or holds some: a trace does not show whether it is random.
     if primal.note and not _same_when_run_again(flat, list(point), primal.unit):

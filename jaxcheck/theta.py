@@ -149,7 +149,7 @@ def take_apart(tree: Any, root: str = "params", names: Sequence[str] | None = No
     if names is None:
         paths = tuple(path_name(path, root) for path, _ in with_paths)
     else:
-        paths = tuple(_joined(names[path[0].idx], path_name(path[1:], "")) for path, _ in with_paths)
+        paths = tuple(_joined(str(names[path[0].idx]), path_name(path[1:], "")) for path, _ in with_paths)
     for position, (name, (_, value)) in enumerate(zip(paths, with_paths, strict=True)):
         refuse(name, value, differentiated=differentiated)
         why = why_not_differentiable(value)

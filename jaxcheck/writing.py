@@ -13,6 +13,7 @@ from jaxcheck.judgement import locate, pattern, power
 from jaxcheck.judgement.measures import by_column
 from jaxcheck.options import Exhaustive
 from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict, formula2
+from jaxcheck.there import there
 
 
 def write(case, evidence, opinions, seconds, extra, head, mode, why, value, start) -> Report:
@@ -114,7 +115,7 @@ def _leaf_result(case, evidence, number, ev, opinion, second, influence, extra) 
         norm_autodiff=NAN if ev.a is None else float(np.linalg.norm(ev.a)),
         difference=difference, difference_autodiff=opinion.difference_autodiff, error_bar=error_bar,
         floor=floor, floor_component=floor_component,
-        worst=second.worst if reason is Reason.PRECISION_WRONG else locate.worst(ev, opinion, 5) if bad else (),
+        worst=there(second).worst if reason is Reason.PRECISION_WRONG else locate.worst(ev, opinion, 5) if bad else (),
         hint=pattern.hint(ev, others, case.preface.sizes)
         if verdict is Verdict.FAIL and reason is not Reason.PRECISION_WRONG else "",
         precision=precision, kinks=opinion.kinks,

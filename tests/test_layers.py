@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parent.parent / "jaxcheck"
 
 # Low to high. A module may import its own layer and those below; cycles are excluded separately.
 LAYERS = (
-    ("bars", "foreign", "known", "reasons", "records", "result", "theta", "options", "case", "progress", "session",
-     "tracebacks", "friends", "budget"),
+    ("bars", "foreign", "reasons", "records", "result", "theta", "options", "case", "progress", "session",
+     "tracebacks", "friends", "budget", "there"),
     ("program",),
     ("evidence",),
     ("judgement",),

@@ -23,6 +23,7 @@ from jaxcheck.program.converge import iterates
 from jaxcheck.program.objective import Traced, gradient, in_float64, own_values, plain
 from jaxcheck.program.rounding import round_off
 from jaxcheck.program.shadow import to_float64
+from jaxcheck.there import there
 from jaxcheck.theta import Leaf
 
 
@@ -83,7 +84,7 @@ def one_formula(problem: Problem, run: Run) -> bool:
 def without_rounding(problem: Problem, run: Run) -> Problem | None:
     """The problem that is run, in float64; None where it cannot be lifted."""
     values = [*run.leaves, *run.extras]
-    primal, manual = in_float64(run.primal, values), in_float64(run.manual, values)
+    primal, manual = in_float64(there(run.primal), values), in_float64(there(run.manual), values)
     if primal is None or manual is None:
         return None
     autodiff = None if problem.is_autodiff else run.autodiff("float64")
@@ -93,7 +94,7 @@ def without_rounding(problem: Problem, run: Run) -> Problem | None:
 def at_point(problem: Problem, point: np.ndarray, ladder: Ladder, seed: int):
     """((G, P) gradient under test, autodiff or None, programs compiled) at the point alone."""
     _, m, a, compiled = measure(problem, point, np.zeros((1, point.size)), ladder, seed)
-    return m[0], None if a is None else a[0], compiled
+    return there(m)[0], None if a is None else a[0], compiled
 
 
 def measured(problem: Problem, run: Run, point: np.ndarray, manual: bool = True, unit: float = 0.0) -> Native:
@@ -118,7 +119,7 @@ def measured(problem: Problem, run: Run, point: np.ndarray, manual: bool = True,
 def of_numbers(problem: Problem, run: Run, point: np.ndarray) -> np.ndarray | None:
     """(1, P) how far a gradient that was given as numbers may be off: what rounding in their precision does to
     autodiff's. None where that cannot be measured, or they are in float64."""
-    unit = float(problem.numbers_unit.max(initial=0.0))
+    unit = float(there(problem.numbers_unit).max(initial=0.0))
     if unit < 1e-12 or not point.size:
         return None
     own = max(float(jnp.finfo(leaf.native).eps) for leaf in problem.theta.leaves)

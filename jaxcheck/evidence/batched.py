@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -92,8 +93,8 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
         where = (points, scales)
         return jax.lax.map(at, where, batch_size=group) if group > 1 else jax.lax.map(at, where)
 
-    programs = [problem.primal.program, *(t.program for t in traced)]
-    effort = len(signs) * len(offsets) * problem.primal.program.effort + 3 * sum(p.effort for p in programs[1:])
+    programs = [problem.loss.program, *(t.program for t in traced)]
+    effort = len(signs) * len(offsets) * problem.loss.program.effort + 3 * sum(p.effort for p in programs[1:])
 
     def run(group: int):
         # Calls of about a second each, all of one length: between them the clock is looked at.
@@ -106,7 +107,7 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
                 # Points past the end repeat the last one; they are cut off below.
                 at = np.minimum(np.arange(start, start + each), n - 1)
                 out, new = execute(
-                    ("batch", each, group, inner, tuple(theta.leaves)), lambda *a: build(*a, group), programs,
+                    ("batch", each, group, inner, tuple(theta.leaves)), functools.partial(build, group=group), programs,
                     points[at], scales[at], tuple(problem.extras), signs, offsets, work=per_point * each,
                     part=each / n)
                 parts.append(jax.tree_util.tree_map(np.asarray, out))

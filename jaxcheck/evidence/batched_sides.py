@@ -13,6 +13,7 @@ from jaxcheck.evidence.differences import Ladder, slopes
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.witnesses import gradient_of, outputs_of
 from jaxcheck.program.compile import execute
+from jaxcheck.there import there
 
 # Fine enough for one-sided slopes that are compared with a gradient's.
 RUNGS = Ladder(first=1e-2, ratio=8.0, count=6)
@@ -38,11 +39,11 @@ def adjacent(problem: Problem, points: np.ndarray, rtol: float, seed: int) -> tu
         primal, manual, autodiff = programs
 
         def gradient(x):
-            return gradient_of(problem, problem.autodiff, autodiff, x, extras)[0]
+            return gradient_of(problem, there(problem.autodiff), autodiff, x, extras)[0]
 
         def at(where):
             x, scale = where
-            m, a = gradient_of(problem, problem.manual, manual, x, extras)[0], gradient(x)
+            m, a = gradient_of(problem, there(problem.manual), manual, x, extras)[0], gradient(x)
             apart = jnp.abs(m - a) > rtol * jnp.maximum(jnp.abs(m), jnp.abs(a))
             first = jnp.where(apart, jnp.sign(m - a), signs) * scale
             bends = (gradient(x + near * first) - gradient(x - near * first)) * first
@@ -55,7 +56,7 @@ def adjacent(problem: Problem, points: np.ndarray, rtol: float, seed: int) -> tu
 
         return jax.lax.map(at, (points, scales))
 
-    programs = [t.program for t in (problem.primal, problem.manual, problem.autodiff)]
+    programs = [there(t).program for t in (problem.primal, problem.manual, problem.autodiff)]
     with jax.enable_x64(True):
         out, compiled = execute(("adjacent", len(rows), rtol, tuple(problem.theta.leaves)), build, programs,
                                 points[rows], scale[rows], signs, tuple(problem.extras), RUNGS.offsets,

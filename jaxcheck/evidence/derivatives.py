@@ -25,6 +25,7 @@ from jaxcheck.program.objective import (
     trace,
 )
 from jaxcheck.program.strip import count_rules
+from jaxcheck.there import there
 
 
 def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], first_order: bool,
@@ -170,7 +171,7 @@ def values(primal: Traced, point: Sequence[Any], modes: Sequence[str]) -> dict[s
     if not count_rules(primal.closed, "user"):
         return {}
     ways = {mode: way for mode, way in (("fwd", pushed), ("rev", pulled)) if mode in modes}
-    return {mode: _plain(derivative(primal, way, [own])) for mode, way in ways.items()}
+    return {mode: there(_plain(derivative(primal, way, [own]))) for mode, way in ways.items()}
 
 
 def given_values(theta: Any, point: Sequence[Any], f_jvp: Callable | None, f_vjp: Callable | None) -> dict[str, Traced]:
@@ -202,12 +203,12 @@ def given(theta: Any, primal: Traced, point: Sequence[Any], f_jvp: Callable | No
 
     def push(leaves, extras):
         half = len(leaves) // 2
-        out = f_jvp(theta.rebuild(leaves[:half]), blanks.rebuild(leaves[half:]))[1]
+        out = there(f_jvp)(theta.rebuild(leaves[:half]), blanks.rebuild(leaves[half:]))[1]
         return [x for x in jax.tree_util.tree_leaves(out) if x.dtype != jax.dtypes.float0]
 
     def pull(leaves, extras):
         xs, cts = leaves[: len(point)], list(leaves[len(point) :])
-        out, back = f_vjp(*theta.rebuild(xs))
+        out, back = there(f_vjp)(*theta.rebuild(xs))
         flat, tree = jax.tree_util.tree_flatten(out)
         none = jax.dtypes.float0
         full = [cts.pop(0) if jnp.issubdtype(x.dtype, jnp.inexact) else np.zeros(x.shape, none) for x in flat]

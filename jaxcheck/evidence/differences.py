@@ -12,6 +12,7 @@ outputs, handled at once. All errors are absolute, in units of the derivative al
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -253,7 +254,7 @@ def _plateau(centred, value, steps, floor, reach) -> np.ndarray:
     return np.where(stays.sum(axis=0) >= 2, np.max(np.where(stays, fine, 0.0), axis=0), 0.0)
 
 
-def two_steps(outer: tuple[np.ndarray, np.ndarray], inner: tuple[np.ndarray, np.ndarray], h: float, ratio: float,
+def two_steps(outer: tuple[np.ndarray, np.ndarray], inner: tuple[np.ndarray, np.ndarray], h: Any, ratio: float,
               size: np.ndarray, unit: float = EPS) -> tuple[np.ndarray, np.ndarray]:
     """Centred difference and its bar from two steps, `h` (inner) and `ratio * h` (outer).
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from jaxcheck.program import columns
 from jaxcheck.program.batching import sequential
 from jaxcheck.program.compile import execute
 from jaxcheck.program.objective import call
+from jaxcheck.there import there
 
 # Steps of the two-step scheme, relative to a component's scale. Their truncation, h^4 after the
 # combination, and round-off, eps/h, meet near 1e-12; a ReLU's kink is rarely within 1e-4.
@@ -57,11 +59,11 @@ def samples(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray,
                     clock.ask()
                     moved = point.copy()
                     moved[leaf.start + i] += steps[s, i]
-                    out[s, i] = problem.host_primal(moved)
+                    out[s, i] = there(problem.host_primal)(moved)
         return out, 0
     # Small leaves are evaluated as the textbook writes it, J(theta +- eps e_i) to the last digit.
     large = steps.size * problem.cost > COLUMNS_FROM
-    plan = columns.plan(problem.primal.program, number) if large else None
+    plan = columns.plan(problem.loss.program, number) if large else None
     out, compiled = _compiled(problem, point, number, steps, chunk, plan)
     if plan and not clock.stopped and not np.isfinite(out).all():
         # Whole values may be finite where a change is not: infinity less infinity.
@@ -75,15 +77,15 @@ def _compiled(problem: Problem, point: np.ndarray, number: int, steps: np.ndarra
     """`samples` of a program, by the plan that says what has to be computed for each component, or whole."""
     count, size = steps.shape
     cost = max(plan.cost if plan else problem.cost, 1.0)
-    if not plan and sequential(problem.primal.program.closed, number):
+    if not plan and sequential(problem.loss.program.closed, number):
         chunk = 1
-    chunk = min(size, chunk or max(1, rows.chunk_rows(cost, size * count) // count))
-    return blocks.within_memory(chunk, lambda chunk: _in_calls(problem, point, number, steps, chunk, plan))
+    at_once = min(size, chunk or max(1, rows.chunk_rows(cost, size * count) // count))
+    return blocks.within_memory(at_once, lambda chunk: _in_calls(problem, point, number, steps, chunk, plan))
 
 
 def _in_calls(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray, chunk: int,
               plan: columns.Plan | None) -> tuple[np.ndarray, int]:
-    program, theta = problem.primal.program, problem.theta
+    program, theta = problem.loss.program, problem.theta
     count, size = steps.shape
     cost = max(plan.cost if plan else problem.cost, 1.0)
     effort = plan.cost if plan else max(program.effort, 1.0)
@@ -94,8 +96,9 @@ def _in_calls(problem: Problem, point: np.ndarray, number: int, steps: np.ndarra
     avals = program.closed.in_avals
 
     def build(programs, consts, values, extras, start, steps):
-        if plan:
-            moved = call(lambda *flat: plan.evaluator(consts, flat), avals, [*values, *extras])
+        if plan is not None:
+            evaluator = plan.evaluator
+            moved = cast(Callable, call(lambda *flat: evaluator(consts, flat), avals, [*values, *extras]))
         else:
             moved = rows.one_hot(lambda leaves: call(programs[0], avals, [*leaves, *extras]), values, number)
 

@@ -21,6 +21,7 @@ from jaxcheck.evidence.problem import Evidence, LeafEvidence, Probes, Problem
 from jaxcheck.evidence.scatter import gradients
 from jaxcheck.evidence.sketch import directions as leaf_directions
 from jaxcheck.evidence.witnesses import measure
+from jaxcheck.there import there
 
 # Directions through all leaves, and the steps along each: with the point twice and the neighbours of M and A 34
 # losses and 8 gradients.
@@ -42,9 +43,10 @@ def gather(problem: Problem, point: np.ndarray, seed: int) -> Evidence | None:
     """The evidence of all leaves; None where A is not finite, or the differences contradict it."""
     theta = problem.theta
     outputs, m, a, compiled = gradients(problem, point, seed)
-    m, spread, repeatable = (problem.numbers, np.zeros_like(problem.numbers), True) if m is None else m
+    numbers = problem.numbers
+    m, spread, repeatable = (there(numbers), np.zeros_like(there(numbers)), True) if m is None else m
     m_error = np.zeros_like(m) if problem.numbers is not None else bar(m, spread, problem, point, problem.unit)
-    a, spread, _ = a
+    a, spread, _ = there(a)
     a_error = bar(a, spread, None, point, problem.unit)
     if not np.isfinite(a).all():
         return None

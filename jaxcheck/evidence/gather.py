@@ -14,6 +14,7 @@ from jaxcheck.evidence.problem import Evidence, LeafEvidence, Probes, Problem
 from jaxcheck.evidence.sketch import component_scale, own_scale, typical, units
 from jaxcheck.evidence.smooth import pieces
 from jaxcheck.evidence.witnesses import is_long, measure
+from jaxcheck.there import there
 
 # Smallest step scale of a component, relative to its leaf's RMS.
 FLOOR = 1e-2
@@ -55,14 +56,14 @@ def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | Non
     sharpened = 0
     if problem.unit > 1e-12 and problem.manual is not None and problem.primal is not None and len(order):
         with until_stopped():
-            found, sharpened, more, new = path.sharpen(problem, point, taken, found, m[0])
+            found, sharpened, more, new = path.sharpen(problem, point, taken, found, there(m)[0])
             spent, compiled = spent + more, compiled + new
     repeatable = m is None or bool(np.array_equal(m[0], m[1], equal_nan=True))
     if len(order) > 1 and np.isfinite(samples[0]).all():
         # The point itself was sampled once per direction.
         spread = np.ptp(samples[0], axis=0)
         repeatable &= bool((spread <= 1e3 * problem.unit * np.abs(samples[0]).max(axis=0)).all())
-    m, m_error = _gradient_with_error(m, problem, point)
+    m, m_error = map(there, _gradient_with_error(m, problem, point))
     a, a_error = _gradient_with_error(a, None, point, problem.unit)
     at = np.full(len(directions), -1)
     at[order] = np.arange(len(order))
@@ -83,7 +84,7 @@ def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | Non
         where = slice(leaf.start, leaf.stop)
         leaves.append(LeafEvidence(
             leaf, point[where], m[:, where], m_error[:, where],
-            None if a is None else a[:, where], None if a is None else a_error[:, where], tuple(probes),
+            None if a is None else a[:, where], None if a_error is None else a_error[:, where], tuple(probes),
             given_error(problem, point, m, where), problem.unit, problem.is_autodiff,
             sharp=problem.sharp,
         ))
@@ -249,7 +250,7 @@ def _gradient_with_error(stack: np.ndarray | None, problem: Problem | None, poin
             return None, None
         numbers = problem.numbers
         return numbers, np.zeros_like(numbers)
-    unit = problem.unit if unit is None else unit
+    unit = there(problem).unit if unit is None else unit
     with np.errstate(all="ignore"):
         scatter = np.abs(stack[2:] - stack[0]).max(axis=0)
         return stack[0], bar(stack[0], scatter, problem, point, unit)

@@ -130,7 +130,7 @@ def moved(x: Sequence[Any], parts: Sequence[Any]) -> Arrays:
 
 def nearby(x: Sequence[Any], size: float, seed: int, name: str) -> Arrays:
     """x with each number moved up or down by `size` of itself."""
-    return moved(x, [size * np.sign(np.asarray(r).real).astype(np.float64) for r in draw(x, seed, name)])
+    return moved(x, [size * np.sign(np.real(np.asarray(r))).astype(np.float64) for r in draw(x, seed, name)])
 
 
 def natural(values: Sequence[Any], x: Sequence[Any], g: Sequence[Any]) -> list[float]:

@@ -27,6 +27,7 @@ from jaxcheck.evidence.sides import AS_MUCH, AT
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.objective import Traced
+from jaxcheck.there import there
 
 # Values up to this size are sampled with every direction in one batch.
 LADDER = Ladder(first=0.1, ratio=5.0, count=10)
@@ -193,8 +194,9 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: b
             scatter = tuple(None if x is None else _scatter(x) for x in found)
         tangent, reference, pulled, other = (None if x is None else x[0] for x in found)
         wide = is_wide(to_vector(one.point, np), v)
-        evidence.append(MapEvidence(samples[0, 0], v, numeric, tangent, reference, g[: len(g) // size],
-                                    pulled, *owner, wide, scatter, other))
+        inputs_of, results_of = owner
+        evidence.append(MapEvidence(samples[0, 0], v, numeric, tangent, reference, g[: len(g) // size], pulled,
+                                    inputs_of, results_of, wide, scatter, other))
     return evidence, compiled
 
 
@@ -266,9 +268,9 @@ def _one(one: Map, bound: Sequence[Any], chunk: int, moved: Any, v: Any, vouched
     g = jnp.where(jnp.isfinite(samples[0]), g, 0.0)
     return (
         samples,
-        None if tangent is None else push(one.tangent, tangent, v),
-        None if reference is None else push(one.reference, reference, vouched),
+        None if tangent is None else push(there(one.tangent), tangent, v),
+        None if reference is None else push(there(one.reference), reference, vouched),
         g,
-        None if cotangent is None else pull(one.cotangent, cotangent),
-        None if other is None else pull(one.reference_pull, other),
+        None if cotangent is None else pull(there(one.cotangent), cotangent),
+        None if other is None else pull(there(one.reference_pull), other),
     )

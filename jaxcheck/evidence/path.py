@@ -20,6 +20,7 @@ from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.witnesses import gradient_of, outputs_of
 from jaxcheck.program.compile import execute
+from jaxcheck.there import there
 
 REACH = 0.1
 COARSE, FINE = 5, 8
@@ -46,16 +47,16 @@ def sharpen(problem: Problem, point: np.ndarray, directions: np.ndarray, found: 
 
 
             def slope(s):
-                return gradient_of(problem, problem.manual, manual, point + s * v, extras) @ v
+                return gradient_of(problem, there(problem.manual), manual, point + s * v, extras) @ v
 
             return ends[0], ends[1], jax.lax.map(slope, places)
 
         return jax.lax.map(along, directions)
 
     with jax.enable_x64(True):
-        programs, parts, compiled = [problem.primal.program, problem.manual.program], [], 0
+        programs, parts, compiled = [problem.loss.program, there(problem.manual).program], [], 0
         # One direction at a time where they take long: between calls the clock is looked at.
-        alone = blocks.long(problem.manual.program, len(directions) * len(places))
+        alone = blocks.long(there(problem.manual).program, len(directions) * len(places))
         for some in np.split(directions, len(directions)) if alone else [directions]:
             found_here, new = execute(("path", tuple(problem.theta.leaves)), build, programs, point,
                                       tuple(problem.extras), jnp.asarray(some), jnp.asarray(places))

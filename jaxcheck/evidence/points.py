@@ -118,7 +118,7 @@ def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
     leaves = [x for x in jax.tree_util.tree_leaves(points) if hasattr(x, "shape")]
     if not leaves:
         raise TypeError("points holds no array; give a pytree whose leaves have a leading axis, or a list of pytrees")
-    lengths = {x.shape[0] if x.ndim else None for x in leaves}
+    lengths: set[Any] = {x.shape[0] if x.ndim else None for x in leaves}
     if len(lengths) != 1 or None in lengths:
         raise ValueError(f"points must have one leading axis of equal length on every leaf; found lengths {lengths}")
     if lengths == {0}:

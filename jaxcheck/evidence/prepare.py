@@ -33,6 +33,7 @@ from jaxcheck.program.mode import is_wide
 from jaxcheck.program.objective import LeakedTracer, Traced, gradient, plain, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
+from jaxcheck.there import there
 from jaxcheck.theta import Theta, take_apart
 
 
@@ -101,7 +102,7 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
         return Problem(theta, extras, own, None, None), Preface(user.name, witness, (), structure=str(error))
     primal = own if precision == "native" else trace(user.outputs, leaves, extras, precision)
     notes = _effects(own)
-    arguments = dict(leaves=leaves, extras=extras, precision=precision)
+    arguments: dict[str, Any] = dict(leaves=leaves, extras=extras, precision=precision)
     rules = count_rules(primal.closed, "user")
     manual = numbers = host_manual = native = None
     if grad is None:
@@ -156,7 +157,7 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
         if grad is None:
             traced = gradient(own, len(leaves), stripped=False, leaves=leaves, extras=extras, precision="native")
         else:
-            traced = own_manual[0]
+            traced = there(own_manual)[0]
         preface = native_run(problem, preface, Run(own, traced, tuple(leaves), extras))
     elif native is not None and callable(grad):
         preface = dataclasses.replace(preface, run=Run(own, None, tuple(leaves), extras))
@@ -269,7 +270,7 @@ def narrow(theta: Theta, primal: Traced) -> bool:
 
 def native_run(problem: Problem, preface: Preface, run: Run) -> Preface:
     """M and the loss in the caller's own precision, twice."""
-    primal, manual = run.primal, run.manual
+    primal, manual = there(run.primal), there(run.manual)
     native = dataclasses.replace(problem, primal=primal, manual=manual)
 
     def build(programs, point, extras):

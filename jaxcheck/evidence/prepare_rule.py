@@ -231,7 +231,7 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
     rules = count_rules(primal.closed, "user")
     notes = [] if rules else [of_no_rule(primal.closed)]
     left_out = 0 if finite is None else int((~finite).sum())
-    if left_out:
+    if left_out and finite is not None:
         notes.append(f"{left_out} of {len(finite)} outputs are infinite or NaN at this point and were left out.")
     autodiff, silent = None, "no custom rule of yours to remove"
     manual, why = None, ""

@@ -16,8 +16,8 @@ import numpy as np
 
 from jaxcheck.evidence.differences import EPS, Slopes
 from jaxcheck.evidence.sketch import units
-from jaxcheck.known import known
 from jaxcheck.program.objective import Traced
+from jaxcheck.there import there
 from jaxcheck.theta import Leaf, Theta
 
 
@@ -60,7 +60,7 @@ class Problem:
     @property
     def loss(self) -> Traced:
         """The primal of a problem that is known to have been traced."""
-        return known(self.primal)
+        return there(self.primal)
 
     @property
     def unit(self) -> float:
@@ -93,12 +93,12 @@ class Probes:
     @property
     def along(self) -> np.ndarray:
         """The directions of probes that are known to have them."""
-        return known(self.directions)
+        return there(self.directions)
 
     @property
     def at(self) -> np.ndarray:
         """The components of probes that are known to be of single ones."""
-        return known(self.indices)
+        return there(self.indices)
 
     def project(self, gradient: np.ndarray) -> np.ndarray:
         """(G, n) gradients to (D, G) derivatives along the directions."""

@@ -58,7 +58,7 @@ def _together(problem: Problem, traced, point, moves):
 
     (outputs, found), compiled = execute(
         ("gradients", problem.columns, tuple(problem.theta.leaves)), build,
-        [problem.primal.program, *(t.program for t in traced)], point, moves, tuple(problem.extras),
+        [problem.loss.program, *(t.program for t in traced)], point, moves, tuple(problem.extras),
         4 * problem.unit, work=4 * problem.cost)
     return np.asarray(outputs), [(np.asarray(g), np.asarray(spread), bool(same)) for g, spread, same in found], compiled
 
@@ -68,7 +68,7 @@ def _one_by_one(problem: Problem, traced, point, moves):
     key, extras = tuple(problem.theta.leaves), tuple(problem.extras)
     outputs, compiled = execute(
         ("outputs at", problem.columns, key), lambda programs, x, extras: outputs_of(problem, programs[0], x, extras),
-        [problem.primal.program], point, extras, work=problem.cost)
+        [problem.loss.program], point, extras, work=problem.cost)
     out = []
     for t in traced:
 

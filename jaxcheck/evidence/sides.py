@@ -20,6 +20,7 @@ from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.sketch import own_scale
 from jaxcheck.evidence.witnesses import gradient_of, measure
 from jaxcheck.program.compile import execute
+from jaxcheck.there import there
 
 # Ways in which the point is left at once, and how often: until the gradient under test is met.
 DIRECTIONS, ROUNDS = 4, 3
@@ -151,7 +152,7 @@ def _gradients(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, int]:
     """(K, G, P) autodiff's gradients at the points, one after the other; and programs compiled."""
     traced = problem.manual if problem.is_autodiff else problem.autodiff
     if traced is None:
-        return np.stack([problem.host_autodiff(x) for x in points]), 0
+        return np.stack([there(problem.host_autodiff)(x) for x in points]), 0
 
     def build(programs, points, extras):
         return jax.lax.map(lambda x: gradient_of(problem, traced, programs[0], x, extras), points)

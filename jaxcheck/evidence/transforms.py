@@ -149,7 +149,7 @@ class Matrix:
         results = self._run(programs)
         rows = [Row("transformation", "eager", "OK", 0.0)]
         for name in TRANSFORMED:
-            found = failures.get(name, results.get(name))
+            found: Any = failures.get(name, results.get(name))
             if isinstance(found, BaseException):
                 rows.append(self._failed(name, found))
             else:

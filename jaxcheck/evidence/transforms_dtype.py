@@ -95,7 +95,7 @@ def _round(x: Any, dtype: np.dtype) -> Any:
         return x
     value = np.asarray(x)
     if value.dtype.kind == "c":
-        real, imag = (part.astype(dtype).astype(np.float64) for part in (value.real, value.imag))
+        real, imag = (part.astype(dtype).astype(np.float64) for part in (np.real(value), np.imag(value)))
         value = (real + 1j * imag).astype(value.dtype)
     else:
         value = value.astype(dtype).astype(value.dtype)

@@ -74,7 +74,7 @@ def measure(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder:
     if problem.primal is None:
         return _measure_host(problem, point, directions, ladder, seed, gradients, first)
     traced = [t for t in (problem.manual, problem.autodiff) if gradients and t is not None]
-    program, count = problem.primal.program, len(directions) * len(ladder.offsets)
+    program, count = problem.loss.program, len(directions) * len(ladder.offsets)
     points = nearby(point, seed, problem.unit) if gradients else point[None]
     with jax.enable_x64(True):
         if is_long(problem, count):
@@ -97,7 +97,7 @@ def measure(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder:
 
 def is_long(problem: Problem, count: int) -> bool:
     """Whether so many evaluations take several calls, between which the clock is looked at."""
-    return problem.primal is None or blocks.long(problem.primal.program, count)
+    return problem.primal is None or blocks.long(problem.loss.program, count)
 
 
 def _at_once(problem: Problem, traced: Sequence[Traced], points, directions, offsets, chunk: int):
@@ -109,7 +109,7 @@ def _at_once(problem: Problem, traced: Sequence[Traced], points, directions, off
         return samples, grads
 
     return execute(("measure", chunk, problem.columns, tuple(problem.theta.leaves)), build,
-                   [problem.primal.program, *(t.program for t in traced)], points, tuple(problem.extras), directions,
+                   [problem.loss.program, *(t.program for t in traced)], points, tuple(problem.extras), directions,
                    offsets, work=problem.cost * len(directions) * len(offsets))
 
 
@@ -138,7 +138,7 @@ def _in_blocks(problem: Problem, point, directions, offsets, chunk: int, first: 
     def make(programs, extras):
         return lambda x: outputs_of(problem, programs[0], x, extras)
 
-    return blocks.sample(("measure", problem.columns, tuple(problem.theta.leaves)), make, [problem.primal.program],
+    return blocks.sample(("measure", problem.columns, tuple(problem.theta.leaves)), make, [problem.loss.program],
                          tuple(problem.extras), point, directions, offsets, chunk, first)
 
 

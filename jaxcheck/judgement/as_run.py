@@ -17,6 +17,7 @@ from jaxcheck import bars
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.judgement.measures import norms
 from jaxcheck.result import NAN, Component
+from jaxcheck.there import there
 from jaxcheck.theta import Leaf
 
 
@@ -69,17 +70,17 @@ def lost(run: LeafRun, must_catch: float, spacing: float) -> np.ndarray:
     part = max(must_catch, bars.SPACINGS * spacing)
     if run.bar is None and run.autodiff_bar is None:
         return far(run.native, run.formula, run.values, part, run.least)
-    known = run.bar if run.bar is not None else run.autodiff_bar
+    known = there(run.bar if run.bar is not None else run.autodiff_bar)
     own = bars.ROUNDED * explained(known, run.values) + run.least
     off = far(run.native, run.formula, run.values, part, own) & np.isfinite(known)
-    if run.autodiff is None:
+    if run.autodiff is None or run.autodiff_formula is None:
         return off
     with np.errstate(all="ignore"):
-        beside = own + bars.ROUNDED * explained(run.autodiff_bar, run.values)
+        beside = own + bars.ROUNDED * explained(there(run.autodiff_bar), run.values)
         off &= far(run.native, run.autodiff, run.values, part, beside)
         # Where autodiff itself is lost in this precision, nobody is to blame.
         sound = ~far(run.autodiff, run.autodiff_formula, run.values, part,
-                     bars.ROUNDED * explained(run.autodiff_bar, run.values) + run.least)
+                     bars.ROUNDED * explained(there(run.autodiff_bar), run.values) + run.least)
         # Of a gradient of which rounding may take half, nothing is left: no precision of its own explains that where
         # autodiff, as run, keeps all but must_catch of it (of one that is rounding around zero, it keeps nothing).
         gone = norms(run.native - run.formula) > bars.NOTHING_LEFT * norms(run.formula)
@@ -110,8 +111,9 @@ def said(run: LeafRun, where: np.ndarray, reference: np.ndarray | None = None) -
     if run.autodiff is not None:
         text += f", and {at['autodiff']:.7g} by autodiff in {dtype}"
     if reference is not None:
-        return f"{text}; before any rounding {_off(run, run.formula, reference, run.constants, column, flat)} explain"
-    bar = run.bar if run.bar is not None else run.autodiff_bar
+        explains = _off(run, run.formula, reference, there(run.constants), column, flat)
+        return f"{text}; before any rounding {explains} explain"
+    bar = there(run.bar if run.bar is not None else run.autodiff_bar)
     return f"{text}; {_off(run, run.native, run.formula, bar, column, flat)} explains"
 
 

@@ -11,6 +11,7 @@ from jaxcheck.evidence.maps import MapEvidence
 from jaxcheck.judgement.findings import Finding, at_worst
 from jaxcheck.judgement.measures import coarse
 from jaxcheck.result import Reason, Verdict
+from jaxcheck.there import there
 
 STEEP = ("by the derivative under test the function would move more, within the smallest steps, than it does at any: "
          "it may live on a smaller scale than theirs")
@@ -86,7 +87,7 @@ def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float, scatt
     lost = usable & ~np.isfinite(claim)
     rest = atol + ROUND_OFF * np.abs(ev.outputs) + _at_rest(n)
     # What a residue explains is at most what one scale for all leaves would have let pass.
-    residue = _residue(ev, scatter if reference is None else np.maximum(scatter, ev.scatter[1]))
+    residue = _residue(ev, scatter if reference is None else np.maximum(scatter, there(ev.scatter[1])))
     whole = np.sqrt(np.mean(claim**2, axis=1, keepdims=True)) if claim.size else np.zeros((len(claim), 1))
 
     leaf = rtol * np.maximum(np.abs(claim), scale)
@@ -185,17 +186,18 @@ def _excess(n, claim, slack):
 
 def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float, vouch) -> Finding:
     """Pull-backs (G, P) by adjointness against trusted tangents, which scatter by so much, or against the ladder."""
-    claim = ev.pulled @ ev.directions.T  # (G, D)
-    if not np.isfinite(ev.pulled).all():
+    pulled = there(ev.pulled)
+    claim = pulled @ ev.directions.T  # (G, D)
+    if not np.isfinite(pulled).all():
         known = np.isfinite(ev.numeric.value).all() and (trusted is None or np.isfinite(trusted).all())
         verdict = Verdict.FAIL if known else Verdict.INCONCLUSIVE
         return Finding("VJP", verdict, Reason.NONFINITE, note="the cotangent is NaN or infinite")
-    moved = _pulled_residue(ev, ev.scatter[2])
+    moved = _pulled_residue(ev, there(ev.scatter[2]))
     if ev.pulled_reference is not None and np.isfinite(ev.pulled_reference).all():
         plain = ev.pulled_reference @ ev.directions.T
-        sizes = [np.sqrt(x**2 @ (ev.directions**2).T) for x in (ev.pulled, ev.pulled_reference)]
-        both = np.maximum(moved, _pulled_residue(ev, ev.scatter[3]))
-        allowed = _slack(ev, *sizes, rtol, atol, both)[0]
+        own, other = (np.sqrt(x**2 @ (ev.directions**2).T) for x in (pulled, ev.pulled_reference))
+        both = np.maximum(moved, _pulled_residue(ev, there(ev.scatter[3])))
+        allowed = _slack(ev, own, other, rtol, atol, both)[0]
         far = np.abs(claim - plain) > allowed
         # Autodiff without the rule is believed where the differences do not speak against it.
         if far.any() and _against_ladder(ev, plain, rtol, atol).verdict is Verdict.PASS and not ev.numeric.kink.any():
@@ -204,7 +206,7 @@ def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float, vouch) -> Fi
     if trusted is not None and np.isfinite(trusted).all():
         expected = ev.cotangents @ trusted.T
         off = np.abs(claim - expected)
-        slack, size = _slack(ev, np.sqrt(ev.pulled**2 @ (ev.directions**2).T),
+        slack, size = _slack(ev, np.sqrt(pulled**2 @ (ev.directions**2).T),
                              np.sqrt(ev.cotangents**2 @ (trusted**2).T), rtol, atol,
                              moved + np.abs(ev.cotangents) @ _residue(ev, vouch).T)
         bar = INNER
@@ -257,7 +259,7 @@ def _against_ladder(ev: MapEvidence, claim, rtol: float, atol: float) -> Finding
     error = BARS * np.sqrt(ev.cotangents**2 @ (np.where(kink, 0.0, n.error) ** 2).T)
     error = error + np.abs(ev.cotangents) @ reach.T
     rough = BARS * np.sqrt(ev.cotangents**2 @ (n.rough**2).T)
-    terms = np.sqrt(ev.pulled**2 @ (ev.directions**2).T)
+    terms = np.sqrt(there(ev.pulled)**2 @ (ev.directions**2).T)
     size = np.maximum(terms, np.sqrt(ev.cotangents**2 @ (centre**2).T))
     slack = rtol * size + atol + np.where(n.noisy.any(), np.maximum(error, rough), error)
     steep = _too_steep(ev, n, claim) & judged

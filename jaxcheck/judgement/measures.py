@@ -115,7 +115,7 @@ def coarse(slopes: Slopes, claim: np.ndarray, scale: np.ndarray) -> np.ndarray:
                              CLOSER * np.abs(slopes.value - claim))[..., None]
     if near.shape[-1] < 4:
         return np.zeros(claim.shape, bool)
-    return (near[..., :-3] & near[..., 1:-2] & near[..., 2:-1] & near[..., 3:]).any(axis=-1)
+    return np.any(near[..., :-3] & near[..., 1:-2] & near[..., 2:-1] & near[..., 3:], axis=-1)
 
 
 def relative_numbers(ev: LeafEvidence, m: np.ndarray, a: np.ndarray | None) -> tuple[float, float, float, float]:

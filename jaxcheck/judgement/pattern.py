@@ -73,7 +73,7 @@ def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), sizes: Sequence[
     residual = m - t
     shaped = [x.reshape(-1, *leaf.shape) for x in (m, t, residual)] if not leaf.is_complex else None
     if shaped is not None and len(leaf.shape) >= 2:
-        found = _transposed(*shaped[:2], close)
+        found = _transposed(shaped[0], shaped[1], close)
         if found:
             return found
     for other in others:
@@ -88,7 +88,8 @@ def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), sizes: Sequence[
             where = _entries(residual, coefficient * ev.values[None], np.abs(ev.values)[None] > 0, leaf)
             return f"{kind} term {_number(abs(coefficient))} x parameter on {where} (regularisation)"
     if shaped is not None:
-        return _partial(*shaped, live.reshape(-1, *leaf.shape)) or _moved(m, t, shaped, close) or ""
+        mine, true, rest = shaped
+        return _partial(mine, true, rest, live.reshape(-1, *leaf.shape)) or _moved(m, t, shaped, close) or ""
     return ""
 
 
@@ -100,7 +101,7 @@ def _entries(found: np.ndarray, explained: np.ndarray, live: np.ndarray, leaf) -
     with np.errstate(all="ignore"):
         holds = np.abs(found - explained) <= FITS * np.abs(explained)
     live = np.broadcast_to(live, found.shape)
-    some, every = live.any(axis=0), (holds | ~live).all(axis=0)
+    some, every = np.asarray(live.any(axis=0)), np.asarray((holds | ~live).all(axis=0))
     if leaf.is_complex:
         some, every = some[: leaf.size] | some[leaf.size :], every[: leaf.size] & every[leaf.size :]
     count, total = int((some & every).sum()), int(some.sum())

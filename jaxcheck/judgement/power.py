@@ -19,6 +19,7 @@ from jaxcheck.judgement.measures import norms, own_size, reference
 from jaxcheck.judgement.vote import judge
 from jaxcheck.options import Tolerance
 from jaxcheck.result import NAN, Reason, Verdict
+from jaxcheck.there import there
 
 # Components beyond which floors beside autodiff are found on a sample: to judge 10^6 of them some 80 times takes longer
 # than the check itself.
@@ -44,7 +45,8 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     reached = reach(ev)
     faint = reached.max(initial=0.0) <= FAINT * influence.max(initial=0.0)
     if not (norm > 0).any() or (faint and not (norm > OBVIOUS * norms(ev.m_error)).any()):
-        return (_zero_floor(ev, tolerance, float(influence.max(initial=0.0))),) * 2
+        zero = _zero_floor(ev, tolerance, float(influence.max(initial=0.0)))
+        return zero, zero
 
     whole_leaf, believed = ev, ev.a is not None and bool(np.isfinite(ev.a).all())
     if believed and ev.m.shape[1] > MANY:
@@ -53,7 +55,7 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     if believed and judge(ev, tolerance, must_catch=must_catch).reason is Reason.AUTODIFF_DIFFERS:
         believed = False
     # On a kink a range of gradients is right, and M's own choice stays.
-    truth = np.where(kinked, ev.m, ev.a) if believed else ev.m
+    truth = np.where(kinked, ev.m, there(ev.a)) if believed else ev.m
     index = _hardest(ev, kinked)
     counts_for = reference(ev, truth, apart=False)[:, index]
 
@@ -69,7 +71,7 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     whole, component = (_smallest(lambda s, f=f: caught(f, s)) for f in (lambda s: truth * (1 + s), one))
     ev = whole_leaf
     with np.errstate(all="ignore"):
-        held = np.where(_kinked(ev), ev.m, ev.a) if believed else ev.m
+        held = np.where(_kinked(ev), ev.m, there(ev.a)) if believed else ev.m
         off, bars = np.abs(ev.m - held), ev.m_error + ev.a_error if believed else ev.m_error
         seen = norms(off + bars) / norm
         single = ((off + bars) / reference(ev, held, apart=False)).max(axis=1, initial=0.0)
@@ -186,7 +188,7 @@ def unresolved(ev: LeafEvidence, must_catch: float) -> int:
                 told[:, probes.at] |= (~blind).T
                 moving[:, probes.at] |= blind.T
             elif not ev.m.any():
-                moving |= blind.any(axis=0)[:, None]
+                moving |= np.any(blind, axis=0)[:, None]
     return int(((ev.m == 0) & moving & ~told).any(axis=0).sum())
 
 

@@ -18,6 +18,7 @@ from jaxcheck.judgement import ranges
 from jaxcheck.judgement.measures import coarse, influences, norms, reference, relative_numbers
 from jaxcheck.options import Tolerance
 from jaxcheck.result import Reason, Verdict, formula2
+from jaxcheck.there import there
 
 QUANTISED = "the function is quantised at the smallest steps; larger ones agree"
 
@@ -84,7 +85,7 @@ def _look(ev: LeafEvidence, probes, m, a, tolerance: Tolerance) -> _Probe:
         off_a, excused_a = np.zeros_like(off_m), excused
     else:
         pa = probes.project(a)
-        off_a = contradicts(pa, probes.project_error(round_off(ev, ev.a_error)))
+        off_a = contradicts(pa, probes.project_error(round_off(ev, there(ev.a_error))))
         excused_a = np.abs(pa - s.value) <= BARS * s.rough + slack
     distance = np.where(s.kink, np.maximum(low - pm, pm - high), np.abs(pm - s.value))
     gross = off_m & ~(distance <= np.maximum(4 * BARS * s.error, GROSS * scale))
@@ -246,7 +247,7 @@ def _on_kinks(ev: LeafEvidence, looks: list[_Probe], m, a) -> tuple[list[_Probe]
 
 def _count(ev: LeafEvidence, looks: list[_Probe]) -> int:
     """Components on a kink, or, where none was found alone, directions across one."""
-    found = np.zeros(ev.m.shape[1], bool) if ev.pieces is None else ev.pieces[2].any(axis=0)
+    found: np.ndarray = np.zeros(ev.m.shape[1], bool) if ev.pieces is None else np.asarray(ev.pieces[2].any(axis=0))
     for p, look in zip(ev.probes, looks, strict=True):
         if p.directions is None:
             found[p.at] |= look.kink.any(axis=1)
@@ -275,7 +276,7 @@ def _far(m, a, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, fu
     """
     m, a = np.where(explained, 0.0, m), np.where(explained, 0.0, a)
     r = np.abs(m - a)
-    bars = BARS * (round_off(ev, ev.m_error, full) + round_off(ev, ev.a_error, full) + ev.m_given)
+    bars = BARS * (round_off(ev, ev.m_error, full) + round_off(ev, there(ev.a_error), full) + ev.m_given)
     bars, unit = np.where(explained, 0.0, bars), ev.unit_sizes
     bars = np.maximum(bars, typical(bars, unit))
     rtol = tolerance.between_programs(ev.sharp)

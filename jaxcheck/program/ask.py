@@ -32,7 +32,7 @@ class Refused(Exception):
 
 def on_purpose(error: Exception) -> Exception:
     """Mark what a line of this package raises about the caller's program, and not by mistake."""
-    error.on_purpose = True
+    error.on_purpose = True  # pyright: ignore[reportAttributeAccessIssue]
     return error
 
 

@@ -136,7 +136,7 @@ class _Writer:
         self.put(type(value).__name__ if isinstance(value, (float, complex)) else "array", array.dtype, np.shape(value))
         if array.size:
             # Unlike `tobytes`, a view copies nothing.
-            self.sink.update(array.reshape(-1).view(np.uint8))
+            self.sink.update(array.reshape(-1).view(np.uint8).data)
 
     def other(self, value: Any) -> None:
         self.put("other", len(self.others))

@@ -136,8 +136,8 @@ def bind(eqn: Any, args: Sequence[Any], params: dict[str, Any] | None = None, as
     if eqn.primitive.name == "clamp" and not eqn.invars[1].aval.shape:
         # JAX cannot batch a clamp of scalars in which the upper bound alone is batched.
         return [eqn.primitive.bind(*(jax.lax.reshape(x, (1,)) for x in args), **given).reshape(())]
-    context = getattr(eqn, "ctx", None) if as_traced else None
-    with context.manager if hasattr(context, "manager") else nullcontext():
+    context = getattr(getattr(eqn, "ctx", None), "manager", None) if as_traced else None
+    with nullcontext() if context is None else context:
         out = eqn.primitive.bind(*functions, *args, **given)
     return list(out) if eqn.primitive.multiple_results else [out]
 

@@ -98,7 +98,7 @@ def lift_value(value: Any, aval: Any) -> Any:
     # NumPy constants may hold more bits than their variable declares.
     array = np.asarray(value).astype(dtype)
     if array.ndim == 0 and jnp.issubdtype(dtype, jnp.complexfloating):
-        parts = (simplest(float(part), np.float32) for part in (array.real, array.imag))
+        parts = (simplest(float(part), np.float32) for part in (np.real(array), np.imag(array)))
         return np.asarray(complex(*parts), np.complex128)
     if array.ndim == 0:
         return np.asarray(simplest(float(array), dtype), np.float64)

@@ -42,8 +42,8 @@ def trace_native(
 
     @functools.wraps(f, assigned=("__name__", "__qualname__", "__module__", "__doc__"), updated=())
     def flat_f(*values: Any) -> list[Any]:
-        values = iter(values)
-        full = [next(values) if m else leaf for m, leaf in zip(moving, flat, strict=True)]
+        left = iter(values)
+        full = [next(left) if m else leaf for m, leaf in zip(moving, flat, strict=True)]
         a, k = jax.tree_util.tree_unflatten(tree, full)
         out, seen["tree"] = jax.tree_util.tree_flatten(f(*a, **k))
         return out

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.program import interpret
+from jaxcheck.there import there
 
 Pins = dict[int, int]  # axis of the value -> axis of the leaf
 
@@ -52,7 +53,7 @@ def rule(eqn: Any, pins: Sequence[Pins | None], avals: Sequence[Any]) -> Step | 
     if name in _ELEMENTWISE:
         return _elementwise(eqn, pins, avals)
     if name in _REDUCTIONS:
-        return _reduction(eqn, pins[0])
+        return _reduction(eqn, there(pins[0]))
     make = {"dot_general": _product, "broadcast_in_dim": _broadcast, "transpose": _transpose, "squeeze": _squeeze,
             "reshape": _reshape}.get(name)
     return make(eqn, pins, avals) if make else None
@@ -85,17 +86,20 @@ def _broadcast(eqn: Any, pins: Sequence[Pins | None], avals: Sequence[Any]) -> S
     if len(avals) != 1:  # dynamic shapes
         return None
     to = eqn.params["broadcast_dimensions"]
-    return _reshaped(eqn, pins[0], {to[a]: i for a, i in pins[0].items()}, "shape")
+    mine = there(pins[0])
+    return _reshaped(eqn, mine, {to[a]: i for a, i in mine.items()}, "shape")
 
 
 def _transpose(eqn: Any, pins: Sequence[Pins | None], avals: Sequence[Any]) -> Step | None:
     to = tuple(eqn.params["permutation"])
-    return Step((pins[0],), {to.index(a): i for a, i in pins[0].items()})
+    mine = there(pins[0])
+    return Step((mine,), {to.index(a): i for a, i in mine.items()})
 
 
 def _squeeze(eqn: Any, pins: Sequence[Pins | None], avals: Sequence[Any]) -> Step | None:
     gone = eqn.params["dimensions"]  # of length 1, hence never pinned
-    return Step((pins[0],), {a - sum(b < a for b in gone): i for a, i in pins[0].items()})
+    mine = there(pins[0])
+    return Step((mine,), {a - sum(b < a for b in gone): i for a, i in mine.items()})
 
 
 def _reshape(eqn: Any, pins: Sequence[Pins | None], avals: Sequence[Any]) -> Step | None:
@@ -104,12 +108,13 @@ def _reshape(eqn: Any, pins: Sequence[Pins | None], avals: Sequence[Any]) -> Ste
         return None
     old, new = avals[0].shape, eqn.outvars[0].aval.shape
     out: Pins = {}
-    for a, i in pins[0].items():
+    mine = there(pins[0])
+    for a, i in mine.items():
         same = [b for b, n in enumerate(new) if n == old[a] and math.prod(new[:b]) == math.prod(old[:a])]
         if not same:
             return None
         out[same[0]] = i
-    return _reshaped(eqn, pins[0], out, "new_sizes")
+    return _reshaped(eqn, mine, out, "new_sizes")
 
 
 def _reshaped(eqn: Any, pins: Pins, out: Pins, key: str) -> Step:
@@ -126,21 +131,22 @@ def _product(eqn: Any, pins: Sequence[Pins | None], avals: Sequence[Any]) -> Ste
     if len(moving) != 1 or not _wide(eqn):
         return None  # in x @ x.T both factors move, and the change is no longer linear
     one = moving[0]
+    mine = there(pins[one])
     contracted, batch = (dims if one == 0 else dims[::-1] for dims in eqn.params["dimension_numbers"])
     other: Pins = {}
     out: Pins = {}
     first = 0 if one == 0 else len(avals[0].shape) - len(contracted[0]) - len(batch[0])
     free = [a for a in range(len(avals[one].shape)) if a not in contracted[0] and a not in batch[0]]
-    for a, i in pins[one].items():
-        for mine, theirs in (contracted, batch):
-            if a in mine:
-                other[theirs[tuple(mine).index(a)]] = i
+    for a, i in mine.items():
+        for ours, theirs in (contracted, batch):
+            if a in ours:
+                other[theirs[tuple(ours).index(a)]] = i
         if a in batch[0]:
             out[tuple(batch[0]).index(a)] = i
         elif a in free:
             out[len(batch[0]) + first + free.index(a)] = i
-    over = any(a in contracted[0] for a in pins[one])
-    each = (pins[one], other) if one == 0 else (other, pins[one])
+    over = any(a in contracted[0] for a in mine)
+    each = (mine, other) if one == 0 else (other, mine)
     return Step(each, out, linear=over, bind=_bind_product)
 
 

@@ -160,7 +160,7 @@ def trace_float64(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
     programs = () if traced is None else _programs(traced.closed)
     error = error or _other_in_64_bits(programs)
     wide = not error
-    if error:
+    if error or traced is None:
         traced, wide = trace_native(f, args, kwargs, _is_data), _x64()
         traced = traced._replace(closed=quiet(constants.settled(traced.closed, wide)))
         programs = _programs(traced.closed)

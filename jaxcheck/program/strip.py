@@ -16,6 +16,7 @@ from jax.extend.core import primitives
 
 from jaxcheck.program import census, interpret, rules, rules_source
 from jaxcheck.program.native import trace_native
+from jaxcheck.there import there
 
 Which = str | Callable[[census.RuleInfo], bool]
 
@@ -26,9 +27,9 @@ def _chooser(which: Which) -> Callable[[Any, tuple[str, ...]], bool]:
     def chosen(eqn: Any, path: tuple[str, ...]) -> bool:
         if rules.rule_kind(eqn) is None or rules.primal(eqn) is None:
             return False
-        if by_owner is None:
+        if by_owner is None and callable(which):
             return bool(which(census.describe(eqn, path)))
-        return by_owner(rules_source.owner(eqn))
+        return there(by_owner)(rules_source.owner(eqn))
 
     return chosen
 

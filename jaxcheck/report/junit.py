@@ -36,7 +36,7 @@ def render(reports: Sequence[Report], errors: Sequence[tuple[str, str]] = ()) ->
 
 def _case(suite: ElementTree.Element, kind: str, name: str, seconds: float) -> ElementTree.Element:
     time = {} if math.isnan(seconds) else {"time": f"{seconds:.3f}"}
-    return ElementTree.SubElement(suite, "testcase", classname=f"jaxcheck.{kind}", name=_clean(name), **time)
+    return ElementTree.SubElement(suite, "testcase", {"classname": f"jaxcheck.{kind}", "name": _clean(name), **time})
 
 
 def _clean(said: str) -> str:

@@ -32,7 +32,7 @@ def _flat(leaf: LeafResult) -> dict[str, Any]:
 
 def dataframe(report: Report) -> Any:
     try:
-        import pandas
+        import pandas  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError("to_dataframe() needs pandas: pip install pandas; to_records() gives the same rows as "
                           "dicts without it") from error

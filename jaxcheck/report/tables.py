@@ -48,9 +48,10 @@ def leaves(shown: list[LeafResult], width: int) -> list[Text]:
                       for name in (str, short))
     if whole is None:
         return [line for leaf in shown for line in _stacked(leaf, width)]
-    better = prefix and shorter is not None and (
-        shorter.columns > whole.columns or len(shorter.lines) < len(whole.lines))
-    return [*paragraph(f"leaves of `{prefix}`:", width), *shorter.lines] if better else whole.lines
+    if prefix and shorter is not None and (
+            shorter.columns > whole.columns or len(shorter.lines) < len(whole.lines)):
+        return [*paragraph(f"leaves of `{prefix}`:", width), *shorter.lines]
+    return whole.lines
 
 
 def _leaf(leaf: LeafResult, path: str) -> list[Cell]:

@@ -97,7 +97,7 @@ def _is_power_of_two(x: Any) -> bool:
 
 def _cost(eqn: Any) -> units.Cost:
     name, params = eqn.primitive.name, eqn.params
-    shape: tuple[int, ...] = tuple(getattr(eqn.invars[0].aval, "shape", ())) if eqn.invars else ()
+    shape: tuple[Any, ...] = tuple(getattr(eqn.invars[0].aval, "shape", ())) if eqn.invars else ()
     if name == "dot_general":
         return units.product(math.prod(shape[a] for a in params["dimension_numbers"][0][0]))
     if name == "conv_general_dilated":

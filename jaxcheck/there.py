@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def known(value: T | None) -> T:
+def there(value: T | None) -> T:
     """The value, which is not None here.
 
     Raises:
