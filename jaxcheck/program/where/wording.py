@@ -63,9 +63,14 @@ def _segment(file: str, node: ast.expr) -> str:
     return raw[node.col_offset : node.end_col_offset].decode()
 
 
+def _held(file: str, node: ast.expr) -> str:
+    """An expression's text, in parentheses where it needs them beside another operator."""
+    bare = isinstance(node, (ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.Constant))
+    return _segment(file, node) if bare else f"({_segment(file, node)})"
+
+
 def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, text: str) -> str:
-    bare = isinstance(target, (ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.Constant))
-    held = text if bare else f"({text})"
+    held = _held(edit.site.place.file, target)
     if edit.form in _CALLS:
         wrap = _CALLS[edit.form]
         return wrap.format(text if wrap.endswith("({})") else held)
@@ -75,10 +80,10 @@ def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, t
         operand = source.operand(node, int(edit.detail), len(problem.tape.ops[edit.site.ops[0]].ins))
         return _segment(edit.site.place.file, operand) if operand is not None else ""
     if edit.form == "instead" and isinstance(node, (ast.BinOp, ast.Compare)) and edit.detail in _SIGNS:
-        left, right = (source.operand(node, j, 2) for j in (0, 1))
-        return f"{_segment(edit.site.place.file, left)} {_SIGNS[edit.detail]} {_segment(edit.site.place.file, right)}"
+        left, right = (_held(edit.site.place.file, source.operand(node, j, 2)) for j in (0, 1))
+        return f"{left} {_SIGNS[edit.detail]} {right}"
     if edit.form == "exchange" and isinstance(node, (ast.BinOp, ast.Compare)):
-        left, right = (_segment(edit.site.place.file, source.operand(node, j, 2)) for j in (0, 1))
+        left, right = (_held(edit.site.place.file, source.operand(node, j, 2)) for j in (0, 1))
         sign = source.sign(node)
         return f"{right} {sign} {left}" if sign else ""
     old = problem.tape.ops[edit.site.ops[0]]
