@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jaxcheck.program.shadow import in_float64 as in_float64
     from jaxcheck.program.strip import strip_rules as strip_rules
     from jaxcheck.result import Component as Component
+    from jaxcheck.result import Culprit as Culprit
     from jaxcheck.result import GradientCheckWarning as GradientCheckWarning
     from jaxcheck.result import GradientInconclusive as GradientInconclusive
     from jaxcheck.result import GradientMismatch as GradientMismatch
@@ -46,6 +47,7 @@ _HOME = {
     "jaxcheck.program.strip": ("strip_rules",),
     "jaxcheck.result": (
         "Component",
+        "Culprit",
         "GradientCheckWarning",
         "GradientInconclusive",
         "GradientMismatch",
@@ -62,6 +64,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Component",
+    "Culprit",
     "Exhaustive",
     "GradientCheckWarning",
     "GradientInconclusive",

@@ -168,3 +168,24 @@ def underflow(smallest_normal: float, smallest: float) -> float:
     """What is lost where values leave the range of a dtype: XLA on CPU flushes float32's and bfloat16's subnormal
     numbers to zero, and keeps float16's, whose normal ones end at 6e-5, in steps of the smallest."""
     return smallest_normal if smallest_normal < SUBNORMAL else smallest
+
+
+# Which line of a backward pass is wrong (`program.where`, `judgement.culprit`). What comes of it:
+# `python -m tests.where.rates`.
+
+# Two values of two programs are one value when they differ by less, relative to their norm, and what projections of
+# the results ask for is met: many times a program's round-off in float64, far from any other value at a random point.
+SAME_VALUE = 1e-7
+# A change makes the gradients right when each leaf is off by less of its norm. A choice.
+REPAIRED = 1e-8
+# A leaf is wrong, for the search, beyond this part of its norm; one in between keeps the search away. A choice.
+ASTRAY = 1e-6
+# A constant is one of the program's own (a dimension, a literal, a small fraction) when it is that near. A choice.
+NICE = 1e-7
+# A line is named where every other that could be to blame costs that much more (`judgement.culprit.COST`).
+# Chosen on the cases that were not held back: `python -m tests.where.rates`.
+NEAR_LINE = 0.45
+# A set of lines is named where at most so many cost about the same. A choice.
+NEAR_LINES = 3
+# No line is named where even the cheapest change costs more. Chosen likewise.
+TOO_DEAR = 2.6

@@ -18,6 +18,7 @@ from jaxcheck.result import Report
 from jaxcheck.rule import check_rule
 from jaxcheck.settings import Settings
 from jaxcheck.stopping import finished, unprepared
+from jaxcheck.where import blamed
 
 
 @door
@@ -39,6 +40,7 @@ def check_grad(
     name: str | None = None,
     budget: float | None = 60.0,
     progress: Callable[..., Any] | bool | None = None,
+    where: bool = True,
 ) -> Report:
     """Check the gradient of a scalar loss against centred differences and autodiff.
 
@@ -71,6 +73,8 @@ def check_grad(
             would buy. So it is after Ctrl-C (once; twice stops at once). Kept but for a program that is under way.
         progress: False, or a function of a `jaxcheck.progress.Moment`; default a line on stderr after a second, in
             terminals and notebooks only.
+        where: whether, after a FAIL, the wrong line of the backward pass is looked for, some 10 s at most
+            (`Report.culprits`). False leaves that out.
 
     Returns:
         A `Report`. It never raises for a wrong gradient; `report.assert_ok()` does.
@@ -93,6 +97,7 @@ def check_grad(
         with until_stopped():
             problem, preface = prepare(loss, params, grad, args, has_aux, precision)
             report = examine(problem, preface, settings, kind="check_grad", name=name or preface.name, start=start)
+            report = blamed(report, problem, rules=grad is None) if where else report
         if report is None:
             report = unprepared("check_grad", name_of(loss, name), params, settings.seed)
         return finished(report)

@@ -137,6 +137,30 @@ class Witness(Data):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Culprit(Data):
+    """A line of the hand-written backward pass, and what makes the gradients right when it is changed there.
+
+    That it does was seen, for all wrong leaves, at the point of the check and at another one.
+
+    Attributes:
+        file, line: where, from 1; source: the line's text without its indentation, "" where it cannot be read.
+        edit: the line as it would be right, or "" where the change cannot be written as one line.
+        what: the change in words.
+        kind: "line"; "one of" several lines that a change may as well be made on; "value", where only what the line
+            should give is known, not how.
+        leaves: the paths of the wrong leaves that become right.
+    """
+
+    file: str
+    line: int
+    source: str
+    edit: str
+    what: str
+    kind: str
+    leaves: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Row(Data):
     """One line of a side table: a law of a rule, or a transformation. `status` is OK, WRONG or UNSUPPORTED;
     `difference` is relative; `order` is that of the derivative which the line is about."""
@@ -194,5 +218,5 @@ def renderer(name: str) -> Any:
     return importlib.import_module(f"jaxcheck.report.{name}")
 
 
-for _public in (Component, LeafResult, Witness, Row, Point):
+for _public in (Component, Culprit, LeafResult, Witness, Row, Point):
     _public.__module__ = "jaxcheck"

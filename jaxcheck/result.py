@@ -19,6 +19,7 @@ from jaxcheck.reasons import Verdict as Verdict
 from jaxcheck.records import NAN as NAN
 from jaxcheck.records import Component as Component
 from jaxcheck.records import Cost as Cost
+from jaxcheck.records import Culprit as Culprit
 from jaxcheck.records import Data, renderer
 from jaxcheck.records import LeafResult as LeafResult
 from jaxcheck.records import Point as Point
@@ -52,6 +53,7 @@ class Report(Data):
         point: the label of the one point of a batch that the numbers above belong to, all of them: the
             leaves, the differences, the value, the rows. Empty for a single check.
         notes: sentences for the reader, most important first.
+        culprits: the line of the backward pass that is wrong, or the few of which one is, where that was found.
         seed: of the random directions.
         evaluations: of the loss, spent on differences.
         seconds: wall time; compiled: how many programs were compiled for this check; cost: where it went.
@@ -81,6 +83,7 @@ class Report(Data):
     points_inconclusive: int = 0
     point: str = ""
     cost: Cost = dataclasses.field(default_factory=Cost)
+    culprits: tuple[Culprit, ...] = ()
 
     _uncompared = ("seconds", "compiled", "cost")
 

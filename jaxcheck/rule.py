@@ -30,6 +30,7 @@ from jaxcheck.result import NAN, Reason, Report, Row, Verdict
 from jaxcheck.rule_rows import forward, second
 from jaxcheck.settings import Settings
 from jaxcheck.stopping import finished, unprepared
+from jaxcheck.where import blamed
 
 # What a check by default is to take, in seconds; and what the transformations and dtypes take, in units of what the
 # rule against differences and autodiff took before them: from 2 to 4 for ordinary rules, of which it takes a second at
@@ -60,6 +61,7 @@ def check_rule(
     name: str | None = None,
     budget: float | None = 60.0,
     progress: Callable[..., Any] | bool | None = None,
+    where: bool = True,
 ) -> Report:
     """Check the custom rules inside `f` at `args`: custom_vjp, custom_jvp and what is built on them.
 
@@ -80,7 +82,7 @@ def check_rule(
         level: "quick" is the rule against differences and autodiff, and its laws; "full" adds the transformations and
             dtypes, and the second order where `order` asks for it. None: full, but for a rule so slow that the
             transformations would not fit into some 10 s; the report says so then.
-        mode, tolerance, must_catch, precision, seed, name, budget, progress: as in `check_grad`.
+        mode, tolerance, must_catch, precision, seed, name, budget, progress, where: as in `check_grad`.
 
     Returns:
         A `Report`: one leaf per differentiable argument leaf, and rows for the forward mode, the
@@ -104,14 +106,14 @@ def check_rule(
     with running(budget, progress):
         report = None
         with until_stopped():
-            report = _check(f, tuple(args), dict(kwargs or {}), argnums, order, settings, groups, level, name)
+            report = _check(f, tuple(args), dict(kwargs or {}), argnums, order, settings, groups, level, name, where)
         if report is None:
             report = unprepared("check_rule", name_of(f, name), args, settings.seed)
         return finished(report)
 
 
 def _check(f: Callable, args, kwargs, argnums, order: int, settings: Settings, groups: set[str], level: str | None,
-           name: str | None) -> Report:
+           name: str | None, where: bool) -> Report:
     start = time.perf_counter()
     try:
         one = subject(f, args, kwargs, argnums, settings.precision, name)
@@ -123,6 +125,7 @@ def _check(f: Callable, args, kwargs, argnums, order: int, settings: Settings, g
         return examine(problem, preface, settings, kind="check_rule", name=one.name, start=start)
     # First what is most worth knowing: the rule against differences and autodiff.
     report = None if problem.manual is None else _examined(one, problem, preface, settings, start)
+    report = blamed(report, problem, rules=True) if where and report is not None else report
     notes = [QUICK] if level == "quick" else []
     if level is None and "transformation" in groups and (too_long := TRANSFORMS * current().worked) > FITS:
         groups = groups - {"transformation"}

@@ -127,15 +127,16 @@ def has_64_bits(program: Any) -> bool:
     )
 
 
-def bind(eqn: Any, args: Sequence[Any], params: dict[str, Any] | None = None) -> list[Any]:
-    """Run one equation on other operands, and with other parameters if given."""
+def bind(eqn: Any, args: Sequence[Any], params: dict[str, Any] | None = None, as_traced: bool = True) -> list[Any]:
+    """Run one equation on other operands, and with other parameters if given; in the mode of its trace, or, not
+    `as_traced`, in the one in force."""
     given = eqn.primitive.get_bind_params(dict(eqn.params if params is None else params))
     # Before JAX 0.9.2 the called functions come apart from the parameters, then within.
     functions, given = given if isinstance(given, tuple) else ((), given)
     if eqn.primitive.name == "clamp" and not eqn.invars[1].aval.shape:
         # JAX cannot batch a clamp of scalars in which the upper bound alone is batched.
         return [eqn.primitive.bind(*(jax.lax.reshape(x, (1,)) for x in args), **given).reshape(())]
-    context = getattr(getattr(eqn, "ctx", None), "manager", None)
+    context = getattr(getattr(eqn, "ctx", None), "manager", None) if as_traced else None
     with nullcontext() if context is None else context:
         out = eqn.primitive.bind(*functions, *args, **given)
     return list(out) if eqn.primitive.multiple_results else [out]

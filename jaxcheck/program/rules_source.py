@@ -65,7 +65,7 @@ def _is_wrapper(file: str) -> bool:
     return any(part in file for part in _WRAPPERS) or file.startswith(nowhere)
 
 
-def _declared(value: Any) -> tuple[str, str, int] | None:
+def stated_by(value: Any) -> tuple[str, str, int] | None:
     """Name, file and line out of the debug information of a jaxpr or a wrapped function."""
     info = getattr(value, "debug_info", None)
     match = _SOURCE.match(str(getattr(info, "func_src_info", "") or ""))
@@ -151,11 +151,11 @@ def _roots(eqn: Any) -> list[Any]:
 def owner(eqn: Any) -> Owner:
     """The owner of the rule in an equation; wrappers of several libraries are looked through."""
     primal = rules.primal(eqn)
-    declared = _declared(getattr(primal, "jaxpr", primal))
+    declared = stated_by(getattr(primal, "jaxpr", primal))
     if _is_hi(eqn):
         declared = None  # traced here, through the primitive's own class
     roots = _roots(eqn)
-    stated = [d for d in (declared, *map(_declared, roots)) if d and not _is_wrapper(d[1])]
+    stated = [d for d in (declared, *map(stated_by, roots)) if d and not _is_wrapper(d[1])]
     # What is stated is enough, unless the function is JAX's and the rule may not be.
     found = stated or _until_user(_functions(roots))
     # The user's rule for a library's function is the user's.
@@ -207,4 +207,4 @@ def selector(which: str | Callable[[Any], bool]) -> Callable[[Owner], bool] | No
     return lambda owner: owner.origin in words[which]
 
 
-__all__ = ["Owner", "caller_origin", "origin_of", "owner", "selector"]
+__all__ = ["Owner", "caller_origin", "origin_of", "owner", "selector", "stated_by"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from jaxcheck.report import grid, line, numbers, tables, words
+from jaxcheck.report import culprits, grid, line, numbers, tables, words
 from jaxcheck.result import LeafResult, Reason, Report, Verdict
 
 WIDTH = 110
@@ -77,6 +77,8 @@ def _whole(report: Report, width: int) -> Iterator[Text]:
     yield from say(words.headline(report), style=f"bold {colour}")
     for said in words.blame(report):
         yield from say(said, style="bold")
+    for said in culprits.lines(report):
+        yield from say(said, indent="      ")
     if report.reason is not Reason.AGREE:
         yield from say(f"{report.reason.name}: {report.reason.advice}")
     for note in report.notes:

@@ -1,0 +1,114 @@
+"""Which line is to blame, from the changes that repair a gradient; nobody, when in doubt.
+
+A change that makes every leaf right at two points proves that it is right, not that its line is the wrong one: a
+factor that is missing on one line can be made up for on the next. So changes are weighed by how likely a person is to
+have meant what they make of the program, and a line is named only where no other comes near it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from jaxcheck.bars import NEAR_LINE, NEAR_LINES, TOO_DEAR
+
+
+@dataclasses.dataclass(frozen=True)
+class Weighed:
+    """A change that repairs, as it is weighed.
+
+    Attributes:
+        where: what names the line.
+        kind: of change, a key of `COST`.
+        source: "own" for a value of the backward pass itself, else what it is in the loss, "" for none.
+        constant: how plain the constant in it is, 0 for 1 (see `Constants.plainness`).
+        was, becomes: whether the value on the line is one of the loss's, before and after.
+        inputs, entering: whether all that goes into the operation is, and all that comes into the line.
+        passed_on: whether the value changed is an operand that another line makes for this one alone, and that is
+            not known to be right.
+        spare: whether it uses what is computed and was never used.
+    """
+
+    where: tuple[str, int]
+    kind: str
+    source: str = ""
+    constant: int = 0
+    was: bool = False
+    becomes: bool = False
+    inputs: bool = False
+    entering: bool = False
+    passed_on: bool = False
+    spare: bool = False
+
+
+# How much a change asks of whoever made the mistake: small for a slip of the pen.
+COST = {
+    "transpose": 0.5, "instead": 0.7, "exchange": 0.7, "power": 0.6, "axes": 0.7, "sum over": 0.7, "not": 0.7,
+    "drop": 0.9, "literal": 0.6, "sign": 0.7, "scale": 1.0, "swap": 0.8, "swap result": 1.3, "turned": 1.2,
+    "times": 1.0, "over": 1.0,
+    "plus": 1.2, "square": 0.8, "one minus": 0.9, "unary": 1.1, "moved": 1.3, "plus product": 1.8, "product": 1.8,
+    "reverse": 0.9,
+}  # fmt: skip
+SOURCE = {"": 0.0, "own": 0.0, "forward": 0.5, "local": 0.5, "use": 0.9, "cotangent": 0.9}
+# Of a constant, the plainest first; and of one that comes with another value.
+CONSTANT = {0: 0.0, 1: 0.1, 2: 0.3, 3: 0.5, 4: 0.4}
+CONSTANT_BESIDE = {0: 0.0, 1: 0.2, 2: 0.6, 3: 1.0, 4: 0.8}
+# What is known of the line besides.
+SPEAKS = {"was": 2.0, "becomes": -0.4, "inputs": -0.2, "entering": -0.3, "passed_on": 0.5, "spare": -0.3}
+# What a change costs at least where the value was right.
+LEAST_RIGHT = min(COST.values()) + sum(x for name, x in SPEAKS.items() if name != "passed_on")
+VALUE = ("use", "cotangent")
+
+
+def is_value(change: Weighed) -> bool:
+    """Whether a change only says what the value should be, not how it comes about."""
+    return change.source in VALUE and change.kind in ("swap", "swap result", "turned")
+
+
+def cost(change: Weighed) -> float:
+    """How unlikely it is that this was the mistake."""
+    total = COST[change.kind] + SOURCE[change.source]
+    total += (CONSTANT_BESIDE if change.source else CONSTANT)[change.constant]
+    # A factor is as well put on the next line, unless the value in between is known.
+    placed = change.becomes or change.kind not in ("sign", "scale", "times", "over")
+    said = dict(was=change.was, becomes=change.becomes, inputs=placed and change.inputs,
+                entering=placed and change.entering, passed_on=change.passed_on, spare=change.spare)
+    return total + sum(SPEAKS[name] for name, holds in said.items() if holds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Blame:
+    """The changes to be told, one per line, the likeliest first. `kind` is "line", "one of", or "value"."""
+
+    kind: str
+    changes: tuple[int, ...]
+
+
+def blame(changes: Sequence[Weighed]) -> Blame | None:
+    """Whom to blame, by position in `changes`; None for nobody."""
+    told = [i for i, c in enumerate(changes) if not is_value(c)]
+    best: dict[tuple[str, int], int] = {}
+    for i in sorted(told, key=lambda i: cost(changes[i])):
+        best.setdefault(changes[i].where, i)
+    ranked = list(best.values())
+    costs = [cost(changes[i]) for i in ranked]
+    if not costs or costs[0] > TOO_DEAR:
+        return _value(changes)
+    near = [i for i, c in zip(ranked, costs, strict=True) if c < costs[0] + NEAR_LINE]
+    if len(near) == 1:
+        return Blame("line", (near[0],))
+    return Blame("one of", tuple(near)) if len(near) <= NEAR_LINES else None
+
+
+def _value(changes: Sequence[Weighed]) -> Blame | None:
+    """Only values are known that would repair: the first line where one belongs, if what goes into it is right."""
+    right = [i for i, c in enumerate(changes) if c.kind == "swap result" and c.becomes and not c.was and not c.constant]
+    sure = [i for i in right if changes[i].entering]
+    lines = {changes[i].where for i in sure}
+    return Blame("value", (sure[0],)) if len(lines) == 1 else None
+
+
+def price(fields: dict[str, Any]) -> float:
+    """The cost of a change given by the fields of a `Weighed`."""
+    return cost(Weighed(**fields))

@@ -1,0 +1,254 @@
+"""Small changes of a program, each a function in place of one operation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxcheck.program.where.kernels import kernel, wide
+from jaxcheck.program.where.sites import Group, Site
+from jaxcheck.program.where.tape import Op, Tape
+
+OUT = -1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Edit:
+    """A change at a site.
+
+    `slot` is the operand that is changed, or OUT: the result. `form` says how: the value becomes what `_FORMS` makes
+    of it, of the values of `groups` and of `factor`; or, where `other` is given, another operation stands there.
+    """
+
+    site: Site
+    slot: int
+    form: str
+    groups: tuple[Group, ...] = ()
+    factor: float = 1.0
+    other: Callable | None = None
+    backwards: bool = False  # the loss's instances in the other order
+    detail: str = ""
+
+    def at(self, tape: Tape, point: int) -> dict[int, Callable]:
+        """What is run in place of the site's operations, at one of the points."""
+        found = {}
+        for n, k in enumerate(self.site.ops):
+            found[k] = self._one(tape.ops[k], n, point)
+        return found
+
+    def _one(self, op: Op, n: int, point: int) -> Callable:
+        def run(operands: Sequence[np.ndarray], now: Sequence[np.ndarray]) -> list[np.ndarray]:
+            if self.other is not None:
+                return [wide(x) for x in self.other(op, operands)]
+            given = [value_of(g, n, len(self.site.ops), now, point, self.backwards) for g in self.groups]
+            if self.slot == OUT:
+                old = op.run(*operands)
+                return [same_shape(FORMS[self.form](old[0], self.factor, *given), old[0]), *old[1:]]
+            full = list(operands)
+            full[self.slot] = same_shape(FORMS[self.form](full[self.slot], self.factor, *given), full[self.slot])
+            return list(op.run(*full))
+
+        return run
+
+
+def value_of(group: Group, n: int, count: int, now: Sequence[np.ndarray], point: int, backwards: bool) -> np.ndarray:
+    """The n-th of `count` instances."""
+    length = len(group.ids) or len(group.arrays[point])
+    j = (count - 1 - n if backwards else n) if length == count else 0
+    return now[group.ids[j]] if group.what == "own" else group.arrays[point][j]
+
+
+def same_shape(x: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Raises ValueError where a change has made another shape of a value."""
+    if x.shape != like.shape:
+        raise ValueError("another shape")
+    return x
+
+
+def fitted(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """A value in a shape: as it is, broadcast, without axes of length 1 or with more of them, transposed; or None."""
+    if x.shape == shape:
+        return x
+    try:
+        return np.broadcast_to(x, shape)
+    except ValueError:
+        pass
+    bare = tuple(n for n in x.shape if n != 1)
+    if bare == tuple(n for n in shape if n != 1):
+        return x.reshape(shape)
+    if x.ndim == 2 and x.T.shape == shape:
+        return x.T
+    if x.ndim == 1 and len(shape) == 2 and shape[0] == x.shape[0]:
+        return np.broadcast_to(x[:, None], shape)
+    return None
+
+
+def _fit(x: np.ndarray, like: np.ndarray) -> np.ndarray:
+    found = fitted(x, like.shape)
+    if found is None:
+        raise ValueError("another shape")
+    return found
+
+
+FORMS: dict[str, Callable] = {
+    "sum over": lambda v, c, p: _sum_over(v, c, p),
+    "scale": lambda v, c: c * v,
+    "swap": lambda v, c, p: c * _fit(p, v),
+    "turned": lambda v, c, p: c * _fit(p.T, v),
+    "times": lambda v, c, p: c * v * _fit(p, v),
+    "over": lambda v, c, p: c * v / _fit(p, v),
+    "plus": lambda v, c, p: v + c * _fit(p, v),
+    "plus product": lambda v, c, p, q: v + c * _fit(p, v) * _fit(q, v),
+    "product": lambda v, c, p, q: c * _fit(p, v) * _fit(q, v),
+    "transpose": lambda v, c: np.swapaxes(v, -1, -2),
+    "square": lambda v, c: v * v,
+    "root": lambda v, c: np.sqrt(v),
+    "one minus": lambda v, c: 1 - v,
+    "slope of tanh": lambda v, c: 1 - v * v,
+    "slope of sigmoid": lambda v, c: v * (1 - v),
+    "exp": lambda v, c: np.exp(v),
+    "log": lambda v, c: np.log(v),
+    "tanh": lambda v, c: np.tanh(v),
+    "inverse": lambda v, c: 1 / v,
+    "cube": lambda v, c: v**3,
+    "not": lambda v, c: ~v if v.dtype == bool else 1 - v,
+    "flip": lambda v, c: np.flip(v, int(c)),
+    "later": lambda v, c: np.roll(v, -1, int(c)),
+    "earlier": lambda v, c: np.roll(v, 1, int(c)),
+}
+UNARY = ("square", "root", "one minus", "slope of tanh", "slope of sigmoid", "exp", "log", "tanh", "inverse", "cube")
+
+_INSTEAD = {
+    "add": ("sub", "mul", "max"), "sub": ("add", "mul"), "mul": ("div", "add"), "div": ("mul", "sub"),
+    "max": ("min",), "min": ("max",), "gt": ("lt",), "lt": ("gt",), "ge": ("le",), "le": ("ge",),
+    "eq": ("ne",), "ne": ("eq",), "exp": ("log", "expm1"), "log": ("log1p", "exp"), "tanh": ("logistic", "sin"),
+    "logistic": ("tanh",), "sqrt": ("square", "rsqrt"), "square": ("sqrt",), "rsqrt": ("sqrt",), "sin": ("cos",),
+    "cos": ("sin",), "log1p": ("log",), "expm1": ("exp",), "abs": ("sign",), "sign": ("abs",),
+    "scatter": ("scatter-add",), "add_any": ("sub",),
+}  # fmt: skip
+_DROPPED = ("transpose", "neg", "rev", "square", "integer_pow", "sqrt", "sign", "abs", "tanh", "exp", "log", "logistic")
+_COMMUTE = ("sub", "div", "gt", "lt", "ge", "le", "select_n", "dot_general", "pow")
+
+
+def structural(tape: Tape, site: Site) -> Iterator[Edit]:
+    """Another operation at a site: dropped, exchanged, its operands exchanged, other axes, another power."""
+    op = tape.ops[site.ops[0]]
+    operands = [tape.values[i] for i in op.ins]
+    out = tape.values[op.outs[0]]
+    if len(op.outs) != 1:
+        return
+    if len(operands) > 1 or op.name in _DROPPED:
+        for j, x in enumerate(operands):
+            if x.shape == out.shape and x.dtype == out.dtype:
+                yield Edit(site, OUT, "drop", other=lambda op, xs, j=j: [xs[j]], detail=str(j))
+    for name in _INSTEAD.get(op.name, ()):
+        instead = _as(name)
+        if instead is not None:
+            yield Edit(site, OUT, "instead", other=instead, detail=name)
+    if op.name in _COMMUTE and len(operands) >= 2:
+        a, b = len(operands) - 2, len(operands) - 1
+        if operands[a].shape == operands[b].shape:
+            yield Edit(site, OUT, "exchange", other=_exchanged(a, b))
+    if op.name == "integer_pow":
+        y = op.eqn.params["y"]
+        for power in {y - 2, y - 1, y + 1, y + 2, -y, 2 * y} - {0, y}:
+            yield Edit(site, OUT, "power", other=lambda op, xs, n=power: [np.asarray(xs[0], float) ** n],
+                       detail=str(power))
+    if op.name == "cumsum":
+        yield Edit(site, OUT, "reverse", other=lambda op, xs: [np.flip(op.run(np.flip(xs[0]))[0])])
+
+
+def _exchanged(a: int, b: int) -> Callable:
+    def run(op: Op, xs: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        xs = list(xs)
+        xs[a], xs[b] = xs[b], xs[a]
+        return op.run(*xs)
+
+    return run
+
+
+def _as(name: str) -> Callable | None:
+    if name == "scatter-add":
+        return lambda op, xs: [_scatter_add(op.eqn, xs)]
+    stand_in = kernel(_Named(name))
+    return lambda op, xs: stand_in(*xs)
+
+
+class _Named:
+    """An equation of a primitive without parameters."""
+
+    def __init__(self, name: str):
+        self.primitive = type("primitive", (), {"name": name})
+        self.params: dict[str, Any] = {}
+
+
+def _scatter_add(eqn: Any, xs: Sequence[np.ndarray]) -> np.ndarray:
+    with jax.enable_x64(True):
+        return wide(jax.lax.scatter_add(*map(np.asarray, xs), eqn.params["dimension_numbers"], mode=eqn.params["mode"]))
+
+
+def reductions(tape: Tape, site: Site, users: dict[int, list[int]]) -> Iterator[Edit]:
+    """A sum over other axes, where its result goes back to the shape of what it sums.
+
+    Args:
+        users: the operations that use a value.
+    """
+    op = tape.ops[site.ops[0]]
+    if op.name not in ("reduce_sum", "reduce_max") or "axes" not in op.eqn.params:
+        return
+    x, axes = tape.values[op.ins[0]], tuple(op.eqn.params["axes"])
+    f = np.sum if op.name == "reduce_sum" else np.max
+    others = [new for new in ((0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)) if new != axes and new[-1] < x.ndim]
+    for new in others:
+        if f(x, axis=new).shape == tape.values[op.outs[0]].shape:
+            yield Edit(site, OUT, "axes", other=lambda op, xs, new=new: [f(xs[0], axis=new)], detail=str(new))
+    last = [_spread(tape, k, x.shape, users) for k in site.ops]
+    if all(k is not None for k in last) and len({tape.ops[k].stack for k in last}) == 1:
+        place = tape.ops[last[0]].stack[0] if tape.ops[last[0]].stack else site.place
+        summed = Group("own", tuple(tape.ops[k].ins[0] for k in site.ops), None)
+        for new in others:
+            yield Edit(Site(place, tuple(last), tape.ops[last[0]].name), OUT, "sum over", (summed,),
+                       factor=float(sum(2**i for i in new)), detail=str(new))
+
+
+def _spread(tape: Tape, k: int, shape: tuple[int, ...], users: dict[int, list[int]]) -> int | None:
+    """The operation that brings a sum back to the shape of what was summed."""
+    for _ in range(4):
+        used = users.get(tape.ops[k].outs[0], [])
+        if len(used) != 1 or tape.ops[used[0]].name not in ("broadcast_in_dim", "reshape", "expand_dims", "div", "mul"):
+            return None
+        k = used[0]
+        if tape.values[tape.ops[k].outs[0]].shape == shape:
+            return k if tape.ops[k].name == "broadcast_in_dim" else None
+    return None
+
+
+def _sum_over(v: np.ndarray, c: float, p: np.ndarray) -> np.ndarray:
+    axes = tuple(i for i in range(p.ndim) if int(c) >> i & 1)
+    return np.broadcast_to(p.sum(axis=axes, keepdims=True), v.shape)
+
+
+def unary(tape: Tape, site: Site, slot: int, value: np.ndarray, operation: Op) -> Iterator[Edit]:
+    """The value at a slot changed by itself."""
+    if value.dtype == bool:
+        yield Edit(site, slot, "not")
+        return
+    if value.dtype.kind != "f":
+        return
+    if value.ndim >= 2 and value.shape[-1] == value.shape[-2] > 1:
+        yield Edit(site, slot, "transpose")
+    for name in UNARY:
+        yield Edit(site, slot, name)
+    if slot == OUT or operation.name in ("dot_general", "mul"):
+        for axis in range(value.ndim):
+            if value.shape[axis] > 1:
+                yield Edit(site, slot, "flip", factor=float(axis))
+                if value.shape[axis] > 2:
+                    yield Edit(site, slot, "later", factor=float(axis))
+                    yield Edit(site, slot, "earlier", factor=float(axis))
+    if value.size and value.ndim and not ((value != 0) & (value != 1)).any():
+        yield Edit(site, slot, "not")

@@ -1,0 +1,169 @@
+"""From a loss, a backward pass and a point to a problem for the search."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxcheck.bars import ASTRAY, REPAIRED
+from jaxcheck.program.where.constants import Constants
+from jaxcheck.program.where.edits import Edit
+from jaxcheck.program.where.matching import Known
+from jaxcheck.program.where.places import Place
+from jaxcheck.program.where.sites import Group, own_values, sites
+from jaxcheck.program.where.tape import Tape, record
+from jaxcheck.program.where.truths import truths
+
+# How far the second point is from the first, relative to each number, and to the leaf's RMS.
+FAR, APART = 0.25, 0.05
+
+
+@dataclasses.dataclass(eq=False)
+class Problem:
+    """A backward pass next to the truth: at each point all values of its tape, and what its results should be.
+
+    `truths` are the loss's values; `repaired` the numbers of the results that a change must make right (all).
+    """
+
+    tape: Tape
+    runs: list[list[np.ndarray]]
+    targets: list[list[np.ndarray]]
+    truths: list[Group]
+    constants: Constants
+    deadline: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.sites = sites(self.tape)
+        self.own = own_values(self.tape, self.sites)
+        self.users: dict[int, list[int]] = {}
+        for k, op in enumerate(self.tape.ops):
+            for i in op.ins:
+                self.users.setdefault(i, []).append(k)
+        self.scales = [[max(float(np.linalg.norm(t)), np.finfo(float).tiny) for t in row] for row in self.targets]
+        inputs = [self.runs[0][i] for i in self.tape.inputs]
+        forward = [x for g in self.truths if g.what == "forward" for x in g.arrays[0]]
+        self.forward = Known([*forward, *inputs])
+        self.known = Known([*forward, *inputs, *(x for g in self.truths if g.what == "cotangent" for x in g.arrays[0])])
+        self._knows: dict[int, bool] = {}
+        self._entering: dict[tuple[str, int], bool] = {}
+        self.free = self._free()
+
+    def knows(self, i: int) -> bool:
+        """Whether a value of the tape is one of the loss's."""
+        if i not in self._knows:
+            self._knows[i] = self.runs[0][i] in self.known
+        return self._knows[i]
+
+    def _free(self) -> set[int]:
+        """The values from which a wrong result is reached otherwise than through a value that the loss knows."""
+        wrong = self.error(self.runs[0], 0) > ASTRAY
+        found: set[int] = set()
+        queue = [(o, True) for o, w in zip(self.tape.outputs, wrong, strict=True) if w]
+        while queue:
+            i, result = queue.pop()
+            if i in found:
+                continue
+            found.add(i)
+            k = self.tape.makers.get(i)
+            if k is not None and (result or not self.knows(i)):
+                # What only gives a result its shape is still the result.
+                queue += [(j, result and not self.tape.ops[k].stack) for j in self.tape.ops[k].ins]
+        return found
+
+    def entering(self, place: Place) -> bool:
+        """Whether the loss knows all that comes into a line from others, the first time it is run."""
+        line = place[:2]
+        if line not in self._entering:
+            here = [self.tape.ops[s.ops[0]] for s in self.sites if s.place[:2] == line]
+            own = {i for op in here for i in op.outs}
+            ins = {i for op in here for i in op.ins} - own - self.tape.literals
+            arrays = [i for i in ins if self.runs[0][i].dtype.kind == "f" and self.runs[0][i].ndim]
+            self._entering[line] = bool(arrays) and all(map(self.knows, arrays))
+        return self._entering[line]
+
+    def wrong(self) -> list[bool]:
+        """Which results are wrong."""
+        return [bool(x > ASTRAY) for x in self.error(self.runs[0], 0)]
+
+    def late(self) -> bool:
+        return time.perf_counter() > self.deadline
+
+    def error(self, values: Sequence[np.ndarray], point: int) -> np.ndarray:
+        """Relative error of each result."""
+        with np.errstate(all="ignore"):
+            return np.array([
+                np.linalg.norm(values[o] - t) / s if np.shape(values[o]) == np.shape(t) else np.inf
+                for o, t, s in zip(self.tape.outputs, self.targets[point], self.scales[point], strict=True)])
+
+    def run(self, edit: Edit, point: int) -> list[np.ndarray] | None:
+        """All values with a change made; None where it does not fit."""
+        try:
+            with np.errstate(all="ignore"):
+                return self.tape.replay(self.runs[point], {}, edit.at(self.tape, point), edit.site.ops[0])
+        except Exception:  # a change may be nonsense in any way
+            return None
+
+    def repairs(self, edit: Edit) -> bool:
+        """Whether a change makes all results right, at every point."""
+        for point in range(len(self.runs)):
+            values = self.run(edit, point)
+            if values is None or not (self.error(values, point) <= REPAIRED).all():
+                return False
+        return True
+
+
+def of_loss(loss: Any, manual: Any, values: Sequence[Any], count: int, cotangents: Sequence[Any], deadline: float
+            ) -> Problem | None:
+    """The problem of a backward pass against the truth that follows from the loss; None where no result is wrong, or
+    the loss itself has nothing to say at one of the points.
+
+    Args:
+        loss, manual: closed jaxprs of the same inputs; the results of `manual` are, but for axes of length 1, the
+            gradients in the first `count` inputs of the loss's outputs times `cotangents`. Where `manual` takes more
+            inputs than the loss, those are the cotangents.
+        values: of the inputs.
+        deadline: of the search, by `time.perf_counter`.
+
+    Raises:
+        Unflattened: see `record`.
+        Whatever an equation raises.
+    """
+    ahead, back = record(loss, values), record(manual, [*values, *cotangents][: len(manual.in_avals)])
+    other = [second_point(x, k) if k < count else x for k, x in enumerate(back.values[i] for i in back.inputs)]
+    runs, losses = [back.values], [ahead.values]
+    with np.errstate(all="ignore"):
+        runs.append(back.replay(back.values, dict(zip(back.inputs, other, strict=True))))
+        losses.append(ahead.replay(ahead.values, dict(zip(ahead.inputs, other[: len(ahead.inputs)], strict=True))))
+        seeds = dict(zip(ahead.outputs, (np.asarray(c, float) for c in cotangents), strict=True))
+        known = [ahead.back(v, seeds) for v in losses]
+    targets = [[_as(total.get(i), run[o]) for i, o in zip(ahead.inputs[:count], back.outputs, strict=True)]
+               for run, (total, _) in zip(runs, known, strict=True)]
+    if not all(np.isfinite(t).all() for row in targets for t in row):
+        return None
+    numbers = [t.values[i] for t in (ahead, back) for i in t.literals]
+    literals = [float(x) for x in numbers if x.dtype.kind in "fi"]
+    sizes = {n for t in (ahead, back) for x in t.values for n in (*np.shape(x), np.size(x))}
+    problem = Problem(back, runs, targets, truths(ahead, losses, known), Constants(sizes, literals), deadline)
+    wrong = [problem.error(run, point) > ASTRAY for point, run in enumerate(runs)]
+    astray = [problem.error(run, point) > REPAIRED for point, run in enumerate(runs)]
+    if not all(w.any() for w in wrong) or any((a & ~w).any() for a, w in zip(astray, wrong, strict=True)):
+        return None
+    return problem
+
+
+def _as(x: np.ndarray | None, like: np.ndarray) -> np.ndarray:
+    return np.zeros(like.shape) if x is None else np.reshape(x, like.shape)
+
+
+def second_point(x: np.ndarray, k: int) -> np.ndarray:
+    """Another value of an input, of the same signs."""
+    if x.dtype.kind != "f":
+        return x
+    rng = np.random.default_rng([5, k])
+    rms = np.sqrt(np.mean(x**2)) if x.size else 0.0
+    return x * (1 + FAR * rng.uniform(-1, 1, x.shape)) + APART * rms * np.sign(x) * rng.uniform(0, 1, x.shape)

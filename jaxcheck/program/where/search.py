@@ -1,0 +1,279 @@
+"""The search: which small change of a backward pass makes all of its results right, at two points."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxcheck.bars import REPAIRED, SAME_VALUE
+from jaxcheck.program.where import edits as e
+from jaxcheck.program.where import source
+from jaxcheck.program.where.edits import OUT, Edit
+from jaxcheck.program.where.problem import Problem
+from jaxcheck.program.where.projections import Projections, downstream
+from jaxcheck.program.where.sites import Group, Site
+from jaxcheck.program.where.weigh import becomes, was_right, weighed
+
+# Numbers that a table of products may take to make.
+MOST = 50_000_000
+_TERMS = ("own", "forward", "local")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Found:
+    """A change that makes all results right at every point, and what speaks for it (`weigh.weighed`)."""
+
+    edit: Edit
+    fields: dict[str, Any]
+    price: float
+
+
+class Search:
+    """The changes that repair one problem.
+
+    Args:
+        price: what a change costs, of the fields that `weigh.weighed` gives: the cheaper, the likelier.
+        margin: what costs that much more than the cheapest change found is not looked for.
+        dearest: nor what costs more than this.
+        least_right: what a change of a value that was right costs at least.
+    """
+
+    def __init__(self, problem: Problem, price: Callable[[dict[str, Any]], float], margin: float, dearest: float,
+                 least_right: float):
+        self.p = problem
+        self.price, self.margin, self.dearest, self.least_right = price, margin, dearest, least_right
+        self.found: list[Found] = []
+        self.queue: list[tuple[float, int, Edit]] = []
+        self.projections = Projections(problem)
+        self.sources = _sources(problem)
+
+    def go(self) -> list[Found]:
+        """All that repairs; nothing where the time ran out, for a likelier change may not have been seen."""
+        those = [s for s in self.p.sites if self._matters(s)]
+        right = [s for s in those if was_right(self.p, s) and not source.handed_on(s.place, s.name)]
+        self._look(s for s in those if s not in right)
+        # What gives a value that the loss knows is seldom to blame.
+        if self._best() + self.margin >= self.least_right:
+            self._look(right)
+        if self._best() > self.dearest:
+            for site in those:
+                if not self.p.late() and len(site.ops) == 1 and self.projections.affine(site):
+                    self._products(site)
+        return [] if self.p.late() else self.found
+
+    def _best(self) -> float:
+        return min((f.price for f in self.found), default=np.inf)
+
+    def _look(self, those: Iterable[Site]) -> None:
+        for site in those:
+            if self.p.late():
+                return
+            if self.projections.affine(site):
+                self._screened(site)
+            elif not self._right_forward(site):
+                self._enqueue(self._all(site))
+        self._run()
+
+    def _matters(self, site: Site) -> bool:
+        """Whether what it gives reaches the results, or decides about them."""
+        outs = [self.p.tape.ops[k].outs[0] for k in site.ops]
+        return any(self.p.runs[0][o].dtype.kind in "bi" or self.projections.reach(o) for o in outs)
+
+    def _right_forward(self, site: Site) -> bool:
+        """Whether it computes a value of the loss: in such a place there is no mistake."""
+        return all(self.p.runs[0][self.p.tape.ops[k].outs[0]] in self.p.forward for k in site.ops)
+
+    # What is tried.
+
+    def _alone(self, site: Site) -> Iterator[Edit]:
+        """The changes that bring no other value in."""
+        tape, op = self.p.tape, self.p.tape.ops[site.ops[0]]
+        yield from e.structural(tape, site)
+        yield from e.reductions(tape, site, self.p.users)
+        for slot, i in ((OUT, op.outs[0]), *enumerate(op.ins)):
+            value = tape.values[i]
+            yield from e.unary(tape, site, slot, value, op)
+            if slot != OUT and i in tape.literals and not value.ndim:
+                for c in self.p.constants.other_literals(float(value)):
+                    yield Edit(site, slot, "scale", factor=c)
+
+    def _all(self, site: Site) -> Iterator[Edit]:
+        """Every change of a site whose changes have to be run."""
+        yield from self._alone(site)
+        op = self.p.tape.ops[site.ops[0]]
+        for slot, i in ((OUT, op.outs[0]), *enumerate(op.ins)):
+            if slot == OUT or i not in self.p.tape.literals:
+                yield from self._foreign(site, slot, self.sources)
+
+    def _foreign(self, site: Site, slot: int, groups: Sequence[Group]) -> Iterator[Edit]:
+        """Other values brought in, without a constant to solve for."""
+        olds = self._olds(site, slot)
+        floats = olds[0].dtype.kind == "f"
+        if floats:
+            for c in (-1.0, 2.0, 0.5):
+                yield Edit(site, slot, "scale", factor=c)
+        for group in groups:
+            terms = group.what in _TERMS or group.what == "use"
+            for backwards in (False, True) if len(site.ops) > 1 else (False,):
+                if self._given(group, site, olds, backwards) is None:
+                    continue
+                for form in ("swap", "times", "over", "plus") if floats and terms else ("swap",):
+                    yield Edit(site, slot, form, (group,), backwards=backwards)
+                if floats and terms:
+                    yield Edit(site, slot, "plus", (group,), -1.0, backwards=backwards)
+
+    # Where the results are affine.
+
+    def _screened(self, site: Site) -> None:
+        for edit in self._alone(site):
+            if self.p.late():
+                return
+            if self.projections.fits(edit):
+                self._take(edit)
+        later = self._depending(site)
+        self._enqueue(edit for slot in self._slots(site) for edit in self._foreign(site, slot, later)
+                      if edit.groups)
+        for slot in self._slots(site):
+            weights = self.projections.slot(site, slot)
+            if weights is not None:
+                olds = self._olds(site, slot)
+                now = sum(w @ x.ravel() for w, x in zip(weights, olds, strict=True))
+                self._solve(Edit(site, slot, "scale"), now, self.projections.required + now)
+                for group in self.sources:
+                    if self.p.late():
+                        return
+                    if group not in later:
+                        self._with(site, slot, group, weights, olds)
+            elif slot != OUT and self.p.tape.ops[site.ops[0]].ins[slot] not in self.p.tape.literals:
+                for edit in self._foreign(site, slot, self.sources):
+                    if self.p.late():
+                        return
+                    if edit.form in ("swap", "scale") and self.projections.fits(edit):
+                        self._take(edit)
+
+    def _slots(self, site: Site) -> range:
+        return range(OUT, len(self.p.tape.ops[site.ops[0]].ins))
+
+    def _olds(self, site: Site, slot: int) -> list[np.ndarray]:
+        ops = [self.p.tape.ops[k] for k in site.ops]
+        return [self.p.runs[0][op.outs[0] if slot == OUT else op.ins[slot]] for op in ops]
+
+    def _depending(self, site: Site) -> list[Group]:
+        """The values that one instance may take from what another gave: what they will be is found by running."""
+        if len(site.ops) == 1:
+            return []
+        reached, _ = downstream(self.p, site, site.ops[-1])
+        return [g for g in self.sources if g.what == "own" and not reached.isdisjoint(g.ids)]
+
+    def _with(self, site: Site, slot: int, group: Group, weights: list[np.ndarray], olds: list[np.ndarray]) -> None:
+        required = self.projections.required
+        flat = [x.ravel() for x in olds]
+        now = sum(w @ x for w, x in zip(weights, flat, strict=True))
+        for backwards in (False, True) if len(site.ops) > 1 else (False,):
+            given = self._given(group, site, olds, backwards)
+            if given is None or all(np.array_equal(x, y) for x, y in zip(flat, given, strict=True)):
+                continue
+            straight = sum(w @ x for w, x in zip(weights, given, strict=True))
+            made = dict(groups=(group,), backwards=backwards)
+            self._solve(Edit(site, slot, "swap", **made), straight, required + now)
+            self._solve(Edit(site, slot, "plus", **made), straight, required)
+            if group.what in _TERMS:
+                with np.errstate(all="ignore"):
+                    times = sum(w @ (x * y) for w, x, y in zip(weights, flat, given, strict=True))
+                    over = sum(w @ (x / y) for w, x, y in zip(weights, flat, given, strict=True))
+                self._solve(Edit(site, slot, "times", **made), times, required + now)
+                self._solve(Edit(site, slot, "over", **made), over, required + now)
+            shape = olds[0].shape
+            if len(shape) == 2 and shape[0] == shape[1] and len(olds) == 1:
+                turned = weights[0] @ given[0].reshape(shape).T.ravel()
+                self._solve(Edit(site, slot, "turned", **made), turned, required + now)
+
+    def _given(self, group: Group, site: Site, olds: list[np.ndarray], backwards: bool) -> list[np.ndarray] | None:
+        """A source's values per instance, flat and in the shape of what is changed; None where that cannot be."""
+        count = len(site.ops)
+        length = len(group.ids) or len(group.arrays[0])
+        if length not in (1, count) or (backwards and length == 1):
+            return None
+        given = []
+        for n, (k, old) in enumerate(zip(site.ops, olds, strict=True)):
+            j = (count - 1 - n if backwards else n) if length == count else 0
+            if group.what == "own" and group.made[j] >= k:
+                return None
+            x = self.p.runs[0][group.ids[j]] if group.what == "own" else group.arrays[0][j]
+            fits = x.dtype == old.dtype or (x.dtype.kind in "fb" and old.dtype.kind == "f")
+            if not fits or x.size > old.size or (x := e.fitted(x, old.shape)) is None:
+                return None
+            given.append(np.asarray(x, float).ravel())
+        return given
+
+    def _solve(self, edit: Edit, moved: np.ndarray, wanted: np.ndarray) -> None:
+        """Take a change with the constant that fits the projections, if there is one and it is a nice one."""
+        c = self.projections.solve(moved, wanted)
+        nice = None if c is None else self.p.constants.nice(c)
+        if nice is not None:
+            self._take(dataclasses.replace(edit, factor=nice))
+
+    def _products(self, site: Site) -> None:
+        """Plus a product of two values, and a product in its place: a term that was forgotten."""
+        required = self.projections.required
+        for slot in self._slots(site):
+            weights, olds = self.projections.slot(site, slot), self._olds(site, slot)
+            if weights is None or not olds[0].ndim:
+                continue
+            pairs = [(g, x[0]) for g in self.sources if g.what == "own"
+                     and (x := self._given(g, site, olds, False)) is not None]
+            if not pairs or len(pairs) ** 2 * olds[0].size > MOST:
+                continue
+            table = np.stack([x for _, x in pairs])
+            products = np.einsum("rs,is,js->ijr", weights[0], table, table, optimize=True)
+            now = weights[0] @ olds[0].ravel()
+            for form, wanted in (("plus product", required), ("product", required + now)):
+                with np.errstate(all="ignore"):
+                    c = (products @ wanted) / (products**2).sum(-1)
+                    off = np.linalg.norm(c[..., None] * products - wanted, axis=-1)
+                for i, j in zip(*np.nonzero(off <= SAME_VALUE * np.linalg.norm(wanted)), strict=True):
+                    if i <= j:
+                        self._solve(Edit(site, slot, form, (pairs[i][0], pairs[j][0])), products[i, j], wanted)
+
+    # Where they have to be run: the likeliest first.
+
+    def _enqueue(self, edits: Iterator[Edit]) -> None:
+        for edit in edits:
+            if self.p.late():
+                return
+            sense, known = becomes(self.p, edit)
+            if sense:
+                price = self.price(weighed(self.p, edit, known))
+                if price <= self.dearest:
+                    self.queue.append((price, len(self.queue), edit))
+
+    def _run(self) -> None:
+        queue, self.queue = sorted(self.queue, key=lambda item: item[:2]), []
+        for price, _, edit in queue:
+            if self.p.late() or price > min(self._best(), self.dearest) + self.margin:
+                return
+            run = self.p.run(edit, 0)
+            if run is not None and (self.p.error(run, 0) <= REPAIRED).all():
+                self._take(edit)
+
+    def _take(self, edit: Edit) -> None:
+        if self.p.repairs(edit):
+            fields = weighed(self.p, edit, becomes(self.p, edit)[1])
+            self.found.append(Found(edit, fields, self.price(fields)))
+
+
+def _sources(problem: Problem) -> list[Group]:
+    """The values that a change may bring in, each value once; the backward pass's own first."""
+    found, seen = [], set()
+    order = ("own", *_TERMS[1:], "use", "cotangent")
+    for group in sorted([*problem.own, *problem.truths], key=lambda g: order.index(g.what)):
+        arrays = [problem.runs[0][i] for i in group.ids] if group.what == "own" else group.arrays[0]
+        key = tuple((x.shape, x.tobytes()) for x in arrays)
+        near = tuple((x.shape, *np.round([np.sum(x), np.abs(x).sum()], 9)) for x in map(np.asarray, arrays))
+        if key not in seen and (group.what == "own" or near not in seen):
+            seen |= {key, near}
+            found.append(group)
+    return found

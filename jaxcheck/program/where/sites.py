@@ -1,0 +1,98 @@
+"""Where a change can be made: operations that one expression of the source makes, whenever it is run.
+
+An expression that runs several times (in a loop, in a function that is called again) is one site with several
+instances, which are changed together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from jaxcheck.program.where.places import Place
+from jaxcheck.program.where.tape import Op, Tape
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Site:
+    """The same operation of an expression in all its instances: their numbers on the tape, in order."""
+
+    place: Place
+    ops: tuple[int, ...]
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """A value in all its instances. `place` is the expression that makes it, None for an input; `what` is
+    "own" for a value of the backward pass itself, "forward", "local" or "cotangent" for one of the loss."""
+
+    what: str
+    ids: tuple[int, ...]
+    place: Place | None
+    arrays: tuple[tuple[np.ndarray, ...], ...] = ()  # of the loss: at each point, one per instance
+    made: tuple[int, ...] = ()  # the operation that made each, -1 for inputs
+    spare: bool = False  # computed and never used
+
+
+def sites(tape: Tape) -> list[Site]:
+    """The sites of a tape, in order."""
+    runs: dict[Any, list[list[int]]] = defaultdict(list)
+    before: Any = None
+    for k, op in enumerate(tape.ops):
+        if not op.stack:
+            before = None
+            continue
+        key = (op.stack, op.turn)
+        if key != before:
+            runs[op.stack[0]].append([])
+        runs[op.stack[0]][-1].append(k)
+        before = key
+    found = []
+    for place, those in runs.items():
+        alike: dict[tuple[str, ...], list[list[int]]] = defaultdict(list)
+        for run in those:
+            alike[tuple(tape.ops[k].name for k in run)].append(run)
+        for names, repeated in alike.items():
+            for j, name in enumerate(names):
+                found.append(Site(place, tuple(run[j] for run in repeated), name))
+    return sorted(found, key=lambda site: site.ops[0])
+
+
+def own_values(tape: Tape, those: list[Site]) -> list[Group]:
+    """The values of a backward pass that a change may make use of, each once."""
+    used = {i for op in tape.ops for i in op.ins} | set(tape.outputs)
+    made = dict.fromkeys(tape.inputs, -1) | {i: k for k, op in enumerate(tape.ops) for i in op.outs}
+    found: dict[tuple[int, ...], Group] = {}
+
+    def add(ids: tuple[int, ...], place: Place | None) -> None:
+        if ids not in found and all(i in made for i in ids) and not set(ids) & tape.literals:
+            found[ids] = Group("own", ids, place, made=tuple(made[i] for i in ids), spare=not used & set(ids))
+
+    for i in tape.inputs:
+        add((i,), None)
+    for site in those:
+        for j in range(len(tape.ops[site.ops[0]].outs)):
+            add(tuple(tape.ops[k].outs[j] for k in site.ops), site.place)
+    rows: dict[Any, list[int]] = defaultdict(list)
+    for op in tape.ops:
+        if op.label is not None:
+            rows[op.label].append(op.outs[0])
+    for ids in rows.values():
+        add(tuple(ids), None)
+    for site in those:  # what comes from one turn of a Python loop to the next
+        for j in range(len(tape.ops[site.ops[0]].ins)):
+            add(tuple(tape.ops[k].ins[j] for k in site.ops), _place_of(tape, made, tape.ops[site.ops[0]], j))
+    for group in list(found.values()):
+        if len(group.ids) > 1:
+            for i in {group.ids[0], group.ids[-1]}:
+                add((i,), group.place)
+    return list(found.values())
+
+
+def _place_of(tape: Tape, made: dict[int, int], op: Op, j: int) -> Place | None:
+    k = made.get(op.ins[j], -1)
+    return tape.ops[k].stack[0] if k >= 0 and tape.ops[k].stack else None

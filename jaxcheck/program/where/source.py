@@ -1,0 +1,164 @@
+"""What the caller's source says about an expression: its text, the name it is given, and names given to that name."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import linecache
+from collections.abc import Iterator
+
+from jaxcheck.program.where.places import Place
+
+
+def text_of(place: Place) -> str:
+    """The line, without its indentation; "" where the source cannot be read."""
+    return linecache.getline(place.file, place.line).strip()
+
+
+@functools.lru_cache(maxsize=32)
+def _tree(file: str, source: str) -> ast.AST | None:
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError):
+        return None
+
+
+def _function(place: Place) -> ast.AST | None:
+    """The innermost function around an expression, or the module."""
+    tree = found = _tree(place.file, "".join(linecache.getlines(place.file)))
+    if tree is None:
+        return None
+    for node in ast.walk(tree):
+        inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        if inside and node.lineno <= place.line <= (node.end_lineno or node.lineno):
+            found = node  # walked from the outside in
+    return found
+
+
+def _assigned(function: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """Each name with the expression it is given."""
+    for node in ast.walk(function):
+        if not isinstance(node, ast.Assign) or len(node.targets) != 1:
+            continue
+        target, value = node.targets[0], node.value
+        pairs = [(target, value)]
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+            pairs = list(zip(target.elts, value.elts, strict=True))
+        for name, given in pairs:
+            if isinstance(name, ast.Name):
+                yield name.id, given
+
+
+def _spans(node: ast.expr, place: Place) -> bool:
+    return (node.lineno, node.col_offset, node.end_lineno, node.end_col_offset) == place[1:5]
+
+
+def name_of(place: Place) -> str:
+    """The name that the expression's value is given, or ""."""
+    function = _function(place)
+    if function is None:
+        return ""
+    return next((name for name, value in _assigned(function) if _spans(value, place)), "")
+
+
+def aliases(place: Place) -> list[Place]:
+    """The statements `b = a` through which alone the value of an expression `a = ...` goes on: they make no
+    operation, so that what was forgotten there shows nowhere else."""
+    function, name = _function(place), name_of(place)
+    if function is None or not name:
+        return []
+    found = [(given, value) for given, value in _assigned(function)
+             if isinstance(value, ast.Name) and value.id == name and value.lineno > place.line]
+    loads = sum(isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load) for n in ast.walk(function))
+    if len(found) != 1 or (loads > 1 and found[0][0] != name):
+        return []
+    value = found[0][1]
+    return [Place(place.file, value.lineno, value.col_offset, value.end_lineno or value.lineno,
+                  value.end_col_offset or 0, place.function)]
+
+
+def expression(place: Place) -> ast.expr | None:
+    """The expression that stands at a place."""
+    function = _function(place)
+    for node in ast.walk(function) if function is not None else ():
+        if isinstance(node, ast.expr) and _spans(node, place):
+            return node
+    return None
+
+
+def whole(place: Place) -> ast.expr | None:
+    """The expression at a place, if it is all that is on the right of an assignment."""
+    function = _function(place)
+    return None if function is None else next((v for _, v in _assigned(function) if _spans(v, place)), None)
+
+
+def sign(node: ast.expr) -> str:
+    """The operator of an expression of two operands, "" for one that is not known."""
+    op = node.op if isinstance(node, ast.BinOp) else node.ops[0] if isinstance(node, ast.Compare) else None
+    return {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.MatMult: "@", ast.Gt: ">", ast.Lt: "<",
+            ast.GtE: ">=", ast.LtE: "<="}.get(type(op), "")  # fmt: skip
+
+
+def operand(node: ast.expr, slot: int, count: int) -> ast.expr | None:
+    """The part of an expression that stands for an operand of the operation that it makes."""
+    if isinstance(node, ast.BinOp) and count == 2:
+        return (node.left, node.right)[slot]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and count == 1:
+        return node.left
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and count == 2:
+        return (node.left, node.comparators[0])[slot]
+    if isinstance(node, ast.UnaryOp) and count == 1:
+        return node.operand
+    if isinstance(node, ast.Attribute) and count == 1:
+        return node.value
+    if isinstance(node, ast.Call) and count == 1 and isinstance(node.func, ast.Attribute):
+        root: ast.expr = node.func.value
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        module = isinstance(root, ast.Name) and root.id in ("jnp", "jax", "lax", "np")
+        return node.args[0] if module and node.args else None if module else node.func.value
+    return None
+
+
+def alias_before(place: Place, slot: int, count: int) -> list[Place]:
+    """The statement `b = a` that gave an operand `b` of an expression its name, if that is how it came by it."""
+    node = expression(place)
+    used = operand(node, slot, count) if node is not None and count else None
+    function = _function(place)
+    if function is None or not isinstance(used, ast.Name):
+        return []
+    given = [(value, value.lineno) for name, value in _assigned(function) if name == used.id]
+    if len(given) != 1 or not isinstance(given[0][0], ast.Name):
+        return []
+    value = given[0][0]
+    return [Place(place.file, value.lineno, value.col_offset, value.end_lineno or value.lineno,
+                  value.end_col_offset or 0, place.function)]
+
+
+def holds(name: str, where: Place, place: Place) -> bool:
+    """Whether a name that stands for a value at one place still stands for it at another, as far as lines tell."""
+    function = _function(place)
+    root = name.split("[")[0].split(".")[0]
+    first, last = sorted((where.line, place.line))
+    stores = [n.lineno for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == root
+              and isinstance(n.ctx, ast.Store)] if function is not None else []
+    after = where.line > place.line  # then what is stored there itself is stored in between
+    return not any(first < line < last + after for line in stores)
+
+
+def same_meaning(one: str, other: str) -> bool:
+    """Whether two statements are the same but for parentheses."""
+    try:
+        return ast.dump(ast.parse(one)) == ast.dump(ast.parse(other))
+    except SyntaxError:
+        return False
+
+
+# How many operands an operation has in the source.
+OPERANDS = {"add": 2, "sub": 2, "mul": 2, "div": 2, "dot_general": 2, "transpose": 1, "reduce_sum": 1, "integer_pow": 1}
+
+
+def handed_on(place: Place, operation: str) -> bool:
+    """Whether what an expression gives, or takes, is only another name's value."""
+    count = OPERANDS.get(operation, 0)
+    return bool(aliases(place)) or any(alias_before(place, slot, count) for slot in range(count))

@@ -1,0 +1,214 @@
+"""A change as the caller would write it, where the source is there to be changed; and in words."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from fractions import Fraction
+
+import numpy as np
+
+from jaxcheck.program.where import source
+from jaxcheck.program.where.edits import OUT, Edit
+from jaxcheck.program.where.places import Place
+from jaxcheck.program.where.problem import Problem
+from jaxcheck.program.where.sites import Group, Site
+from jaxcheck.program.where.tape import Tape
+
+_CALLS = {"root": "jnp.sqrt({})", "exp": "jnp.exp({})", "log": "jnp.log({})", "tanh": "jnp.tanh({})", "not": "~{}",
+          "square": "{}**2", "cube": "{}**3", "one minus": "(1 - {})", "slope of tanh": "(1 - {}**2)",
+          "inverse": "(1 / {})", "transpose": "{}.T"}  # fmt: skip
+_SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "gt": ">", "lt": "<", "ge": ">=", "le": "<=", "eq": "==",
+          "ne": "!="}  # fmt: skip
+
+
+def changed_line(problem: Problem, edit: Edit) -> str:
+    """The line with the change made, without its indentation; "" where that cannot be written."""
+    place = edit.site.place
+    line = linecache.getline(place.file, place.line)
+    node = source.expression(place)
+    if not line.strip() or node is None or place.line != place.end_line:
+        return ""
+    target = node if edit.slot == OUT else source.operand(node, edit.slot, len(problem.tape.ops[edit.site.ops[0]].ins))
+    if target is None or not _alone(problem, edit) or target.lineno != place.line or target.end_lineno != place.line:
+        return ""
+    text = _segment(place.file, target)
+    new = _rewritten(problem, edit, node, target, text)
+    if not new:
+        return ""
+    raw = line.encode()
+    plain, held = ((raw[: target.col_offset] + said.encode() + raw[target.end_col_offset :]).decode().strip()
+                   for said in (new, f"({new})"))
+    return plain if source.same_meaning(plain, held) else held
+
+
+def _alone(problem: Problem, edit: Edit) -> bool:
+    """Whether an expression makes this one operation, or this one last where its result is changed."""
+    tape = problem.tape
+    k = edit.site.ops[0]
+    stack = tape.ops[k].stack
+    run = [k]
+    for step in (-1, 1):
+        j = k + step
+        while 0 <= j < len(tape.ops) and tape.ops[j].stack == stack:
+            run.append(j)
+            j += step
+    if edit.slot == OUT and edit.other is None:
+        return max(run) == k
+    return all(j == k or tape.ops[j].name in ("broadcast_in_dim", "convert_element_type") for j in run)
+
+
+def _segment(file: str, node: ast.expr) -> str:
+    raw = linecache.getline(file, node.lineno).encode()
+    return raw[node.col_offset : node.end_col_offset].decode()
+
+
+def _held(file: str, node: ast.expr) -> str:
+    """An expression's text, in parentheses where it needs them beside another operator."""
+    bare = isinstance(node, (ast.Name, ast.Attribute, ast.Subscript, ast.Call, ast.Constant))
+    return _segment(file, node) if bare else f"({_segment(file, node)})"
+
+
+def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, text: str) -> str:
+    held = _held(edit.site.place.file, target)
+    if edit.form in _CALLS:
+        wrap = _CALLS[edit.form]
+        return wrap.format(text if wrap.endswith("({})") else held)
+    if edit.form == "scale":
+        return _scaled(target, held, edit.factor)
+    if edit.form == "drop":
+        operand = source.operand(node, int(edit.detail), len(problem.tape.ops[edit.site.ops[0]].ins))
+        return _segment(edit.site.place.file, operand) if operand is not None else ""
+    if edit.form == "instead" and isinstance(node, (ast.BinOp, ast.Compare)) and edit.detail in _SIGNS:
+        left, right = (_held(edit.site.place.file, source.operand(node, j, 2)) for j in (0, 1))
+        return f"{left} {_SIGNS[edit.detail]} {right}"
+    if edit.form == "exchange" and isinstance(node, (ast.BinOp, ast.Compare)):
+        left, right = (_held(edit.site.place.file, source.operand(node, j, 2)) for j in (0, 1))
+        sign = source.sign(node)
+        return f"{right} {sign} {left}" if sign else ""
+    old = problem.tape.ops[edit.site.ops[0]]
+    shape = problem.runs[0][old.outs[0] if edit.slot == OUT else old.ins[edit.slot]].shape
+    names = [_shaped(problem, g, edit, shape) for g in edit.groups]
+    if not names or not all(names):
+        return ""
+    if edit.form == "swap":
+        return _scaled(None, names[0], edit.factor)
+    if edit.form == "turned":
+        return _scaled(None, f"{names[0]}.T", edit.factor)
+    if edit.form == "times":
+        return f"{_scaled(None, held, edit.factor)} * {names[0]}"
+    if edit.form == "over":
+        return f"{_scaled(None, held, edit.factor)} / {names[0]}"
+    if edit.form in ("plus", "plus product"):
+        sign = "-" if edit.factor < 0 else "+"
+        return f"{held if sign == '-' else text} {sign} {_scaled(None, ' * '.join(names), abs(edit.factor))}"
+    return ""
+
+
+def _scaled(target: ast.expr | None, held: str, c: float) -> str:
+    if isinstance(target, ast.Constant) and isinstance(target.value, (int, float)):
+        return f"{target.value * c:.12g}"
+    if c == 1:
+        return held
+    if c == -1:
+        return f"-{held}"
+    near = Fraction(c).limit_denominator(1000)
+    if abs(float(near) - c) <= 1e-12 * abs(c) and near.denominator > 1:
+        times = "" if near.numerator == 1 else f"{near.numerator} * "
+        return f"{times}{held} / {near.denominator}"
+    return f"{c:.12g} * {held}"
+
+
+def _shaped(problem: Problem, group: Group, edit: Edit, shape: tuple[int, ...]) -> str:
+    """The name of a value as it is written where an array of a shape stands, or ""."""
+    name = value_name(problem, group, edit.site)
+    if not name:
+        return ""
+    own = problem.runs[0][group.ids[0]].shape
+    try:
+        np.broadcast_shapes(own, shape)
+        plain = len(own) <= len(shape)
+    except ValueError:
+        plain = False
+    return name if plain else f"{name}.T" if own[::-1] == shape else ""
+
+
+def value_name(problem: Problem, group: Group, site: Site) -> str:
+    """How the function that holds a site calls a value of the backward pass there, or ""."""
+    if group.what != "own" or (len(group.ids) > 1) != (len(site.ops) > 1):
+        return ""
+    values = problem.runs[0]
+    same = [g for g in problem.own if len(g.ids) == len(group.ids)
+            and all(np.array_equal(values[i], values[j]) for i, j in zip(g.ids, group.ids, strict=True))]
+    return next((name for g in (group, *same) if (name := _named(problem, g, site))), "")
+
+
+def _named(problem: Problem, group: Group, site: Site) -> str:
+    tape, place = problem.tape, site.place
+    found: list[tuple[str, Place]] = []
+    k = group.made[0]
+    last = k + 1 == len(tape.ops) or tape.ops[k + 1].stack != tape.ops[k].stack  # else a part of the expression
+    if group.place is not None and last and _near(group.made, site):
+        found.append((source.name_of(group.place), group.place))
+    for k in problem.users.get(group.ids[0], ()):
+        op = tape.ops[k]
+        node = source.expression(op.stack[0]) if op.stack and _whole(tape, k) else None
+        used = None if node is None else source.operand(node, op.ins.index(group.ids[0]), len(op.ins))
+        if isinstance(used, (ast.Name, ast.Subscript)) and used.lineno == used.end_lineno and _near((k,), site):
+            found.append((_segment(op.stack[0].file, used), op.stack[0]))
+    for name, where in found:
+        if name and where[::5] == place[::5] and source.holds(name, where, place):
+            return name
+    return ""
+
+
+def _whole(tape: Tape, k: int) -> bool:
+    """Whether an operation is all that its expression makes, but for what brings operands to its shape."""
+    stack = tape.ops[k].stack
+    after = k + 1 < len(tape.ops) and tape.ops[k + 1].stack == stack
+    before = [tape.ops[j].name for j in range(max(k - 2, 0), k) if tape.ops[j].stack == stack]
+    return not after and all(name in ("broadcast_in_dim", "convert_element_type") for name in before)
+
+
+def _near(made: tuple[int, ...], site: Site) -> bool:
+    """Whether an operation belongs to the same turn of a Python loop as the site's, as far as the order tells."""
+    if len(site.ops) == 1:
+        return True
+    if len(made) == len(site.ops):
+        return all(a < k for a, k in zip(made, site.ops, strict=True)) and all(
+            k < a for k, a in zip(site.ops, made[1:], strict=False))
+    return 2 * site.ops[0] - site.ops[1] < made[0] < site.ops[1]
+
+
+def in_words(problem: Problem, edit: Edit) -> str:
+    """What is changed, in a few words."""
+    given = " and ".join(_what(problem, g, edit.site) for g in edit.groups)
+    c = "" if edit.factor == 1 else f"{_number(edit.factor)} times "
+    on = "the result" if edit.slot == OUT else f"operand {edit.slot + 1} of `{edit.site.name}`"
+    times = f", times {_number(edit.factor)}" if c else ""
+    said = {
+        "scale": f"{on} times {_number(edit.factor)}", "swap": f"{c}{given} for {on}",
+        "turned": f"{c}{given}, transposed, for {on}", "times": f"{on} times {c}{given}",
+        "over": f"{on} divided by {given}{times}", "plus": f"{on} plus {c}{given}",
+        "plus product": f"{on} plus {c}the product of {given}", "product": f"{c}the product of {given} for {on}",
+        "transpose": f"{on} transposed", "drop": f"`{edit.site.name}` left out",
+        "instead": f"`{edit.detail}` for `{edit.site.name}`",
+        "exchange": f"the operands of `{edit.site.name}` exchanged", "power": f"the power {edit.detail}",
+        "axes": f"the sum over {edit.detail}", "sum over": f"the sum over {edit.detail}",
+        "not": f"{on} inverted", "reverse": "in the other direction",
+    }  # fmt: skip
+    return said.get(edit.form, f"{edit.form} of {on}")
+
+
+def _number(c: float) -> str:
+    near = Fraction(c).limit_denominator(1000)
+    return str(near) if abs(float(near) - c) <= 1e-12 * abs(c) else f"{c:.6g}"
+
+
+def _what(problem: Problem, group: Group, site: Site) -> str:
+    if group.what == "own":
+        name = value_name(problem, group, site)
+        return f"`{name}`" if name else "another value of the backward pass"
+    at = f" (line {group.place.line})" if group.place is not None else ""
+    said = {"forward": "a value", "local": "a slope", "use": "a part of a cotangent", "cotangent": "a cotangent"}
+    return f"{said[group.what]} of the loss{at}"

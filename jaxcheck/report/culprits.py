@@ -1,0 +1,34 @@
+"""The wrong line of a backward pass, in words."""
+
+from __future__ import annotations
+
+import os
+
+from jaxcheck.report import numbers
+from jaxcheck.result import Culprit, Report
+
+_INTRODUCED = {"line": "this line:", "one of": "one of these lines:", "value": "what this line should give:"}
+
+
+def lines(report: Report) -> list[str]:
+    """Where, what stands there, and what makes the leaves right; [] where no line is known."""
+    if not report.culprits:
+        return []
+    first = report.culprits[0]
+    said = [f"{_INTRODUCED.get(first.kind, '')} changed, {numbers.names(first.leaves)} "
+            f"{'is' if len(first.leaves) == 1 else 'are'} right, here and at another point"]
+    for culprit in report.culprits:
+        said.append(f"  {place(culprit)}  {culprit.source or '(no source)'}")
+        said.append(f"    with {culprit.what}" + (f":  {culprit.edit}" if culprit.edit else ""))
+    return said
+
+
+def place(culprit: Culprit) -> str:
+    """`model.py:47`."""
+    return f"{os.path.basename(culprit.file)}:{culprit.line}"
+
+
+def short(report: Report) -> str:
+    """` at model.py:47`, or "": for a single line of text."""
+    places = dict.fromkeys(map(place, report.culprits))
+    return f" at {' or '.join(places)}" if places else ""

@@ -1,0 +1,91 @@
+"""After a FAIL of a hand-written gradient: the line of its backward pass that is wrong, where that can be proved."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxcheck.bars import MUST_CATCH, NEAR_LINE, TOO_DEAR
+from jaxcheck.budget import current
+from jaxcheck.evidence.problem import Problem
+from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, price
+from jaxcheck.program.where import of_rules, source, wording
+from jaxcheck.program.where import problem as passes
+from jaxcheck.program.where.alias import with_aliases
+from jaxcheck.program.where.search import Search
+from jaxcheck.records import Culprit
+from jaxcheck.result import Reason, Report, Verdict
+
+# Seconds that the search may take, and what of the budget that is left.
+SECONDS, PART = 10.0, 0.5
+
+
+def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
+    """The report with its culprits.
+
+    Nobody is looked for but after a FAIL that blames the gradient, and nobody is named where the search cannot see:
+    code that is not JAX's own, complex numbers.
+
+    Args:
+        rules: whether the custom rules inside are under test, rather than a whole backward pass.
+    """
+    wrong = tuple(leaf.path for leaf in report.leaves if leaf.verdict is Verdict.FAIL)
+    if report.verdict is not Verdict.FAIL or report.reason is not Reason.MANUAL_WRONG or not wrong:
+        return report
+    if problem.primal is None or problem.manual is None or problem.is_autodiff:
+        return report
+    seconds = min(SECONDS, PART * current().left)
+    if not seconds > 0:
+        return report
+    current().tell("the line")
+    try:
+        for one in _problems(report, problem, rules, time.perf_counter() + seconds):
+            found = _culprits(one, wrong)
+            if found:
+                return dataclasses.replace(report, culprits=found)
+    except Exception:
+        # Whatever is met in a stranger's program, its verdict stands without a line.
+        return report
+    return report
+
+
+def _problems(report: Report, problem: Problem, rules: bool, deadline: float) -> Iterator[passes.Problem]:
+    values = [np.asarray(x) for x in (*problem.theta.inexact(), *problem.extras)]
+    if any(np.iscomplexobj(x) for x in values):
+        return
+    if rules:
+        yield from of_rules.problems(problem.primal.closed, values, problem.primal.wide, deadline)
+        return
+    one = passes.of_loss(problem.primal.closed, problem.manual.closed, values, len(problem.theta.leaves),
+                         [np.ones(1)], deadline)
+    if one is not None and _agrees(report, one):
+        yield one
+
+
+def _agrees(report: Report, one: passes.Problem) -> bool:
+    """Whether the truth that the search goes by is that of the check: the same leaves are wrong, and the gradients
+    are as long as the differences say."""
+    wrong = one.wrong()
+    for leaf, astray, target in zip(report.leaves, wrong, one.targets[0], strict=True):
+        if astray != (leaf.verdict is Verdict.FAIL):
+            return False
+        norm = float(np.linalg.norm(target))
+        known = leaf.norm_autodiff if np.isfinite(leaf.norm_autodiff) else leaf.norm_numeric
+        if np.isfinite(known) and abs(known - norm) > MUST_CATCH * max(norm, known):
+            return False
+    return True
+
+
+def _culprits(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]:
+    found = with_aliases(one, Search(one, price, NEAR_LINE, TOO_DEAR, LEAST_RIGHT).go(), price)
+    named = blame([Weighed(**f.fields) for f in found])
+    out = []
+    for i in named.changes if named is not None else ():
+        edit = found[i].edit
+        place = edit.site.place
+        out.append(Culprit(place.file, place.line, source.text_of(place), wording.changed_line(one, edit),
+                           wording.in_words(one, edit), named.kind, wrong))
+    return tuple(out)

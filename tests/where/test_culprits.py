@@ -1,0 +1,102 @@
+"""A line is named with the change that repairs it, in reports of every form; and nobody is, where nothing is proved."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+from jaxcheck.judgement.culprit import Weighed, blame
+from jaxcheck.program.where import search
+from jaxcheck.report import line
+from tests.where import build, rates
+from tests.where.cases import CASES
+
+# One of each kind: a factor, a transposition, another value, a term, a scan, a rule, an alias.
+NAMED = {
+    ("dense", "dz3 = q - y"): "dz3 = (q - y) / 9",
+    ("attention", "dk = ds @ q"): "dk = ds.T @ q",
+    ("layernorm", "dg = (dh * xc).sum(0)"): "dg = (dh * xhat).sum(0)",
+    ("dense", "dz1 = dh1 * (1 - h1)"): "dz1 = dh1 * (1 - h1**2)",
+    ("rnn_scan", 'dh = dz @ p["W"]'): 'dh = dz @ p["W"].T',
+    ("rule_gate", "dB = x.T @ dgate"): "dB = x.T @ dpre",
+    ("ridge", "da = dm"): "da = dm * t",
+    ("embedding", 'dE = jnp.zeros_like(p["E"]).at[tokens].set(dtok)'): "",
+}
+
+
+def case(net: str, wrong: str):
+    return next(c for c in CASES if (c.net, c.wrong) == (net, wrong))
+
+
+@pytest.mark.parametrize(("net", "wrong"), NAMED)
+def test_the_line_is_named(net, wrong):
+    report, at = rates.report(case(net, wrong))
+    (culprit,) = report.culprits
+    assert (culprit.line, culprit.source, culprit.edit, culprit.kind) == (at, wrong, NAMED[net, wrong], "line")
+    assert culprit.leaves == tuple(leaf.path for leaf in report.failed)
+
+
+def test_every_face_shows_it():
+    report, at = rates.report(case("attention", "dv = a @ dc"))
+    (culprit,) = report.culprits
+    place = f"{culprit.file.rsplit('/', 1)[1]}:{at}"
+    assert all(said in str(report) for said in (place, "dv = a @ dc", "dv = a.T @ dc"))
+    assert line.cause(report).endswith(f"at {place} (loss)")
+    assert jc.Report.from_json(report.to_json()).culprits == report.culprits
+
+
+def test_a_factor_along_a_chain_names_a_set():
+    report, at = rates.report(case("layernorm", "da = inv * (dxhat - m1 / d - xhat * m2)"))
+    assert at in [c.line for c in report.culprits]
+    assert {c.kind for c in report.culprits} == {"one of"}
+
+
+def test_two_independent_mistakes_name_nobody():
+    def loss(p):
+        return jnp.sum(jnp.tanh(p["a"])) + jnp.sum(jnp.sin(p["b"]) ** 2)
+
+    def grad(p):
+        return {"a": 1 - jnp.tanh(p["a"]), "b": 2 * jnp.sin(p["b"])}
+
+    report = jc.check_grad(loss, {"a": np.arange(1.0, 4), "b": np.arange(2.0, 5)}, grad)
+    assert report.verdict is jc.Verdict.FAIL
+    assert report.culprits == ()
+
+
+@pytest.mark.parametrize("right", [True, False], ids=["a right gradient", "where=False"])
+def test_nothing_is_searched(monkeypatch, right):
+    monkeypatch.setattr(search.Search, "go", lambda self: pytest.fail("it was searched"))
+    found, _ = build.planted(case("ridge", "da = dm"))
+    params, args = build.point(found, np.float32)
+    report = jc.check_grad(found.loss, params, jax.grad(found.loss) if right else found.grad, args=args, where=right)
+    assert report.ok is right
+    assert report.culprits == ()
+
+
+def test_foreign_code_keeps_the_search_silent():
+    def grad(x):
+        return jax.pure_callback(lambda x: 3 * np.asarray(x), jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    report = jc.check_grad(lambda x: jnp.sum(x**2), np.arange(1.0, 4, dtype=np.float32), grad)
+    assert report.verdict is jc.Verdict.FAIL
+    assert report.culprits == ()
+
+
+def weighed(at: int, kind: str = "swap", **more) -> Weighed:
+    return Weighed(("m.py", at), kind, "own", **more)
+
+
+@pytest.mark.parametrize(("changes", "kind", "told"), [
+    ([weighed(1), weighed(2, was=True)], "line", (0,)),
+    ([weighed(1), weighed(1, "times"), weighed(2, "times")], "one of", (0, 2)),
+    ([weighed(1, "plus product", was=True)], None, ()),
+    ([weighed(n) for n in range(4)], None, ()),
+    ([], None, ()),
+], ids=["what was right is not blamed", "near", "too dear", "too many", "nothing"])
+def test_blame(changes, kind, told):
+    found = blame(changes)
+    assert (found and found.kind) == kind
+    assert (found.changes if found else ()) == told
