@@ -18,6 +18,7 @@ from jaxcheck.program.where.alias import with_aliases
 from jaxcheck.program.where.search import Search
 from jaxcheck.records import Culprit
 from jaxcheck.result import Reason, Report, Verdict
+from jaxcheck.there import there
 
 # Seconds that the search may take, and what of the budget that is left.
 SECONDS, PART = 10.0, 0.5
@@ -57,9 +58,9 @@ def _problems(report: Report, problem: Problem, rules: bool, deadline: float) ->
     if any(np.iscomplexobj(x) for x in values):
         return
     if rules:
-        yield from of_rules.problems(problem.primal.closed, values, problem.primal.wide, deadline)
+        yield from of_rules.problems(problem.loss.closed, values, problem.loss.wide, deadline)
         return
-    one = passes.of_loss(problem.primal.closed, problem.manual.closed, values, len(problem.theta.leaves),
+    one = passes.of_loss(problem.loss.closed, there(problem.manual).closed, values, len(problem.theta.leaves),
                          [np.ones(1)], deadline)
     if one is not None and _agrees(report, one):
         yield one
@@ -83,7 +84,9 @@ def _culprits(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...
     found = with_aliases(one, Search(one, price, NEAR_LINE, TOO_DEAR, LEAST_RIGHT).go(), price)
     named = blame([Weighed(**f.fields) for f in found])
     out = []
-    for i in named.changes if named is not None else ():
+    if named is None:
+        return ()
+    for i in named.changes:
         edit = found[i].edit
         place = edit.site.place
         out.append(Culprit(place.file, place.line, source.text_of(place), wording.changed_line(one, edit),

@@ -188,7 +188,9 @@ class _Named:
 
 def _scatter_add(eqn: Any, xs: Sequence[np.ndarray]) -> np.ndarray:
     with jax.enable_x64(True):
-        return wide(jax.lax.scatter_add(*map(np.asarray, xs), eqn.params["dimension_numbers"], mode=eqn.params["mode"]))
+        operand, indices, updates = map(np.asarray, xs)
+        return wide(jax.lax.scatter_add(operand, indices, updates, eqn.params["dimension_numbers"],
+                                        mode=eqn.params["mode"]))
 
 
 def reductions(tape: Tape, site: Site, users: dict[int, list[int]]) -> Iterator[Edit]:
@@ -206,8 +208,8 @@ def reductions(tape: Tape, site: Site, users: dict[int, list[int]]) -> Iterator[
     for new in others:
         if f(x, axis=new).shape == tape.values[op.outs[0]].shape:
             yield Edit(site, OUT, "axes", other=lambda op, xs, new=new: [f(xs[0], axis=new)], detail=str(new))
-    last = [_spread(tape, k, x.shape, users) for k in site.ops]
-    if all(k is not None for k in last) and len({tape.ops[k].stack for k in last}) == 1:
+    last = [k for k in (_spread(tape, k, x.shape, users) for k in site.ops) if k is not None]
+    if len(last) == len(site.ops) and len({tape.ops[k].stack for k in last}) == 1:
         place = tape.ops[last[0]].stack[0] if tape.ops[last[0]].stack else site.place
         summed = Group("own", tuple(tape.ops[k].ins[0] for k in site.ops), None)
         for new in others:

@@ -177,7 +177,7 @@ class Search:
             if given is None or all(np.array_equal(x, y) for x, y in zip(flat, given, strict=True)):
                 continue
             straight = sum(w @ x for w, x in zip(weights, given, strict=True))
-            made = dict(groups=(group,), backwards=backwards)
+            made: dict[str, Any] = dict(groups=(group,), backwards=backwards)
             self._solve(Edit(site, slot, "swap", **made), straight, required + now)
             self._solve(Edit(site, slot, "plus", **made), straight, required)
             if group.what in _TERMS:
@@ -209,7 +209,7 @@ class Search:
             given.append(np.asarray(x, float).ravel())
         return given
 
-    def _solve(self, edit: Edit, moved: np.ndarray, wanted: np.ndarray) -> None:
+    def _solve(self, edit: Edit, moved: Any, wanted: np.ndarray) -> None:
         """Take a change with the constant that fits the projections, if there is one and it is a nice one."""
         c = self.projections.solve(moved, wanted)
         nice = None if c is None else self.p.constants.nice(c)

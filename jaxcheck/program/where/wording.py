@@ -14,6 +14,7 @@ from jaxcheck.program.where.places import Place
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.sites import Group, Site
 from jaxcheck.program.where.tape import Tape
+from jaxcheck.there import there
 
 _CALLS = {"root": "jnp.sqrt({})", "exp": "jnp.exp({})", "log": "jnp.log({})", "tanh": "jnp.tanh({})", "not": "~{}",
           "square": "{}**2", "cube": "{}**3", "one minus": "(1 - {})", "slope of tanh": "(1 - {}**2)",
@@ -80,10 +81,10 @@ def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, t
         operand = source.operand(node, int(edit.detail), len(problem.tape.ops[edit.site.ops[0]].ins))
         return _segment(edit.site.place.file, operand) if operand is not None else ""
     if edit.form == "instead" and isinstance(node, (ast.BinOp, ast.Compare)) and edit.detail in _SIGNS:
-        left, right = (_held(edit.site.place.file, source.operand(node, j, 2)) for j in (0, 1))
+        left, right = (_held(edit.site.place.file, there(source.operand(node, j, 2))) for j in (0, 1))
         return f"{left} {_SIGNS[edit.detail]} {right}"
     if edit.form == "exchange" and isinstance(node, (ast.BinOp, ast.Compare)):
-        left, right = (_held(edit.site.place.file, source.operand(node, j, 2)) for j in (0, 1))
+        left, right = (_held(edit.site.place.file, there(source.operand(node, j, 2))) for j in (0, 1))
         sign = source.sign(node)
         return f"{right} {sign} {left}" if sign else ""
     old = problem.tape.ops[edit.site.ops[0]]
