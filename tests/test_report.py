@@ -64,7 +64,7 @@ FAIL: `layers[1].W` ratio 2.000 +- 1e-9 on all 15 entries
 
 INCONCLUSIVE = """
 INCONCLUSIVE check_grad(loss)
-blamed: the function, which is random, at `W1`
+blamed: the function, or the gradient under test: one of them is random, at `W1`
 NONDETERMINISTIC: Two evaluations at the same point differ. Fix the PRNG key, close over one dropout mask, or
 turn dropout off for the check.
 

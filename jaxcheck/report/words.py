@@ -26,7 +26,7 @@ _BLAMED = {
     Reason.NOISE: "the function, which is noisy",
     Reason.DOMAIN: "the point, which is at the edge of the function's domain",
     Reason.NONFINITE: "a value that is not finite",
-    Reason.NONDETERMINISTIC: "the function, which is random",
+    Reason.NONDETERMINISTIC: "the function, or the gradient under test: one of them is random",
     Reason.SECOND_ORDER_WRONG: "the derivative of the rule",
     Reason.LAW_BROKEN: "the rule",
     Reason.TRANSFORM_WRONG: "the rule under a transformation or at another dtype",
