@@ -321,7 +321,6 @@ def test_several_files_and_directories(cases, tmp_path):
         assert result.exit_code == 1, result.output
         assert result.stdout.endswith(f"FAIL         {two}::check_bad: `layers[1].W` ratio 2.000 +- 1e-9 on all 15 "
                                       "entries\n2 checks: 1 PASS, 1 FAIL\n")
-        assert "FAIL check_grad(" in result.stdout  # where the path is long the headline is broken after it
     (tmp_path / "empty").mkdir()
     assert "no file is called check_*.py or" in call("run", str(tmp_path / "empty")).stderr
 

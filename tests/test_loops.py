@@ -351,7 +351,7 @@ def bisection(shape_of, ends, k=1.0):
 
 
 @pytest.mark.parametrize("ends", ["low", "middle"])
-@pytest.mark.parametrize("shape_of", [(), (3,)])
+@pytest.mark.parametrize("shape_of", [(), pytest.param((3,), marks=pytest.mark.slow)])
 def test_a_bisection_is_judged_at_its_root(shape_of, ends):
     """Autodiff says 0 there, and one end may stand still while the other closes in."""
     f, a = bisection(shape_of, ends)

@@ -87,7 +87,7 @@ def split(tmp_path_factory) -> Run:
                       "--tb=short", seed=4)
 
 
-CAUSE = "GradientMismatch: `W` ratio 2.000 on all 2 entries (loss)"
+CAUSE = "GradientMismatch: `W` ratio 2.000 on all 2 entries at test_mine.py:12 (loss)"
 
 
 @pytest.mark.parametrize("run", ["alone", "split"])
@@ -143,7 +143,7 @@ def test_the_closing_section(alone, split):
     assert "gradient checks: 5 FAIL, 2 INCONCLUSIVE, 5 PASS" in alone.said
     assert "gradient checks: 6 FAIL, 2 INCONCLUSIVE, 5 PASS" in split.said  # what the drop-in found as well
     line = split.line("FAIL         test_mine.py::test_wrong")
-    assert "`W` ratio 2.000 on all 2 entries (loss)" in line and line.endswith(" s")
+    assert "`W` ratio 2.000 on all 2 entries at test_mine.py:12 (loss)" in line and line.endswith(" s")
     assert "floor" in split.line("PASS         test_mine.py::test_grad")
 
 
