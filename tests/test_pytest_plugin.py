@@ -94,7 +94,7 @@ CAUSE = "GradientMismatch: `W` ratio 2.000 on all 2 entries at test_mine.py:12 (
 def test_the_summary_line_names_the_cause(request, run):
     run = request.getfixturevalue(run)
     assert run.line("FAILED test_mine.py::test_wrong") == f"FAILED test_mine.py::test_wrong - {CAUSE}"
-    assert "assert <FAIL check_grad(loss): `W` ratio 2.000 on all 2 entries>" in run.line(
+    assert "assert <FAIL check_grad(loss): `W` ratio 2.000 on all 2 entries at test_mine.py:12>" in run.line(
         "FAILED test_mine.py::test_plain_assert")
     for name in ("grad", "rule", "batch", "old_name"):
         assert f"PASSED test_mine.py::test_{name}\n" in run.said
