@@ -23,6 +23,14 @@ PARAMS = {"a": np.linspace(0.1, 1.0, 30), "b": np.linspace(0.2, 1.1, 30), "c": n
 
 
 @pytest.fixture(autouse=True)
+def ctrl_c_as_in_a_terminal():
+    """A run in the background is started with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
 def nobody_listens(monkeypatch):
     """The run of pytest that this is would take Ctrl-C for its own."""
     monkeypatch.setattr(session, "_listeners", [])
