@@ -8,6 +8,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 
+from jaxcheck.budget import current
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.problem import Probes, Problem
 from jaxcheck.program.converge import iterates
@@ -32,6 +33,7 @@ def single(problem: Problem, point: np.ndarray, number: int, indices: np.ndarray
         args = [*(np.asarray(x) for x in theta.unravel(point)), *problem.extras]
         values, radii = [], []
         for i in indices:
+            current().ask()
             wide = np.zeros(point.size)
             wide[leaf.start + i] = 1.0
             tangents = [*(np.asarray(x) for x in theta.unravel(wide)), *(None for _ in problem.extras)]

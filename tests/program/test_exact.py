@@ -62,6 +62,19 @@ def test_where_float64_has_no_digits(f, x, truth):
     assert value[0] == pytest.approx(truth, rel=1e-9) and radius[0] < 1e-12 * abs(value[0])
 
 
+@pytest.mark.parametrize("f", [
+    lambda x: jnp.sum(x / x), lambda x: jnp.sum(1 / x), lambda x: jnp.sum(x**-2), jnp.linalg.norm,
+    lambda a: jnp.linalg.solve(jnp.diag(a), jnp.ones(2)).sum()])
+def test_a_division_by_zero_encloses_nothing(f):
+    value, radius = slope(f, np.zeros(2), tangents=[np.ones(2)])
+    assert np.isnan(value).all() and np.isnan(radius).all()
+
+
+def test_a_division_by_zero_that_is_not_chosen_does_not_matter():
+    value, radius = slope(lambda x: jnp.sum(jnp.where(x > 0, 1 / x, x)), np.array([0.0, 2.0]), tangents=[np.ones(2)])
+    assert value[0] == 0.75 and radius[0] < 1e-15
+
+
 def test_what_is_not_known_is_said():
     with pytest.raises(Unknown, match="eigh"):
         slope(lambda a: jnp.linalg.eigvalsh(a)[0], np.eye(3), tangents=[np.eye(3)])

@@ -57,6 +57,11 @@ def _mid(s: Any) -> Any:
     return s[0].mid()
 
 
+def _quotient(a: Any, b: Any) -> Any:
+    """Unknown, which is NaN, where the divisor may be zero: Arb raises, or keeps fewer terms than a slope needs."""
+    return series(float("nan"), float("nan")) if b[0].contains(0) else a / b
+
+
 def _tanh(x: Any) -> Any:
     # By the exponential that is small, which keeps the enclosure narrow far out.
     if _mid(x) > 0:
@@ -79,7 +84,7 @@ def _integer_power(x: Any, n: int) -> Any:
     out = series(1.0, 0.0)
     for _ in range(abs(n)):
         out = out * x
-    return out if n >= 0 else 1 / out
+    return out if n >= 0 else _quotient(series(1.0, 0.0), out)
 
 
 def _steps(f: Callable) -> Callable:
@@ -98,7 +103,7 @@ _UNARY: dict[str, Callable] = {
     "atan": lambda x: x.atan(), "sinh": lambda x: (x.exp() - (-x).exp()) / 2,
     "cosh": lambda x: (x.exp() + (-x).exp()) / 2, "tanh": _tanh, "logistic": lambda x: 1 / (1 + (-x).exp()),
     "asinh": lambda x: (x + (x * x + 1).sqrt()).log(), "acosh": lambda x: (x + (x * x - 1).sqrt()).log(),
-    "atanh": lambda x: ((1 + x) / (1 - x)).log() / 2, "sqrt": lambda x: x.sqrt(), "rsqrt": lambda x: x.rsqrt(),
+    "atanh": lambda x: _quotient(1 + x, 1 - x).log() / 2, "sqrt": lambda x: x.sqrt(), "rsqrt": lambda x: x.rsqrt(),
     "erf": lambda x: x.erf(), "erfc": lambda x: x.erfc(), "lgamma": lambda x: x.lgamma(), "square": lambda x: x * x,
     "abs": lambda x: -x if _mid(x) < 0 else x, "real": lambda x: x,
     "sign": lambda x: series(np.sign(float(_mid(x))), 0.0), "floor": _steps(np.floor), "ceil": _steps(np.ceil),
@@ -107,7 +112,7 @@ _UNARY: dict[str, Callable] = {
 
 _BINARY: dict[str, Callable] = {
     "add": lambda a, b: a + b, "add_any": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b,
-    "div": lambda a, b: a / b, "pow": _power, "max": lambda a, b: a if _mid(a) >= _mid(b) else b,
+    "div": _quotient, "pow": _power, "max": lambda a, b: a if _mid(a) >= _mid(b) else b,
     "min": lambda a, b: a if _mid(a) <= _mid(b) else b,
 }  # fmt: skip
 
@@ -197,7 +202,7 @@ def _lu(eqn: Any, a: np.ndarray) -> list[Any]:
         pivots[k] = best
         a[[k, best]], order[[k, best]] = a[[best, k]], order[[best, k]]
         for i in range(k + 1, a.shape[0]):
-            a[i, k] = a[i, k] / a[k, k]
+            a[i, k] = _quotient(a[i, k], a[k, k])
             for j in range(k + 1, a.shape[1]):
                 a[i, j] = a[i, j] - a[i, k] * a[k, j]
     return [a, pivots.astype(np.int32), order.astype(np.int32)]
@@ -217,7 +222,7 @@ def _triangular(eqn: Any, a: np.ndarray, b: np.ndarray) -> list[Any]:
         for j in range(i) if lower else range(i + 1, n):
             out[i] = _map(lambda x, y, c=a[i, j]: x - c * y, out[i], out[j])
         if not p["unit_diagonal"]:
-            out[i] = _map(lambda x, c=a[i, i]: x / c, out[i])
+            out[i] = _map(lambda x, c=a[i, i]: _quotient(x, c), out[i])
     return [out if p["left_side"] else out.T]
 
 
@@ -229,7 +234,7 @@ def _cholesky(eqn: Any, a: np.ndarray) -> list[Any]:
     for i in range(n):
         for j in range(i + 1):
             rest = a[i, j] - sum((out[i, k] * out[j, k] for k in range(j)), zero)
-            out[i, j] = rest.sqrt() if i == j else rest / out[j, j]
+            out[i, j] = rest.sqrt() if i == j else _quotient(rest, out[j, j])
     return [out]
 
 
