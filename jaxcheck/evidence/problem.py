@@ -153,13 +153,14 @@ class LeafEvidence:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evidence:
-    """All leaves, with the outputs (G,) at the point and what was spent; `sharpened` counts the slopes
+    """All leaves, with the outputs (G,) at the point and what was spent; `random` says what gave two values at one
+    point, or ""; `sharpened` counts the slopes
     that came from the path integral, `unseen` are the leaves that time left without what they need, `left_out`
     counts the directions that were not taken."""
 
     outputs: np.ndarray
     leaves: tuple[LeafEvidence, ...]
-    repeatable: bool
+    random: str
     evaluations: int
     compiled: int
     sharpened: int = 0
