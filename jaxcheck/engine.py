@@ -161,7 +161,8 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
         matter = doubt.bars_matter(ev, case.settings.tolerance)
         return (doubt.measured(case, ev), opinion) if matter else (ev, opinion)
     ev = doubt.closer(case, number, ev, _suspects(case, ev, opinion), ladder)
-    ev, opinion = _against_autodiff(case, number, ev, case.judge(ev))
+    opinion = doubt.beside(ev, case.judge(ev))
+    ev, opinion = _against_autodiff(case, number, ev, opinion)
     return ev, doubt.placed(case, ev, doubt.analytic(case, ev, opinion) if ladder is FINER else opinion)
 
 

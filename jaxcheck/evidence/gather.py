@@ -230,7 +230,7 @@ def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Pr
     def add(size, make):
         nonlocal row
         here, row = slice(row, row + size), row + size
-        known = {} if seen is None else dict(crossed=seen.crossed[here], analytic=seen.analytic[here])
+        known = {} if seen is None else {name: getattr(seen, name)[here] for name in ("crossed", "analytic", "beyond")}
         out.append(dataclasses.replace(make(found[here]), **known))
 
     for chosen, scale in single:

@@ -82,6 +82,7 @@ class Probes:
         indices: (D,) components, when `directions` is None (slopes are then per unit of the component).
         crossed: (D,) something is decided at the point, see `smooth.Pieces`; None where that is not known.
         analytic: (D,) the smallest steps are known to see one analytic formula, enough of them; None likewise.
+        beyond: (D,) no step is known to look at the point's own piece, see `smooth.Pieces`; None likewise.
     """
 
     slopes: Slopes
@@ -89,6 +90,7 @@ class Probes:
     indices: np.ndarray | None = None
     crossed: np.ndarray | None = None
     analytic: np.ndarray | None = None
+    beyond: np.ndarray | None = None
 
     @property
     def along(self) -> np.ndarray:
