@@ -17,7 +17,7 @@ from jaxcheck.result import Row
 
 # What JAX cannot do, or what a rule's author forbids; other TypeErrors and ValueErrors are the rule's mistakes.
 _BLAMELESS = ("forward-mode", "reverse-mode differentiation does not work", "not implemented", "closed-over",
-              "do not support jvp")
+              "do not support jvp", "linearization failed")
 
 
 def structure(site: Site) -> tuple[Row, bool]:
