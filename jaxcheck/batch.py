@@ -56,7 +56,8 @@ def check_batch(
     """Check a gradient at many points in one program. Options are those of `check_grad`.
 
     The points are one of:
-        points: a pytree with a leading axis on every leaf (n points), or a list of pytrees;
+        points: a pytree with a leading axis on every leaf (n points), or a list of pytrees (what could be either is
+            stacked if it is a tuple);
         init, n: `init(key) -> params`, drawn n times from `seed`;
         init (or points: one pytree), train_step, steps: `train_step(params) -> params`; the points are
             the parameters after each number of steps, e.g. steps=[0, 100].
