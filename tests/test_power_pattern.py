@@ -173,7 +173,7 @@ def evidence(m, a=None, n=None, error=0.0):
         value, no = np.asarray(n, float)[:, None], np.zeros((len(n), 1), bool)
         bar, nan = np.full_like(value, error), np.full_like(value, np.nan)
         s = Slopes(value, bar, nan, nan, nan, nan, no, no, no, bar, no, value, value[..., None], value, bar,
-                   np.full_like(value, np.inf), value)
+                   np.full_like(value, np.inf), value, no)
         probes = (Probes(s, indices=np.arange(len(n))),)
     none = np.zeros_like(m)
     a = None if a is None else np.atleast_2d(np.asarray(a, float))

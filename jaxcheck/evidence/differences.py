@@ -21,6 +21,9 @@ EPS = float(np.finfo(np.float64).eps)
 ENOUGH = 4
 # Changes between quotients, from the smallest step on, in which noise is looked for.
 TAIL = 3
+# Floors by which a slope moves the function at most where rounding hides it: what moves it by one, and is seen to move
+# it by none, is off by two; twice that.
+HIDDEN = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Slopes:
             that may be noise, or a function on a smaller scale than theirs; a claim by which the function would
             move within those steps by more than it does within any is of the second kind.
         span: the most by which the function moves at any step.
+        wakes: up to some step the function does not move at all, and at the next larger one by more than a slope
+            would that lies below rounding there: what moves it is not a slope at the point (a dead unit that wakes).
     """
 
     value: np.ndarray
@@ -84,6 +89,7 @@ class Slopes:
     noise: np.ndarray
     steepest: np.ndarray
     span: np.ndarray
+    wakes: np.ndarray
 
     def __getitem__(self, where) -> Slopes:
         return Slopes(*(getattr(self, f.name)[where] for f in dataclasses.fields(self)))
@@ -221,7 +227,16 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarr
     span = np.max(np.where(np.isfinite(samples), np.abs(samples - middle), 0.0), axis=0)
     steepest = np.where(noisy, span / steps[-TAIL - 1 :][0], np.inf)
     return Slopes(value, error, l, l_error, r, r_error, kink & ~jump, jump, one_sided, rough, noisy, size,
-                  np.moveaxis(moved, 0, -1), reach, noise, steepest, span)
+                  np.moveaxis(moved, 0, -1), reach, noise, steepest, span, _wakes(np.fmax(up, down), steps, floor))
+
+
+def _wakes(moved: np.ndarray, steps: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """See `Slopes.wakes`; moved: (K, ...) by how much, largest step first."""
+    awake = ~(moved <= floor)
+    last = len(steps) - 1 - np.argmax(awake[::-1], axis=0)  # the smallest step at which it moves
+    inner = np.minimum(last + 1, len(steps) - 1)
+    expected = np.take_along_axis(moved, last[None], 0)[0] * steps[inner] / steps[last]
+    return awake.any(axis=0) & (last < len(steps) - 1) & (expected > HIDDEN * floor)
 
 
 def _scatter(centred: np.ndarray, steps: np.ndarray) -> np.ndarray:

@@ -175,5 +175,5 @@ def as_probes(value: np.ndarray, error: np.ndarray) -> Probes:
     nan, no = np.full_like(value, np.nan), np.zeros(value.shape, bool)
     size = np.abs(value)
     slopes = Slopes(value, error, nan, nan, nan, nan, no, no, no, error, no, size, value[..., None], size, 0 * size,
-                    np.full_like(value, np.inf), 0 * size)
+                    np.full_like(value, np.inf), 0 * size, no)
     return Probes(slopes, indices=np.arange(len(value)))
