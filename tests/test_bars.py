@@ -121,7 +121,8 @@ def differences(value: float, error: float, **changed) -> Slopes:
     names = Slopes.__dataclass_fields__
     given = dict.fromkeys(names, one) | {
         name: np.full((1, 1), error) for name in names if name.endswith("error")} | {
-        name: no for name in ("kink", "jump", "noisy", "wakes") if name in names} | {"quotients": np.full((1, 1, 6), value)}
+        name: no for name in ("kink", "jump", "noisy", "wakes") if name in names} | {
+        "quotients": np.full((1, 1, 6), value)}
     return Slopes(**(given | changed))
 
 
