@@ -13,6 +13,7 @@ import numpy as np
 from jaxcheck.budget import current
 from jaxcheck.evidence import as_run, host
 from jaxcheck.evidence.as_run import Run
+from jaxcheck.evidence.beside import Beside, of_data
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.user import (
     StructureError,
@@ -45,7 +46,7 @@ class Preface:
     own precision (G, P), None where it is the same as in float64, and `native_finite` whether the outputs are
     finite there; `native_scatter` is how far it moves between neighbours, where M runs on the host; `run` holds
     the programs that were run so; `repeatable` says whether two traces
-    and two native runs gave the same; `sizes` are the dimensions met, to name a ratio; `left_out` counts
+    and two native runs gave the same; `beside` is what a hint may name; `left_out` counts
     outputs that are not finite at the point and took no part.
     """
 
@@ -59,7 +60,7 @@ class Preface:
     native_scatter: np.ndarray | None = None
     run: Run | None = None
     compiled: int = 0
-    sizes: tuple[int, ...] = ()
+    beside: Beside = dataclasses.field(default_factory=Beside)
     left_out: int = 0
 
 
@@ -152,7 +153,7 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
         run = Run(own, None, tuple(leaves), extras)
         problem = dataclasses.replace(problem, numbers_bar=as_run.of_numbers(problem, run, theta.ravel()))
     preface = Preface(user.name, witnesses, tuple(notes), "", repeatable, native,
-                      sizes=_sizes(theta, user.args, own.closed.consts))
+                      beside=of_data([leaf.shape for leaf in theta.leaves], user.args.values, own.closed.consts))
     if manual is not None and precision == "float64" and narrow(theta, primal):
         if grad is None:
             traced = gradient(own, len(leaves), stripped=False, leaves=leaves, extras=extras, precision="native")
@@ -228,7 +229,7 @@ def _prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
                       host_autodiff=autodiff, is_autodiff=grad is None, host_unit=unit,
                       numbers_unit=None if numbers is None else units(user))
     return problem, Preface(user.name, witnesses, tuple(notes), structure, repeatable, native, native_scatter=spread,
-                            sizes=_sizes(theta, user.args))
+                            beside=of_data([leaf.shape for leaf in theta.leaves], user.args.values))
 
 
 def of_no_rule(closed: Any) -> str:
@@ -259,14 +260,6 @@ def units(user: User) -> np.ndarray:
         inexact = jax.dtypes.issubdtype(dtype, np.inexact) and hasattr(g, "dtype")
         parts.append(np.full(leaf.stop - leaf.start, float(jnp.finfo(dtype).eps) if inexact else 0.0))
     return np.concatenate(parts)
-
-
-def _sizes(theta: Theta, args: Theta, consts: Any = ()) -> tuple[int, ...]:
-    found = {d for leaf in (*theta.leaves, *args.leaves) for d in leaf.shape}
-    found |= {d for x in consts for d in np.shape(x)}
-    for value in args.values:
-        found |= set(np.shape(value)) if hasattr(value, "shape") else set()
-    return tuple(sorted(found))
 
 
 def narrow(theta: Theta, primal: Traced) -> bool:
