@@ -26,7 +26,7 @@ FAR, APART = 0.25, 0.05
 class Problem:
     """A backward pass next to the truth: at each point all values of its tape, and what its results should be.
 
-    `truths` are the loss's values; `repaired` the numbers of the results that a change must make right (all).
+    `truths` are the loss's values; `loss` is its tape, all values of it at each point, and its outputs' cotangents.
     """
 
     tape: Tape
@@ -35,7 +35,7 @@ class Problem:
     truths: list[Group]
     constants: Constants
     deadline: float
-    seed: int = 0
+    loss: tuple[Tape, list[list[np.ndarray]], dict[int, np.ndarray]]
 
     def __post_init__(self) -> None:
         self.sites = sites(self.tape)
@@ -148,7 +148,8 @@ def of_loss(loss: Any, manual: Any, values: Sequence[Any], count: int, cotangent
     numbers = [t.values[i] for t in (ahead, back) for i in t.literals]
     literals = [float(x) for x in numbers if x.dtype.kind in "fi"]
     sizes = {n for t in (ahead, back) for x in t.values for n in (*np.shape(x), np.size(x))}
-    problem = Problem(back, runs, targets, truths(ahead, losses, known), Constants(sizes, literals), deadline)
+    problem = Problem(back, runs, targets, truths(ahead, losses, known), Constants(sizes, literals), deadline,
+                      (ahead, losses, seeds))
     wrong = [problem.error(run, point) > ASTRAY for point, run in enumerate(runs)]
     astray = [problem.error(run, point) > REPAIRED for point, run in enumerate(runs)]
     if not all(w.any() for w in wrong) or any((a & ~w).any() for a, w in zip(astray, wrong, strict=True)):
