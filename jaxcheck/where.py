@@ -27,14 +27,16 @@ SECONDS, PART, SLIPS = 10.0, 0.5, 0.2
 def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
     """The report with its culprits.
 
-    Nobody is looked for but after a FAIL that blames the gradient, and nobody is named where the search cannot see:
-    code that is not JAX's own, complex numbers.
+    Nobody is looked for but after a FAIL that blames the gradient, or its own derivative, and nobody is named where
+    the search cannot see: code that is not JAX's own, complex numbers.
 
     Args:
         rules: whether the custom rules inside are under test, rather than a whole backward pass.
     """
     wrong = tuple(leaf.path for leaf in report.leaves if leaf.verdict is Verdict.FAIL)
-    if report.verdict is not Verdict.FAIL or report.reason is not Reason.MANUAL_WRONG or not wrong:
+    if report.verdict is Verdict.FAIL and report.reason is Reason.SECOND_ORDER_WRONG and rules:
+        wrong = ("second order",)
+    elif report.verdict is not Verdict.FAIL or report.reason is not Reason.MANUAL_WRONG or not wrong:
         return report
     if problem.primal is None or problem.manual is None or problem.is_autodiff:
         return report
