@@ -142,7 +142,8 @@ def _check(f: Callable, args, kwargs, argnums, order: int, settings: Settings, g
         report = _without_reverse(one, preface, rows, settings)
     else:
         report = dataclasses.replace(report, rows=tuple(rows), notes=(*report.notes, *notes))
-    return _with_rows(report, left_out)
+    report = _with_rows(report, left_out)
+    return blamed(report, problem, rules=True) if where and report.reason is Reason.SECOND_ORDER_WRONG else report
 
 
 def _examined(one: Subject, problem, preface, settings: Settings, start: float) -> Report:
