@@ -14,6 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxcheck.kept import Curve as Curve
+from jaxcheck.kept import Grid as Grid
+from jaxcheck.kept import Line as Line
+from jaxcheck.kept import Made as Made
+from jaxcheck.kept import Numbers as Numbers
+from jaxcheck.kept import Sample as Sample
 from jaxcheck.reasons import Reason as Reason
 from jaxcheck.reasons import Verdict as Verdict
 from jaxcheck.records import NAN as NAN
@@ -32,8 +38,9 @@ class Report(Data):
     """The outcome of a check; see the README for how to read it.
 
     `repr` is one line, `str` the whole text, and notebooks show a table. Iterating gives the leaves, and
-    `report["layers[0].W"]` one of them. Two reports are equal where everything but their cost is
-    (`seconds`, `compiled`); an unknown number (NaN) equals an unknown one.
+    `report["layers[0].W"]` one of them. Two reports are equal where everything is but their cost (`seconds`,
+    `compiled`) and what goes with one run (`made`, `curves`, `samples`, `grids`); an unknown number (NaN) equals an
+    unknown one.
 
     Attributes:
         kind: the front door that made it ("check_grad", "check_rule", ...).
@@ -57,6 +64,9 @@ class Report(Data):
         seed: of the random directions.
         evaluations: of the loss, spent on differences.
         seconds: wall time; compiled: how many programs were compiled for this check; cost: where it went.
+        made: when, where and by which versions it was made, and where the function under test is defined.
+        curves: the function along the most doubtful directions, step by step, eight at most.
+        samples: components of leaves, by each witness, some thousands at most; grids: |M - A| over matrices.
     """
 
     kind: str
@@ -84,8 +94,12 @@ class Report(Data):
     point: str = ""
     cost: Cost = dataclasses.field(default_factory=Cost)
     culprits: tuple[Culprit, ...] = ()
+    made: Made = dataclasses.field(default_factory=Made)
+    curves: tuple[Curve, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    grids: tuple[Grid, ...] = ()
 
-    _uncompared = ("seconds", "compiled", "cost")
+    _uncompared = ("seconds", "compiled", "cost", "made", "curves", "samples", "grids")
 
     @property
     def ok(self) -> bool:

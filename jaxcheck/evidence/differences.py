@@ -65,6 +65,8 @@ class Slopes:
             that may be noise, or a function on a smaller scale than theirs; a claim by which the function would
             move within those steps by more than it does within any is of the second kind.
         span: the most by which the function moves at any step.
+        steps, increments: of ladders, the steps (..., K), in units of the direction, and phi(t) - phi(0) to the right
+            and to the left, (..., 2, K): for those who want to see. None where there was no ladder.
     """
 
     value: np.ndarray
@@ -84,9 +86,12 @@ class Slopes:
     noise: np.ndarray
     steepest: np.ndarray
     span: np.ndarray
+    steps: np.ndarray | None = None
+    increments: np.ndarray | None = None
 
     def __getitem__(self, where) -> Slopes:
-        return Slopes(*(getattr(self, f.name)[where] for f in dataclasses.fields(self)))
+        fields = (getattr(self, f.name) for f in dataclasses.fields(self))
+        return Slopes(*(None if x is None else x[where] for x in fields))
 
 
 def tableau(first: np.ndarray, noise: np.ndarray, steps: np.ndarray, order: int, power: int):
@@ -175,6 +180,7 @@ def slopes(samples: np.ndarray, ladder: Ladder, unit: float = EPS, *, noise: np.
     no = (known | aside)[:, None] & np.ones_like(found.kink)
     blind = no & (aside & ~enough.any(axis=0))[:, None] & (found.kink | found.jump)
     return dataclasses.replace(found, kink=found.kink & ~no, jump=found.jump & ~no,
+                               increments=_increments(samples, len(ladder.steps)),
                                error=np.where(blind, np.inf, found.error), rough=np.where(blind, np.inf, found.rough))
 
 
@@ -221,7 +227,15 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarr
     span = np.max(np.where(np.isfinite(samples), np.abs(samples - middle), 0.0), axis=0)
     steepest = np.where(noisy, span / steps[-TAIL - 1 :][0], np.inf)
     return Slopes(value, error, l, l_error, r, r_error, kink & ~jump, jump, one_sided, rough, noisy, size,
-                  np.moveaxis(moved, 0, -1), reach, noise, steepest, span)
+                  np.moveaxis(moved, 0, -1), reach, noise, steepest, span,
+                  np.broadcast_to(steps, (*size.shape, count)), _increments(samples, count))
+
+
+def _increments(samples: np.ndarray, count: int) -> np.ndarray:
+    """(..., 2, K) phi(t) - phi(0), to the right and to the left."""
+    with np.errstate(all="ignore"):
+        moved = (samples[1:] - samples[0]).reshape(2, count, *samples.shape[1:])
+    return np.moveaxis(moved, (0, 1), (-2, -1))
 
 
 def _scatter(centred: np.ndarray, steps: np.ndarray) -> np.ndarray:

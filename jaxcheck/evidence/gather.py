@@ -166,6 +166,7 @@ def per_component(found: Slopes, indices: np.ndarray, scale: np.ndarray) -> Prob
     for name in ("value", "error", "left", "left_error", "right", "right_error", "rough", "reach", "steepest"):
         fields[name] = fields[name] / per
     fields["quotients"] = fields["quotients"] / per[..., None]
+    fields["steps"] = there(fields["steps"]) * per[..., None]
     return Probes(Slopes(**fields), indices=indices)
 
 
@@ -231,7 +232,8 @@ def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Pr
     def add(size, make):
         nonlocal row
         here, row = slice(row, row + size), row + size
-        known = {} if seen is None else dict(crossed=seen.crossed[here], analytic=seen.analytic[here])
+        known = {} if seen is None else dict(crossed=seen.crossed[here], analytic=seen.analytic[here],
+                                             smooth=seen.own[..., here].all(axis=0).sum(axis=0))
         out.append(dataclasses.replace(make(found[here]), **known))
 
     for chosen, scale in single:

@@ -82,6 +82,7 @@ class Probes:
         indices: (D,) components, when `directions` is None (slopes are then per unit of the component).
         crossed: (D,) something is decided at the point, see `smooth.Pieces`; None where that is not known.
         analytic: (D,) the smallest steps are known to see one analytic formula, enough of them; None likewise.
+        smooth: (D,) how many of the smallest steps lie on the point's own piece on both sides; None likewise.
     """
 
     slopes: Slopes
@@ -89,6 +90,7 @@ class Probes:
     indices: np.ndarray | None = None
     crossed: np.ndarray | None = None
     analytic: np.ndarray | None = None
+    smooth: np.ndarray | None = None
 
     @property
     def along(self) -> np.ndarray:
