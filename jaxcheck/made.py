@@ -47,14 +47,18 @@ def _versions() -> tuple[tuple[str, str], ...]:
         own = metadata.version("jaxcheck")
     except metadata.PackageNotFoundError:  # run from a source tree that was never installed
         own = "0+unknown"
-    others = (("jax", jax.__version__), ("jaxlib", jaxlib.__version__), ("numpy", np.__version__),
-              ("Python", platform.python_version()))
+    others = (
+        ("jax", jax.__version__),
+        ("jaxlib", jaxlib.__version__),
+        ("numpy", np.__version__),
+        ("Python", platform.python_version()),
+    )
     return (("jaxcheck", own), *others)
 
 
 def _device() -> str:
     """The device that programs run on unless they say otherwise."""
-    chosen = jax.config.jax_default_device or jax.devices()[0]
+    chosen = getattr(jax.config, "jax_default_device", None) or jax.devices()[0]
     if isinstance(chosen, str):
         chosen = jax.devices(chosen)[0]
     kind = str(chosen.device_kind)

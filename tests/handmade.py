@@ -112,3 +112,27 @@ def strange(**changed) -> Report:
         seed=2**40,
     )
     return failing(**{**values, **changed})
+
+
+def rule() -> Report:
+    rows = (
+        Row("laws", "linear in the cotangent", "WRONG", 0.3, "at scale -1e3"),
+        Row("laws", "zero to zero", "OK", 0.0),
+        Row("transformations", "vmap", "UNSUPPORTED", NAN, "no batching rule for pure_callback"),
+    )
+    return Report(
+        "check_rule", "clip", Verdict.FAIL, Reason.LAW_BROKEN, rows=rows, seed=7, evaluations=1, seconds=1.2345
+    )
+
+
+def batch() -> Report:
+    verdicts = [Verdict.FAIL] * 7 + [Verdict.INCONCLUSIVE]
+    points = tuple(
+        Point(i, f"seed {i}", verdict, 0.2, "W2", f"check_grad(loss, points[{i}])")
+        for i, verdict in enumerate(verdicts, start=13)
+    )
+    return failing(
+        kind="check_batch", leaves=(), points=points, witnesses=(), why_mode="", evaluations=10_000, seconds=2.0,
+        points_passed=92, points_failed=7, points_inconclusive=1, point="seed 13", difference=0.2,
+        difference_autodiff=0.2,
+    )

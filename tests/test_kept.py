@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from handmade import failing, whole
 
 import jaxcheck
 from jaxcheck.judgement import keep
 from jaxcheck.kept import Made, Numbers
 from jaxcheck.made import made, place
 from jaxcheck.report.json import decode, encode
-from tests.handmade import failing, whole
 
 PARAMS = {"W": np.linspace(-1.0, 1.5, 12).reshape(4, 3), "b": np.array([0.3, -0.2, 0.0])}
 
@@ -56,8 +56,12 @@ def test_a_curve_is_the_function_along_its_direction(report):
 
 def test_a_smooth_interval_is_known_where_it_was_looked_at():
     near = 1e-3  # a kink that close: the steps below it are smooth, those above are not
-    found = jaxcheck.check_grad(lambda x: jnp.sum(jnp.abs(x) ** 1.5 + jnp.abs(x - near)), np.array([near * 1.5, 0.7]),
-                                lambda x: 1.5 * jnp.sqrt(x) + jnp.sign(x - near) + 1e-4, where=False)
+    found = jaxcheck.check_grad(
+        lambda x: jnp.sum(jnp.abs(x) ** 1.5 + jnp.abs(x - near)),
+        np.array([near * 1.5, 0.7]),
+        lambda x: 1.5 * jnp.sqrt(x) + jnp.sign(x - near) + 1e-4,
+        where=False,
+    )
     known = [c for c in found.curves if not math.isnan(c.smooth)]
     assert known
     for curve in known:

@@ -90,8 +90,11 @@ class Slopes:
     increments: np.ndarray | None = None
 
     def __getitem__(self, where) -> Slopes:
-        fields = (getattr(self, f.name) for f in dataclasses.fields(self))
-        return Slopes(*(None if x is None else x[where] for x in fields))
+        taken: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            x = getattr(self, field.name)
+            taken[field.name] = None if x is None else x[where]
+        return Slopes(**taken)
 
 
 def tableau(first: np.ndarray, noise: np.ndarray, steps: np.ndarray, order: int, power: int):

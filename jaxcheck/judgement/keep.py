@@ -41,8 +41,11 @@ class _One(NamedTuple):
 
 def kept(evidence: Sequence[LeafEvidence], results: Sequence[LeafResult]) -> Kept:
     """The most doubtful directions, and components of the leaves: of those that are in doubt more."""
-    ones = [_One(ev, r, r.verdict is not Verdict.PASS or r.reason not in (Reason.AGREE, Reason.SURROGATE))
-            for ev, r in zip(evidence, results, strict=True) if ev.m.size]
+    ones = [
+        _One(ev, r, r.verdict is not Verdict.PASS or r.reason not in (Reason.AGREE, Reason.SURROGATE))
+        for ev, r in zip(evidence, results, strict=True)
+        if ev.m.size
+    ]
     ones.sort(key=lambda one: (not one.doubtful, one.result.verdict is not Verdict.FAIL))
     with np.errstate(all="ignore"):
         return Kept(tuple(_curves(ones)), tuple(_samples(ones)), tuple(_grids(ones)))
@@ -56,7 +59,7 @@ def _curves(ones: list[_One]) -> Iterator[Curve]:
         worst = max(known, key=lambda one: one.result.difference, default=None)
         yield from [] if worst is None else _directions(worst.ev)[:1]
         return
-    found = [_directions(one.ev)[:EACH if len(doubtful) > 1 else CURVES // 2] for one in doubtful]
+    found = [_directions(one.ev)[: EACH if len(doubtful) > 1 else CURVES // 2] for one in doubtful]
     in_turn = [some[k] for k in range(CURVES) for some in found if k < len(some)]
     yield from in_turn[:CURVES]
 
@@ -75,8 +78,11 @@ def _directions(ev: LeafEvidence) -> list[Curve]:
         columns = np.argmax(off, axis=1)
         ranked += [(float(off[row, column]), which, row, int(column)) for row, column in enumerate(columns)]
     ranked.sort(key=lambda one: -one[0])
-    return [curve for _, which, row, column in ranked[:CURVES]
-            if (curve := _curve(ev, ev.probes[which], row, column)) is not None]
+    return [
+        curve
+        for _, which, row, column in ranked[:CURVES]
+        if (curve := _curve(ev, ev.probes[which], row, column)) is not None
+    ]
 
 
 def _curve(ev: LeafEvidence, probes: Probes, row: int, column: int) -> Curve | None:
@@ -93,9 +99,18 @@ def _curve(ev: LeafEvidence, probes: Probes, row: int, column: int) -> Curve | N
     a = NAN if ev.a is None else float(probes.project(ev.a)[row, column])
     name = _component(ev, int(probes.at[row])) if probes.directions is None else f"{ev.leaf.path} along direction {row}"
     return Curve(
-        ev.leaf.path, name, _rounded(steps), _rounded(right), _rounded(left),
-        float(probes.project(ev.m)[row, column]), float(s.value[0, column]), float(s.error[0, column]), a,
-        float(s.noise[0, column]), _digits(smooth))
+        ev.leaf.path,
+        name,
+        _exactly(steps),
+        _exactly(right),
+        _exactly(left),
+        float(probes.project(ev.m)[row, column]),
+        float(s.value[0, column]),
+        float(s.error[0, column]),
+        a,
+        float(s.noise[0, column]),
+        smooth,
+    )
 
 
 def _component(ev: LeafEvidence, flat: int) -> str:
@@ -113,24 +128,32 @@ def _samples(ones: list[_One]) -> Iterator[Sample]:
 
 
 def _sample(ev: LeafEvidence, most: int) -> Sample:
-    column, n = _column(ev), ev.m.shape[1]
-    chosen = np.arange(n)
+    n = ev.m.shape[1]
+    (m, a), columns, chosen = _most_off(ev), _columns(ev), np.arange(n)
     if n > most:
         # Half of them those that are off most, half from everywhere.
-        off = np.abs(ev.m[column] - ev.a[column]) if ev.a is not None else np.abs(ev.m[column])
+        off = np.abs(m) if a is None else np.abs(m - a)
         worst = np.argpartition(-np.nan_to_num(off, posinf=np.finfo(float).max), most // 2)[: most // 2]
         chosen = np.union1d(worst, np.linspace(0, n - 1, most - len(worst)).astype(int))
-    numeric, errors = _numeric(ev, column)
+    numeric, errors = _numeric(ev, columns)
     nothing = np.full(len(chosen), np.nan)
-    return Sample(ev.leaf.path, Numbers(int(i) for i in chosen), _rounded(ev.m[column, chosen]),
-                  _rounded(numeric[chosen]), _rounded(errors[chosen]),
-                  _rounded(nothing if ev.a is None else ev.a[column, chosen]))
+    return Sample(
+        ev.leaf.path,
+        Numbers(int(i) for i in chosen),
+        _rounded(m[chosen]),
+        _rounded(numeric[chosen]),
+        _rounded(errors[chosen]),
+        _rounded(nothing if a is None else a[chosen]),
+    )
 
 
 def _grids(ones: list[_One]) -> Iterator[Grid]:
     """Of the leaves that are matrices or more: those in doubt, and the quiet ones that are small."""
-    wanted = [one for one in ones if len(one.ev.leaf.shape) > 1 and one.ev.leaf.size > 1
-              and (one.doubtful or one.ev.m.shape[1] <= LEAF)]
+    wanted = [
+        one
+        for one in ones
+        if len(one.ev.leaf.shape) > 1 and one.ev.leaf.size > 1 and (one.doubtful or one.ev.m.shape[1] <= LEAF)
+    ]
     for one in wanted[:GRIDS]:
         grid = _grid(one.ev)
         if grid is not None:
@@ -138,9 +161,9 @@ def _grids(ones: list[_One]) -> Iterator[Grid]:
 
 
 def _grid(ev: LeafEvidence) -> Grid | None:
-    column, leaf = _column(ev), ev.leaf
-    truth, witness = (_numeric(ev, column)[0], "N") if ev.a is None else (ev.a[column], "A")
-    off = np.abs(ev.m[column] - truth)
+    (m, a), leaf = _most_off(ev), ev.leaf
+    truth, witness = (_numeric(ev, _columns(ev))[0], "N") if a is None else (a, "A")
+    off = np.abs(m - truth)
     if not np.isfinite(truth).any():
         return None
     if leaf.is_complex:
@@ -150,8 +173,8 @@ def _grid(ev: LeafEvidence) -> Grid | None:
     cells = off.reshape(down, across)
     for axis in (0, 1):
         cells = _coarser(cells, axis)
-    scale = float(np.nanmax(np.abs(truth)))
     rows, columns = cells.shape
+    scale = float(np.nanmax(np.abs(truth)))
     return Grid(leaf.path, rows, columns, _rounded(cells.ravel(), 3), witness, _digits(scale), (down, across))
 
 
@@ -164,24 +187,36 @@ def _coarser(cells: np.ndarray, axis: int) -> np.ndarray:
     return np.fmax.reduceat(cells, starts, axis=axis)
 
 
-def _column(ev: LeafEvidence) -> int:
-    """The output whose gradient is off most."""
+def _columns(ev: LeafEvidence) -> np.ndarray:
+    """(n,) the output in which each component is off most."""
     if len(ev.m) == 1:
-        return 0
+        return np.zeros(ev.m.shape[1], int)
     off = np.abs(ev.m - ev.a) if ev.a is not None else np.abs(ev.m)
-    return int(np.argmax(np.nan_to_num(off, posinf=np.finfo(float).max).max(axis=1)))
+    return np.argmax(np.nan_to_num(off, posinf=np.finfo(float).max), axis=0)
 
 
-def _numeric(ev: LeafEvidence, column: int) -> tuple[np.ndarray, np.ndarray]:
+def _most_off(ev: LeafEvidence) -> tuple[np.ndarray, np.ndarray | None]:
+    """(n,) M and A of each component, in the output in which it is off most."""
+    columns, every = _columns(ev), np.arange(ev.m.shape[1])
+    return ev.m[columns, every], None if ev.a is None else ev.a[columns, every]
+
+
+def _numeric(ev: LeafEvidence, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n,) N of single components and its bars; where one was looked at twice, the narrower."""
     n = ev.m.shape[1]
     value, error = np.full(n, np.nan), np.full(n, np.nan)
     for p in ev.probes:
         if p.directions is None:
-            keep = ~(error[p.at] < p.slopes.error[:, column])
-            value[p.at] = np.where(keep, p.slopes.value[:, column], value[p.at])
-            error[p.at] = np.where(keep, p.slopes.error[:, column], error[p.at])
+            here = np.arange(len(p.at)), columns[p.at]
+            keep = ~(error[p.at] < p.slopes.error[here])
+            value[p.at] = np.where(keep, p.slopes.value[here], value[p.at])
+            error[p.at] = np.where(keep, p.slopes.error[here], error[p.at])
     return value, error
+
+
+def _exactly(values: np.ndarray) -> Numbers:
+    """Every digit: what is drawn of a curve is what is left when its slope is taken off."""
+    return Numbers(float(x) for x in values)
 
 
 def _rounded(values: np.ndarray, digits: int = DIGITS) -> Numbers:
