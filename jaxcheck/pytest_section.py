@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-_SUFFIXES = (".json", ".html", ".xml")
+_SUFFIXES = (".json", ".html", ".xml", ".sarif")
 _RANK = {"FAIL": 0, "INCONCLUSIVE": 1, "PASS": 2}
 _COLOURS = {"FAIL": "red", "INCONCLUSIVE": "yellow", "PASS": "green"}
 _MOST = 10
