@@ -219,9 +219,21 @@ class Report(Data):
             raise ValueError(f"{path} holds {len(found)} reports, not one; `jaxcheck show` shows them all")
         return found[0]
 
-    def plot(self, path: Any = None) -> Any:
-        """Draw the report with matplotlib (extra `plot`); write it to `path` when given."""
-        return renderer("plot").plot(self, path)
+    def plot(self, kind: str = "leaves", *, ax: Any = None, leaf: str | None = None, path: Any = None) -> Any:
+        """Draw the report with matplotlib (extra `plot`); returns the Axes.
+
+        Args:
+            kind: "leaves": every leaf's difference, bar and floor. "components": M against N, one component a dot.
+                "v-curve": what centred differences are off by, step by step. "taylor": what is left of the function
+                when its slope is taken off. "heat": |M - A| over a matrix. "points": those of a batch.
+            ax: Axes to draw on; default a new figure's.
+            leaf: the path of one leaf; default the first that is in doubt.
+            path: write the picture there (`.png`, `.pdf`, `.svg`); no window is then involved.
+
+        Raises:
+            ValueError: another kind or leaf, or the report holds nothing of that kind. ImportError: no matplotlib.
+        """
+        return renderer("plot").plot(self, kind, ax=ax, leaf=leaf, path=path)
 
 
 class _ReportError(AssertionError):

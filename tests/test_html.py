@@ -5,59 +5,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from handmade import NAN, failing, inconclusive, leaf, passing, rule, strange
+from handmade import NAN, STEPS, curve, drawn, failing, inconclusive, leaf, passing, rule, strange
 
-from jaxcheck.kept import Curve, Grid, Line, Made, Numbers, Sample
+from jaxcheck.kept import Made, Numbers
 from jaxcheck.report import html, palette, series
-from jaxcheck.result import Culprit, Reason, Report, Verdict
-
-STEPS = Numbers(0.1 / 4.0**k for k in range(12))
-
-
-def curve(path="layers[1].W", slope=1.0, manual=2.0, **changed) -> Curve:
-    """exp along a line, with the rounding of float64, and a wrong M."""
-    values = dict(
-        path=path,
-        name=f"{path}[0,1]",
-        steps=STEPS,
-        manual=manual,
-        numeric=slope,
-        error=1e-11,
-        autodiff=slope,
-        right=Numbers(slope * (h + h * h / 2 + h**3 / 6) + 1e-16 for h in STEPS),
-        left=Numbers(slope * (-h + h * h / 2 - h**3 / 6) - 1e-16 for h in STEPS),
-        noise=1e-16,
-    )
-    return Curve(**{**values, **changed})
-
-
-def drawn(**changed) -> Report:
-    """A failing report with everything that can be drawn, and the line."""
-    components = Numbers(range(15))
-    truth = Numbers(0.1 * k - 0.7 for k in range(15))
-    sample = Sample("layers[1].W", components, Numbers(2 * x for x in truth), truth, Numbers([1e-11] * 15), truth)
-    grid = Grid("layers[1].W", 5, 3, Numbers(abs(x) for x in truth), "A", 0.7, (5, 3))
-    source = tuple(Line("/home/me/model.py", n, f"    dv = p.T @ dc  # {n} <b>") for n in range(43, 52))
-    culprit = Culprit(
-        "/home/me/model.py",
-        47,
-        "dv = p.T @ dc  # 47 <b>",
-        "dv = dc @ p",
-        "`dc @ p` for `p.T @ dc`",
-        "line",
-        ("layers[1].W",),
-    )
-    made = Made(
-        "2026-01-02T03:04:05Z", (("jaxcheck", "0.1.0"), ("jax", "0.10.2")), "cpu", "/home/me/model.py", 40, source
-    )
-    return failing(
-        **{
-            **dict(
-                curves=(curve(), curve(smooth=1e-3)), samples=(sample,), grids=(grid,), culprits=(culprit,), made=made
-            ),
-            **changed,
-        }
-    )
+from jaxcheck.result import Reason, Report, Verdict
 
 
 @pytest.mark.parametrize("colours", [palette.LIGHT, palette.DARK], ids=["light", "dark"])
