@@ -242,3 +242,15 @@ def test_on_paper_everything_is_there_and_no_tools(shown, browser):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert find("document.querySelector('.tools').getClientRects().length") == 0
     assert find(f"{ROWS}.length") == 2000
+
+
+@pytest.mark.parametrize(("light", "ground"), [("true", "#fff"), ("false", "#111")])
+def test_a_notebooks_cell_can_be_read_on_either_theme(browser, tmp_path, light, ground):
+    host = "table { font-size: 12px; color: black } td, th { color: inherit; max-width: 9em } body { font-size: 13px }"
+    cells = drawn()._repr_html_() + passing()._repr_html_()
+    body = f'<body data-jp-theme-light="{light}" style="background: {ground}">{cells}'
+    page = f'<!doctype html><meta charset="utf-8"><style>{host}</style>{body}'
+    (tmp_path / "cell.html").write_text(page, encoding="utf-8")
+    browser.get((tmp_path / "cell.html").as_uri())
+    browser.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert browser.execute_script(AUDIT) == []

@@ -12,6 +12,8 @@ _WITNESS = {"M": "M", "A": "A", "N": "N, extrapolated"}
 _CSS = {"M": "manual", "A": "autodiff", "N": "numeric"}
 # A heat map goes so many decades below its largest number, at least and at most.
 LEAST, MOST = 2, 8
+# Differences that never come nearer than this, relative to the derivative, do not settle.
+FAR = 0.01
 
 
 class Figure(NamedTuple):
@@ -51,6 +53,8 @@ def _told(curve: Curve, found: series.Errors) -> str:
     best = {line.name: min(y for _, y in line.points) for line in found.lines}
     first, last = found.lines[0].name, found.lines[-1].name
     shown = f"`{curve.name}`: centred differences come within {numbers.small(best[last])} of {last}"
+    if best[last] >= FAR:
+        return f"`{curve.name}`: centred differences come no nearer to {last} than {numbers.small(best[last])}."
     if first == last:
         return shown + "."
     if best[first] > 100 * best[last]:

@@ -62,7 +62,9 @@ def of(report: Report, anchor: str, *, page: bool) -> dict[str, Any]:
         "counts": _counts(report.leaves),
         "left_out": f"and {numbers.leaves(left)} more" if left else "",
         "details": [
-            view_leaves.detail(report, leaf, anchors[leaf.path], k < OPEN and not quiet and page)
+            view_leaves.detail(
+                report, leaf, anchors[leaf.path], page and k < OPEN and (not quiet or leaf.reason is not Reason.AGREE)
+            )
             for k, leaf in enumerate(details[:most])
         ],
         "details_title": "Leaf by leaf" if quiet else "What is off, leaf by leaf",
