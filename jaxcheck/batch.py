@@ -115,7 +115,7 @@ def _check(loss: Callable, batch: Batch, grad: Any, args: tuple, has_aux: bool, 
         return None
 
     alike = problem.manual is not None and batch.carried_alike(problem)
-    if problem.primal is None or not alike or preface.structure or not preface.repeatable:
+    if problem.primal is None or not alike or preface.structure or preface.random:
         return _one_by_one(batch, alone, label, settings)
     rows = batch.theta_rows(problem)
     table = batched.measure(problem, rows, settings.seed, _directions(settings))

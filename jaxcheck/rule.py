@@ -121,7 +121,7 @@ def _check(f: Callable, args, kwargs, argnums, order: int, settings: Settings, g
         return Report("check_rule", name_of(f, name), Verdict.INCONCLUSIVE, Reason.NONDETERMINISTIC, notes=(str(why),),
                       seed=settings.seed)
     problem, preface = prepare_rule(one, settings.seed, settings.precision)
-    if not preface.repeatable:
+    if preface.random:
         return examine(problem, preface, settings, kind="check_rule", name=one.name, start=start)
     # First what is most worth knowing: the rule against differences and autodiff.
     report = None if problem.manual is None else _examined(one, problem, preface, settings, start)

@@ -29,7 +29,7 @@ from jaxcheck.by_leaf import by_leaf
 from jaxcheck.by_value import wrong_values
 from jaxcheck.door import door
 from jaxcheck.evidence import derivatives, maps
-from jaxcheck.evidence.prepare import narrow
+from jaxcheck.evidence.preface import narrow
 from jaxcheck.evidence.prepare_rule import argument_names
 from jaxcheck.evidence.user import refuse_tracing, to_array
 from jaxcheck.judgement.findings import Finding

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxcheck.evidence import transforms_dtype
-from jaxcheck.evidence.laws_run import Once
+from jaxcheck.evidence.laws_run import Pulled
 from jaxcheck.evidence.laws_site import (
     Site,
     build,
@@ -88,7 +88,7 @@ def _eagerly(site: Site, seed: int, rows: list[Row]) -> list[Row]:
     try:
         # One way after the other: what a rule keeps aside is looked at elsewhere.
         g = draw(ask(jax.eval_shape, site.call, *site.live), seed, "row0")
-        eager, compiled = host(ask(pull(site.call), list(site.live), g)), Once(pull(site.call))
+        eager, compiled = host(ask(pull(site.call), list(site.live), g)), Pulled(site.call).back
         found = host(compiled(list(site.live), g))
         if not finite(eager) and not finite(found):
             return rows
@@ -114,12 +114,13 @@ class Matrix:
         self.x = [list(site.live)]
         for k in range(1, POINTS):
             self.x.append(moved(site.live, [-k / 32] * len(site.live)))
-        outs = Once(site.call)(*site.live)
+        rule = Pulled(site.call)
+        outs = rule.values(site.live)
         if not outs:
             raise Refused(ValueError("the function has no differentiable result"))
         self.g = [draw(outs, seed, f"row{k}") for k in range(POINTS)]
         self.t = draw(site.live, seed, "second"), draw(outs, seed, "second g")
-        eager = self.back = Once(pull(site.call))
+        eager = self.back = rule.back
         first = [host(eager(self.x[0], g)) for g in self.g]
         self.reference = [first[0], *(host(eager(x, g)) for x, g in zip(self.x[1:], self.g[1:], strict=True))]
         self.cotangents = first

@@ -58,7 +58,10 @@ def read(path: str | os.PathLike[str]) -> tuple[list[Report], list[tuple[str, st
     text = Path(path).read_text(encoding="utf-8")
     if Path(path).suffix.lower() in (".html", ".htm"):
         text = html.embedded(text)
-    data = stdlib_json.loads(text)
+    try:
+        data = stdlib_json.loads(text)
+    except stdlib_json.JSONDecodeError as error:
+        raise ValueError(f"{os.fspath(path)} holds no report of jaxcheck: it is no JSON ({error})") from None
     items = data if isinstance(data, list) else [data]
     errors = [item for item in items if isinstance(item, dict) and _ERROR in item]
     reports = [json.decode(item) for item in items if item not in errors]
@@ -87,5 +90,9 @@ def write(path: str | os.PathLike[str], text: str) -> None:
     try:
         neighbour.write_text(text, encoding="utf-8")
         os.replace(neighbour, target)
+    except OSError as error:
+        # Said of the file that was asked for: its neighbour is nobody's concern.
+        error.filename, error.filename2 = os.fspath(path), None
+        raise
     finally:
         neighbour.unlink(missing_ok=True)
