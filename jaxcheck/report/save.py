@@ -92,7 +92,8 @@ def write(path: str | os.PathLike[str], text: str) -> None:
         os.replace(neighbour, target)
     except OSError as error:
         # Said of the file that was asked for: its neighbour is nobody's concern.
-        error.filename, error.filename2 = os.fspath(path), None
-        raise
+        if error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
     finally:
         neighbour.unlink(missing_ok=True)
