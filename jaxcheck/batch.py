@@ -96,7 +96,7 @@ def check_batch(
         if report is None:
             report = Report("check_batch", name_of(loss, name), Verdict.INCONCLUSIVE, Reason.INTERRUPTED,
                             seed=settings.seed)
-        return finished(report)
+        return finished(report, grad if callable(grad) else loss)
 
 
 def _check(loss: Callable, batch: Batch, grad: Any, args: tuple, has_aux: bool, settings: Settings,

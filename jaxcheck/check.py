@@ -100,7 +100,7 @@ def check_grad(
             report = blamed(report, problem, rules=grad is None) if where else report
         if report is None:
             report = unprepared("check_grad", name_of(loss, name), params, settings.seed)
-        return finished(report)
+        return finished(report, grad if callable(grad) else loss)
 
 
 check_grad.__module__ = "jaxcheck"

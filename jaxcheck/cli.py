@@ -6,7 +6,6 @@ JAX is imported by the commands that need it, when they run: `--help` answers at
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import os
 import sys
@@ -59,20 +58,21 @@ def demo() -> None:
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="Write the reports to this file, as a list.")
 @click.option("--html", "html_path", type=click.Path(dir_okay=False), help="Write the reports to this file, as a page.")
 @click.option("--junit", "junit_path", type=click.Path(dir_okay=False), help="Write JUnit's XML to this file.")
+@click.option("--sarif", "sarif_path", type=click.Path(dir_okay=False), help="Write findings to this file, as SARIF.")
 @click.option("--device", help="Where to run: cpu, gpu, tpu, or one of several, e.g. gpu:1.")
 @click.option("--traceback", "with_traceback", is_flag=True, help="Show tracebacks of errors in FILE.")
 def run(targets: tuple[str, ...], keyword: str, stop: bool, quiet: bool, json_path: str | None,
-        html_path: str | None, junit_path: str | None, device: str | None, with_traceback: bool) -> None:
+        html_path: str | None, junit_path: str | None, sarif_path: str | None, device: str | None,
+        with_traceback: bool) -> None:
     """Run the checks that files declare.
 
     These are their functions marked with @jaxcheck.case, and their functions named check_* that take no
     parameters and return a Report. FILE.py::NAME runs one of them; a DIRECTORY all in its files that are named
     check_*.py, *_check.py, *_checks.py or checks.py.
     """
-    for path in (json_path, html_path, junit_path):
+    outputs = {"json": json_path, "html": html_path, "xml": junit_path, "sarif": sarif_path}
+    for path in outputs.values():
         _try(path)
-    if html_path is not None and importlib.util.find_spec("jinja2") is None:
-        raise click.UsageError("--html needs jinja2: pip install 'jaxcheck[html]'")
     wanted = cases.files(targets)
     done: list[Outcome] = []
     interrupted = False
@@ -91,7 +91,7 @@ def run(targets: tuple[str, ...], keyword: str, stop: bool, quiet: bool, json_pa
     if not done and not interrupted:
         raise click.UsageError(f"no case's name holds {keyword!r}" if keyword else "no case was found")
     _summarise(done)
-    _write(done, json_path, html_path, junit_path)
+    _write(done, outputs)
     if interrupted:
         click.echo("interrupted", err=True)
         sys.exit(_INTERRUPTED)
@@ -259,12 +259,12 @@ def _summarise(done: list[Outcome]) -> None:
     click.echo(f"{len(done)} checks: {', '.join(counts)}")
 
 
-def _write(done: list[Outcome], json_path: str | None, html_path: str | None, junit_path: str | None) -> None:
+def _write(done: list[Outcome], outputs: dict[str, str | None]) -> None:
     from jaxcheck.report import save
 
     reports = [one.report for one in done if one.error is None]
     errors = [(one.name, _error_line(one)) for one in done if one.error is not None]
-    for path, kind in ((json_path, "json"), (html_path, "html"), (junit_path, "xml")):
+    for kind, path in outputs.items():
         if path is not None:
             try:
                 save.save_all(reports, path, errors, kind=kind)

@@ -109,7 +109,7 @@ def check_rule(
             report = _check(f, tuple(args), dict(kwargs or {}), argnums, order, settings, groups, level, name, where)
         if report is None:
             report = unprepared("check_rule", name_of(f, name), args, settings.seed)
-        return finished(report)
+        return finished(report, f)
 
 
 def _check(f: Callable, args, kwargs, argnums, order: int, settings: Settings, groups: set[str], level: str | None,

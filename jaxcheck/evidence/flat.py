@@ -114,4 +114,6 @@ def _less(found: Slopes, others: np.ndarray, sizes: np.ndarray) -> Slopes:
     for name in ("error", "left_error", "right_error", "rough"):
         fields[name] = fields[name] + 4 * EPS * sizes
     fields["quotients"] = fields["quotients"] - others[..., None]
+    signed = np.array([[1.0], [-1.0]]) * there(fields["steps"])[..., None, :]
+    fields["increments"] = there(fields["increments"]) - others[..., None, None] * signed
     return Slopes(**fields)

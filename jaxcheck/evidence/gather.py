@@ -165,6 +165,7 @@ def per_component(found: Slopes, indices: np.ndarray, scale: np.ndarray) -> Prob
     for name in ("value", "error", "left", "left_error", "right", "right_error", "rough", "reach", "steepest"):
         fields[name] = fields[name] / per
     fields["quotients"] = fields["quotients"] / per[..., None]
+    fields["steps"] = there(fields["steps"]) * per[..., None]
     return Probes(Slopes(**fields), indices=indices)
 
 
@@ -230,7 +231,8 @@ def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Pr
     def add(size, make):
         nonlocal row
         here, row = slice(row, row + size), row + size
-        known = {} if seen is None else {name: getattr(seen, name)[here] for name in ("crossed", "analytic", "beyond")}
+        names = ("crossed", "analytic", "beyond", "smooth")
+        known = {} if seen is None else {name: getattr(seen, name)[here] for name in names}
         out.append(dataclasses.replace(make(found[here]), **known))
 
     for chosen, scale in single:

@@ -83,6 +83,7 @@ class Probes:
         crossed: (D,) something is decided at the point, see `smooth.Pieces`; None where that is not known.
         analytic: (D,) the smallest steps are known to see one analytic formula, enough of them; None likewise.
         beyond: (D,) no step is known to look at the point's own piece, see `smooth.Pieces`; None likewise.
+        smooth: (D,) how many of the smallest steps lie on the point's own piece on both sides; None likewise.
     """
 
     slopes: Slopes
@@ -91,6 +92,7 @@ class Probes:
     crossed: np.ndarray | None = None
     analytic: np.ndarray | None = None
     beyond: np.ndarray | None = None
+    smooth: np.ndarray | None = None
 
     @property
     def along(self) -> np.ndarray:
