@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Listener = Callable[["Report"], None]
 
-# Options of the front doors, by name, for a call that does not give its own.
+# Options of the front doors, by name, for a call that does not give its own; a function is called for each.
 defaults: dict[str, Any] = {}
 
 _listeners: list[Listener] = []

@@ -24,7 +24,8 @@ LAYERS = (
     ("check", "engine", "appeal", "as_run", "doubt", "kinks", "limits", "limits_maps", "batch", "rule", "settings",
      "writing", "door", "arguments", "bounds", "by_leaf", "by_value", "stopping", "plan", "rule_rows", "batch_report",
      "where", "resume"),
-    ("test_util", "cli", "cases", "demo", "pytest_plugin", "pytest_section", "pytest_grads", "__main__"),
+    ("test_util", "cli", "cli_options", "cases", "pool", "demo", "pytest_plugin", "pytest_section", "pytest_grads",
+     "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 TOP = len(LAYERS) - 1
