@@ -125,7 +125,7 @@ def _kept(folder: str | None, case: str) -> Iterator[None]:
         return
     plain = re.sub(r"[^\w.-]+", "_", case).strip("_.")[-100:]
     stem, count = f"{plain}-{hashlib.sha256(case.encode()).hexdigest()[:8]}", itertools.count(1)
-    session.defaults["resume"] = lambda: str(Path(folder) / f"{stem}-{next(count)}.sqlite")
+    session.defaults["resume"] = lambda _: str(Path(folder) / f"{stem}-{next(count)}.sqlite")
     try:
         yield
     finally:

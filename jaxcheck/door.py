@@ -47,7 +47,7 @@ def door(f: Any = None, /, *, silent: bool = False) -> Any:
                 friends.refuse_positions(f.__name__, len(args), places)
             for name in session.defaults.keys() & set(known) - kwargs.keys():
                 default = session.defaults[name]
-                kwargs[name] = default() if callable(default) else default
+                kwargs[name] = default(kwargs) if callable(default) else default
             with calm():
                 made = f(*args, **kwargs)
         except (GradientMismatch, GradientInconclusive) as error:
