@@ -48,6 +48,7 @@ class Budget:
         row_seconds: of one evaluation among many, pair_seconds: of one loss with its gradient, each as it was last
             measured; NaN where none was.
         said: what memory was missing, or what would not have fitted into the time.
+        kept: the file in which chunks of evidence are kept (`program.kept.Kept`), None without one.
     """
 
     def __init__(self, seconds: float | None = None, watch: Callable[[Moment], None] | None = None):
@@ -58,6 +59,7 @@ class Budget:
         self.peak_bytes = self.last_need = self.planned = self.left_out = 0
         self.row_seconds = self.pair_seconds = math.nan
         self._pressed = False
+        self.kept: Any = None
         self._times: dict[Any, float] = {}
         self._watch, self._failure = watch, None
 

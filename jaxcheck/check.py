@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.prepare_rule import name_of
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.result import Report
+from jaxcheck.resume import Call, resuming
 from jaxcheck.rule import check_rule
 from jaxcheck.settings import Settings
 from jaxcheck.stopping import finished, unprepared
@@ -41,6 +43,7 @@ def check_grad(
     budget: float | None = 60.0,
     progress: Callable[..., Any] | bool | None = None,
     where: bool = True,
+    resume: str | os.PathLike[str] | None = None,
 ) -> Report:
     """Check the gradient of a scalar loss against centred differences and autodiff.
 
@@ -75,6 +78,8 @@ def check_grad(
             terminals and notebooks only.
         where: whether, after a FAIL, the wrong line of the backward pass is looked for, some 10 s at most
             (`Report.culprits`). False leaves that out.
+        resume: path of a file (SQLite) in which evidence is kept as it comes. The same call goes on from there when
+            the process was ended, whatever ended it; a check that came to its end is answered from it at once.
 
     Returns:
         A `Report`. It never raises for a wrong gradient; `report.assert_ok()` does.
@@ -82,7 +87,8 @@ def check_grad(
     Raises:
         TypeError: the loss is not a real scalar, no leaf is differentiable, an argument has the wrong
             kind, or the check was called while JAX is tracing.
-        ValueError: an option is out of range.
+        ValueError: an option is out of range; `resume` is the file of another check, and the text says what differs.
+        OSError: `resume` cannot be written, the disk is full, or another run has it (BlockingIOError).
 
     Reference: formulas (1) and (2) of the gradient-checking procedure taught in the deep-learning
     courses (Ng, "Gradient checking"): per component (J(theta+eps e_i) - J(theta-eps e_i)) / (2 eps) and
@@ -92,15 +98,19 @@ def check_grad(
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
     refuse_data_as_grad(loss, params, grad, args, kwargs or {})
     loss, params, grad, args = gathered(loss, params, grad, args, argnums, {} if kwargs is None else kwargs)
-    with running(budget, progress):
+    call = Call(loss, grad, params, args)
+    with running(budget, progress) as clock, resuming(resume, clock) as file:
         report = None
         with until_stopped():
             problem, preface = prepare(loss, params, grad, args, has_aux, precision)
+            earlier = file.before(call, problem, preface, settings, where=where, name=name or preface.name)
+            if earlier is not None:
+                return earlier
             report = examine(problem, preface, settings, kind="check_grad", name=name or preface.name, start=start)
             report = blamed(report, problem, rules=grad is None) if where else report
         if report is None:
             report = unprepared("check_grad", name_of(loss, name), params, settings.seed)
-        return finished(report, grad if callable(grad) else loss)
+        return file.after(finished(report, grad if callable(grad) else loss))
 
 
 check_grad.__module__ = "jaxcheck"

@@ -46,7 +46,8 @@ def door(f: Any = None, /, *, silent: bool = False) -> Any:
             if not endless:
                 friends.refuse_positions(f.__name__, len(args), places)
             for name in session.defaults.keys() & set(known) - kwargs.keys():
-                kwargs[name] = session.defaults[name]
+                default = session.defaults[name]
+                kwargs[name] = default(kwargs) if callable(default) else default
             with calm():
                 made = f(*args, **kwargs)
         except (GradientMismatch, GradientInconclusive) as error:

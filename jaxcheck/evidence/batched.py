@@ -88,7 +88,7 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
             grads = [gradient_of(problem, t, p, point, extras)[0] for t, p in zip(traced, rest, strict=True)]
             moved = point * (1 + 8.9e-16 * jnp.sign(signs.sum(axis=0) + 0.1))
             shifted = gradient_of(problem, traced[0], rest[0], moved, extras)[0]
-            return samples[..., 0], grads, v, jnp.abs(shifted - grads[0])
+            return samples[..., 0], grads, jnp.abs(shifted - grads[0])
 
         where = (points, scales)
         return jax.lax.map(at, where, batch_size=group) if group > 1 else jax.lax.map(at, where)
@@ -109,7 +109,7 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
                 out, new = execute(
                     ("batch", each, group, inner, tuple(theta.leaves)), functools.partial(build, group=group), programs,
                     points[at], scales[at], tuple(problem.extras), signs, offsets, work=per_point * each,
-                    part=each / n)
+                    part=each / n, keep=True)
                 parts.append(jax.tree_util.tree_map(np.asarray, out))
                 compiled += new
         except (budget.Stopped, KeyboardInterrupt) as why:
@@ -120,11 +120,12 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
         return jax.tree_util.tree_map(lambda *x: np.concatenate(x)[:n], *parts), compiled
 
     with jax.enable_x64(True):
-        (samples, grads, v, scatter), compiled = blocks.within_memory(group, run)
+        (samples, grads, scatter), compiled = blocks.within_memory(group, run)
     n = len(samples)
     found = slopes(np.moveaxis(samples, 1, 0), RUNGS, problem.unit)  # (n, D)
     m = grads[0]
     a = grads[1] if len(grads) > 1 else None
+    v = signs * scales[:n, None]
     return _table(leaves, owner, found, v, m, a, scatter, mixed[:n], n * len(signs) * len(offsets), compiled)
 
 

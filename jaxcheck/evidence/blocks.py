@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxcheck import budget
 from jaxcheck.evidence import rows
+from jaxcheck.program import kept
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.memory import Exhausted
 
@@ -92,16 +93,28 @@ def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, th
 
     clock, parts, compiled, done, pace = budget.current(), [], 0, 0, 0.0
     given = jnp.asarray(theta), jnp.asarray(directions), jnp.asarray(offsets)
+    key = (name, "blocks", chunk, room, total)
+    shelf = kept.shelf(key, programs, (args, *given))
     try:
         while done < blocks:
+            earlier = shelf.take(done) if shelf is not None else None
+            if earlier is not None:
+                clock.ask()
+                parts.append(earlier.value)
+                done += len(earlier.value)
+                pace = earlier.seconds / len(earlier.value)
+                clock.row_seconds = pace / chunk
+                continue
             part = budget.DIRECTIONS if first is not None and done * chunk >= first * steps else 1.0
             number = min(blocks - done, room, max(1, int(min(clock.block, clock.left) / pace))) if pace else 1
             clock.ask(seconds=pace * number, part=part)
             clock.tell("rows", done * chunk, total)
             before = clock.run_seconds
-            out, new = execute((name, "blocks", chunk, room, total), build, programs, args, *given, np.int64(done),
+            out, new = execute(key, build, programs, args, *given, np.int64(done),
                                np.int64(number), work=work, part=number / blocks)
             parts.append(np.asarray(out)[:number])
+            if shelf is not None:
+                shelf.put(parts[-1], clock.run_seconds - before)
             pace = (clock.run_seconds - before) / number
             clock.row_seconds = pace / chunk
             compiled, done = compiled + new, done + number
@@ -118,20 +131,29 @@ def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, th
 
 
 def sample_host(f: Callable, theta: np.ndarray, directions: np.ndarray, offsets: np.ndarray,
-                first: int | None = None) -> np.ndarray:
-    """`rows.sample` for a function that JAX cannot trace: row by row, in Python. See `sample` for `first`."""
+                first: int | None = None, of: Any = None) -> np.ndarray:
+    """`rows.sample` for a function that JAX cannot trace: row by row, in Python. See `sample` for `first`.
+
+    Args:
+        of: what `f` depends on besides, by its content.
+    """
     clock, out, total = budget.current(), [], len(directions) * len(offsets)
+
+    def along(number: int) -> np.ndarray:
+        part = budget.DIRECTIONS if first is not None and number >= first else 1.0
+        found = []
+        for k, t in enumerate(offsets):
+            clock.ask(seconds=clock.row_seconds if clock.row_seconds > 0 else 0.0, part=part)
+            clock.tell("rows", number * len(offsets) + k, total)
+            start = time.perf_counter()
+            found.append(f(theta + t * directions[number]))
+            clock.row_seconds = time.perf_counter() - start
+        return np.asarray(found, np.float64)
+
+    shelf = kept.shelf(("rows of Python's", of), [], (theta, directions, offsets))
     try:
-        for number, v in enumerate(directions):
-            part = budget.DIRECTIONS if first is not None and number >= first else 1.0
-            found = []
-            for k, t in enumerate(offsets):
-                clock.ask(seconds=clock.row_seconds if clock.row_seconds > 0 else 0.0, part=part)
-                clock.tell("rows", number * len(offsets) + k, total)
-                start = time.perf_counter()
-                found.append(f(theta + t * v))
-                clock.row_seconds = time.perf_counter() - start
-            out.append(found)
+        for found in kept.in_turn(shelf, len(directions), along):
+            out.append(found)  # one by one: what is known when it ends early is kept
     except (budget.Stopped, KeyboardInterrupt) as why:
         if first is None:
             raise

@@ -18,7 +18,7 @@ from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.differences import Slopes, two_steps
 from jaxcheck.evidence.problem import Probes, Problem
 from jaxcheck.evidence.sketch import component_scale
-from jaxcheck.program import columns
+from jaxcheck.program import columns, kept
 from jaxcheck.program.batching import sequential
 from jaxcheck.program.compile import execute
 from jaxcheck.program.objective import call
@@ -52,14 +52,21 @@ def samples(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray,
     if problem.primal is None:
         size, count = leaf.stop - leaf.start, len(steps)
         out = np.full((count, size, problem.columns), np.nan)
+
+        def component(i: int) -> np.ndarray:
+            clock.tell("components", leaf.start + i, theta.size)
+            found = []
+            for step in steps[:, i]:
+                clock.ask()
+                moved = point.copy()
+                moved[leaf.start + i] += step
+                found.append(there(problem.host_primal)(moved))
+            return np.reshape(np.asarray(found, np.float64), (count, problem.columns))
+
+        shelf = kept.shelf(("components of Python's", number, theta.values), [], (point, steps))
         with budget.until_stopped():
-            for i in range(size):
-                clock.tell("components", leaf.start + i, theta.size)
-                for s in range(count):
-                    clock.ask()
-                    moved = point.copy()
-                    moved[leaf.start + i] += steps[s, i]
-                    out[s, i] = there(problem.host_primal)(moved)
+            for i, found in enumerate(kept.in_turn(shelf, size, component)):
+                out[:, i] = found
         return out, 0
     # Small leaves are evaluated as the textbook writes it, J(theta +- eps e_i) to the last digit.
     large = steps.size * problem.cost > COLUMNS_FROM
@@ -116,7 +123,8 @@ def _in_calls(problem: Problem, point: np.ndarray, number: int, steps: np.ndarra
             for start in range(0, size, per_call):
                 clock.tell("components", theta.leaves[number].start + start, theta.size)
                 out, new = execute(name, build, [program], tuple(program.closed.consts), values, tuple(problem.extras),
-                                   np.int64(start), moves, work=cost * size * count, part=min(1.0, per_call / size))
+                                   np.int64(start), moves, work=cost * size * count, part=min(1.0, per_call / size),
+                                   keep=True)
                 parts.append(np.asarray(out))
                 compiled += new
         except (budget.Stopped, KeyboardInterrupt) as why:

@@ -22,7 +22,7 @@ from jax._src import config
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxcheck import budget
-from jaxcheck.program import batching, constants, memory
+from jaxcheck.program import batching, constants, kept, memory, portable
 from jaxcheck.program.identity import identity
 from jaxcheck.program.mode import is_wide
 from jaxcheck.program.shadow import lift
@@ -61,6 +61,11 @@ class Program:
     def identity(self) -> Any:
         """What it computes, hashable: see `identity.identity`."""
         return identity(self.closed), self.lifted, self.native_islands
+
+    @functools.cached_property
+    def portable(self) -> bytes:
+        """What it computes, its own constants included, the same in every process."""
+        return portable.digest(portable.of_program(self.closed), self.lifted, self.native_islands)
 
     @functools.cached_property
     def calls_back(self) -> bool:
@@ -122,7 +127,7 @@ def _signature(tree: Any) -> Any:
 
 
 def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any, work: float = 0.0,
-            part: float = 1.0) -> tuple[Any, int]:
+            part: float = 1.0, keep: bool = False) -> tuple[Any, int]:
     """Run `build(callables, *args)`, compiled; `callables` are the programs with their constants.
 
     The budget in force is asked before, and told what was spent.
@@ -132,6 +137,8 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
         work: estimated elements computed. Small programs are compiled with little optimisation,
             because there the compiler costs more than the run.
         part: of that work, what this call does.
+        keep: whether the result, arrays in tuples and lists, is worth keeping for a run that goes on with this one
+            (`kept`): it is small, and took long.
 
     Returns:
         (result, number of programs compiled now: 0 or 1).
@@ -142,6 +149,11 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
     """
     clock = budget.current()
     clock.last_need = 0
+    shelf = kept.shelf(name, programs, args) if keep else None
+    earlier = shelf.take() if shelf is not None else None
+    if earlier is not None:
+        clock.ask()
+        return earlier.value, 0
     consts = [tuple(p.closed.consts) for p in programs]
     small = work < 3e7 and jax.default_backend() == "cpu"
     device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
@@ -167,7 +179,10 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
             clock.tell("running")
         start = time.perf_counter()
         out = jax.block_until_ready(executable(consts, *args))
-        clock.ran(key, time.perf_counter() - start, part, need.total)
+        seconds = time.perf_counter() - start
+        clock.ran(key, seconds, part, need.total)
+    if shelf is not None:
+        shelf.put(out, seconds)
     return out, int(new)
 
 
