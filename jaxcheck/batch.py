@@ -21,6 +21,7 @@ from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.prepare_rule import name_of
 from jaxcheck.evidence.user import copies, to_array
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.program import spread
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.settings import Settings
@@ -52,6 +53,7 @@ def check_batch(
     name: str | None = None,
     budget: float | None = 60.0,
     progress: Callable[..., Any] | bool | None = None,
+    devices: Any = None,
 ) -> Report:
     """Check a gradient at many points in one program. Options are those of `check_grad`.
 
@@ -85,7 +87,7 @@ def check_batch(
              "tolerance": tolerance is not None, "must_catch": must_catch is not None,
              "precision": precision != "float64", "surrogate": surrogate is not False, "seed": seed != 0}
     more = "".join(f", {key}={key}" for key, wanted in given.items() if wanted)
-    with running(budget, progress):
+    with running(budget, progress), spread.over(devices, args, points=points):
         report = None
         with until_stopped():
             batch = collect(points, init, n, train_step, steps, seed, lambda tree: _accepts(loss, tree, args))

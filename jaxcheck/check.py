@@ -14,6 +14,7 @@ from jaxcheck.engine import examine
 from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.prepare_rule import name_of
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.program import spread
 from jaxcheck.result import Report
 from jaxcheck.rule import check_rule
 from jaxcheck.settings import Settings
@@ -40,6 +41,7 @@ def check_grad(
     name: str | None = None,
     budget: float | None = 60.0,
     progress: Callable[..., Any] | bool | None = None,
+    devices: Any = None,
     where: bool = True,
 ) -> Report:
     """Check the gradient of a scalar loss against centred differences and autodiff.
@@ -73,6 +75,10 @@ def check_grad(
             would buy. So it is after Ctrl-C (once; twice stops at once). Kept but for a program that is under way.
         progress: False, or a function of a `jaxcheck.progress.Moment`; default a line on stderr after a second, in
             terminals and notebooks only.
+        devices: a device of `jax.devices()`, or a sequence of several (a `Mesh` counts as one): rows of a check that
+            takes a second or more are spread over them. Default all there are; but arrays that were committed to
+            devices (`jax.device_put(x, device)`) stay there, and what `jax.default_device` says holds. The numbers
+            are the same but for rounding.
         where: whether, after a FAIL, the wrong line of the backward pass is looked for, some 10 s at most
             (`Report.culprits`). False leaves that out.
 
@@ -92,7 +98,7 @@ def check_grad(
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
     refuse_data_as_grad(loss, params, grad, args, kwargs or {})
     loss, params, grad, args = gathered(loss, params, grad, args, argnums, {} if kwargs is None else kwargs)
-    with running(budget, progress):
+    with running(budget, progress), spread.over(devices, params, args, kwargs):
         report = None
         with until_stopped():
             problem, preface = prepare(loss, params, grad, args, has_aux, precision)

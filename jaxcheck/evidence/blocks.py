@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxcheck import budget
 from jaxcheck.evidence import rows
+from jaxcheck.program import spread
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.memory import Exhausted
 
@@ -73,10 +74,13 @@ def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, th
     steps = len(offsets)
     total = len(directions) * steps
     work = sum(p.cost for p in programs) * total
-    blocks = -(-total // chunk)
+    over = spread.mesh(programs, sum(p.effort for p in programs) * total, args, theta, directions)
+    lanes = spread.count(over)  # of blocks, side by side
+    chunk = min(chunk, -(-total // lanes))
+    blocks = -(-total // (chunk * lanes))
     room = min(blocks, ROOM)
 
-    def build(calls, args, theta, directions, offsets, start, number):
+    def build(calls, args, theta, directions, offsets, begin, number):
         f = make(calls, args)
 
         def row(index):
@@ -86,24 +90,26 @@ def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, th
         def block(at):
             return jax.vmap(row)(at * chunk + jnp.arange(chunk)) if chunk > 1 else row(at)[None]
 
-        like = jax.eval_shape(block, start)
-        return jax.lax.fori_loop(0, number, lambda i, out: out.at[i].set(block(start + i)),
+        like = jax.eval_shape(block, begin[0])
+        return jax.lax.fori_loop(0, number, lambda i, out: out.at[i].set(block(begin[0] + i * lanes)),
                                  jnp.zeros((room, *like.shape), like.dtype))
 
     clock, parts, compiled, done, pace = budget.current(), [], 0, 0, 0.0
-    given = jnp.asarray(theta), jnp.asarray(directions), jnp.asarray(offsets)
+    args, *given = spread.everywhere((args, *map(jnp.asarray, (theta, directions, offsets))), over)
     try:
         while done < blocks:
-            part = budget.DIRECTIONS if first is not None and done * chunk >= first * steps else 1.0
+            part = budget.DIRECTIONS if first is not None and done * lanes * chunk >= first * steps else 1.0
             number = min(blocks - done, room, max(1, int(min(clock.block, clock.left) / pace))) if pace else 1
             clock.ask(seconds=pace * number, part=part)
-            clock.tell("rows", done * chunk, total)
+            clock.tell("rows", done * lanes * chunk, total)
             before = clock.run_seconds
-            out, new = execute((name, "blocks", chunk, room, total), build, programs, args, *given, np.int64(done),
-                               np.int64(number), work=work, part=number / blocks)
-            parts.append(np.asarray(out)[:number])
+            begin = np.arange(done * lanes, (done + 1) * lanes)
+            out, new = execute((name, "blocks", chunk, room, total), build, programs, args, *given, begin,
+                               np.int64(number), work=work, part=number / blocks, over=over, split=(4,))
+            # The lanes come one after the other, their blocks are taken in turns.
+            parts.append(np.swapaxes(np.asarray(out).reshape(lanes, room, chunk, -1)[:, :number], 0, 1))
             pace = (clock.run_seconds - before) / number
-            clock.row_seconds = pace / chunk
+            clock.row_seconds = pace / (chunk * lanes)
             compiled, done = compiled + new, done + number
     except (budget.Stopped, KeyboardInterrupt) as why:
         if first is None:
@@ -112,8 +118,9 @@ def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, th
             clock.pressed()
     if not parts:
         return np.zeros((steps, 0, 1)), compiled
-    flat = np.concatenate(parts).reshape(done * chunk, -1)
-    whole = min(done * chunk, total) // steps
+    taken = done * lanes * chunk
+    flat = np.concatenate(parts).reshape(taken, -1)
+    whole = min(taken, total) // steps
     return np.swapaxes(flat[: whole * steps].reshape(whole, steps, -1), 0, 1), compiled
 
 
