@@ -21,7 +21,7 @@ from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.prepare_rule import name_of
 from jaxcheck.evidence.user import copies, to_array
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
-from jaxcheck.program import spread
+from jaxcheck.program import hosts, spread
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.settings import Settings
@@ -87,7 +87,7 @@ def check_batch(
              "tolerance": tolerance is not None, "must_catch": must_catch is not None,
              "precision": precision != "float64", "surrogate": surrogate is not False, "seed": seed != 0}
     more = "".join(f", {key}={key}" for key, wanted in given.items() if wanted)
-    with running(budget, progress), spread.over(devices, args, points=points):
+    with running(budget, hosts.watch(progress)), spread.over(devices, args, points=points):
         report = None
         with until_stopped():
             batch = collect(points, init, n, train_step, steps, seed, lambda tree: _accepts(loss, tree, args))
@@ -97,7 +97,7 @@ def check_batch(
         if report is None:
             report = Report("check_batch", name_of(loss, name), Verdict.INCONCLUSIVE, Reason.INTERRUPTED,
                             seed=settings.seed)
-        return finished(report)
+        return hosts.same(finished(report))
 
 
 def _check(loss: Callable, batch: Batch, grad: Any, args: tuple, has_aux: bool, settings: Settings,

@@ -14,7 +14,7 @@ from jaxcheck.engine import examine
 from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.prepare_rule import name_of
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
-from jaxcheck.program import spread
+from jaxcheck.program import hosts, spread
 from jaxcheck.result import Report
 from jaxcheck.rule import check_rule
 from jaxcheck.settings import Settings
@@ -78,7 +78,9 @@ def check_grad(
         devices: a device of `jax.devices()`, or a sequence of several (a `Mesh` counts as one): rows of a check that
             takes a second or more are spread over them. Default all there are; but arrays that were committed to
             devices (`jax.device_put(x, device)`) stay there, and what `jax.default_device` says holds. The numbers
-            are the same but for rounding.
+            are the same but for rounding. After `jax.distributed.initialize()` every process makes the same call, each
+            takes its share of the rows, and all return the report of process 0, which alone shows progress;
+            `jax.local_devices()` keeps a check to its own process.
         where: whether, after a FAIL, the wrong line of the backward pass is looked for, some 10 s at most
             (`Report.culprits`). False leaves that out.
 
@@ -89,6 +91,7 @@ def check_grad(
         TypeError: the loss is not a real scalar, no leaf is differentiable, an argument has the wrong
             kind, or the check was called while JAX is tracing.
         ValueError: an option is out of range.
+        RuntimeError: another process of the check died, failed, or makes another call.
 
     Reference: formulas (1) and (2) of the gradient-checking procedure taught in the deep-learning
     courses (Ng, "Gradient checking"): per component (J(theta+eps e_i) - J(theta-eps e_i)) / (2 eps) and
@@ -98,15 +101,17 @@ def check_grad(
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
     refuse_data_as_grad(loss, params, grad, args, kwargs or {})
     loss, params, grad, args = gathered(loss, params, grad, args, argnums, {} if kwargs is None else kwargs)
-    with running(budget, progress), spread.over(devices, params, args, kwargs):
+    with running(budget, hosts.watch(progress)), spread.over(devices, params, args, kwargs):
         report = None
         with until_stopped():
             problem, preface = prepare(loss, params, grad, args, has_aux, precision)
             report = examine(problem, preface, settings, kind="check_grad", name=name or preface.name, start=start)
-            report = blamed(report, problem, rules=grad is None) if where else report
+            if where:
+                with hosts.by_itself():
+                    report = blamed(report, problem, rules=grad is None)
         if report is None:
             report = unprepared("check_grad", name_of(loss, name), params, settings.seed)
-        return finished(report)
+        return hosts.same(finished(report))
 
 
 check_grad.__module__ = "jaxcheck"

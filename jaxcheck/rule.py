@@ -23,7 +23,7 @@ from jaxcheck.evidence.prepare_rule import (
 from jaxcheck.evidence.transforms import transformations
 from jaxcheck.evidence.user import first_line
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
-from jaxcheck.program import spread
+from jaxcheck.program import hosts, spread
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.objective import holds_numpy_data
@@ -106,13 +106,13 @@ def check_rule(
     groups = set() if surrogate else {
         name for name, wanted in (("second order", order == 2), ("law", algebra),
                                   ("transformation", transforms and level != "quick")) if wanted}
-    with running(budget, progress), spread.over(devices, args, kwargs):
+    with running(budget, hosts.watch(progress)), spread.over(devices, args, kwargs):
         report = None
         with until_stopped():
             report = _check(f, tuple(args), dict(kwargs or {}), argnums, order, settings, groups, level, name, where)
         if report is None:
             report = unprepared("check_rule", name_of(f, name), args, settings.seed)
-        return finished(report)
+        return hosts.same(finished(report))
 
 
 def _check(f: Callable, args, kwargs, argnums, order: int, settings: Settings, groups: set[str], level: str | None,
@@ -128,7 +128,9 @@ def _check(f: Callable, args, kwargs, argnums, order: int, settings: Settings, g
         return examine(problem, preface, settings, kind="check_rule", name=one.name, start=start)
     # First what is most worth knowing: the rule against differences and autodiff.
     report = None if problem.manual is None else _examined(one, problem, preface, settings, start)
-    report = blamed(report, problem, rules=True) if where and report is not None else report
+    if where and report is not None:
+        with hosts.by_itself():
+            report = blamed(report, problem, rules=True)
     notes = [QUICK] if level == "quick" else []
     if level is None and "transformation" in groups and (too_long := TRANSFORMS * current().worked) > FITS:
         groups = groups - {"transformation"}

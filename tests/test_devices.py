@@ -43,7 +43,7 @@ def spread_always():
     used, before, place = [], (spread.WORTH, blocks.ONE_CALL), spread.placed
 
     def placed(args, mesh, split):
-        used.append(spread.count(mesh))
+        used.append(1 if mesh is None else mesh.size)
         return place(args, mesh, split)
 
     spread.WORTH, blocks.ONE_CALL, spread.placed = 0.0, 2e3, placed

@@ -74,11 +74,11 @@ def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, th
     steps = len(offsets)
     total = len(directions) * steps
     work = sum(p.cost for p in programs) * total
-    over = spread.mesh(programs, sum(p.effort for p in programs) * total, args, theta, directions)
-    lanes = spread.count(over)  # of blocks, side by side
-    chunk = min(chunk, -(-total // lanes))
-    blocks = -(-total // (chunk * lanes))
-    room = min(blocks, ROOM)
+    shares = spread.shares(programs, sum(p.effort for p in programs) * total, args, theta, directions)
+    lanes, width, over = shares.lanes, shares.width, shares.mesh
+    chunk = min(chunk, -(-total // width))
+    turns = -(-total // (chunk * width))
+    room = min(turns, ROOM)
 
     def build(calls, args, theta, directions, offsets, begin, number):
         f = make(calls, args)
@@ -91,36 +91,42 @@ def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, th
             return jax.vmap(row)(at * chunk + jnp.arange(chunk)) if chunk > 1 else row(at)[None]
 
         like = jax.eval_shape(block, begin[0])
-        return jax.lax.fori_loop(0, number, lambda i, out: out.at[i].set(block(begin[0] + i * lanes)),
+        return jax.lax.fori_loop(0, number, lambda i, out: out.at[i].set(block(begin[0] + i * width)),
                                  jnp.zeros((room, *like.shape), like.dtype))
 
-    clock, parts, compiled, done, pace = budget.current(), [], 0, 0, 0.0
-    args, *given = spread.everywhere((args, *map(jnp.asarray, (theta, directions, offsets))), over)
-    try:
-        while done < blocks:
-            part = budget.DIRECTIONS if first is not None and done * lanes * chunk >= first * steps else 1.0
-            number = min(blocks - done, room, max(1, int(min(clock.block, clock.left) / pace))) if pace else 1
-            clock.ask(seconds=pace * number, part=part)
-            clock.tell("rows", done * lanes * chunk, total)
-            before = clock.run_seconds
-            begin = np.arange(done * lanes, (done + 1) * lanes)
-            out, new = execute((name, "blocks", chunk, room, total), build, programs, args, *given, begin,
-                               np.int64(number), work=work, part=number / blocks, over=over, split=(4,))
-            # The lanes come one after the other, their blocks are taken in turns.
-            parts.append(np.swapaxes(np.asarray(out).reshape(lanes, room, chunk, -1)[:, :number], 0, 1))
-            pace = (clock.run_seconds - before) / number
-            clock.row_seconds = pace / (chunk * lanes)
-            compiled, done = compiled + new, done + number
-    except (budget.Stopped, KeyboardInterrupt) as why:
-        if first is None:
-            raise
-        if isinstance(why, KeyboardInterrupt):
-            clock.pressed()
+    compiled, clock = 0, budget.current()
+
+    def run() -> list[np.ndarray]:
+        """The blocks of each turn, (lanes, chunk, G)."""
+        nonlocal compiled
+        parts, pace = [], 0.0
+        given, *arrays = spread.everywhere((args, *map(jnp.asarray, (theta, directions, offsets))), over)
+        try:
+            while len(parts) < turns:
+                done = len(parts) * width * chunk
+                part = budget.DIRECTIONS if first is not None and done >= first * steps else 1.0
+                number = min(turns - len(parts), room, max(1, int(min(clock.block, clock.left) / pace))) if pace else 1
+                clock.ask(seconds=pace * number, part=part)
+                clock.tell("rows", done, total)
+                before = clock.run_seconds
+                begin = (len(parts) * shares.processes + shares.process) * lanes + np.arange(lanes)
+                out, new = execute((name, "blocks", chunk, room, total, width), build, programs, given, *arrays, begin,
+                                   np.int64(number), work=work, part=number / turns, over=over, split=(4,))
+                parts += list(np.swapaxes(np.asarray(out).reshape(lanes, room, chunk, -1)[:, :number], 0, 1))
+                pace = (clock.run_seconds - before) / number
+                clock.row_seconds, compiled = pace / (chunk * lanes), compiled + new
+        except (budget.Stopped, KeyboardInterrupt) as why:
+            if isinstance(why, KeyboardInterrupt):
+                clock.pressed()
+        return parts
+
+    parts = shares.joined(f"rows of {total}, {chunk} at a time", run)
+    if first is None and len(parts) < turns * shares.processes:
+        raise budget.Stopped(clock.stopped)
     if not parts:
         return np.zeros((steps, 0, 1)), compiled
-    taken = done * lanes * chunk
-    flat = np.concatenate(parts).reshape(taken, -1)
-    whole = min(taken, total) // steps
+    flat = np.concatenate(parts).reshape(len(parts) * lanes * chunk, -1)
+    whole = min(len(flat), total) // steps
     return np.swapaxes(flat[: whole * steps].reshape(whole, steps, -1), 0, 1), compiled
 
 

@@ -89,12 +89,12 @@ def _in_calls(problem: Problem, point: np.ndarray, number: int, steps: np.ndarra
     count, size = steps.shape
     cost = max(plan.cost if plan else problem.cost, 1.0)
     effort = plan.cost if plan else max(program.effort, 1.0)
-    over = spread.mesh([program], effort * count * size, problem.extras, point, steps)
-    chunk = min(chunk, -(-size // spread.count(over)))
+    shares = spread.shares([program], effort * count * size, problem.extras, point, steps)
+    over, chunk = shares.mesh, min(chunk, -(-size // shares.width))
     # Calls of about a second each, so that progress shows and an interrupt loses little; all of one length.
-    turns = -(-size // (chunk * spread.count(over)))
+    turns = -(-size // (chunk * shares.width))
     calls = -(-turns // max(1, int(blocks.ONE_CALL / effort / count / chunk)))
-    per_call = chunk * spread.count(over) * -(-turns // calls)
+    per_call = chunk * shares.lanes * -(-turns // calls)
     avals = program.closed.in_avals
 
     def build(programs, consts, values, extras, indices, steps):
@@ -109,12 +109,15 @@ def _in_calls(problem: Problem, point: np.ndarray, number: int, steps: np.ndarra
 
         return rows.components(row, indices, chunk, steps)
 
-    parts, compiled, clock = [], 0, budget.current()
-    with jax.enable_x64(True):
+    compiled, clock, named = 0, budget.current(), f"the components of leaf {number}, {per_call} at a time"
+
+    def work() -> list[np.ndarray]:
+        nonlocal compiled
+        parts = []
         values, moves = spread.everywhere(([jnp.asarray(v) for v in theta.unravel(point)], jnp.asarray(steps)), over)
         name = ("components", number, per_call, chunk, plan is not None)
         try:
-            for start in range(0, size, per_call):
+            for start in range(shares.process * per_call, size, shares.processes * per_call):
                 clock.tell("components", theta.leaves[number].start + start, theta.size)
                 indices = np.arange(start, start + per_call)
                 out, new = execute(name, build, [program], program.copies(over), values, tuple(problem.extras),
@@ -125,6 +128,10 @@ def _in_calls(problem: Problem, point: np.ndarray, number: int, steps: np.ndarra
         except (budget.Stopped, KeyboardInterrupt) as why:
             if isinstance(why, KeyboardInterrupt):
                 clock.pressed()
+        return parts
+
+    with jax.enable_x64(True):
+        parts = shares.joined(named, work)
     parts.append(np.full((count, max(0, size - per_call * len(parts)), problem.columns), np.nan))
     return np.concatenate(parts, axis=1)[:, :size], compiled
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxcheck.program import interpret, memory
+from jaxcheck.program import hosts, interpret, memory
 
 ROWS = "rows"
 # Elements computed in all from which on rows are spread: about a second of one device. Below, what the compiler and
@@ -34,11 +35,13 @@ _PLACED = frozenset("shard_map sharding_constraint mesh_cast reshard layout_cons
 @dataclasses.dataclass(frozen=True)
 class Devices:
     """Where a check runs: `own` are the devices of this process; `chosen`: the caller named them; `laid_out`: the
-    caller's arrays lie over several, and so does all that is computed of them."""
+    caller's arrays lie over several, and so does all that is computed of them; `alone`: none of those named is of
+    another process, and so no other one takes part."""
 
     own: tuple[Any, ...]
     chosen: bool = False
     laid_out: bool = False
+    alone: bool = False
 
 
 _CURRENT: contextvars.ContextVar[Devices | None] = contextvars.ContextVar("jaxcheck_devices", default=None)
@@ -73,7 +76,7 @@ def choose(devices: Any, *trees: Any, points: Any = None) -> Devices:
     own = tuple(d for d in listed if d.process_index == jax.process_index())
     if not own:
         raise ValueError(f"devices={devices!r}: {say}; none of them belongs to this process")
-    return Devices(own, chosen=True)
+    return Devices(own, chosen=True, alone=len(own) == len(listed))
 
 
 def default() -> tuple[Any, ...]:
@@ -94,39 +97,81 @@ def over(devices: Any, *trees: Any, points: Any = None) -> Iterator[Devices]:
     found = choose(devices, *trees, points=points)
     token = _CURRENT.set(found)
     try:
-        with jax.default_device(found.own[0]) if found.own[0] != _first() else contextlib.nullcontext():
+        with (jax.default_device(found.own[0]) if found.own[0] != default()[0] else contextlib.nullcontext(),
+              hosts.taking_part(trees, points, alone=found.alone)):
             yield found
     finally:
         _CURRENT.reset(token)
-
-
-def _first() -> Any:
-    return default()[0]
 
 
 def current() -> Devices:
     return _CURRENT.get() or Devices(default())
 
 
-def mesh(programs: Sequence[Any], effort: float, *args: Any) -> Mesh | None:
-    """The devices over which rows of `programs` are to be spread; None for one.
+def of_this_process() -> tuple[Any, ...]:
+    """The devices that the caller named, or all of this process."""
+    found = current()
+    return found.own if found.chosen else tuple(jax.local_devices())
+
+
+@dataclasses.dataclass(frozen=True)
+class Shares:
+    """How rows are split: over the devices of a mesh (None: one device), and over processes of which this is one."""
+
+    mesh: Mesh | None = None
+    process: int = 0
+    processes: int = 1
+
+    @property
+    def lanes(self) -> int:
+        """How many of this process's devices run side by side."""
+        return 1 if self.mesh is None else self.mesh.size
+
+    @property
+    def width(self) -> int:
+        """How many devices of all processes run side by side."""
+        return self.lanes * self.processes
+
+    def joined(self, name: str, work: Callable[[], list[Any]]) -> list[Any]:
+        """What `work()` lists in every process (see `hosts.together` for what is raised), taken in turns: the first
+        of each, the second of each, up to what is missing where one of them was stopped."""
+        if self.processes == 1:
+            return work()
+        found = hosts.together(name, work)
+        full = min(map(len, found))
+        ended = [x[full] for x in itertools.takewhile(lambda x: len(x) > full, found)]
+        return [x[turn] for turn in range(full) for x in found] + ended
+
+
+def shares(programs: Sequence[Any], effort: float, *args: Any) -> Shares:
+    """Over what rows of `programs` are to be spread.
 
     Args:
         effort: elements that all rows compute, see `Program.effort`.
         args: what every device gets a copy of.
     """
+    if effort < WORTH:
+        return Shares()
+    process, processes = hosts.share()
+    # No process may use more devices than another one has: they go through the same turns.
+    lanes = hosts.least("devices", _lanes(programs, args))
+    return Shares(Mesh(np.array(current().own[:lanes]), (ROWS,)) if lanes > 1 else None, process, processes)
+
+
+def _lanes(programs: Sequence[Any], args: Any) -> int:
+    """How many devices of this process are to take part."""
     found = current()
-    if len(found.own) < 2 or found.laid_out or effort < WORTH or any(p.calls_back or p.placed for p in programs):
-        return None
+    if len(found.own) < 2 or found.laid_out or any(p.calls_back or p.placed for p in programs):
+        return 1
     given = jax.tree_util.tree_leaves((args, [p.closed.consts for p in programs]))
     if not found.chosen and any(_is_committed(x) for x in given):
-        return None
+        return 1
     size = sum(x.nbytes for x in given if hasattr(x, "nbytes"))
     if found.own[0].platform == "cpu":
         free = memory.available()
         if free is not None and size * len(found.own) > COPIES * free:
-            return None
-    return Mesh(np.array(found.own), (ROWS,))
+            return 1
+    return len(found.own)
 
 
 def is_placed(program: Any) -> bool:
@@ -140,10 +185,6 @@ def _is_laid_out(eqn: Any) -> bool:
     """Whether a call under jit has shardings of its own."""
     return any(isinstance(s, jax.sharding.Sharding) for key in ("in_shardings", "out_shardings")
                for s in eqn.params.get(key) or ())
-
-
-def count(mesh: Mesh | None) -> int:
-    return 1 if mesh is None else mesh.size
 
 
 def rows(f: Callable, mesh: Mesh | None, split: Sequence[int]) -> Callable:
