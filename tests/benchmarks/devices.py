@@ -163,8 +163,8 @@ def main() -> None:
         "d": lambda: (Side("one process", size), Side("two processes", size, cores=("", ""))),
     }
     for name in asked.only.split(","):
-        print(f"{name}: load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; one plain loop gets {cores(1):.2f} of a "
-              f"core, two side by side {cores(2):.2f}")
+        print(f"{name}: load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, of which one plain loop gets "
+              f"{cores(1):.2f}, and two side by side {cores(2):.2f}")
         compare(*sides[name](), asked.repeats, name in "ab")
 
 
