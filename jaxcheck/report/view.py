@@ -70,7 +70,7 @@ def of(report: Report, anchor: str, *, page: bool) -> dict[str, Any]:
         "details_title": "Leaf by leaf" if quiet else "What is off, leaf by leaf",
         "details_more": _more(len(details) - most),
         "groups": _groups(report),
-        "again": [said.removeprefix("again: ") for said in words.again(report)],
+        "again": words.repeats(report),
         "how": _how(report),
     }
 
