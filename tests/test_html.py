@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from html import unescape
 
 import pytest
-from handmade import NAN, STEPS, curve, drawn, failing, inconclusive, leaf, passing, rule, strange
+from handmade import NAN, STEPS, curve, drawn, extreme, failing, inconclusive, leaf, passing, rule, strange
 
 from jaxcheck.kept import Made, Numbers
 from jaxcheck.report import html, palette, series, terms
@@ -51,6 +52,14 @@ def test_where_autodiff_is_deceived_the_differences_are_gone_by():
     names = [name for name, _ in series.claims(curve(manual=1.0, autodiff=0.5))]
     assert names == ["M", "A", "N"]
     assert [name for name, _ in series.claims(curve(autodiff=NAN))] == ["M", "N"]
+
+
+@pytest.mark.parametrize("k", range(24))
+def test_whatever_the_numbers_are_they_are_drawn_as_numbers(k):
+    pictures = re.findall(r"<svg class=.chart.*?</svg>", html.page(extreme(k)), re.DOTALL)
+    assert pictures
+    for picture in pictures:
+        assert not re.search(r'="[^"]*\b(nan|inf)\b', re.sub(r'aria-label="[^"]*"', "", picture)), picture
 
 
 def test_the_source_is_shown_with_its_line_marked_and_the_edit():

@@ -91,7 +91,7 @@ def heat(grid: Grid) -> Figure | None:
     top = max(known, default=0.0)
     if not known:
         return None
-    high = top if top > 0 else 1.0
+    high = top if top > svg.TINY else 1.0
     low = min((v for v in known if v > 0), default=high)
     low = min(max(low, high * 10.0**-MOST), high * 10.0**-LEAST)
     said = f"|M − {grid.witness}| of {grid.path}, {grid.shape[0]} by {grid.shape[1]}"
