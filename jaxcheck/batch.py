@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -21,8 +22,10 @@ from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.prepare_rule import name_of
 from jaxcheck.evidence.user import copies, to_array
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.program import hosts, spread
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Reason, Report, Verdict
+from jaxcheck.resume import Call, Resumed, resuming
 from jaxcheck.settings import Settings
 from jaxcheck.stopping import finished, unprepared
 from jaxcheck.theta import take_apart
@@ -52,11 +55,14 @@ def check_batch(
     name: str | None = None,
     budget: float | None = 60.0,
     progress: Callable[..., Any] | bool | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    devices: Any = None,
 ) -> Report:
     """Check a gradient at many points in one program. Options are those of `check_grad`.
 
     The points are one of:
-        points: a pytree with a leading axis on every leaf (n points), or a list of pytrees;
+        points: a pytree with a leading axis on every leaf (n points), or a list of pytrees (what could be either is
+            stacked if it is a tuple);
         init, n: `init(key) -> params`, drawn n times from `seed`;
         init (or points: one pytree), train_step, steps: `train_step(params) -> params`; the points are
             the parameters after each number of steps, e.g. steps=[0, 100].
@@ -75,7 +81,7 @@ def check_batch(
         (worst first) with a line that reproduces each, and whose notes give shares and statistics.
 
     Raises:
-        TypeError, ValueError: as `check_grad`; or the points do not stack.
+        TypeError, ValueError, OSError: as `check_grad`; or the points do not stack.
     """
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
     if isinstance(settings.mode, Exhaustive):
@@ -85,23 +91,31 @@ def check_batch(
              "tolerance": tolerance is not None, "must_catch": must_catch is not None,
              "precision": precision != "float64", "surrogate": surrogate is not False, "seed": seed != 0}
     more = "".join(f", {key}={key}" for key, wanted in given.items() if wanted)
-    with running(budget, progress):
+    with (running(budget, hosts.watch(progress)) as clock, spread.over(devices, args, points=points),
+          resuming(resume, clock) as file):
         report = None
         with until_stopped():
             batch = collect(points, init, n, train_step, steps, seed, lambda tree: _accepts(loss, tree, args))
             batch = dataclasses.replace(
                 batch, lines=tuple(f"jaxcheck.check_grad(loss, {x}{more})" for x in batch.lines))
-            report = _check(loss, batch, grad, tuple(args), has_aux, settings, name)
+            report = _check(loss, batch, grad, tuple(args), has_aux, settings, name, file)
         if report is None:
             report = Report("check_batch", name_of(loss, name), Verdict.INCONCLUSIVE, Reason.INTERRUPTED,
                             seed=settings.seed)
-        return finished(report, grad if callable(grad) else loss)
+        if file.answered:
+            return report
+        return hosts.same(file.after(finished(report, grad if callable(grad) else loss)))
 
 
 def _check(loss: Callable, batch: Batch, grad: Any, args: tuple, has_aux: bool, settings: Settings,
-           name: str | None) -> Report:
+           name: str | None, file: Resumed) -> Report:
     problem, preface = prepare(loss, batch.tree(0), grad, args, has_aux, settings.precision)
     label = name or preface.name
+    points = batch.stacked if batch.listed is None else batch.listed
+    call = Call(loss, grad, points, args, "check_batch")
+    earlier = file.before(call, problem, preface, settings, name=label)
+    if earlier is not None:
+        return earlier
 
     def alone(index: int) -> Report | None:
         """None where the check was stopped before anything was known."""

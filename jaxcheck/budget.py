@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from jaxcheck.progress import Moment, line
 
@@ -48,6 +48,7 @@ class Budget:
         row_seconds: of one evaluation among many, pair_seconds: of one loss with its gradient, each as it was last
             measured; NaN where none was.
         said: what memory was missing, or what would not have fitted into the time.
+        kept: the file in which chunks of evidence are kept (`program.kept.Kept`), None without one.
     """
 
     def __init__(self, seconds: float | None = None, watch: Callable[[Moment], None] | None = None):
@@ -58,6 +59,7 @@ class Budget:
         self.peak_bytes = self.last_need = self.planned = self.left_out = 0
         self.row_seconds = self.pair_seconds = math.nan
         self._pressed = False
+        self.kept: Any = None
         self._times: dict[Any, float] = {}
         self._watch, self._failure = watch, None
 
@@ -107,9 +109,14 @@ class Budget:
                 self.said = self.said or f"what comes next takes about {seconds:.2g} s"
             self._stop(TIME if part == 1 else "")
 
-    def _stop(self, why: str) -> None:
+    def _stop(self, why: str) -> NoReturn:
         self.stopped = self.stopped or why
         raise Stopped(why)
+
+    def stop(self, said: str) -> NoReturn:
+        """The check ends here, for a reason that lies elsewhere. Raises Stopped."""
+        self.said = self.said or said
+        self._stop(TIME)
 
     def pressed(self) -> None:
         """Ctrl-C. Raises KeyboardInterrupt the second time."""

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import importlib.util
 import inspect
+import itertools
+import re
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
+from jaxcheck import session
 from jaxcheck.case import CaseInfo, case_info
 
 _MODULE = "jaxcheck_run_file"
@@ -36,11 +41,31 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of one case, or of a file that could not be loaded: a report, or what was raised."""
+    """What came of one case, or of a file that could not be loaded: a report, or what was raised.
+
+    `error` is a line, "" without one, and `trace` the whole of it; `printed` is what a case in another process printed.
+    """
 
     name: str
     report: Any = None
-    error: BaseException | None = None
+    error: str = ""
+    trace: str = ""
+    printed: str = ""
+
+    @staticmethod
+    def raised(name: str, error: BaseException) -> Outcome:
+        trace = "".join(traceback.format_exception(error))
+        return Outcome(name, error=f"{type(error).__name__}: {error}", trace=trace)
+
+
+class Found(NamedTuple):
+    """A case: what it is called, what runs it, and where it is: the how many-th of which file, -1 for a file that
+    could not be loaded."""
+
+    name: str
+    start: Callable[[], Outcome]
+    file: File
+    position: int
 
 
 def files(targets: tuple[str, ...]) -> list[File]:
@@ -61,31 +86,57 @@ def files(targets: tuple[str, ...]) -> list[File]:
     return list(dict.fromkeys(found))
 
 
-def run(wanted: list[File], keyword: str) -> Iterator[tuple[str, Callable[[], Outcome]]]:
-    """(name, what runs it) of every case whose name holds `keyword`, file by file."""
+def run(wanted: list[File], keyword: str, resume: str | None = None) -> Generator[Found, None, None]:
+    """Every case whose name holds `keyword`, file by file.
+
+    Args:
+        resume: a folder, in which every check of a case keeps its evidence in a file (`resume=`); None for none.
+    """
     for file in wanted:
         prefix = f"{file.path}::" if len({one.path for one in wanted}) > 1 else ""
-        with _loaded(file.path) as (module, error):
+        with loaded(file) as (found, error):
             if error is not None:
-                yield str(file.path), lambda file=file, error=error: Outcome(str(file.path), error=error)
+                name = str(file.path)
+                yield Found(name, lambda name=name, error=error: Outcome.raised(name, error), file, -1)
                 continue
-            for info, function in _cases(module, file):
+            for position, (info, function) in enumerate(found):
                 name = prefix + info.name
                 if keyword.casefold() in f"{file.path}::{info.name}".casefold():
-                    yield name, lambda name=name, info=info, function=function: _outcome(name, info, function)
+                    start = lambda name=name, file=file, case=(info, function): outcome(name, file, case, resume)  # noqa: E731
+                    yield Found(name, start, file, position)
 
 
-def _outcome(name: str, info: CaseInfo, function: Callable[[], Any]) -> Outcome:
+def outcome(name: str, file: File, case: tuple[CaseInfo, Callable[[], Any]], resume: str | None) -> Outcome:
+    """Run one case."""
+    info, function = case
     try:
-        report = _check(info, function)
+        with _kept(resume, f"{file.path}::{info.name}"):
+            report = _check(info, function)
     except (Exception, SystemExit) as error:
-        return Outcome(name, error=error)
+        return Outcome.raised(name, error)
     return Outcome(name, dataclasses.replace(report, name=name))
 
 
 @contextlib.contextmanager
-def _loaded(path: Path) -> Iterator[tuple[ModuleType, BaseException | None]]:
-    """The file as a module, able to import its neighbours as a script is, and what it raised; undone at the end."""
+def _kept(folder: str | None, case: str) -> Iterator[None]:
+    """A file in the folder for every check of a case that gives none: the first, the second."""
+    if folder is None:
+        yield
+        return
+    plain = re.sub(r"[^\w.-]+", "_", case).strip("_.")[-100:]
+    stem, count = f"{plain}-{hashlib.sha256(case.encode()).hexdigest()[:8]}", itertools.count(1)
+    session.defaults["resume"] = lambda _: str(Path(folder) / f"{stem}-{next(count)}.sqlite")
+    try:
+        yield
+    finally:
+        session.defaults.pop("resume")
+
+
+@contextlib.contextmanager
+def loaded(file: File) -> Iterator[tuple[list[tuple[CaseInfo, Callable[[], Any]]], BaseException | None]]:
+    """The cases of a file, and what it raised. While this is open it is a module that is able to import its neighbours
+    as a script is."""
+    path = file.path
     spec = importlib.util.spec_from_file_location(_MODULE, path)
     if spec is None or spec.loader is None:
         raise click.UsageError(f"{path} is not a Python file")
@@ -98,7 +149,7 @@ def _loaded(path: Path) -> Iterator[tuple[ModuleType, BaseException | None]]:
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:
             raised = error
-        yield module, raised
+        yield [] if raised is not None else _cases(module, file), raised
     finally:
         sys.path.remove(str(path.resolve().parent))
         del sys.modules[_MODULE]

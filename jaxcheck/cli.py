@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import sys
-import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import click
 
 from jaxcheck import cases
 from jaxcheck.cases import Outcome
+from jaxcheck.cli_options import make, on_device, writable
 
 # 2 is click's, for a command or a file that could not be run.
 _PASS, _FAIL, _UNUSABLE, _INCONCLUSIVE, _INTERRUPTED = 0, 1, 2, 3, 130
@@ -59,11 +58,14 @@ def demo() -> None:
 @click.option("--html", "html_path", type=click.Path(dir_okay=False), help="Write the reports to this file, as a page.")
 @click.option("--junit", "junit_path", type=click.Path(dir_okay=False), help="Write JUnit's XML to this file.")
 @click.option("--sarif", "sarif_path", type=click.Path(dir_okay=False), help="Write findings to this file, as SARIF.")
+@click.option("--resume", metavar="FOLDER", type=click.Path(file_okay=False), help="Keep the evidence of every case in "
+              "this folder; the same command goes on from there, whatever ended it.")
+@click.option("-n", "--processes", metavar="N", type=click.IntRange(1), default=1, help="Run cases in N processes.")
 @click.option("--device", help="Where to run: cpu, gpu, tpu, or one of several, e.g. gpu:1.")
 @click.option("--traceback", "with_traceback", is_flag=True, help="Show tracebacks of errors in FILE.")
 def run(targets: tuple[str, ...], keyword: str, stop: bool, quiet: bool, json_path: str | None,
-        html_path: str | None, junit_path: str | None, sarif_path: str | None, device: str | None,
-        with_traceback: bool) -> None:
+        html_path: str | None, junit_path: str | None, sarif_path: str | None, resume: str | None, processes: int,
+        device: str | None, with_traceback: bool) -> None:
     """Run the checks that files declare.
 
     These are their functions marked with @jaxcheck.case, and their functions named check_* that take no
@@ -72,19 +74,22 @@ def run(targets: tuple[str, ...], keyword: str, stop: bool, quiet: bool, json_pa
     """
     outputs = {"json": json_path, "html": html_path, "xml": junit_path, "sarif": sarif_path}
     for path in outputs.values():
-        _try(path)
+        writable(path)
     wanted = cases.files(targets)
+    if resume is not None:
+        make(resume)
     done: list[Outcome] = []
     interrupted = False
     try:
-        with _on_device(device):
-            for name, start in cases.run(wanted, keyword):
+        with on_device(device), contextlib.closing(_found(wanted, keyword, resume, processes, device)) as found:
+            for one in found:
                 if not quiet:
-                    click.echo(f"case {name}")
-                done.append(start())
+                    click.echo(f"case {one.name}")
+                done.append(one.start())
                 _say(done[-1], quiet, with_traceback)
-                interrupted = _interrupted(done[-1])
-                if interrupted or (stop and not _passed(done[-1])):
+                interrupted |= _interrupted(done[-1])
+                # Of several processes, those that were under way have something to say as well.
+                if (interrupted and processes == 1) or (stop and not _passed(done[-1])):
                     break
     except KeyboardInterrupt:
         interrupted = True
@@ -95,8 +100,17 @@ def run(targets: tuple[str, ...], keyword: str, stop: bool, quiet: bool, json_pa
     if interrupted:
         click.echo("interrupted", err=True)
         sys.exit(_INTERRUPTED)
-    errors = any(one.error is not None for one in done)
+    errors = any(one.error for one in done)
     sys.exit(_UNUSABLE if errors else _exit_code([one.report for one in done]))
+
+
+def _found(wanted: list[cases.File], keyword: str, resume: str | None, processes: int, device: str | None
+           ) -> Generator[cases.Found, None, None]:
+    if processes == 1:
+        return cases.run(wanted, keyword, resume)
+    from jaxcheck import pool
+
+    return pool.run(wanted, keyword, resume, processes, device)
 
 
 @main.command()
@@ -162,35 +176,6 @@ def explain(what: str | None) -> None:
         raise click.UsageError(error.args[0]) from error
 
 
-def _try(path: str | None) -> None:
-    """Raise UsageError where a file could not be written: before the checks run, not after."""
-    if path is None:
-        return
-    target = Path(path)
-    folder = target.absolute().parent
-    if not folder.is_dir():
-        raise click.UsageError(f"cannot write {path}: there is no folder {folder}")
-    if not os.access(target if target.exists() else folder, os.W_OK):
-        raise click.UsageError(f"cannot write {path}: permission denied")
-
-
-@contextlib.contextmanager
-def _on_device(wanted: str | None) -> Iterator[None]:
-    if wanted is None:
-        yield
-        return
-    import jax
-
-    kind, _, index = wanted.partition(":")
-    try:
-        device = dict(enumerate(jax.devices(kind or "unnamed")))[int(index or 0)]
-    except (RuntimeError, KeyError, ValueError) as error:
-        known = {f"{device.platform}:{device.id}": None for device in [*jax.devices(), *jax.devices("cpu")]}
-        raise click.UsageError(f"no device {wanted!r} here; there is {', '.join(known)}") from error
-    with jax.default_device(device):
-        yield
-
-
 def _read(path: str) -> tuple[list[Any], list[tuple[str, str]]]:
     from jaxcheck.report import save
 
@@ -206,19 +191,17 @@ def _interrupted(outcome: Outcome) -> bool:
 
 
 def _passed(one: Outcome) -> bool:
-    return one.error is None and one.report.ok
-
-
-def _error_line(one: Outcome) -> str:
-    return f"{type(one.error).__name__}: {one.error}"
+    return not one.error and one.report.ok
 
 
 def _say(one: Outcome, quiet: bool, with_traceback: bool) -> None:
-    if one.error is not None:
+    if one.printed:
+        click.echo(one.printed, nl=not one.printed.endswith("\n"))
+    if one.error:
         if with_traceback:
-            click.echo("".join(traceback.format_exception(one.error)), err=True, nl=False)
+            click.echo(one.trace, err=True, nl=False)
         hint = "" if with_traceback else " (--traceback shows where)"
-        click.echo(f"error in case {one.name}: {_error_line(one)}{hint}", err=True)
+        click.echo(f"error in case {one.name}: {one.error}{hint}", err=True)
     elif quiet:
         click.echo(_line(one))
     else:
@@ -246,24 +229,24 @@ def _summarise(done: list[Outcome]) -> None:
     """The counts, and what did not pass once more: the reports above may be long."""
     if len(done) < 2:
         return
-    verdicts = [one.report.verdict.value for one in done if one.error is None]
+    verdicts = [one.report.verdict.value for one in done if not one.error]
     counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)]
-    errors = [one for one in done if one.error is not None]
+    errors = [one for one in done if one.error]
     counts += [f"{len(errors)} in error"] if errors else []
     for verdict in ("INCONCLUSIVE", "FAIL"):
         for one in done:
-            if one.error is None and one.report.verdict.value == verdict:
+            if not one.error and one.report.verdict.value == verdict:
                 click.echo(_line(one))
     for one in errors:
-        click.echo(f"{'error':<12} {one.name}: {_error_line(one).splitlines()[0]}")
+        click.echo(f"{'error':<12} {one.name}: {one.error.splitlines()[0]}")
     click.echo(f"{len(done)} checks: {', '.join(counts)}")
 
 
 def _write(done: list[Outcome], outputs: dict[str, str | None]) -> None:
     from jaxcheck.report import save
 
-    reports = [one.report for one in done if one.error is None]
-    errors = [(one.name, _error_line(one)) for one in done if one.error is not None]
+    reports = [one.report for one in done if not one.error]
+    errors = [(one.name, one.error) for one in done if one.error]
     for kind, path in outputs.items():
         if path is not None:
             try:

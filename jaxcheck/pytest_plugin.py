@@ -7,6 +7,7 @@ a conftest that configures JAX (number of CPU devices, x64) has to come first.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--jaxcheck-report", metavar="FILE",
                     help="write every report of the run: .html, .json, .xml or .sarif")
     group.addoption("--jaxcheck-seed", type=int, metavar="N", help="seed of every check that does not give its own")
+    group.addoption("--jaxcheck-level", choices=("quick", "full"),
+                    help="level of every check_rule that does not give its own; default: full where that is fast")
     group.addoption("--jaxcheck-inconclusive", choices=("fail", "skip", "warn"), default="fail",
                     help="what a test is that ends in GradientInconclusive (default: fail)")
     group.addoption("--jaxcheck-grads", action="store_true",
@@ -65,6 +68,8 @@ class _Run:
             pytest_section.usable(path)
         if seed is not None:
             session.defaults["seed"] = seed
+        if level := config.getoption("jaxcheck_level"):
+            session.defaults["level"] = functools.partial(_level, level)
         self.replacement = config.stash.get(_REPLACEMENT, None)
         if self.replacement is None and config.getoption("jaxcheck_grads"):
             # In a worker of xdist, or with `-p jaxcheck.pytest_plugin`: too late for that hook.
@@ -86,6 +91,7 @@ class _Run:
     def pytest_unconfigure(self) -> None:
         self.stop()
         session.defaults.pop("seed", None)
+        session.defaults.pop("level", None)
         if self.replacement is not None:
             self.replacement.undo()
 
@@ -152,6 +158,11 @@ class _Run:
             terminalreporter.write_line(pytest_section.drop_in(self.entries))
         if path := self.config.getoption("jaxcheck_report"):
             terminalreporter.write_line(f"gradient checks were written to {path}")
+
+
+def _level(wanted: str, given: dict[str, Any]) -> str | None:
+    """The level of a call: one that asks for the second order is not for a quick look."""
+    return None if wanted == "quick" and given.get("order") == 2 else wanted
 
 
 def _report_of(error: BaseException | None) -> Report | None:

@@ -199,6 +199,7 @@ class Cost(Data):
         budget: seconds granted, infinite for as long as it takes.
         stopped: "time", "user" or "memory" where the check was stopped, "" where it ended by itself.
         more: seconds that what was left out takes, about.
+        reused: seconds that the evidence had taken which came from the file of an earlier run (`resume=`).
     """
 
     evaluation: float = NAN
@@ -210,6 +211,7 @@ class Cost(Data):
     budget: float = math.inf
     stopped: str = ""
     more: float = NAN
+    reused: float = 0.0
 
 
 def renderer(name: str) -> Any:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 Listener = Callable[["Report"], None]
 
-# Options of the front doors, by name, for a call that does not give its own.
+# Options of the front doors, by name, for a call that does not give its own; a function is asked at each call, and
+# told what keywords that gives.
 defaults: dict[str, Any] = {}
 
 _listeners: list[Listener] = []

@@ -118,7 +118,7 @@ def _leaf_result(case, evidence, number, ev, opinion, second, influence, extra) 
         difference=difference, difference_autodiff=opinion.difference_autodiff, error_bar=error_bar,
         floor=floor, floor_component=floor_component,
         worst=there(second).worst if reason is Reason.PRECISION_WRONG else locate.worst(ev, opinion, 5) if bad else (),
-        hint=pattern.hint(ev, others, case.preface.sizes)
+        hint=pattern.hint(ev, others, case.preface.beside)
         if verdict is Verdict.FAIL and reason is not Reason.PRECISION_WRONG else "",
         precision=precision, kinks=opinion.kinks,
         probes=sum(len(p.slopes.value) for p in ev.probes), note=note, native=leaf.native,

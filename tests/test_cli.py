@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -419,3 +421,79 @@ def test_every_reason_and_verdict_is_explained():
     assert {one.casefold() for one in (*Reason, *Verdict)} <= set(TERMS)
     without = {one for one in Reason if not TERMS[one.casefold()].example}
     assert without == {Reason.NOISE, Reason.INTERRUPTED}
+
+
+SAYS = "def check_says():\n    print('said')\n    return passing()\n"
+SEVERAL = PASS + "print('loaded')\n" + FAIL + BREAK + OPEN + SAYS
+
+
+def test_several_processes_say_what_one_says(cases, tmp_path):
+    files = [cases(SEVERAL, "one.py"), cases("raise OSError('no disk')\n", "two.py"), cases(PASS, "three.py")]
+    said = []
+    for count in ("1", "2"):
+        paths = [str(tmp_path / f"{count}.{kind}") for kind in ("json", "xml")]
+        result = call("run", *files, "--processes", count, "--json", paths[0], "--junit", paths[1])
+        assert result.exit_code == 2
+        said.append((result.stdout.replace("loaded\n", ""), result.stderr, *(Path(p).read_text() for p in paths)))
+    assert said[0] == said[1]
+    assert "no data here" in said[0][1] and "OSError: no disk" in said[0][1] and "said\n" in said[0][0]
+
+
+def test_a_process_that_dies_takes_only_its_own_case_along(cases):
+    body = PASS + "def check_dies():\n    import os\n    os._exit(3)\n" + FAIL + OPEN
+    result = call("run", cases(body), "-q", "-n", "2")
+    assert result.exit_code == 2
+    assert "error in case check_dies: BrokenProcessPool: the process that ran it was ended" in result.stderr
+    assert "4 checks: 1 PASS, 1 FAIL, 1 INCONCLUSIVE, 1 in error" in result.stdout
+
+
+SLOW = "def check_slow{}():\n    import time\n    time.sleep({})\n    return passing()\n"
+
+
+def test_stop_at_the_first_ends_the_other_processes(cases):
+    start = time.perf_counter()
+    result = call("run", cases(FAIL + SLOW.format(1, 60) + PASS), "-x", "-q", "-n", "2")
+    assert result.exit_code == 1 and time.perf_counter() - start < 30
+    assert "slow" not in result.stdout and "check_good" not in result.stdout
+    assert not multiprocessing.active_children()
+
+
+def test_ctrl_c_lets_the_processes_say_what_they_know(cases):
+    pressed = "def check_pressed():\n    import os, signal, time\n    os.kill(os.getppid(), signal.SIGINT)\n" \
+              "    time.sleep(0.5)\n    return passing()\n"
+    result = call("run", cases(pressed + "".join(SLOW.format(k, 1) for k in range(6))), "-q", "-n", "1", "-n", "2")
+    assert result.exit_code == 130 and "interrupted" in result.stderr
+    assert "check_pressed" in result.stdout and "check_slow5" not in result.stdout
+
+
+def test_resume_keeps_a_file_for_every_check_of_a_case(cases, tmp_path):
+    body = textwrap.dedent("""
+        import jax.numpy as jnp
+        calls = []
+
+        def loss(p):
+            calls.append(p)
+            return jnp.sum(p ** 2)
+
+        def check_two():
+            jaxcheck.check_grad(loss, jnp.ones(2))
+            report = jaxcheck.check_grad(loss, jnp.ones(3))
+            print(f"reused {report.cost.reused > 0}")
+            return report
+
+        @jaxcheck.case
+        def given():
+            return loss, jnp.ones(4)
+
+        @jaxcheck.case(check="rule")
+        def rule():
+            return jnp.sin, 1.0
+    """)
+    folder = tmp_path / "kept" / "here"
+    for again in (False, True):
+        result = call("run", cases(body), "-q", "--resume", str(folder))
+        assert result.exit_code == 0, result.output
+        assert f"reused {again}" in result.stdout
+        assert len(list(folder.iterdir())) == 3
+    (tmp_path / "file").touch()
+    assert "cannot make the folder" in call("run", cases(PASS), "--resume", str(tmp_path / "file" / "x")).stderr

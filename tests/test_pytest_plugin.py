@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -13,7 +14,8 @@ from xml.etree import ElementTree
 import pytest
 from handmade import failing, inconclusive, passing
 
-from jaxcheck import pytest_section
+from jaxcheck import pytest_plugin, pytest_section, session
+from jaxcheck.door import door
 from jaxcheck.pytest_section import Entry
 from jaxcheck.result import Report
 
@@ -53,6 +55,7 @@ def test_drop_in(): check_grads(sine(1.0005), (np.float32(0.3),), 1, ("fwd",))
 def test_expected(gradcheck): gradcheck(loss, x, wrong)
 @pytest.mark.xfail(reason=Reason.KINK)
 def test_expected_otherwise(gradcheck): gradcheck(loss, x, wrong)
+def test_level(rulecheck): assert 'level="quick"' in str(rulecheck(jnp.sin, x["W"], algebra=False, **LEVEL).notes)
 """
 
 
@@ -64,8 +67,8 @@ class Run(NamedTuple):
         return next(line for line in self.said.splitlines() if line.startswith(start))
 
 
-def run_pytest(folder: Path, *arguments: str, seed: int = 0) -> Run:
-    (folder / "test_mine.py").write_text(SUITE.replace("SEED", str(seed)))
+def run_pytest(folder: Path, *arguments: str, seed: int = 0, level: str = "{'level': 'quick'}") -> Run:
+    (folder / "test_mine.py").write_text(SUITE.replace("SEED", str(seed)).replace("LEVEL", level))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-rA", "--strict-markers", "-p", "no:cacheprovider",
          "-p", "jaxcheck.pytest_plugin", *arguments, str(folder)],
@@ -84,7 +87,7 @@ def alone(tmp_path_factory) -> Run:
 def split(tmp_path_factory) -> Run:
     return run_pytest(tmp_path_factory.mktemp("split"), "-p", "xdist", "-n", "2", "--jaxcheck-grads",
                       "--jaxcheck-seed=4", "--jaxcheck-report=all.json", "--jaxcheck-inconclusive=skip",
-                      "--tb=short", seed=4)
+                      "--tb=short", "--jaxcheck-level=quick", seed=4, level="{}")
 
 
 CAUSE = "GradientMismatch: `W` ratio 2.000 on all 2 entries at test_mine.py:12 (loss)"
@@ -140,8 +143,8 @@ def test_xfail_expects_its_reason(request, run):
 
 
 def test_the_closing_section(alone, split):
-    assert "gradient checks: 5 FAIL, 2 INCONCLUSIVE, 5 PASS" in alone.said
-    assert "gradient checks: 6 FAIL, 2 INCONCLUSIVE, 5 PASS" in split.said  # what the drop-in found as well
+    assert "gradient checks: 5 FAIL, 2 INCONCLUSIVE, 6 PASS" in alone.said
+    assert "gradient checks: 6 FAIL, 2 INCONCLUSIVE, 6 PASS" in split.said  # what the drop-in found as well
     line = split.line("FAIL         test_mine.py::test_wrong")
     assert "`W` ratio 2.000 on all 2 entries at test_mine.py:12 (loss)" in line and line.endswith(" s")
     assert "floor" in split.line("PASS         test_mine.py::test_grad")
@@ -156,9 +159,21 @@ def test_jaxs_own_functions_are_replaced_for_the_run(alone, split):
     assert "jax.test_util" not in alone.said.rpartition("gradient checks:")[2]
 
 
+@pytest.mark.parametrize("run", ["alone", "split"])
+def test_the_level_of_rules_is_that_of_the_run(request, run):
+    assert "PASSED test_mine.py::test_level" in request.getfixturevalue(run).said
+
+
+def test_a_call_that_asks_for_more_than_a_quick_look_gets_it(monkeypatch):
+    monkeypatch.setitem(session.defaults, "level", functools.partial(pytest_plugin._level, "quick"))
+    got = door(lambda x, order=1, level="none": (x, order, level))
+    assert got(1) == (1, 1, "quick") and got(1, level="full") == (1, 1, "full")
+    assert got(1, order=2) == (1, 2, None)
+
+
 def test_the_report_file_holds_every_report(split):
     reports = [Report.from_json(item) for item in json.loads((split.folder / "all.json").read_text(encoding="utf-8"))]
-    assert len(reports) == 13
+    assert len(reports) == 14
     assert "test_mine.py::test_wrong loss" in [report.name for report in reports]
     assert {report.seed for report in reports if report.kind != "check_grads"} == {3, 4}
 

@@ -15,6 +15,7 @@ from jaxcheck.evidence.differences import Ladder, slopes
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.witnesses import gradient_of, outputs_of
 from jaxcheck.options import Tolerance
+from jaxcheck.program import spread
 from jaxcheck.program.compile import execute
 
 # Fewer, coarser rungs than a single check: enough for a bar near 1e-9, half the evaluations.
@@ -88,43 +89,53 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
             grads = [gradient_of(problem, t, p, point, extras)[0] for t, p in zip(traced, rest, strict=True)]
             moved = point * (1 + 8.9e-16 * jnp.sign(signs.sum(axis=0) + 0.1))
             shifted = gradient_of(problem, traced[0], rest[0], moved, extras)[0]
-            return samples[..., 0], grads, v, jnp.abs(shifted - grads[0])
+            return samples[..., 0], grads, jnp.abs(shifted - grads[0])
 
         where = (points, scales)
         return jax.lax.map(at, where, batch_size=group) if group > 1 else jax.lax.map(at, where)
 
     programs = [problem.loss.program, *(t.program for t in traced)]
     effort = len(signs) * len(offsets) * problem.loss.program.effort + 3 * sum(p.effort for p in programs[1:])
+    shares = spread.shares(programs, effort * n, problem.extras, signs)
 
     def run(group: int):
         # Calls of about a second each, all of one length: between them the clock is looked at.
-        room = max(1, int(blocks.ONE_CALL / max(effort, 1.0)))
-        each = n if n <= room else min(n, -(-room // group) * group)
-        parts, compiled, clock = [], 0, budget.current()
-        try:
-            for start in range(0, n, each):
-                clock.tell("points", start, n)
-                # Points past the end repeat the last one; they are cut off below.
-                at = np.minimum(np.arange(start, start + each), n - 1)
-                out, new = execute(
-                    ("batch", each, group, inner, tuple(theta.leaves)), functools.partial(build, group=group), programs,
-                    points[at], scales[at], tuple(problem.extras), signs, offsets, work=per_point * each,
-                    part=each / n)
-                parts.append(jax.tree_util.tree_map(np.asarray, out))
-                compiled += new
-        except (budget.Stopped, KeyboardInterrupt) as why:
-            if isinstance(why, KeyboardInterrupt):
-                clock.pressed()
-            if not parts:
-                raise budget.Stopped from why
+        room, share = max(1, int(blocks.ONE_CALL / max(effort, 1.0))), -(-n // shares.width)
+        group = min(group, share)
+        each = shares.lanes * (share if share <= room else min(share, -(-room // group) * group))
+        compiled, clock = 0, budget.current()
+
+        def work() -> list:
+            nonlocal compiled
+            parts = []
+            try:
+                for start in range(shares.process * each, n, shares.processes * each):
+                    clock.tell("points", start, n)
+                    # Points past the end repeat the last one; they are cut off below.
+                    at = np.minimum(np.arange(start, start + each), n - 1)
+                    out, new = execute(
+                        ("batch", each, group, inner, tuple(theta.leaves)), functools.partial(build, group=group),
+                        programs, points[at], scales[at], tuple(problem.extras), signs, offsets,
+                        work=per_point * each, part=each / n, over=shares.mesh, split=(0, 1), keep=True)
+                    parts.append(jax.tree_util.tree_map(np.asarray, out))
+                    compiled += new
+            except (budget.Stopped, KeyboardInterrupt) as why:
+                if isinstance(why, KeyboardInterrupt):
+                    clock.pressed()
+            return parts
+
+        parts = shares.joined(f"{n} points, {each} at a time", work)
+        if not parts:
+            raise budget.Stopped(clock.stopped)
         return jax.tree_util.tree_map(lambda *x: np.concatenate(x)[:n], *parts), compiled
 
     with jax.enable_x64(True):
-        (samples, grads, v, scatter), compiled = blocks.within_memory(group, run)
+        (samples, grads, scatter), compiled = blocks.within_memory(group, run)
     n = len(samples)
     found = slopes(np.moveaxis(samples, 1, 0), RUNGS, problem.unit)  # (n, D)
     m = grads[0]
     a = grads[1] if len(grads) > 1 else None
+    v = signs * scales[:n, None]
     return _table(leaves, owner, found, v, m, a, scatter, mixed[:n], n * len(signs) * len(offsets), compiled)
 
 

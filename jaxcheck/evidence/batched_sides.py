@@ -60,7 +60,7 @@ def adjacent(problem: Problem, points: np.ndarray, rtol: float, seed: int) -> tu
     with jax.enable_x64(True):
         out, compiled = execute(("adjacent", len(rows), rtol, tuple(problem.theta.leaves)), build, programs,
                                 points[rows], scale[rows], signs, tuple(problem.extras), RUNGS.offsets,
-                                work=problem.cost * len(rows) * 30)
+                                work=problem.cost * len(rows) * 30, keep=True)
     m, a, found, way, samples = (np.asarray(x)[:n] for x in out)
     at_once, found = found[:, 4:], found[:, :4]
     along = slopes(samples.T, RUNGS, problem.unit)

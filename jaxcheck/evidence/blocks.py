@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxcheck import budget
 from jaxcheck.evidence import rows
+from jaxcheck.program import kept, spread
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.memory import Exhausted
 
@@ -73,10 +74,13 @@ def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, th
     steps = len(offsets)
     total = len(directions) * steps
     work = sum(p.cost for p in programs) * total
-    blocks = -(-total // chunk)
-    room = min(blocks, ROOM)
+    shares = spread.shares(programs, sum(p.effort for p in programs) * total, args, theta, directions)
+    lanes, width, over = shares.lanes, shares.width, shares.mesh
+    chunk = min(chunk, -(-total // width))
+    turns = -(-total // (chunk * width))
+    room = min(turns, ROOM)
 
-    def build(calls, args, theta, directions, offsets, start, number):
+    def build(calls, args, theta, directions, offsets, begin, number):
         f = make(calls, args)
 
         def row(index):
@@ -86,52 +90,82 @@ def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, th
         def block(at):
             return jax.vmap(row)(at * chunk + jnp.arange(chunk)) if chunk > 1 else row(at)[None]
 
-        like = jax.eval_shape(block, start)
-        return jax.lax.fori_loop(0, number, lambda i, out: out.at[i].set(block(start + i)),
+        like = jax.eval_shape(block, begin[0])
+        return jax.lax.fori_loop(0, number, lambda i, out: out.at[i].set(block(begin[0] + i * width)),
                                  jnp.zeros((room, *like.shape), like.dtype))
 
-    clock, parts, compiled, done, pace = budget.current(), [], 0, 0, 0.0
-    given = jnp.asarray(theta), jnp.asarray(directions), jnp.asarray(offsets)
-    try:
-        while done < blocks:
-            part = budget.DIRECTIONS if first is not None and done * chunk >= first * steps else 1.0
-            number = min(blocks - done, room, max(1, int(min(clock.block, clock.left) / pace))) if pace else 1
-            clock.ask(seconds=pace * number, part=part)
-            clock.tell("rows", done * chunk, total)
-            before = clock.run_seconds
-            out, new = execute((name, "blocks", chunk, room, total), build, programs, args, *given, np.int64(done),
-                               np.int64(number), work=work, part=number / blocks)
-            parts.append(np.asarray(out)[:number])
-            pace = (clock.run_seconds - before) / number
-            clock.row_seconds = pace / chunk
-            compiled, done = compiled + new, done + number
-    except (budget.Stopped, KeyboardInterrupt) as why:
-        if first is None:
-            raise
-        if isinstance(why, KeyboardInterrupt):
-            clock.pressed()
+    compiled, clock = 0, budget.current()
+
+    def run() -> list[np.ndarray]:
+        """The blocks of each turn, (lanes, chunk, G)."""
+        nonlocal compiled
+        parts, pace = [], 0.0
+        key = (name, "blocks", chunk, room, total, width)
+        shelf = kept.shelf(key, programs, (args, theta, directions, offsets))
+        given, *arrays = spread.everywhere((args, *map(jnp.asarray, (theta, directions, offsets))), over)
+        try:
+            while len(parts) < turns:
+                done = len(parts) * width * chunk
+                earlier = shelf.take(len(parts)) if shelf is not None else None
+                if earlier is not None:
+                    clock.ask()
+                    parts += list(earlier.value)
+                    pace = earlier.seconds / len(earlier.value)
+                    clock.row_seconds = pace / (chunk * lanes)
+                    continue
+                part = budget.DIRECTIONS if first is not None and done >= first * steps else 1.0
+                number = min(turns - len(parts), room, max(1, int(min(clock.block, clock.left) / pace))) if pace else 1
+                clock.ask(seconds=pace * number, part=part)
+                clock.tell("rows", done, total)
+                before = clock.run_seconds
+                begin = (len(parts) * shares.processes + shares.process) * lanes + np.arange(lanes)
+                out, new = execute(key, build, programs, given, *arrays, begin, np.int64(number), work=work,
+                                   part=number / turns, over=over, split=(4,))
+                found = np.swapaxes(np.asarray(out).reshape(lanes, room, chunk, -1)[:, :number], 0, 1)
+                parts += list(found)
+                if shelf is not None:
+                    shelf.put(found, clock.run_seconds - before)
+                pace = (clock.run_seconds - before) / number
+                clock.row_seconds, compiled = pace / (chunk * lanes), compiled + new
+        except (budget.Stopped, KeyboardInterrupt) as why:
+            if isinstance(why, KeyboardInterrupt):
+                clock.pressed()
+        return parts
+
+    parts = shares.joined(f"rows of {total}, {chunk} at a time", run)
+    if first is None and len(parts) < turns * shares.processes:
+        raise budget.Stopped(clock.stopped)
     if not parts:
         return np.zeros((steps, 0, 1)), compiled
-    flat = np.concatenate(parts).reshape(done * chunk, -1)
-    whole = min(done * chunk, total) // steps
+    flat = np.concatenate(parts).reshape(len(parts) * lanes * chunk, -1)
+    whole = min(len(flat), total) // steps
     return np.swapaxes(flat[: whole * steps].reshape(whole, steps, -1), 0, 1), compiled
 
 
 def sample_host(f: Callable, theta: np.ndarray, directions: np.ndarray, offsets: np.ndarray,
-                first: int | None = None) -> np.ndarray:
-    """`rows.sample` for a function that JAX cannot trace: row by row, in Python. See `sample` for `first`."""
+                first: int | None = None, of: Any = None) -> np.ndarray:
+    """`rows.sample` for a function that JAX cannot trace: row by row, in Python. See `sample` for `first`.
+
+    Args:
+        of: what `f` depends on besides, by its content.
+    """
     clock, out, total = budget.current(), [], len(directions) * len(offsets)
+
+    def along(number: int) -> np.ndarray:
+        part = budget.DIRECTIONS if first is not None and number >= first else 1.0
+        found = []
+        for k, t in enumerate(offsets):
+            clock.ask(seconds=clock.row_seconds if clock.row_seconds > 0 else 0.0, part=part)
+            clock.tell("rows", number * len(offsets) + k, total)
+            start = time.perf_counter()
+            found.append(f(theta + t * directions[number]))
+            clock.row_seconds = time.perf_counter() - start
+        return np.asarray(found, np.float64)
+
+    shelf = kept.shelf(("rows of Python's", of), [], (theta, directions, offsets))
     try:
-        for number, v in enumerate(directions):
-            part = budget.DIRECTIONS if first is not None and number >= first else 1.0
-            found = []
-            for k, t in enumerate(offsets):
-                clock.ask(seconds=clock.row_seconds if clock.row_seconds > 0 else 0.0, part=part)
-                clock.tell("rows", number * len(offsets) + k, total)
-                start = time.perf_counter()
-                found.append(f(theta + t * v))
-                clock.row_seconds = time.perf_counter() - start
-            out.append(found)
+        for found in kept.in_turn(shelf, len(directions), along):
+            out.append(found)  # one by one: what is known when it ends early is kept
     except (budget.Stopped, KeyboardInterrupt) as why:
         if first is None:
             raise

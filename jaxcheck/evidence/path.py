@@ -59,7 +59,7 @@ def sharpen(problem: Problem, point: np.ndarray, directions: np.ndarray, found: 
         alone = blocks.long(there(problem.manual).program, len(directions) * len(places))
         for some in np.split(directions, len(directions)) if alone else [directions]:
             found_here, new = execute(("path", tuple(problem.theta.leaves)), build, programs, point,
-                                      tuple(problem.extras), jnp.asarray(some), jnp.asarray(places))
+                                      tuple(problem.extras), jnp.asarray(some), jnp.asarray(places), keep=True)
             parts.append([np.asarray(x) for x in found_here])
             compiled += new
     plus, minus, slope = (np.concatenate(x) for x in zip(*parts, strict=True))

@@ -12,6 +12,7 @@ import numpy as np
 from jaxcheck.budget import current
 from jaxcheck.evidence import repeat
 from jaxcheck.evidence.as_run import Run
+from jaxcheck.evidence.beside import Beside
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.user import User, select
 from jaxcheck.evidence.witnesses import gradient_of, outputs_of
@@ -33,7 +34,7 @@ class Preface:
     own precision (G, P), None where it is the same as in float64, and `native_finite` whether the outputs are
     finite there; `native_scatter` is how far it moves between neighbours, where M runs on the host; `run` holds
     the programs that were run so; `random` is what differs between two traces
-    or two native runs, or ""; `sizes` are the dimensions met, to name a ratio; `left_out` counts
+    or two native runs, or ""; `beside` is what a hint may name; `left_out` counts
     outputs that are not finite at the point and took no part.
     """
 
@@ -47,7 +48,7 @@ class Preface:
     native_scatter: np.ndarray | None = None
     run: Run | None = None
     compiled: int = 0
-    sizes: tuple[int, ...] = ()
+    beside: Beside = dataclasses.field(default_factory=Beside)
     left_out: int = 0
 
 
@@ -87,14 +88,6 @@ def units(user: User) -> np.ndarray:
         inexact = jax.dtypes.issubdtype(dtype, np.inexact) and hasattr(g, "dtype")
         parts.append(np.full(leaf.stop - leaf.start, float(jnp.finfo(dtype).eps) if inexact else 0.0))
     return np.concatenate(parts)
-
-
-def sizes(theta: Theta, args: Theta, consts: Any = ()) -> tuple[int, ...]:
-    found = {d for leaf in (*theta.leaves, *args.leaves) for d in leaf.shape}
-    found |= {d for x in consts for d in np.shape(x)}
-    for value in args.values:
-        found |= set(np.shape(value)) if hasattr(value, "shape") else set()
-    return tuple(sorted(found))
 
 
 def narrow(theta: Theta, primal: Traced) -> bool:

@@ -12,7 +12,8 @@ import numpy as np
 
 from jaxcheck.evidence import as_run, host, repeat
 from jaxcheck.evidence.as_run import Run
-from jaxcheck.evidence.preface import Preface, effects, narrow, native_run, of_no_rule, seen, sizes, units
+from jaxcheck.evidence.beside import of_data
+from jaxcheck.evidence.preface import Preface, effects, narrow, native_run, of_no_rule, seen, units
 from jaxcheck.evidence.prepare_host import prepare_host
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.user import StructureError, User, first_line, real_rows, refuse_tracing, to_array
@@ -108,7 +109,7 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
         problem = _with_numbers(problem, call, own)
     preface = Preface(user.name, (claim.witness, Witness("numeric", primal.how, primal.note), said),
                       (*effects(own), *claim.notes), "", random or claim.random, claim.native,
-                      sizes=sizes(theta, user.args, own.closed.consts))
+                      beside=of_data([leaf.shape for leaf in theta.leaves], user.args.values, own.closed.consts))
     return problem, _as_run(call, problem, preface, claim, own)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from jaxcheck.evidence import host, repeat
-from jaxcheck.evidence.preface import Preface, sizes, units
+from jaxcheck.evidence.beside import of_data
+from jaxcheck.evidence.preface import Preface, units
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.user import StructureError, User, first_line, real_rows
 from jaxcheck.result import Witness
@@ -40,4 +41,5 @@ def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
                       host_autodiff=autodiff, is_autodiff=grad is None, host_unit=unit,
                       numbers_unit=None if numbers is None else units(user))
     return problem, Preface(user.name, witnesses, tuple(notes), structure, "" if repeats else repeat.LOSS, native,
-                            native_scatter=spread, sizes=sizes(theta, user.args))
+                            native_scatter=spread,
+                            beside=of_data([leaf.shape for leaf in theta.leaves], user.args.values))

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxcheck.evidence import derivatives, maps, repeat
 from jaxcheck.evidence.as_run import Run
+from jaxcheck.evidence.beside import Beside, of_outputs
 from jaxcheck.evidence.cotangents import ROWS, cotangents
 from jaxcheck.evidence.leafwise import belongs
 from jaxcheck.evidence.preface import Preface, narrow, native_run, of_no_rule
@@ -255,7 +256,8 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
     problem = Problem(theta, extras, runnable, manual, autodiff, columns=len(g),
                       is_autodiff=not rules)
     sizes = tuple(sorted({d for leaf in theta.leaves for d in leaf.shape} | {d for a in avals for d in a.shape}))
-    preface = Preface(one.name, witnesses, tuple(notes), "", random, sizes=sizes, left_out=left_out)
+    beside = Beside(sizes, columns=of_outputs(g, owner))
+    preface = Preface(one.name, witnesses, tuple(notes), "", random, beside=beside, left_out=left_out)
     if manual is None or precision == "native" or not narrow(theta, primal):
         return problem, preface
     try:

@@ -32,7 +32,7 @@ def gradients(problem: Problem, point: np.ndarray, seed: int):
     m = found.pop(0) if problem.manual is not None else None
     a = found.pop(0) if problem.autodiff is not None else None
     if m is None and problem.host_manual is not None:
-        stack = on_host(problem.host_manual, nearby(point, seed, problem.unit))
+        stack = on_host(problem.host_manual, nearby(point, seed, problem.unit), ("gradient", problem.theta.values))
         with np.errstate(all="ignore"):
             m = (stack[0], np.abs(stack[2:] - stack[0]).max(axis=0), not differ(stack[0], stack[1], problem.unit))
     return outputs, m, a, compiled

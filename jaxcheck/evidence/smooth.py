@@ -97,7 +97,7 @@ def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: 
             return rows.sample(make(given), vector, directions, offsets, chunk)
 
         return execute((*name, chunk), build, [program], given, point, jnp.asarray(directions), jnp.asarray(offsets),
-                       work=problem.cost * total)
+                       work=problem.cost * total, keep=True)
 
     def in_blocks(chunk: int) -> tuple[Any, int]:
         return blocks.sample(name, lambda _, given: make(given), [program], given, point, directions, offsets, chunk)

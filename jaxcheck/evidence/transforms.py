@@ -33,6 +33,7 @@ from jaxcheck.evidence.laws_site import (
     worst,
 )  # fmt: skip
 from jaxcheck.evidence.transforms_programs import BATCHES, SINGLE, TRANSFORMED
+from jaxcheck.program import spread
 from jaxcheck.program.ask import Refused, ask, leaks
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.interpret import walk
@@ -261,7 +262,7 @@ class Matrix:
         return Row("transformation", name, "OK", d)
 
     def _sharded(self) -> Row:
-        name, devices = "sharded", jax.devices()
+        name, devices = "sharded", spread.of_this_process()
         if len(devices) < 2:
             return unsupported("transformation", name, "one device")
         mesh = jax.sharding.Mesh(np.array(devices[:2]), ("rows",))

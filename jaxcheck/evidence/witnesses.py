@@ -18,6 +18,7 @@ from jaxcheck import budget
 from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.problem import Problem
+from jaxcheck.program import kept
 from jaxcheck.program.compile import execute
 from jaxcheck.program.objective import Traced, call
 from jaxcheck.theta import Leaf
@@ -91,7 +92,7 @@ def measure(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder:
     m = grads.pop(0) if gradients and problem.manual is not None else None
     a = grads.pop(0) if gradients and problem.autodiff is not None else None
     if gradients and m is None and problem.host_manual is not None:
-        m = on_host(problem.host_manual, points)
+        m = on_host(problem.host_manual, points, ("gradient", problem.theta.values))
     return samples, m, a, compiled
 
 
@@ -110,7 +111,7 @@ def _at_once(problem: Problem, traced: Sequence[Traced], points, directions, off
 
     return execute(("measure", chunk, problem.columns, tuple(problem.theta.leaves)), build,
                    [problem.loss.program, *(t.program for t in traced)], points, tuple(problem.extras), directions,
-                   offsets, work=problem.cost * len(directions) * len(offsets))
+                   offsets, work=problem.cost * len(directions) * len(offsets), keep=not traced)
 
 
 def _in_turn(problem: Problem, traced: Sequence[Traced], points) -> tuple[list[np.ndarray], int]:
@@ -151,16 +152,17 @@ def _measure_host(problem, point, directions, ladder, seed, gradients, first):
     points = nearby(point, seed, problem.unit)
     m = a = None
     if gradients and problem.host_manual is not None:
-        m = on_host(problem.host_manual, points)
+        m = on_host(problem.host_manual, points, ("gradient", problem.theta.values))
     if gradients and problem.host_autodiff is not None:
-        a = on_host(problem.host_autodiff, points)
-    samples = blocks.sample_host(problem.host_primal, point, directions, ladder.offsets, first)
+        a = on_host(problem.host_autodiff, points, ("autodiff", problem.theta.values))
+    samples = blocks.sample_host(problem.host_primal, point, directions, ladder.offsets, first, problem.theta.values)
     return samples, m, a, 0
 
 
-def on_host(gradient: Callable, points: np.ndarray) -> np.ndarray:
-    found = []
-    for x in points:
+def on_host(gradient: Callable, points: np.ndarray, of: Any) -> np.ndarray:
+    """The gradient at each of the points; `of` is what it is and depends on, by its content."""
+    def at(number: int) -> np.ndarray:
         budget.current().ask()
-        found.append(gradient(x))
-    return np.stack(found)
+        return gradient(points[number])
+
+    return np.stack(list(kept.in_turn(kept.shelf(("gradients of Python's", of), [], points), len(points), at)))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxcheck.bars import BARS
+from jaxcheck.bars import BARS, HUGE
 from jaxcheck.evidence.problem import LeafEvidence, Probes
 from jaxcheck.judgement.vote import round_off
 from jaxcheck.kept import Curve, Grid, Numbers, Sample
@@ -74,7 +74,7 @@ def _directions(ev: LeafEvidence) -> list[Curve]:
         claim = probes.project(ev.m)
         bars = s.error + BARS * probes.project_error(round_off(ev, ev.m_error) + ev.m_given)
         off = np.abs(claim - s.value) / np.maximum(bars, np.finfo(float).tiny)
-        off = np.where(np.isfinite(off), off, -1.0) + np.where(s.kink | s.jump, 1e300, 0.0)
+        off = np.where(np.isfinite(off), off, -1.0) + np.where(s.kink | s.jump, HUGE, 0.0)
         columns = np.argmax(off, axis=1)
         ranked += [(float(off[row, column]), which, row, int(column)) for row, column in enumerate(columns)]
     ranked.sort(key=lambda one: -one[0])

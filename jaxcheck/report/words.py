@@ -149,6 +149,8 @@ def cost(report: Report) -> str:
         parts.append(f"{spent.pair:.2g} s a loss and gradient")
     if spent.planned:
         parts.append(f"{numbers.count(spent.planned, 'evaluation')} planned")
+    if spent.reused:
+        parts.append(f"{spent.reused:.2g} s of an earlier run's taken over")
     if spent.peak:
         parts.append(f"at most {spent.peak / 2**20:.3g} MiB in a program")
     return f"cost: {', '.join(parts)}" if parts else ""

@@ -1,0 +1,144 @@
+"""`resume=`: a check goes on where another process was ended, and is answered at once where that came to its end.
+
+The file belongs to one problem: what is checked, at which point, with which options, by which versions. Evidence in it
+is found by its content (`program.kept`), so the problem's part is to say by name why a file is another one's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jaxlib
+import numpy as np
+
+from jaxcheck.budget import Budget, current
+from jaxcheck.evidence.preface import Preface
+from jaxcheck.evidence.problem import Problem
+from jaxcheck.program import portable
+from jaxcheck.program.kept import Kept
+from jaxcheck.program.mode import is_wide
+from jaxcheck.result import Report
+from jaxcheck.settings import Settings
+from jaxcheck.store import Store
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What the caller gave: functions and numbers, by which a file is known again."""
+
+    loss: Any
+    grad: Any
+    params: Any
+    args: Any
+    kind: str = "check_grad"
+
+
+class Resumed:
+    """The file of a check; without one nothing is kept. `answered`: an earlier run has answered the call."""
+
+    def __init__(self, store: Store | None):
+        self._store = store
+        self._claimed = self.answered = False
+
+    def before(self, call: Call, problem: Problem, preface: Preface, settings: Settings, **more: Any) -> Report | None:
+        """The report of an earlier run that came to its end. Where there is none, chunks are kept from now on.
+
+        Raises:
+            ValueError: the file holds the evidence of another problem; the text says what differs.
+        """
+        if self._store is None or preface.random or preface.structure:
+            return None  # a function that is another one each time has no evidence to go on with
+        self._store.claim(fingerprint(call, problem, preface, settings, **more))
+        self._claimed = True
+        text = self._store.finished()
+        if text:
+            self.answered = True
+            report = Report.from_json(json.loads(text))
+            again = dataclasses.replace(report.cost, reused=report.cost.running, compiling=0.0, running=0.0)
+            return dataclasses.replace(report, seconds=current().taken, compiled=0, cost=again)
+        kept = current().kept = Kept(self._store)
+        kept.trust(list(problem.extras))
+        return None
+
+    def after(self, report: Report) -> Report:
+        """The report, stored where the check came to its end."""
+        clock = current()
+        if self._store is None or not self._claimed:
+            return report
+        report = dataclasses.replace(report, cost=dataclasses.replace(report.cost, reused=self._store.reused))
+        if not clock.stopped and not clock.left_out:
+            self._store.finish(json.dumps(report.to_json(), allow_nan=False))
+        return report
+
+
+@contextlib.contextmanager
+def resuming(path: Any, clock: Budget) -> Iterator[Resumed]:
+    """The file in force, or nothing for `path` None.
+
+    Raises:
+        TypeError, ValueError, OSError: naming `resume` and what to do (`Store.open`).
+    """
+    if path is None:
+        yield Resumed(None)
+        return
+    if jax.process_count() > 1:
+        raise ValueError(f"resume={path!r}: a check in several processes of jax.distributed keeps no file; "
+                         "run it in one process, or leave resume out")
+    store = Store.open(path)
+    try:
+        yield Resumed(store)
+    finally:
+        clock.kept = None
+        store.close()
+
+
+def fingerprint(call: Call, problem: Problem, preface: Preface, settings: Settings, **more: Any) -> dict[str, str]:
+    """What makes a problem this one, each part by its name: a text, and in brackets what its content is."""
+    theta = problem.theta
+    described = {
+        "check": call.kind, "jaxcheck": _own_version(), "jax": jax.__version__, "jaxlib": jaxlib.__version__,
+        "backend": jax.default_backend(), "64-bit mode": "on" if is_wide() else "off",
+        "loss": f"{preface.name} [{portable.text(*_loss(call, problem, preface))}]",
+        "grad": f"{_name(call.grad)} [{portable.text(*_gradient(call, problem, preface))}]",
+        "points" if call.kind == "check_batch" else "params":
+            f"{theta.size:,} numbers in {len(theta.leaves)} arrays [{portable.text(call.params)}]",
+        "args": f"[{portable.text(call.args)}]",
+    }
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        described[field.name] = f"{_name(value)} [{portable.text(value)}]" if callable(value) else repr(value)
+    return described | {name: repr(value) for name, value in more.items()}
+
+
+def _own_version() -> str:
+    from importlib import metadata
+
+    return metadata.version("jaxcheck")
+
+
+def _loss(call: Call, problem: Problem, preface: Preface) -> list[Any]:
+    """A program is known by what it computes; a function of Python by its code, and its value at the point."""
+    if problem.primal is None:
+        host = problem.host_primal
+        return [call.loss, None if host is None else np.float64(host(problem.theta.ravel()))]
+    run = preface.run
+    return [problem.primal.program.portable, None if run is None else run.source.program.portable]
+
+
+def _gradient(call: Call, problem: Problem, preface: Preface) -> list[Any]:
+    if problem.manual is None:
+        return [call.grad if problem.numbers is None else problem.numbers]
+    run = preface.run
+    return [problem.manual.program.portable,
+            None if run is None or run.manual is None else run.manual.program.portable]
+
+
+def _name(value: Any) -> str:
+    if value is None:
+        return "jax.grad of the loss"
+    return getattr(value, "__name__", type(value).__name__) if callable(value) else "numbers"
