@@ -133,7 +133,8 @@ def _facts(report: Report) -> list[dict[str, str]]:
 def _culprits(report: Report) -> dict[str, Any] | None:
     if not report.culprits:
         return None
-    return {"said": culprits.lines(report)[0], "blocks": [_block(report, culprit) for culprit in report.culprits]}
+    said = culprits.lines(report)[0]
+    return {"said": said[0].upper() + said[1:], "blocks": [_block(report, culprit) for culprit in report.culprits]}
 
 
 def _block(report: Report, culprit: Culprit) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 
 from jaxcheck.report import numbers
 from jaxcheck.result import LeafResult, Reason, Report, Verdict
@@ -178,9 +177,9 @@ def again(report: Report) -> list[str]:
 
 def repeats(report: Report) -> list[str]:
     """The line that repeats a check; [] where none is known."""
+    if report.made.again:
+        return [report.made.again]
     if report.points:
         return []
-    if "::" in report.name:
-        return [f"jaxcheck run {shlex.quote(report.name)}"]
     asked = report.leaves and report.kind != "check_grads"  # which has no seed to give
     return [f"jaxcheck.{report.kind}({report.name}, ..., seed={report.seed})"] if asked else []
