@@ -56,12 +56,13 @@ class Store:
     Attributes:
         given: the path as the caller wrote it.
         reused: seconds that what was taken from the file had taken.
+        problem: stands for the problem that was claimed.
     """
 
     def __init__(self, given: str, connection: sqlite3.Connection):
         self.given, self._connection = given, connection
         self._asked: dict[bytes, int] = {}
-        self.reused = 0.0
+        self.reused, self.problem = 0.0, ""
 
     @staticmethod
     def open(given: Any) -> Store:
@@ -95,6 +96,7 @@ class Store:
         Raises:
             ValueError: it holds that of another problem; the text names what differs.
         """
+        self.problem = json.dumps(problem, sort_keys=True)
         with _said(self.given):
             known = {what.removeprefix("problem: "): said for what, said in self._connection.execute(
                 "SELECT what, said FROM about WHERE what LIKE 'problem: %'")}
@@ -143,12 +145,12 @@ class Store:
 
     def put(self, key: bytes, what: str, chunk: Chunk) -> None:
         """Store a chunk, where that takes little beside what it took; when this returns it is whole in the file."""
+        if EACH + _bytes(chunk.value) / RATE > PART * chunk.seconds:
+            return
         packed = _packed(chunk.value)
         if packed is None:
             return
         form, data = packed
-        if EACH + len(data) / RATE > PART * chunk.seconds:
-            return
         arrays = json.dumps(form)
         with _said(self.given):
             self._connection.execute("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?)", (
@@ -222,6 +224,10 @@ def _difference(part: str, there: str, here: str) -> str:
     if shown[0] == shown[1]:
         return f"{part} is another one there"
     return f"{part} is {shown[0] or 'not given'} there and {shown[1] or 'not given'} here"
+
+
+def _bytes(value: Any) -> int:
+    return sum(map(_bytes, value)) if isinstance(value, (tuple, list)) else int(value.nbytes)
 
 
 def _packed(value: Any) -> tuple[Any, bytes] | None:

@@ -328,6 +328,17 @@ def test_what_takes_longer_to_store_than_to_measure_is_not_stored(tmp_path, monk
     assert found == [False, True]
 
 
+def test_large_arrays_are_read_to_the_last_byte():
+    large = np.zeros(3 * portable.BLOCK // 8 + 5)
+    found = {portable.digest(large)}
+    for place in (0, -1, portable.BLOCK // 8, 2 * portable.BLOCK // 8):
+        other = large.copy()
+        other[place] = 1.0
+        found.add(portable.digest(other))
+    found |= {portable.digest(large[:-1]), portable.digest(large.astype(np.float32))}
+    assert len(found) == 7
+
+
 def made(factor, data, default=1):
     def f(x, y=default):
         return factor * x + np.sum(data) + y
