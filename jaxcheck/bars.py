@@ -128,6 +128,10 @@ RATIO = 1e-4
 # An entry is near zero below this part of the largest, wrong beyond this part of itself, and a number whole within it.
 ENTRY = 1e-6
 
+# Where nothing explains a leaf whole, a plain factor that leaves this part of the error is told, if its own bar is no
+# more than this part of it.
+MOST_OF_IT, ABOUT = 0.1, 0.05
+
 # What would have been caught.
 
 # Half-decades, descending: the floor is printed to one digit, finer steps would be noise.

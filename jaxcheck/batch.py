@@ -22,6 +22,7 @@ from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.prepare_rule import name_of
 from jaxcheck.evidence.user import copies, to_array
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.program import hosts, spread
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.resume import Call, Resumed, resuming
@@ -55,11 +56,13 @@ def check_batch(
     budget: float | None = 60.0,
     progress: Callable[..., Any] | bool | None = None,
     resume: str | os.PathLike[str] | None = None,
+    devices: Any = None,
 ) -> Report:
     """Check a gradient at many points in one program. Options are those of `check_grad`.
 
     The points are one of:
-        points: a pytree with a leading axis on every leaf (n points), or a list of pytrees;
+        points: a pytree with a leading axis on every leaf (n points), or a list of pytrees (what could be either is
+            stacked if it is a tuple);
         init, n: `init(key) -> params`, drawn n times from `seed`;
         init (or points: one pytree), train_step, steps: `train_step(params) -> params`; the points are
             the parameters after each number of steps, e.g. steps=[0, 100].
@@ -88,7 +91,8 @@ def check_batch(
              "tolerance": tolerance is not None, "must_catch": must_catch is not None,
              "precision": precision != "float64", "surrogate": surrogate is not False, "seed": seed != 0}
     more = "".join(f", {key}={key}" for key, wanted in given.items() if wanted)
-    with running(budget, progress) as clock, resuming(resume, clock) as file:
+    with (running(budget, hosts.watch(progress)) as clock, spread.over(devices, args, points=points),
+          resuming(resume, clock) as file):
         report = None
         with until_stopped():
             batch = collect(points, init, n, train_step, steps, seed, lambda tree: _accepts(loss, tree, args))
@@ -98,7 +102,9 @@ def check_batch(
         if report is None:
             report = Report("check_batch", name_of(loss, name), Verdict.INCONCLUSIVE, Reason.INTERRUPTED,
                             seed=settings.seed)
-        return report if file.answered else file.after(finished(report))
+        if file.answered:
+            return report
+        return hosts.same(file.after(finished(report, grad if callable(grad) else loss)))
 
 
 def _check(loss: Callable, batch: Batch, grad: Any, args: tuple, has_aux: bool, settings: Settings,
@@ -123,7 +129,7 @@ def _check(loss: Callable, batch: Batch, grad: Any, args: tuple, has_aux: bool, 
         return None
 
     alike = problem.manual is not None and batch.carried_alike(problem)
-    if problem.primal is None or not alike or preface.structure or not preface.repeatable:
+    if problem.primal is None or not alike or preface.structure or preface.random:
         return _one_by_one(batch, alone, label, settings)
     rows = batch.theta_rows(problem)
     table = batched.measure(problem, rows, settings.seed, _directions(settings))

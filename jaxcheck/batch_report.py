@@ -39,7 +39,8 @@ def written(batch, shown: int, report: Report, verdicts, points, more, label) ->
     shares = f"{total} points: {passed} pass, {failed} fail ({failed / total:.1%}), {unsure} inconclusive"
     worst = points[0] if points else None
     where = f"worst: {at}" + (f", at leaf `{worst.leaf}`" if worst and worst.leaf else "")
-    notes = (shares, f"{where}; the numbers of leaves and differences are those of {at} alone", *more, *report.notes)
+    notes = (shares, f"{where}; the numbers of leaves and differences are those of {at} alone", *batch.notes, *more,
+             *report.notes)
     return dataclasses.replace(
         report, kind="check_batch", name=label, points=points, notes=notes, point=at, points_passed=passed,
         points_failed=failed, points_inconclusive=unsure)

@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from jaxcheck.progress import Moment, line
 
@@ -109,9 +109,14 @@ class Budget:
                 self.said = self.said or f"what comes next takes about {seconds:.2g} s"
             self._stop(TIME if part == 1 else "")
 
-    def _stop(self, why: str) -> None:
+    def _stop(self, why: str) -> NoReturn:
         self.stopped = self.stopped or why
         raise Stopped(why)
+
+    def stop(self, said: str) -> NoReturn:
+        """The check ends here, for a reason that lies elsewhere. Raises Stopped."""
+        self.said = self.said or said
+        self._stop(TIME)
 
     def pressed(self) -> None:
         """Ctrl-C. Raises KeyboardInterrupt the second time."""

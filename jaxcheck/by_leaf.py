@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jaxcheck.engine import examine
 from jaxcheck.evidence import map_problem, maps
-from jaxcheck.evidence.prepare import Preface
+from jaxcheck.evidence.preface import Preface
 from jaxcheck.judgement.maps import Finding
 from jaxcheck.options import Tolerance
 from jaxcheck.program.ask import Refused, ask

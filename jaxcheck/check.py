@@ -15,6 +15,7 @@ from jaxcheck.engine import examine
 from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.prepare_rule import name_of
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.program import hosts, spread
 from jaxcheck.result import Report
 from jaxcheck.resume import Call, resuming
 from jaxcheck.rule import check_rule
@@ -42,6 +43,7 @@ def check_grad(
     name: str | None = None,
     budget: float | None = 60.0,
     progress: Callable[..., Any] | bool | None = None,
+    devices: Any = None,
     where: bool = True,
     resume: str | os.PathLike[str] | None = None,
 ) -> Report:
@@ -76,6 +78,12 @@ def check_grad(
             would buy. So it is after Ctrl-C (once; twice stops at once). Kept but for a program that is under way.
         progress: False, or a function of a `jaxcheck.progress.Moment`; default a line on stderr after a second, in
             terminals and notebooks only.
+        devices: a device of `jax.devices()`, or a sequence of several (a `Mesh` counts as one): rows of a check that
+            takes a second or more are spread over them. Default all there are; but arrays that were committed to
+            devices (`jax.device_put(x, device)`) stay there, and what `jax.default_device` says holds. The numbers
+            are the same but for rounding. After `jax.distributed.initialize()` every process makes the same call, each
+            takes its share of the rows, and all return the report of process 0, which alone shows progress;
+            `jax.local_devices()` keeps a check to its own process.
         where: whether, after a FAIL, the wrong line of the backward pass is looked for, some 10 s at most
             (`Report.culprits`). False leaves that out.
         resume: path of a file (SQLite) in which evidence is kept as it comes. The same call goes on from there when
@@ -89,6 +97,7 @@ def check_grad(
             kind, or the check was called while JAX is tracing.
         ValueError: an option is out of range; `resume` is the file of another check, and the text says what differs.
         OSError: `resume` cannot be written, the disk is full, or another run has it (BlockingIOError).
+        RuntimeError: another process of the check died, failed, or makes another call.
 
     Reference: formulas (1) and (2) of the gradient-checking procedure taught in the deep-learning
     courses (Ng, "Gradient checking"): per component (J(theta+eps e_i) - J(theta-eps e_i)) / (2 eps) and
@@ -99,7 +108,8 @@ def check_grad(
     refuse_data_as_grad(loss, params, grad, args, kwargs or {})
     loss, params, grad, args = gathered(loss, params, grad, args, argnums, {} if kwargs is None else kwargs)
     call = Call(loss, grad, params, args)
-    with running(budget, progress) as clock, resuming(resume, clock) as file:
+    with (running(budget, hosts.watch(progress)) as clock, spread.over(devices, params, args, kwargs),
+          resuming(resume, clock) as file):
         report = None
         with until_stopped():
             problem, preface = prepare(loss, params, grad, args, has_aux, precision)
@@ -107,10 +117,12 @@ def check_grad(
             if earlier is not None:
                 return earlier
             report = examine(problem, preface, settings, kind="check_grad", name=name or preface.name, start=start)
-            report = blamed(report, problem, rules=grad is None) if where else report
+            if where:
+                with hosts.by_itself():
+                    report = blamed(report, problem, rules=grad is None)
         if report is None:
             report = unprepared("check_grad", name_of(loss, name), params, settings.seed)
-        return file.after(finished(report))
+        return hosts.same(file.after(finished(report, grad if callable(grad) else loss)))
 
 
 check_grad.__module__ = "jaxcheck"

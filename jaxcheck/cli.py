@@ -6,7 +6,6 @@ JAX is imported by the commands that need it, when they run: `--help` answers at
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import sys
 from collections.abc import Generator
@@ -58,24 +57,24 @@ def demo() -> None:
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="Write the reports to this file, as a list.")
 @click.option("--html", "html_path", type=click.Path(dir_okay=False), help="Write the reports to this file, as a page.")
 @click.option("--junit", "junit_path", type=click.Path(dir_okay=False), help="Write JUnit's XML to this file.")
+@click.option("--sarif", "sarif_path", type=click.Path(dir_okay=False), help="Write findings to this file, as SARIF.")
 @click.option("--resume", metavar="FOLDER", type=click.Path(file_okay=False), help="Keep the evidence of every case in "
               "this folder; the same command goes on from there, whatever ended it.")
 @click.option("-n", "--processes", metavar="N", type=click.IntRange(1), default=1, help="Run cases in N processes.")
 @click.option("--device", help="Where to run: cpu, gpu, tpu, or one of several, e.g. gpu:1.")
 @click.option("--traceback", "with_traceback", is_flag=True, help="Show tracebacks of errors in FILE.")
 def run(targets: tuple[str, ...], keyword: str, stop: bool, quiet: bool, json_path: str | None,
-        html_path: str | None, junit_path: str | None, resume: str | None, processes: int, device: str | None,
-        with_traceback: bool) -> None:
+        html_path: str | None, junit_path: str | None, sarif_path: str | None, resume: str | None, processes: int,
+        device: str | None, with_traceback: bool) -> None:
     """Run the checks that files declare.
 
     These are their functions marked with @jaxcheck.case, and their functions named check_* that take no
     parameters and return a Report. FILE.py::NAME runs one of them; a DIRECTORY all in its files that are named
     check_*.py, *_check.py, *_checks.py or checks.py.
     """
-    for path in (json_path, html_path, junit_path):
+    outputs = {"json": json_path, "html": html_path, "xml": junit_path, "sarif": sarif_path}
+    for path in outputs.values():
         writable(path)
-    if html_path is not None and importlib.util.find_spec("jinja2") is None:
-        raise click.UsageError("--html needs jinja2: pip install 'jaxcheck[html]'")
     wanted = cases.files(targets)
     if resume is not None:
         make(resume)
@@ -97,7 +96,7 @@ def run(targets: tuple[str, ...], keyword: str, stop: bool, quiet: bool, json_pa
     if not done and not interrupted:
         raise click.UsageError(f"no case's name holds {keyword!r}" if keyword else "no case was found")
     _summarise(done)
-    _write(done, json_path, html_path, junit_path)
+    _write(done, outputs)
     if interrupted:
         click.echo("interrupted", err=True)
         sys.exit(_INTERRUPTED)
@@ -243,12 +242,12 @@ def _summarise(done: list[Outcome]) -> None:
     click.echo(f"{len(done)} checks: {', '.join(counts)}")
 
 
-def _write(done: list[Outcome], json_path: str | None, html_path: str | None, junit_path: str | None) -> None:
+def _write(done: list[Outcome], outputs: dict[str, str | None]) -> None:
     from jaxcheck.report import save
 
     reports = [one.report for one in done if not one.error]
     errors = [(one.name, one.error) for one in done if one.error]
-    for path, kind in ((json_path, "json"), (html_path, "html"), (junit_path, "xml")):
+    for kind, path in outputs.items():
         if path is not None:
             try:
                 save.save_all(reports, path, errors, kind=kind)

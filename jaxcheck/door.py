@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, overload
 
 from jaxcheck import friends, session
+from jaxcheck.program import forked
 from jaxcheck.program.calm import calm
 from jaxcheck.result import GradientInconclusive, GradientMismatch, Report
 from jaxcheck.tracebacks import shorten
@@ -42,6 +43,7 @@ def door(f: Any = None, /, *, silent: bool = False) -> Any:
         __tracebackhide__ = True
         start = time.perf_counter()
         try:
+            forked.refuse(f.__name__)
             friends.refuse(f.__name__, kwargs, known)
             if not endless:
                 friends.refuse_positions(f.__name__, len(args), places)

@@ -25,6 +25,8 @@ SMALLER_SCALE = ("the differences agree with the gradient and autodiff does not,
                  "deceive it: the function may live on a smaller scale than the steps")
 BELOW_THE_STEPS = ("autodiff agrees with the gradient, and the differences with neither, though they look at one "
                    "analytic formula, whose derivative autodiff gives: it lives on a smaller scale than the steps")
+NARROW = ("the function is another formula within less than the smallest step around this point: a comparison "
+          "decides so, and no difference looks at it there")
 # Kinks that are looked up in the program.
 PLACED = 8
 
@@ -54,6 +56,20 @@ def analytic(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
     if not sees_one_formula(ev):
         return opinion
     return dataclasses.replace(opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=BELOW_THE_STEPS)
+
+
+def beside(ev: LeafEvidence, opinion: Opinion) -> Opinion:
+    """Differences speak against nobody's derivative at the point where none of their steps is on the point's piece."""
+    if opinion.reason not in (Reason.NUMERIC_SUSPECT, Reason.AUTODIFF_DIFFERS):
+        return opinion
+    claim, against = ev.m if opinion.reason is Reason.NUMERIC_SUSPECT else there(ev.a), []
+    with np.errstate(all="ignore"):
+        for p in ev.probes:
+            off = (np.abs(p.project(claim) - p.slopes.value) > BARS * p.slopes.error).any(axis=1)
+            against += list(np.zeros(off.sum()) if p.beyond is None else p.beyond[off])
+    if not against or not all(against):
+        return opinion
+    return dataclasses.replace(opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=NARROW)
 
 
 def sees_one_formula(ev: LeafEvidence) -> bool:

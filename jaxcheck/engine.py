@@ -8,12 +8,13 @@ import time
 import numpy as np
 
 from jaxcheck import appeal, as_run, doubt, kinks, limits, stopping
-from jaxcheck.bars import FAR_BELOW, FINE_UNIT, LEAST_COST, UNITS, WORK
+from jaxcheck.bars import FAR_BELOW, FINE_UNIT, LEAST_COST, WORK
 from jaxcheck.budget import current, until_stopped
 from jaxcheck.evidence import exhaustive, flat, gather, witnesses
 from jaxcheck.evidence.differences import Ladder
-from jaxcheck.evidence.prepare import Preface
+from jaxcheck.evidence.preface import Preface
 from jaxcheck.evidence.problem import Evidence, LeafEvidence, Problem
+from jaxcheck.evidence.repeat import LOSS, differ
 from jaxcheck.judgement import locate, measures
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.options import Exhaustive
@@ -39,8 +40,8 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
 
     if preface.structure:
         return stop(Verdict.FAIL, Reason.STRUCTURE, preface.structure)
-    if not preface.repeatable:
-        return stop(Verdict.INCONCLUSIVE, Reason.NONDETERMINISTIC)
+    if preface.random:
+        return stop(Verdict.INCONCLUSIVE, Reason.NONDETERMINISTIC, preface.random)
     if not problem.theta.size:
         return stop(Verdict.INCONCLUSIVE, Reason.VACUOUS, "every differentiable leaf is empty")
     point = problem.theta.ravel()
@@ -60,8 +61,8 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
         repeats = not known or _repeats(problem, point, case.ladder, evidence)
     if repeats is None:
         unseen = tuple(range(len(evidence.leaves)))
-    elif not evidence.repeatable or not repeats:
-        return stop(Verdict.INCONCLUSIVE, Reason.NONDETERMINISTIC, value=value)
+    elif evidence.random or not repeats:
+        return stop(Verdict.INCONCLUSIVE, Reason.NONDETERMINISTIC, evidence.random or LOSS, value=value)
     if known and not np.isfinite(evidence.outputs).all():
         what = "the function's value" if problem.columns > 1 else f"loss(params) = {value}"
         return stop(Verdict.INCONCLUSIVE, Reason.NONFINITE, f"{what} is not finite at this point", value=value)
@@ -118,8 +119,7 @@ def _repeats(problem: Problem, point: np.ndarray, ladder: Ladder, evidence: Evid
     if problem.primal is None or not problem.primal.note:
         return True
     samples = witnesses.measure(problem, point, np.zeros((1, point.size)), ladder, 0, gradients=False)[0]
-    spread = np.abs(samples[0, 0] - evidence.outputs)
-    return bool((spread <= UNITS * problem.unit * np.abs(evidence.outputs)).all()) or not np.isfinite(spread).all()
+    return not differ(samples[0, 0][:, None], evidence.outputs[:, None], problem.unit)
 
 
 def _add_exhaustive(case: Case, evidence: Evidence, mode: str):
@@ -161,7 +161,8 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
         matter = doubt.bars_matter(ev, case.settings.tolerance)
         return (doubt.measured(case, ev), opinion) if matter else (ev, opinion)
     ev = doubt.closer(case, number, ev, _suspects(case, ev, opinion), ladder)
-    ev, opinion = _against_autodiff(case, number, ev, case.judge(ev))
+    opinion = doubt.beside(ev, case.judge(ev))
+    ev, opinion = _against_autodiff(case, number, ev, opinion)
     return ev, doubt.placed(case, ev, doubt.analytic(case, ev, opinion) if ladder is FINER else opinion)
 
 

@@ -28,7 +28,8 @@ _REPLACEMENT = pytest.StashKey[Replacement]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("jaxcheck", "gradient checks")
-    group.addoption("--jaxcheck-report", metavar="FILE", help="write every report of the run: .html, .json or .xml")
+    group.addoption("--jaxcheck-report", metavar="FILE",
+                    help="write every report of the run: .html, .json, .xml or .sarif")
     group.addoption("--jaxcheck-seed", type=int, metavar="N", help="seed of every check that does not give its own")
     group.addoption("--jaxcheck-level", choices=("quick", "full"),
                     help="level of every check_rule that does not give its own; default: full where that is fast")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-_SUFFIXES = (".json", ".html", ".xml")
+_SUFFIXES = (".json", ".html", ".xml", ".sarif")
 _RANK = {"FAIL": 0, "INCONCLUSIVE": 1, "PASS": 2}
 _COLOURS = {"FAIL": "red", "INCONCLUSIVE": "yellow", "PASS": "green"}
 _MOST = 10
@@ -37,8 +36,6 @@ def usable(path: str) -> None:
         raise pytest.UsageError(f"--jaxcheck-report={path}: the file's name must end in {', '.join(_SUFFIXES)}")
     if not target.absolute().parent.is_dir():
         raise pytest.UsageError(f"--jaxcheck-report={path}: there is no folder {target.absolute().parent}")
-    if target.suffix.lower() == ".html" and importlib.util.find_spec("jinja2") is None:
-        raise pytest.UsageError(f"--jaxcheck-report={path}: an HTML report needs jinja2: pip install 'jaxcheck[html]'")
 
 
 def write(path: str, entries: list[Entry]) -> None:

@@ -14,6 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxcheck.kept import Curve as Curve
+from jaxcheck.kept import Grid as Grid
+from jaxcheck.kept import Line as Line
+from jaxcheck.kept import Made as Made
+from jaxcheck.kept import Numbers as Numbers
+from jaxcheck.kept import Sample as Sample
 from jaxcheck.reasons import Reason as Reason
 from jaxcheck.reasons import Verdict as Verdict
 from jaxcheck.records import NAN as NAN
@@ -32,8 +38,9 @@ class Report(Data):
     """The outcome of a check; see the README for how to read it.
 
     `repr` is one line, `str` the whole text, and notebooks show a table. Iterating gives the leaves, and
-    `report["layers[0].W"]` one of them. Two reports are equal where everything but their cost is
-    (`seconds`, `compiled`); an unknown number (NaN) equals an unknown one.
+    `report["layers[0].W"]` one of them. Two reports are equal where everything is but their cost (`seconds`,
+    `compiled`) and what goes with one run (`made`, `curves`, `samples`, `grids`); an unknown number (NaN) equals an
+    unknown one.
 
     Attributes:
         kind: the front door that made it ("check_grad", "check_rule", ...).
@@ -57,6 +64,9 @@ class Report(Data):
         seed: of the random directions.
         evaluations: of the loss, spent on differences.
         seconds: wall time; compiled: how many programs were compiled for this check; cost: where it went.
+        made: when, where and by which versions it was made, and where the function under test is defined.
+        curves: the function along the most doubtful directions, step by step, eight at most.
+        samples: components of leaves, by each witness, some thousands at most; grids: |M - A| over matrices.
     """
 
     kind: str
@@ -84,8 +94,12 @@ class Report(Data):
     point: str = ""
     cost: Cost = dataclasses.field(default_factory=Cost)
     culprits: tuple[Culprit, ...] = ()
+    made: Made = dataclasses.field(default_factory=Made)
+    curves: tuple[Curve, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    grids: tuple[Grid, ...] = ()
 
-    _uncompared = ("seconds", "compiled", "cost")
+    _uncompared = ("seconds", "compiled", "cost", "made", "curves", "samples", "grids")
 
     @property
     def ok(self) -> bool:
@@ -205,9 +219,21 @@ class Report(Data):
             raise ValueError(f"{path} holds {len(found)} reports, not one; `jaxcheck show` shows them all")
         return found[0]
 
-    def plot(self, path: Any = None) -> Any:
-        """Draw the report with matplotlib (extra `plot`); write it to `path` when given."""
-        return renderer("plot").plot(self, path)
+    def plot(self, kind: str = "leaves", *, ax: Any = None, leaf: str | None = None, path: Any = None) -> Any:
+        """Draw the report with matplotlib (extra `plot`); returns the Axes.
+
+        Args:
+            kind: "leaves": every leaf's difference, bar and floor. "components": M against N, one component a dot.
+                "v-curve": what centred differences are off by, step by step. "taylor": what is left of the function
+                when its slope is taken off. "heat": |M - A| over a matrix. "points": those of a batch.
+            ax: Axes to draw on; default a new figure's.
+            leaf: the path of one leaf; default the first that is in doubt.
+            path: write the picture there (`.png`, `.pdf`, `.svg`); no window is then involved.
+
+        Raises:
+            ValueError: another kind or leaf, or the report holds nothing of that kind. ImportError: no matplotlib.
+        """
+        return renderer("plot").plot(self, kind, ax=ax, leaf=leaf, path=path)
 
 
 class _ReportError(AssertionError):

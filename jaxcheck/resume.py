@@ -17,7 +17,7 @@ import jaxlib
 import numpy as np
 
 from jaxcheck.budget import Budget, current
-from jaxcheck.evidence.prepare import Preface
+from jaxcheck.evidence.preface import Preface
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.program import portable
 from jaxcheck.program.kept import Kept
@@ -51,7 +51,7 @@ class Resumed:
         Raises:
             ValueError: the file holds the evidence of another problem; the text says what differs.
         """
-        if self._store is None or not preface.repeatable or preface.structure:
+        if self._store is None or preface.random or preface.structure:
             return None  # a function that is another one each time has no evidence to go on with
         self._store.claim(fingerprint(call, problem, preface, settings, **more))
         self._claimed = True

@@ -23,6 +23,7 @@ from jaxcheck.evidence.prepare_rule import (
 from jaxcheck.evidence.transforms import transformations
 from jaxcheck.evidence.user import first_line
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.program import hosts, spread
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.objective import holds_numpy_data
@@ -61,6 +62,7 @@ def check_rule(
     name: str | None = None,
     budget: float | None = 60.0,
     progress: Callable[..., Any] | bool | None = None,
+    devices: Any = None,
     where: bool = True,
 ) -> Report:
     """Check the custom rules inside `f` at `args`: custom_vjp, custom_jvp and what is built on them.
@@ -82,7 +84,8 @@ def check_rule(
         level: "quick" is the rule against differences and autodiff, and its laws; "full" adds the transformations and
             dtypes, and the second order where `order` asks for it. None: full, but for a rule so slow that the
             transformations would not fit into some 10 s; the report says so then.
-        mode, tolerance, must_catch, precision, seed, name, budget, progress, where: as in `check_grad`.
+        mode, tolerance, must_catch, precision, seed, name, budget, progress, devices, where: as in
+            `check_grad`.
 
     Returns:
         A `Report`: one leaf per differentiable argument leaf, and rows for the forward mode, the
@@ -103,13 +106,13 @@ def check_rule(
     groups = set() if surrogate else {
         name for name, wanted in (("second order", order == 2), ("law", algebra),
                                   ("transformation", transforms and level != "quick")) if wanted}
-    with running(budget, progress):
+    with running(budget, hosts.watch(progress)), spread.over(devices, args, kwargs):
         report = None
         with until_stopped():
             report = _check(f, tuple(args), dict(kwargs or {}), argnums, order, settings, groups, level, name, where)
         if report is None:
             report = unprepared("check_rule", name_of(f, name), args, settings.seed)
-        return finished(report)
+        return hosts.same(finished(report, f))
 
 
 def _check(f: Callable, args, kwargs, argnums, order: int, settings: Settings, groups: set[str], level: str | None,
@@ -121,11 +124,13 @@ def _check(f: Callable, args, kwargs, argnums, order: int, settings: Settings, g
         return Report("check_rule", name_of(f, name), Verdict.INCONCLUSIVE, Reason.NONDETERMINISTIC, notes=(str(why),),
                       seed=settings.seed)
     problem, preface = prepare_rule(one, settings.seed, settings.precision)
-    if not preface.repeatable:
+    if preface.random:
         return examine(problem, preface, settings, kind="check_rule", name=one.name, start=start)
     # First what is most worth knowing: the rule against differences and autodiff.
     report = None if problem.manual is None else _examined(one, problem, preface, settings, start)
-    report = blamed(report, problem, rules=True) if where and report is not None else report
+    if where and report is not None:
+        with hosts.by_itself():
+            report = blamed(report, problem, rules=True)
     notes = [QUICK] if level == "quick" else []
     if level is None and "transformation" in groups and (too_long := TRANSFORMS * current().worked) > FITS:
         groups = groups - {"transformation"}
@@ -142,7 +147,8 @@ def _check(f: Callable, args, kwargs, argnums, order: int, settings: Settings, g
         report = _without_reverse(one, preface, rows, settings)
     else:
         report = dataclasses.replace(report, rows=tuple(rows), notes=(*report.notes, *notes))
-    return _with_rows(report, left_out)
+    report = _with_rows(report, left_out)
+    return blamed(report, problem, rules=True) if where and report.reason is Reason.SECOND_ORDER_WRONG else report
 
 
 def _examined(one: Subject, problem, preface, settings: Settings, start: float) -> Report:

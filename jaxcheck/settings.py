@@ -11,7 +11,7 @@ import numpy as np
 from jaxcheck.bars import GRANTED, MUST_CATCH
 from jaxcheck.evidence import roundoff
 from jaxcheck.evidence.differences import Ladder
-from jaxcheck.evidence.prepare import Preface
+from jaxcheck.evidence.preface import Preface
 from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.evidence.roundoff import RoundOff
 from jaxcheck.judgement.vote import Opinion, judge

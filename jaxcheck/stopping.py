@@ -18,6 +18,7 @@ from jaxcheck.budget import Budget, current, until_stopped
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.judgement import measures
 from jaxcheck.judgement.vote import Opinion, judge
+from jaxcheck.made import made
 from jaxcheck.result import NAN, Cost, LeafResult, Reason, Report, Verdict
 from jaxcheck.settings import Case
 from jaxcheck.theta import Theta, take_apart
@@ -110,14 +111,18 @@ def why(clock: Budget) -> str:
     return f"stopped by its budget of {clock.seconds:g} s{more}"
 
 
-def finished(report: Report) -> Report:
-    """The report with what was measured and spent; and where something was left out, what that would take."""
+def finished(report: Report, subject: Any = None) -> Report:
+    """The report with what was measured and spent; and where something was left out, what that would take.
+
+    Args:
+        subject: the function under test.
+    """
     clock = current()
     rows = clock.left_out
     more = rows * clock.row_seconds if rows else NAN
     cost = Cost(clock.row_seconds, clock.pair_seconds, clock.planned, clock.compile_seconds, clock.run_seconds,
                 clock.peak_bytes, clock.seconds, clock.stopped, more)
-    report = dataclasses.replace(report, cost=cost, seconds=clock.taken)
+    report = dataclasses.replace(report, cost=cost, seconds=clock.taken, made=made(subject, report.culprits))
     if not clock.stopped and not rows:
         return report
     said = [why(clock) if clock.stopped else f"to keep to its budget of {clock.seconds:g} s it left out what is not "

@@ -29,11 +29,12 @@ from jaxcheck.by_leaf import by_leaf
 from jaxcheck.by_value import wrong_values
 from jaxcheck.door import door
 from jaxcheck.evidence import derivatives, maps
-from jaxcheck.evidence.prepare import narrow
+from jaxcheck.evidence.preface import narrow
 from jaxcheck.evidence.prepare_rule import argument_names
 from jaxcheck.evidence.user import refuse_tracing, to_array
 from jaxcheck.judgement.findings import Finding
 from jaxcheck.judgement.maps import judge
+from jaxcheck.made import made
 from jaxcheck.options import Tolerance
 from jaxcheck.program.constants import own
 from jaxcheck.program.identity import same_program
@@ -147,7 +148,8 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, v
 
     # Numbers as JAX itself would take them: at cos(math.pi) in float32 the slope is not zero.
     point = tuple(to_array(own(x)) for x in theta.inexact())
-    head = {"kind": "check_grads", "name": getattr(f, "__name__", type(f).__name__), "carried": theta.carried}
+    head = {"kind": "check_grads", "name": getattr(f, "__name__", type(f).__name__), "carried": theta.carried,
+            "made": made(f)}
     random = Report(verdict=Verdict.INCONCLUSIVE, reason=Reason.NONDETERMINISTIC, **head)
     as_traced = _same_when_traced_again(flat, list(point))
     if as_traced is None:
@@ -230,7 +232,8 @@ def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg
             reason = leaf_by_leaf.reason if report.reason is Reason.MANUAL_WRONG else report.reason
             report = dataclasses.replace(
                 report, reason=reason, leaves=leaf_by_leaf.leaves, witnesses=leaf_by_leaf.witnesses,
-                difference_autodiff=leaf_by_leaf.difference_autodiff,
+                difference_autodiff=leaf_by_leaf.difference_autodiff, curves=leaf_by_leaf.curves,
+                samples=leaf_by_leaf.samples, grids=leaf_by_leaf.grids,
                 evaluations=report.evaluations + leaf_by_leaf.evaluations,
                 compiled=report.compiled + leaf_by_leaf.compiled)
         raise GradientMismatch(report)

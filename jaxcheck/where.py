@@ -12,7 +12,7 @@ from jaxcheck.bars import MUST_CATCH, NEAR_LINE, TOO_DEAR
 from jaxcheck.budget import current
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, price
-from jaxcheck.program.where import of_rules, source, wording
+from jaxcheck.program.where import of_rules, slips, source, wording
 from jaxcheck.program.where import problem as passes
 from jaxcheck.program.where.alias import with_aliases
 from jaxcheck.program.where.search import Search
@@ -20,21 +20,23 @@ from jaxcheck.records import Culprit
 from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.there import there
 
-# Seconds that the search may take, and what of the budget that is left.
-SECONDS, PART = 10.0, 0.5
+# Seconds that the search may take, and what of the budget that is left; of these, what hints may take besides.
+SECONDS, PART, SLIPS = 10.0, 0.5, 0.2
 
 
 def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
     """The report with its culprits.
 
-    Nobody is looked for but after a FAIL that blames the gradient, and nobody is named where the search cannot see:
-    code that is not JAX's own, complex numbers.
+    Nobody is looked for but after a FAIL that blames the gradient, or its own derivative, and nobody is named where
+    the search cannot see: code that is not JAX's own, complex numbers.
 
     Args:
         rules: whether the custom rules inside are under test, rather than a whole backward pass.
     """
     wrong = tuple(leaf.path for leaf in report.leaves if leaf.verdict is Verdict.FAIL)
-    if report.verdict is not Verdict.FAIL or report.reason is not Reason.MANUAL_WRONG or not wrong:
+    if report.verdict is Verdict.FAIL and report.reason is Reason.SECOND_ORDER_WRONG and rules:
+        wrong = ("second order",)
+    elif report.verdict is not Verdict.FAIL or report.reason is not Reason.MANUAL_WRONG or not wrong:
         return report
     if problem.primal is None or problem.manual is None or problem.is_autodiff:
         return report
@@ -45,12 +47,25 @@ def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
     try:
         for one in _problems(report, problem, rules, time.perf_counter() + seconds):
             found = _culprits(one, wrong)
+            report = report if rules else _with_slips(report, one, time.perf_counter() + SLIPS * seconds)
             if found:
                 return dataclasses.replace(report, culprits=found)
     except Exception:
         # Whatever is met in a stranger's program, its verdict stands without a line.
         return report
     return report
+
+
+def _with_slips(report: Report, one: passes.Problem, deadline: float) -> Report:
+    """The report with a hint at the leaves that have none, where one slip in the loss's backward pass explains all."""
+    silent = [leaf.path for leaf in report.leaves if leaf.verdict is Verdict.FAIL and not leaf.hint]
+    if not silent:
+        return report
+    tape, runs, seeds = one.loss
+    given = [[run[o] for o in one.tape.outputs] for run in one.runs]
+    said = "; or ".join(slips.explain(tape, runs, seeds, len(given[0]), given, deadline))
+    return dataclasses.replace(report, leaves=tuple(
+        dataclasses.replace(leaf, hint=said) if leaf.path in silent else leaf for leaf in report.leaves))
 
 
 def _problems(report: Report, problem: Problem, rules: bool, deadline: float) -> Iterator[passes.Problem]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxcheck.bars import COUNTS
 from jaxcheck.evidence.problem import Evidence
-from jaxcheck.judgement import locate, pattern, power
+from jaxcheck.judgement import keep, locate, pattern, power
 from jaxcheck.judgement.measures import by_column
 from jaxcheck.options import Exhaustive
 from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict, formula2
@@ -41,7 +41,9 @@ def write(case, evidence, opinions, seconds, extra, head, mode, why, value, star
         total = math.sqrt(sum(w * w for _, w in known))
         largest = max((d for d, _ in known), default=NAN)
         to_n = math.sqrt(sum((d * w) ** 2 for d, w in known)) / total if total else largest
+    drawn = keep.kept(evidence.leaves, results)
     return Report(
+        curves=drawn.curves, samples=drawn.samples, grids=drawn.grids,
         verdict=verdict, reason=reason, difference=to_n, difference_autodiff=to_a, leaves=tuple(results),
         mode=mode, why_mode=why, value=value, notes=tuple(notes), evaluations=case.evaluations,
         seconds=time.perf_counter() - start, compiled=case.compiled, **head)
@@ -116,7 +118,7 @@ def _leaf_result(case, evidence, number, ev, opinion, second, influence, extra) 
         difference=difference, difference_autodiff=opinion.difference_autodiff, error_bar=error_bar,
         floor=floor, floor_component=floor_component,
         worst=there(second).worst if reason is Reason.PRECISION_WRONG else locate.worst(ev, opinion, 5) if bad else (),
-        hint=pattern.hint(ev, others, case.preface.sizes)
+        hint=pattern.hint(ev, others, case.preface.beside)
         if verdict is Verdict.FAIL and reason is not Reason.PRECISION_WRONG else "",
         precision=precision, kinks=opinion.kinks,
         probes=sum(len(p.slopes.value) for p in ev.probes), note=note, native=leaf.native,

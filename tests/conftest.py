@@ -9,10 +9,12 @@ import pytest
 
 # Before any backend starts. Two CPU devices, so that what is said of several devices is tested everywhere.
 jax.config.update("jax_num_cpu_devices", 2)
-# Tests are many small programs that run once: time goes into compiling them, so compile less hard.
-os.environ["XLA_FLAGS"] = " ".join(
-    [os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=1", "--xla_llvm_disable_expensive_passes=true"]
-).strip()
+# Tests are many small programs that run once: time goes into compiling them, so compile less hard. XLA ends the process
+# at a flag that it does not know, so the last two, which may go, are for the versions that have them.
+_FLAGS = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+if jax.__version_info__ < (0, 11):
+    _FLAGS += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS]).strip()
 
 SEED = int(os.environ.get("JAXCHECK_TEST_SEED", "0"))
 

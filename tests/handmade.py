@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxcheck.result import Component, LeafResult, Point, Reason, Report, Row, Verdict, Witness
+from jaxcheck.kept import Curve, Grid, Line, Made, Numbers, Sample
+from jaxcheck.result import Component, Culprit, LeafResult, Point, Reason, Report, Row, Verdict, Witness
 
 NAN = float("nan")
 
@@ -110,5 +111,57 @@ def strange(**changed) -> Report:
         witnesses=(Witness("autodiff", "absent", "while loop"),),
         value=NAN,
         seed=2**40,
+    )
+    return failing(**{**values, **changed})
+
+
+def rule() -> Report:
+    rows = (
+        Row("laws", "linear in the cotangent", "WRONG", 0.3, "at scale -1e3"),
+        Row("laws", "zero to zero", "OK", 0.0),
+        Row("transformations", "vmap", "UNSUPPORTED", NAN, "no batching rule for pure_callback"),
+    )
+    return Report(
+        "check_rule", "clip", Verdict.FAIL, Reason.LAW_BROKEN, rows=rows, seed=7, evaluations=1, seconds=1.2345
+    )
+
+
+def batch() -> Report:
+    verdicts = [Verdict.FAIL] * 7 + [Verdict.INCONCLUSIVE]
+    points = tuple(
+        Point(i, f"seed {i}", verdict, 0.2, "W2", f"check_grad(loss, points[{i}])")
+        for i, verdict in enumerate(verdicts, start=13)
+    )
+    return failing(
+        kind="check_batch", leaves=(), points=points, witnesses=(), why_mode="", evaluations=10_000, seconds=2.0,
+        points_passed=92, points_failed=7, points_inconclusive=1, point="seed 13", difference=0.2,
+        difference_autodiff=0.2,
+    )
+
+
+STEPS = Numbers(0.1 / 4.0**k for k in range(12))
+
+
+def curve(path="layers[1].W", slope=1.0, manual=2.0, **changed) -> Curve:
+    """exp along a line, with the rounding of float64, and a wrong M."""
+    values = dict(
+        path=path, name=f"{path}[0,1]", steps=STEPS, manual=manual, numeric=slope, error=1e-11, autodiff=slope,
+        right=Numbers(slope * (h + h * h / 2 + h**3 / 6) + 1e-16 for h in STEPS),
+        left=Numbers(slope * (-h + h * h / 2 - h**3 / 6) - 1e-16 for h in STEPS), noise=1e-16)
+    return Curve(**{**values, **changed})
+
+
+def drawn(path="layers[1].W", **changed) -> Report:
+    """A failing report with everything that can be drawn of its wrong leaf, and the line."""
+    truth = Numbers(0.1 * k - 0.7 for k in range(15))
+    file, text = "/home/me/model.py", "dv = p.T @ dc  # 47 <b>"
+    values = dict(
+        leaves=tuple(dataclasses.replace(x, path=path) if x.path == "layers[1].W" else x for x in failing().leaves),
+        curves=(curve(path), curve(path, smooth=1e-3)),
+        samples=(Sample(path, Numbers(range(15)), Numbers(2 * x for x in truth), truth, Numbers([1e-11] * 15), truth),),
+        grids=(Grid(path, 5, 3, Numbers(abs(x) for x in truth), "A", 0.7, (5, 3)),),
+        culprits=(Culprit(file, 47, text, "dv = dc @ p", "`dc @ p` for `p.T @ dc`", "line", (path,)),),
+        made=Made("2026-01-02T03:04:05Z", (("jaxcheck", "0.1.0"), ("jax", "0.10.2")), "cpu", file, 40,
+                  tuple(Line(file, n, f"    dv = p.T @ dc  # {n} <b>") for n in range(43, 52))),
     )
     return failing(**{**values, **changed})

@@ -16,7 +16,7 @@ import jaxcheck as jc
 from jaxcheck import Reason, Verdict, bars, doubt
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.problem import Probes
-from jaxcheck.judgement import as_run, measures, pattern
+from jaxcheck.judgement import as_run, kinds, measures
 from jaxcheck.options import Tolerance
 from jaxcheck.theta import Leaf
 
@@ -121,7 +121,8 @@ def differences(value: float, error: float, **changed) -> Slopes:
     names = Slopes.__dataclass_fields__
     given = dict.fromkeys(names, one) | {
         name: np.full((1, 1), error) for name in names if name.endswith("error")} | {
-        name: no for name in ("kink", "jump", "noisy") if name in names} | {"quotients": np.full((1, 1, 6), value)}
+        name: no for name in ("kink", "jump", "noisy", "wakes") if name in names} | {
+        "quotients": np.full((1, 1, 6), value)}
     return Slopes(**(given | changed))
 
 
@@ -158,9 +159,9 @@ def test_between_programs(move, name, rtol, sharp):
 
 @pytest.mark.parametrize(("name", "value", "number"), [("FITS", 1e-6, 1.0005), ("ENTRY", 1e-9, 3 + 1e-8)])
 def test_numbers_in_hints(move, name, value, number):
-    before = pattern._number(number)
+    before = kinds.number(number)
     move(name, value)
-    assert pattern._number(number) != before
+    assert kinds.number(number) != before
 
 
 def run(native: float, bar: float | None = None, formula: float = 1.0) -> as_run.LeafRun:

@@ -283,3 +283,25 @@ def test_a_step_that_keeps_its_key():
     keyed = lambda p: {**p, **step({"W": p["W"], "b": p["b"]})}  # noqa: E731
     g = lambda p: {**grad(p), "key": None, "n": None}  # noqa: E731
     assert jc.check_batch(loss, start, g, train_step=jax.jit(keyed, donate_argnums=0), steps=[0, 2]).ok
+
+
+def normal_fit(p):
+    z = (DATA - p[0]) * jnp.exp(-p[1])
+    return jnp.mean(0.5 * z**2 + p[1])
+
+
+DATA = jnp.asarray(np.random.default_rng(5).normal(size=30), jnp.float32)
+MEANS, LOGS = jnp.linspace(-1, 1, 6), jnp.linspace(-0.5, 0.5, 6)
+
+
+def test_a_tuple_of_stacked_leaves_is_no_list_of_points():
+    # The loss takes an array of two as well, so that (means, logs) was read as 2 points of 6 numbers.
+    report = jc.check_batch(normal_fit, (MEANS, LOGS))
+    assert report.verdict is Verdict.PASS and report.points_passed == 6
+
+
+def test_a_list_that_could_be_either_is_a_list_and_says_so():
+    report = jc.check_batch(normal_fit, [MEANS, LOGS])
+    assert report.points_passed == 2
+    assert "read as a list of 2 points; where it means 6 points stacked" in str(report).replace("\n", " ")
+    assert not any("is read as" in note for note in jc.check_batch(normal_fit, [MEANS[:2], LOGS[:3]][:1]).notes)

@@ -241,7 +241,7 @@ def test_json_holds_the_reports_under_their_cases_names(cases, tmp_path):
 
 
 def test_json_that_cannot_be_written(cases, tmp_path):
-    for option in ("--json", "--html", "--junit"):
+    for option in ("--json", "--html", "--junit", "--sarif"):
         result = call("run", cases(PASS), option, str(tmp_path / "no" / "folder" / "out"))
         assert result.exit_code == 2 and "case check_good" not in result.stdout  # said before anything is run
         assert "cannot write" in result.stderr and "there is no folder" in result.stderr
@@ -353,8 +353,9 @@ def test_only_cases_whose_name_holds_a_text(cases):
 
 
 def test_every_format_at_once(cases, tmp_path):
-    paths = [str(tmp_path / f"out.{kind}") for kind in ("json", "html", "xml")]
-    result = call("run", "-q", cases(PASS + FAIL + BREAK), "--json", paths[0], "--html", paths[1], "--junit", paths[2])
+    paths = [str(tmp_path / f"out.{kind}") for kind in ("json", "html", "xml", "sarif")]
+    options = zip(("--json", "--html", "--junit", "--sarif"), paths, strict=True)
+    result = call("run", "-q", cases(PASS + FAIL + BREAK), *(word for option in options for word in option))
     assert result.exit_code == 2
     assert save.load(paths[0]) == save.load(paths[1])[::-1]  # a page has the worst first
     page = Path(paths[1]).read_text(encoding="utf-8")
@@ -365,6 +366,9 @@ def test_every_format_at_once(cases, tmp_path):
     assert failure is not None and failure.get("type") == "FAIL MANUAL_WRONG"
     assert failure.get("message") == "`layers[1].W` ratio 2.000 +- 1e-9 on all 15 entries (check_bad)"
     assert call("show", paths[1]).stdout.startswith("FAIL check_grad(check_bad)")
+    (run,) = json.loads(Path(paths[3]).read_text(encoding="utf-8"))["runs"]
+    assert [one["ruleId"] for one in run["results"]] == ["MANUAL_WRONG"]
+    assert "no data here" in run["invocations"][0]["toolExecutionNotifications"][0]["message"]["text"]
 
 
 def test_diff_says_what_changed(cases, tmp_path):

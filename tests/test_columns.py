@@ -96,7 +96,9 @@ def both(f, leaves, which):
         def outs():
             moved = plan.evaluator(program.closed.consts, values)
             plain = rows.one_hot(lambda v: program(*v)[0], values, which)
-            return [rows.components(row, 0, steps.shape[1], 1, steps) for row in (lambda i, h: moved(i, h)[0], plain)]
+            every = jnp.arange(steps.shape[1])
+            found = [rows.components(row, every, 1, steps) for row in (lambda i, h: moved(i, h)[0], plain)]
+            return [jnp.swapaxes(x, 0, 1) for x in found]
 
         return plan, *map(np.asarray, outs())
 

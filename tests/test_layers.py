@@ -17,13 +17,13 @@ PACKAGE = Path(__file__).parent.parent / "jaxcheck"
 # Low to high. A module may import its own layer and those below; cycles are excluded separately.
 LAYERS = (
     ("bars", "foreign", "reasons", "records", "result", "theta", "options", "case", "progress", "session",
-     "tracebacks", "friends", "budget", "there", "store"),
+     "tracebacks", "friends", "budget", "there", "kept", "store"),
     ("program",),
     ("evidence",),
     ("judgement",),
     ("check", "engine", "appeal", "as_run", "doubt", "kinks", "limits", "limits_maps", "batch", "rule", "settings",
      "writing", "door", "arguments", "bounds", "by_leaf", "by_value", "stopping", "plan", "rule_rows", "batch_report",
-     "where", "resume"),
+     "where", "made", "resume"),
     ("test_util", "cli", "cli_options", "cases", "pool", "demo", "pytest_plugin", "pytest_section", "pytest_grads",
      "__main__"),
 )

@@ -27,7 +27,7 @@ def _wide():
 
 
 def rule(f, args, **more):
-    return jc.check_rule(f, *args, algebra=False, transforms=False, **more)
+    return jc.check_rule(f, *args, algebra=False, transforms=False, where=False, **more)
 
 
 # What runs on.
@@ -358,7 +358,7 @@ def test_a_bisection_is_judged_at_its_root(shape_of, ends):
     report = jc.check_rule(f, a)
     assert report.verdict is Verdict.PASS and report.reason is Reason.CONVERGED
     assert next(r for r in report.rows if r.name == "adjointness").status == "UNSUPPORTED"
-    assert jc.check_rule(bisection(shape_of, ends, 1.01)[0], a).verdict is Verdict.FAIL
+    assert rule(bisection(shape_of, ends, 1.01)[0], (a,)).verdict is Verdict.FAIL
 
 
 def integrated(p, tol=1e-7):

@@ -121,3 +121,13 @@ def test_what_jax_itself_stops_hides_nothing():
         assert not has_stop_gradient(jax.make_jaxpr(g)(x))
     for g in (jax.lax.stop_gradient, lambda x: jax.tree.map(jax.lax.stop_gradient, [x])):
         assert has_stop_gradient(jax.make_jaxpr(lambda x, g=g: g(x))(x))
+
+
+@pytest.mark.parametrize("slope", [3.0, 2.0])
+def test_a_piece_narrower_than_the_steps_is_not_seen_by_them(slope):
+    # Whoever is right there, no difference says so: the gradient of the piece was accused, the neighbour's passed.
+    inside = lambda p: (p > 1 - 1e-12) & (p < 1 + 1e-12)  # noqa: E731
+    report = jc.check_grad(lambda p: jnp.where(inside(p), 3 * p - 1, p * p + 1).sum(), jnp.asarray([1.0, 0.5]),
+                           grad=lambda p: jnp.where(inside(p), slope, 2 * p))
+    assert (report.verdict, report.reason) == (jc.Verdict.INCONCLUSIVE, jc.Reason.NOISE)
+    assert "within less than the smallest step" in str(report)

@@ -80,6 +80,22 @@ def test_a_conjugated_gradient_is_named():
     assert report.verdict is Verdict.FAIL and "conjugated" in report.leaves[0].hint
 
 
+@pytest.mark.parametrize(("factor", "said"), [(1j, "times 1i"), (2 - 3j, "times 2 -3i")])
+def test_a_complex_factor_is_named(factor, said):
+    z = jnp.asarray(RNG.normal(size=4) + 1j * RNG.normal(size=4))
+    loss = lambda z: jnp.sum(jnp.abs(z) ** 4)  # noqa: E731
+    report = jc.check_grad(loss, z, lambda z: factor * jax.grad(loss)(z), where=False)
+    assert report.leaves[0].hint == said
+
+
+def test_the_output_whose_cotangent_is_pulled_back_wrong_is_named():
+    f = jax.custom_vjp(lambda a: (jnp.sin(a), {"k": jnp.cos(a)}))
+    f.defvjp(lambda a: (f(a), a), lambda a, ct: (ct[0] * jnp.cos(a) - 2 * ct[1]["k"] * jnp.sin(a),))
+    report = jc.check_rule(f, X.ravel()[:7], level="quick", algebra=False, where=False)
+    assert report.leaves[0].hint == (
+        "only for the cotangent of output 1 (they count from 0): ratio 2.000 on all 7 entries")
+
+
 def test_no_hint_is_invented_for_noise():
     noise = jnp.asarray(np.random.default_rng(1).normal(size=(4, 4)), jnp.float32)
     report = jc.check_grad(loss, P, wrong("W", lambda g: noise))
@@ -173,7 +189,7 @@ def evidence(m, a=None, n=None, error=0.0):
         value, no = np.asarray(n, float)[:, None], np.zeros((len(n), 1), bool)
         bar, nan = np.full_like(value, error), np.full_like(value, np.nan)
         s = Slopes(value, bar, nan, nan, nan, nan, no, no, no, bar, no, value, value[..., None], value, bar,
-                   np.full_like(value, np.inf), value)
+                   np.full_like(value, np.inf), value, no)
         probes = (Probes(s, indices=np.arange(len(n))),)
     none = np.zeros_like(m)
     a = None if a is None else np.atleast_2d(np.asarray(a, float))

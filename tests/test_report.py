@@ -9,11 +9,11 @@ import textwrap
 from html.parser import HTMLParser
 
 import pytest
-from handmade import NAN, failing, inconclusive, leaf, passing, strange, whole
+from handmade import NAN, batch, failing, inconclusive, leaf, passing, rule, strange, whole
 from rich.console import Console
 
 from jaxcheck.report import html, numbers, save, text, words
-from jaxcheck.result import Component, Point, Reason, Report, Row, Verdict, Witness
+from jaxcheck.result import Component, Point, Reason, Report, Verdict, Witness
 
 PASSING = """
 PASS check_grad(loss)  difference 3.2e-11 to N, 1.1e-16 to A
@@ -124,30 +124,6 @@ FAIL: 8 of 100 points did not pass, worst seed 13 at `W2`
 """
 
 
-def rule() -> Report:
-    rows = (
-        Row("laws", "linear in the cotangent", "WRONG", 0.3, "at scale -1e3"),
-        Row("laws", "zero to zero", "OK", 0.0),
-        Row("transformations", "vmap", "UNSUPPORTED", NAN, "no batching rule for pure_callback"),
-    )
-    return Report(
-        "check_rule", "clip", Verdict.FAIL, Reason.LAW_BROKEN, rows=rows, seed=7, evaluations=1, seconds=1.2345
-    )
-
-
-def batch() -> Report:
-    verdicts = [Verdict.FAIL] * 7 + [Verdict.INCONCLUSIVE]
-    points = tuple(
-        Point(i, f"seed {i}", verdict, 0.2, "W2", f"check_grad(loss, points[{i}])")
-        for i, verdict in enumerate(verdicts, start=13)
-    )
-    return failing(
-        kind="check_batch", leaves=(), points=points, witnesses=(), why_mode="", evaluations=10_000, seconds=2.0,
-        points_passed=92, points_failed=7, points_inconclusive=1, point="seed 13", difference=0.2,
-        difference_autodiff=0.2,
-    )
-
-
 @pytest.mark.parametrize(
     ("report", "golden"),
     [(passing(), PASSING), (failing(), FAILING), (inconclusive(), INCONCLUSIVE), (rule(), RULE), (batch(), BATCH)],
@@ -246,7 +222,7 @@ def test_colours_follow_the_verdict():
 
 
 class _Tags(HTMLParser):
-    void = ("meta",)
+    void = ("meta", "input")
 
     def __init__(self):
         super().__init__()
@@ -275,13 +251,22 @@ def test_a_page_is_whole_escaped_and_alone(report):
     tags.feed(page)
     assert tags.open == []
     assert [attrs for tag, attrs in tags.scripts if tag == "script"] == [
-        {"type": "application/json", "id": "jaxcheck-reports"}]  # data, not a program
+        {"type": "application/json", "id": "jaxcheck-reports"}, {}]  # data, and the page's own
     assert "b" not in tags.seen
-    assert not re.search(r"\b(src|href)=|url\(|@import", page)
+    assert not re.search(r"""\bsrc=|\bhref="[^#]|url\(|@import""", page)
     assert words.headline(report) in tags.said
     for one in report.leaves:
         assert one.path in tags.said
-    assert report._repr_html_() in page
+
+
+@pytest.mark.parametrize("report", [passing(), failing(), inconclusive(), strange(), rule(), batch()])
+def test_a_notebooks_cell_is_whole_escaped_and_runs_nothing(report):
+    tags = _Tags()
+    tags.feed(report._repr_html_())
+    assert tags.open == [] and tags.scripts == [] and "b" not in tags.seen
+    assert report.name in tags.said
+    for one in report.leaves:
+        assert one.path in tags.said
 
 
 def test_without_jinja2_a_notebook_gets_the_text(monkeypatch):
@@ -292,14 +277,25 @@ def test_without_jinja2_a_notebook_gets_the_text(monkeypatch):
     assert "&lt;script&gt;" in fragment
 
 
-@pytest.mark.parametrize(("module", "extra", "suffix"), [("jinja2", "html", "html"), ("matplotlib", "plot", "png")])
-def test_a_missing_extra_says_what_to_install(monkeypatch, tmp_path, module, extra, suffix):
-    for name in [name for name in sys.modules if name.startswith(f"{module}.")]:
+def test_without_jinja2_a_file_is_a_plain_page(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    strange().save(tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    tags = _Tags()
+    tags.feed(page)
+    assert tags.open == [] and "b" not in tags.seen and len(tags.scripts) == 1
+    assert "<script>alert(1)</script>" in tags.said and "pip install 'jaxcheck[html]'" in tags.said
+    assert whole(Report.load(tmp_path / "r.html")) == whole(strange())
+    save.save_all([passing(), failing()], tmp_path / "two.html", [("case <b>", "it raised <i>")])
+    assert "&lt;b&gt;" in (tmp_path / "two.html").read_text(encoding="utf-8")
+
+
+def test_without_matplotlib_a_plot_says_what_to_install(monkeypatch, tmp_path):
+    for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, module, None)
-    target = tmp_path / f"report.{suffix}"
-    with pytest.raises(ImportError, match=rf"pip install 'jaxcheck\[{extra}\]'"):
-        passing().plot(target) if extra == "plot" else passing().save(target)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"pip install 'jaxcheck\[plot\]'"):
+        passing().plot(path=tmp_path / "r.png")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -338,13 +334,6 @@ def test_a_device_is_written_to_not_replaced(tmp_path):
     save.write("/dev/null", "text")
     with open("/dev/null") as null:
         assert null.read() == ""
-
-
-@pytest.mark.parametrize("report", [passing(), strange(), rule()], ids=["passing", "strange", "rule"])
-def test_plot_writes_a_picture(report, tmp_path):
-    axes = report.plot(tmp_path / "r.png")
-    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
-    assert [label.get_text() for label in axes.get_yticklabels()] == [one.path for one in report.leaves]
 
 
 def test_every_reason_renders():

@@ -287,6 +287,18 @@ def test_what_was_saved_is_loaded(report, suffix, tmp_path):
     assert whole(Report.load(tmp_path / f"r.{suffix}")) == whole(report)
 
 
+def test_a_file_that_is_no_json_is_said_to_be_none(tmp_path):
+    (tmp_path / "r.json").write_text("hello")
+    with pytest.raises(ValueError, match=r"r\.json holds no report of jaxcheck: it is no JSON"):
+        Report.load(tmp_path / "r.json")
+
+
+def test_what_cannot_be_written_is_named_as_it_was_asked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"missing/r\.json'$"):
+        passing().save(tmp_path / "missing" / "r.json")
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_no_single_report_is_not_loaded(tmp_path):
     (tmp_path / "r.html").write_text("<html></html>")
     with pytest.raises(ValueError, match="holds no report"):

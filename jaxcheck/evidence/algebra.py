@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxcheck.evidence import laws_eager, laws_linear
 from jaxcheck.evidence.laws_adjoint import Adjoint
-from jaxcheck.evidence.laws_run import Answer, Job, Once, run
+from jaxcheck.evidence.laws_run import Answer, Job, Pulled, run
 from jaxcheck.evidence.laws_site import Site, build, finite, host, natural, norm, pull, push, unsupported, worst
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.census import sees_zeros
@@ -88,7 +88,7 @@ class _Point:
     def __init__(self, site: Site, seed: int, which: Which):
         self.site, self.seed = site, seed
         self.outs = ask(jax.eval_shape, site.call, *site.live)
-        self.values = Once(site.call)(*site.live)
+        self.values = Pulled(site.call).values(site.live)
         self.stripped = strip_rules(site.call, which)
         # Each leaf at its own scale: what a small one does wrong must not drown in what a large one does right.
         self.g = laws_linear.directions(self.outs, seed, "g", laws_linear.weights(self.values, -1))

@@ -15,7 +15,7 @@ from jaxcheck.evidence.differences import Ladder, slopes
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.witnesses import gradient_of, outputs_of
 from jaxcheck.options import Tolerance
-from jaxcheck.program import kept
+from jaxcheck.program import kept, spread
 from jaxcheck.program.compile import execute
 
 # Fewer, coarser rungs than a single check: enough for a bar near 1e-9, half the evaluations.
@@ -98,37 +98,46 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
 
     programs = [problem.loss.program, *(t.program for t in traced)]
     effort = len(signs) * len(offsets) * problem.loss.program.effort + 3 * sum(p.effort for p in programs[1:])
+    shares = spread.shares(programs, effort * n, problem.extras, signs)
 
     def run(group: int):
         # Calls of about a second each, all of one length: between them the clock is looked at.
-        room = max(1, int(blocks.ONE_CALL / max(effort, 1.0)))
-        each = n if n <= room else min(n, -(-room // group) * group)
-        parts, compiled, clock = [], 0, budget.current()
-        name = ("batch", each, group, inner, tuple(theta.leaves))
-        shelf = kept.shelf(name, programs, (kept.problem(), signs, offsets))
-        try:
-            for start in range(0, n, each):
-                clock.tell("points", start, n)
-                earlier = shelf.take(start) if shelf is not None else None
-                if earlier is not None:
-                    clock.ask()
-                    parts.append(earlier.value)
-                    continue
-                # Points past the end repeat the last one; they are cut off below.
-                at = np.minimum(np.arange(start, start + each), n - 1)
-                before = clock.run_seconds
-                out, new = execute(
-                    name, functools.partial(build, group=group), programs, points[at], scales[at],
-                    tuple(problem.extras), signs, offsets, work=per_point * each, part=each / n)
-                compiled += new
-                parts.append(rows_of(start, *out))
-                if shelf is not None:
-                    shelf.put(parts[-1], clock.run_seconds - before)
-        except (budget.Stopped, KeyboardInterrupt) as why:
-            if isinstance(why, KeyboardInterrupt):
-                clock.pressed()
-            if not parts:
-                raise budget.Stopped from why
+        room, share = max(1, int(blocks.ONE_CALL / max(effort, 1.0))), -(-n // shares.width)
+        group = min(group, share)
+        each = shares.lanes * (share if share <= room else min(share, -(-room // group) * group))
+        compiled, clock = 0, budget.current()
+
+        def work() -> list:
+            nonlocal compiled
+            parts, name = [], ("batch", each, group, inner, tuple(theta.leaves))
+            shelf = kept.shelf(name, programs, (kept.problem(), signs, offsets))
+            try:
+                for start in range(shares.process * each, n, shares.processes * each):
+                    clock.tell("points", start, n)
+                    earlier = shelf.take(start) if shelf is not None else None
+                    if earlier is not None:
+                        clock.ask()
+                        parts.append(earlier.value)
+                        continue
+                    # Points past the end repeat the last one; they are cut off below.
+                    at = np.minimum(np.arange(start, start + each), n - 1)
+                    before = clock.run_seconds
+                    out, new = execute(
+                        name, functools.partial(build, group=group), programs, points[at], scales[at],
+                        tuple(problem.extras), signs, offsets, work=per_point * each, part=each / n,
+                        over=shares.mesh, split=(0, 1))
+                    compiled += new
+                    parts.append(rows_of(start, *out))
+                    if shelf is not None:
+                        shelf.put(parts[-1], clock.run_seconds - before)
+            except (budget.Stopped, KeyboardInterrupt) as why:
+                if isinstance(why, KeyboardInterrupt):
+                    clock.pressed()
+            return parts
+
+        parts = shares.joined(f"{n} points, {each} at a time", work)
+        if not parts:
+            raise budget.Stopped(clock.stopped)
         return [np.concatenate(x) for x in zip(*parts, strict=True)], compiled
 
     def rows_of(start: int, samples, grads, scatter) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxcheck import budget
 from jaxcheck.evidence import rows
-from jaxcheck.program import kept
+from jaxcheck.program import kept, spread
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.memory import Exhausted
 
@@ -74,10 +74,13 @@ def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, th
     steps = len(offsets)
     total = len(directions) * steps
     work = sum(p.cost for p in programs) * total
-    blocks = -(-total // chunk)
-    room = min(blocks, ROOM)
+    shares = spread.shares(programs, sum(p.effort for p in programs) * total, args, theta, directions)
+    lanes, width, over = shares.lanes, shares.width, shares.mesh
+    chunk = min(chunk, -(-total // width))
+    turns = -(-total // (chunk * width))
+    room = min(turns, ROOM)
 
-    def build(calls, args, theta, directions, offsets, start, number):
+    def build(calls, args, theta, directions, offsets, begin, number):
         f = make(calls, args)
 
         def row(index):
@@ -87,46 +90,55 @@ def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, th
         def block(at):
             return jax.vmap(row)(at * chunk + jnp.arange(chunk)) if chunk > 1 else row(at)[None]
 
-        like = jax.eval_shape(block, start)
-        return jax.lax.fori_loop(0, number, lambda i, out: out.at[i].set(block(start + i)),
+        like = jax.eval_shape(block, begin[0])
+        return jax.lax.fori_loop(0, number, lambda i, out: out.at[i].set(block(begin[0] + i * width)),
                                  jnp.zeros((room, *like.shape), like.dtype))
 
-    clock, parts, compiled, done, pace = budget.current(), [], 0, 0, 0.0
-    given = jnp.asarray(theta), jnp.asarray(directions), jnp.asarray(offsets)
-    key = (name, "blocks", chunk, room, total)
-    shelf = kept.shelf(key, programs, (args, *given))
-    try:
-        while done < blocks:
-            earlier = shelf.take(done) if shelf is not None else None
-            if earlier is not None:
-                clock.ask()
-                parts.append(earlier.value)
-                done += len(earlier.value)
-                pace = earlier.seconds / len(earlier.value)
-                clock.row_seconds = pace / chunk
-                continue
-            part = budget.DIRECTIONS if first is not None and done * chunk >= first * steps else 1.0
-            number = min(blocks - done, room, max(1, int(min(clock.block, clock.left) / pace))) if pace else 1
-            clock.ask(seconds=pace * number, part=part)
-            clock.tell("rows", done * chunk, total)
-            before = clock.run_seconds
-            out, new = execute(key, build, programs, args, *given, np.int64(done),
-                               np.int64(number), work=work, part=number / blocks)
-            parts.append(np.asarray(out)[:number])
-            if shelf is not None:
-                shelf.put(parts[-1], clock.run_seconds - before)
-            pace = (clock.run_seconds - before) / number
-            clock.row_seconds = pace / chunk
-            compiled, done = compiled + new, done + number
-    except (budget.Stopped, KeyboardInterrupt) as why:
-        if first is None:
-            raise
-        if isinstance(why, KeyboardInterrupt):
-            clock.pressed()
+    compiled, clock = 0, budget.current()
+
+    def run() -> list[np.ndarray]:
+        """The blocks of each turn, (lanes, chunk, G)."""
+        nonlocal compiled
+        parts, pace = [], 0.0
+        key = (name, "blocks", chunk, room, total, width)
+        shelf = kept.shelf(key, programs, (args, theta, directions, offsets))
+        given, *arrays = spread.everywhere((args, *map(jnp.asarray, (theta, directions, offsets))), over)
+        try:
+            while len(parts) < turns:
+                done = len(parts) * width * chunk
+                earlier = shelf.take(len(parts)) if shelf is not None else None
+                if earlier is not None:
+                    clock.ask()
+                    parts += list(earlier.value)
+                    pace = earlier.seconds / len(earlier.value)
+                    clock.row_seconds = pace / (chunk * lanes)
+                    continue
+                part = budget.DIRECTIONS if first is not None and done >= first * steps else 1.0
+                number = min(turns - len(parts), room, max(1, int(min(clock.block, clock.left) / pace))) if pace else 1
+                clock.ask(seconds=pace * number, part=part)
+                clock.tell("rows", done, total)
+                before = clock.run_seconds
+                begin = (len(parts) * shares.processes + shares.process) * lanes + np.arange(lanes)
+                out, new = execute(key, build, programs, given, *arrays, begin, np.int64(number), work=work,
+                                   part=number / turns, over=over, split=(4,))
+                found = np.swapaxes(np.asarray(out).reshape(lanes, room, chunk, -1)[:, :number], 0, 1)
+                parts += list(found)
+                if shelf is not None:
+                    shelf.put(found, clock.run_seconds - before)
+                pace = (clock.run_seconds - before) / number
+                clock.row_seconds, compiled = pace / (chunk * lanes), compiled + new
+        except (budget.Stopped, KeyboardInterrupt) as why:
+            if isinstance(why, KeyboardInterrupt):
+                clock.pressed()
+        return parts
+
+    parts = shares.joined(f"rows of {total}, {chunk} at a time", run)
+    if first is None and len(parts) < turns * shares.processes:
+        raise budget.Stopped(clock.stopped)
     if not parts:
         return np.zeros((steps, 0, 1)), compiled
-    flat = np.concatenate(parts).reshape(done * chunk, -1)
-    whole = min(done * chunk, total) // steps
+    flat = np.concatenate(parts).reshape(len(parts) * lanes * chunk, -1)
+    whole = min(len(flat), total) // steps
     return np.swapaxes(flat[: whole * steps].reshape(whole, steps, -1), 0, 1), compiled
 
 

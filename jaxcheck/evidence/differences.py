@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxcheck.evidence import moves
+
 EPS = float(np.finfo(np.float64).eps)
 # Rungs that a tableau takes to show its own error: two columns, and a rung to compare them on.
 ENOUGH = 4
-# Changes between quotients, from the smallest step on, in which noise is looked for.
-TAIL = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +65,10 @@ class Slopes:
             that may be noise, or a function on a smaller scale than theirs; a claim by which the function would
             move within those steps by more than it does within any is of the second kind.
         span: the most by which the function moves at any step.
+        wakes: up to some step the function does not move at all, and at the next larger one by more than a slope
+            would that lies below rounding there: what moves it is not a slope at the point (a dead unit that wakes).
+        steps, increments: of ladders, the steps (..., K), in units of the direction, and phi(t) - phi(0) to the right
+            and to the left, (..., 2, K): for those who want to see. None where there was no ladder.
     """
 
     value: np.ndarray
@@ -84,9 +88,16 @@ class Slopes:
     noise: np.ndarray
     steepest: np.ndarray
     span: np.ndarray
+    wakes: np.ndarray
+    steps: np.ndarray | None = None
+    increments: np.ndarray | None = None
 
     def __getitem__(self, where) -> Slopes:
-        return Slopes(*(getattr(self, f.name)[where] for f in dataclasses.fields(self)))
+        taken: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            x = getattr(self, field.name)
+            taken[field.name] = None if x is None else x[where]
+        return Slopes(**taken)
 
 
 def tableau(first: np.ndarray, noise: np.ndarray, steps: np.ndarray, order: int, power: int):
@@ -175,6 +186,7 @@ def slopes(samples: np.ndarray, ladder: Ladder, unit: float = EPS, *, noise: np.
     no = (known | aside)[:, None] & np.ones_like(found.kink)
     blind = no & (aside & ~enough.any(axis=0))[:, None] & (found.kink | found.jump)
     return dataclasses.replace(found, kink=found.kink & ~no, jump=found.jump & ~no,
+                               increments=moves.increments(samples, len(ladder.steps)),
                                error=np.where(blind, np.inf, found.error), rough=np.where(blind, np.inf, found.rough))
 
 
@@ -191,7 +203,7 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarr
     floor = 2 * unit * size if measured is None else np.maximum(measured, 0.5 * unit * size)
     centred = (plus - minus) / (2 * h)
     right, left = (plus - middle) / h, (middle - minus) / h
-    noise = np.maximum(floor, _scatter(centred, steps))
+    noise = np.maximum(floor, moves.scatter(centred, steps))
 
     value, error = tableau(centred, noise, steps, 2, 2)
     r, r_error = tableau(right, 2 * noise, steps, 1, 1)
@@ -212,46 +224,17 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarr
     one_sided = (seen_right != seen_left) & ~np.isfinite(error)
     value = np.where(one_sided, np.where(seen_right, r, l), value)
     error = np.where(one_sided, np.where(seen_right, r_error, l_error), error)
-    level = _plateau(centred, value, steps, floor, np.abs(plus - minus))
+    level = moves.plateau(centred, value, steps, floor, np.abs(plus - minus))
     _, rough = tableau(centred, np.maximum(noise, level), steps, 2, 2)
     rough = np.where(level > noise, rough, error)
     noisy = np.maximum(noise, level) > 300 * floor
     reach = np.min(np.maximum(np.abs(right), np.abs(left))[:3], axis=0)
     moved = np.where(np.abs(plus - minus) > floor, centred, np.nan)
     span = np.max(np.where(np.isfinite(samples), np.abs(samples - middle), 0.0), axis=0)
-    steepest = np.where(noisy, span / steps[-TAIL - 1 :][0], np.inf)
+    steepest = np.where(noisy, span / steps[-moves.TAIL - 1 :][0], np.inf)
     return Slopes(value, error, l, l_error, r, r_error, kink & ~jump, jump, one_sided, rough, noisy, size,
-                  np.moveaxis(moved, 0, -1), reach, noise, steepest, span)
-
-
-def _scatter(centred: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Noise of one function value, from the scatter of neighbouring quotients at the smallest steps.
-
-    There a smooth function's quotients agree to h^2, so what is left, times h, is noise: of one size from
-    rung to rung, where a smooth remainder (a function of a very small scale) falls by ratio^3.
-    """
-    tail = min(TAIL, len(steps) - 1)
-    change = np.abs(np.diff(centred[-tail - 1 :], axis=0)) * steps[-tail:].reshape((-1,) + (1,) * (centred.ndim - 1))
-    change = np.where(np.isfinite(change), change, 0.0)
-    if tail < TAIL:
-        return np.max(change, axis=0)
-    falls = (change[2] <= change[1] / 8) & (change[1] <= change[0] / 8)
-    return np.where(falls, change[2], np.maximum(change[1], change[2]))
-
-
-def _plateau(centred, value, steps, floor, reach) -> np.ndarray:
-    """Level of jumps in phi away from the point: residuals that do not shrink with the step.
-
-    |phi(h) - phi(-h) - 2 h phi'| falls by ratio^3 per rung where phi is smooth, by at least the ratio
-    where it is kinked; an iterative solver's residual stays at its tolerance over several rungs.
-    """
-    h = steps.reshape((-1,) + (1,) * (centred.ndim - 1))
-    residual = np.abs(centred - value) * 2 * h
-    residual = np.where(np.isfinite(residual), residual, 0.0)
-    coarse, fine = residual[:-1], residual[1:]
-    most = np.max(np.where(np.isfinite(reach), reach, 0.0), axis=0)
-    stays = (fine > 0.5 * coarse) & (fine > 30 * floor) & (fine < 1e-2 * most)
-    return np.where(stays.sum(axis=0) >= 2, np.max(np.where(stays, fine, 0.0), axis=0), 0.0)
+                  np.moveaxis(moved, 0, -1), reach, noise, steepest, span, moves.wakes(np.fmax(up, down), steps, floor),
+                  np.broadcast_to(steps, (*size.shape, count)), moves.increments(samples, count))
 
 
 def two_steps(outer: tuple[np.ndarray, np.ndarray], inner: tuple[np.ndarray, np.ndarray], h: Any, ratio: float,

@@ -52,4 +52,5 @@ def _known(value: np.ndarray, error: np.ndarray) -> Slopes:
     no, nothing = np.zeros(value.shape, bool), np.zeros(value.shape)
     return Slopes(value=value, error=error, left=value, left_error=error, right=value, right_error=error, kink=no,
                   jump=no, one_sided=no, rough=error, noisy=no, size=nothing, reach=np.abs(value), noise=nothing,
-                  quotients=np.full((*value.shape, 1), np.nan), steepest=np.full(value.shape, np.inf), span=nothing)
+                  quotients=np.full((*value.shape, 1), np.nan), steepest=np.full(value.shape, np.inf), span=nothing,
+                  wakes=no)

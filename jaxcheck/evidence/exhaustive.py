@@ -18,7 +18,7 @@ from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.differences import Slopes, two_steps
 from jaxcheck.evidence.problem import Probes, Problem
 from jaxcheck.evidence.sketch import component_scale
-from jaxcheck.program import columns, kept
+from jaxcheck.program import columns, kept, spread
 from jaxcheck.program.batching import sequential
 from jaxcheck.program.compile import execute
 from jaxcheck.program.objective import call
@@ -96,13 +96,15 @@ def _in_calls(problem: Problem, point: np.ndarray, number: int, steps: np.ndarra
     count, size = steps.shape
     cost = max(plan.cost if plan else problem.cost, 1.0)
     effort = plan.cost if plan else max(program.effort, 1.0)
+    shares = spread.shares([program], effort * count * size, problem.extras, point, steps)
+    over, chunk = shares.mesh, min(chunk, -(-size // shares.width))
     # Calls of about a second each, so that progress shows and an interrupt loses little; all of one length.
-    chunks = -(-size // chunk)
-    calls = -(-chunks // max(1, int(blocks.ONE_CALL / effort / count / chunk)))
-    per_call = chunk * -(-chunks // calls)
+    turns = -(-size // (chunk * shares.width))
+    calls = -(-turns // max(1, int(blocks.ONE_CALL / effort / count / chunk)))
+    per_call = chunk * shares.lanes * -(-turns // calls)
     avals = program.closed.in_avals
 
-    def build(programs, consts, values, extras, start, steps):
+    def build(programs, consts, values, extras, indices, steps):
         if plan is not None:
             evaluator = plan.evaluator
             moved = cast(Callable, call(lambda *flat: evaluator(consts, flat), avals, [*values, *extras]))
@@ -112,24 +114,31 @@ def _in_calls(problem: Problem, point: np.ndarray, number: int, steps: np.ndarra
         def row(index, step):
             return moved(index, step)[0].reshape(-1).astype(jnp.float64)
 
-        return rows.components(row, start, per_call, chunk, steps)
+        return rows.components(row, indices, chunk, steps)
 
-    parts, compiled, clock = [], 0, budget.current()
-    with jax.enable_x64(True):
-        values = [jnp.asarray(v) for v in theta.unravel(point)]
-        moves = jnp.asarray(steps)
+    compiled, clock, named = 0, budget.current(), f"the components of leaf {number}, {per_call} at a time"
+
+    def work() -> list[np.ndarray]:
+        nonlocal compiled
+        parts = []
+        values, moves = spread.everywhere(([jnp.asarray(v) for v in theta.unravel(point)], jnp.asarray(steps)), over)
         name = ("components", number, per_call, chunk, plan is not None)
         try:
-            for start in range(0, size, per_call):
+            for start in range(shares.process * per_call, size, shares.processes * per_call):
                 clock.tell("components", theta.leaves[number].start + start, theta.size)
-                out, new = execute(name, build, [program], tuple(program.closed.consts), values, tuple(problem.extras),
-                                   np.int64(start), moves, work=cost * size * count, part=min(1.0, per_call / size),
-                                   keep=True)
-                parts.append(np.asarray(out))
+                indices = np.arange(start, start + per_call)
+                out, new = execute(name, build, [program], program.copies(over), values, tuple(problem.extras),
+                                   indices, moves, work=cost * size * count, part=min(1.0, per_call / size), over=over,
+                                   split=(3,), keep=True)
+                parts.append(np.moveaxis(np.asarray(out), 0, 1))
                 compiled += new
         except (budget.Stopped, KeyboardInterrupt) as why:
             if isinstance(why, KeyboardInterrupt):
                 clock.pressed()
+        return parts
+
+    with jax.enable_x64(True):
+        parts = shares.joined(named, work)
     parts.append(np.full((count, max(0, size - per_call * len(parts)), problem.columns), np.nan))
     return np.concatenate(parts, axis=1)[:, :size], compiled
 
@@ -183,5 +192,5 @@ def as_probes(value: np.ndarray, error: np.ndarray) -> Probes:
     nan, no = np.full_like(value, np.nan), np.zeros(value.shape, bool)
     size = np.abs(value)
     slopes = Slopes(value, error, nan, nan, nan, nan, no, no, no, error, no, size, value[..., None], size, 0 * size,
-                    np.full_like(value, np.inf), 0 * size)
+                    np.full_like(value, np.inf), 0 * size, no)
     return Probes(slopes, indices=np.arange(len(value)))

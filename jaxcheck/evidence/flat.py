@@ -15,6 +15,7 @@ import dataclasses
 import numpy as np
 
 from jaxcheck.budget import until_stopped
+from jaxcheck.evidence import repeat
 from jaxcheck.evidence.differences import EPS, Ladder, Slopes, slopes
 from jaxcheck.evidence.gather import bar, given_error
 from jaxcheck.evidence.problem import Evidence, LeafEvidence, Probes, Problem
@@ -44,7 +45,8 @@ def gather(problem: Problem, point: np.ndarray, seed: int) -> Evidence | None:
     theta = problem.theta
     outputs, m, a, compiled = gradients(problem, point, seed)
     numbers = problem.numbers
-    m, spread, repeatable = (there(numbers), np.zeros_like(there(numbers)), True) if m is None else m
+    m, spread, same = (there(numbers), np.zeros_like(there(numbers)), True) if m is None else m
+    random = "" if same else repeat.GRADIENT
     m_error = np.zeros_like(m) if problem.numbers is not None else bar(m, spread, problem, point, problem.unit)
     a, spread, _ = there(a)
     a_error = bar(a, spread, None, point, problem.unit)
@@ -60,18 +62,18 @@ def gather(problem: Problem, point: np.ndarray, seed: int) -> Evidence | None:
         samples, _, _, new = measure(problem, point, joint, LADDER, seed, gradients=False)
     if samples is None:  # M and A are known all the same
         leaves = tuple(_evidence(problem, point, leaf, m, m_error, a, a_error, ()) for leaf in theta.leaves)
-        return Evidence(outputs, leaves, repeatable, 8, compiled, 0, tuple(range(len(leaves))), DIRECTIONS)
+        return Evidence(outputs, leaves, random, 8, compiled, 0, tuple(range(len(leaves))), DIRECTIONS)
     found = slopes(samples, LADDER, problem.unit)
     shares = [joint[:, leaf.start : leaf.stop] @ a[:, leaf.start : leaf.stop].T for leaf in theta.leaves]
     total, sizes = np.sum(shares, axis=0), np.sum(np.abs(shares), axis=0)
-    repeatable &= bool((np.ptp(samples[0], axis=0) <= 1e3 * problem.unit * np.abs(samples[0]).max(axis=0)).all())
+    random = repeat.LOSS if repeat.wandering(samples[0], problem.unit) else random
     if not _agree(found, total, sizes):
         return None
     leaves = []
     for leaf, share in zip(theta.leaves, shares, strict=True):
         own = Probes(_less(found, total - share, sizes), directions=joint[:, leaf.start : leaf.stop])
         leaves.append(_evidence(problem, point, leaf, m, m_error, a, a_error, (own,)))
-    return Evidence(outputs, tuple(leaves), repeatable, DIRECTIONS * len(LADDER.offsets) + 8, compiled + new)
+    return Evidence(outputs, tuple(leaves), random, DIRECTIONS * len(LADDER.offsets) + 8, compiled + new)
 
 
 def _evidence(problem: Problem, point, leaf, m, m_error, a, a_error, probes) -> LeafEvidence:
@@ -112,4 +114,6 @@ def _less(found: Slopes, others: np.ndarray, sizes: np.ndarray) -> Slopes:
     for name in ("error", "left_error", "right_error", "rough"):
         fields[name] = fields[name] + 4 * EPS * sizes
     fields["quotients"] = fields["quotients"] - others[..., None]
+    signed = np.array([[1.0], [-1.0]]) * there(fields["steps"])[..., None, :]
+    fields["increments"] = there(fields["increments"]) - others[..., None, None] * signed
     return Slopes(**fields)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxcheck.budget import until_stopped
-from jaxcheck.evidence import path
+from jaxcheck.evidence import path, repeat
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
 from jaxcheck.evidence.problem import Evidence, LeafEvidence, Probes, Problem
 from jaxcheck.evidence.sketch import component_scale, own_scale, typical, units
@@ -58,11 +58,10 @@ def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | Non
         with until_stopped():
             found, sharpened, more, new = path.sharpen(problem, point, taken, found, there(m)[0])
             spent, compiled = spent + more, compiled + new
-    repeatable = m is None or bool(np.array_equal(m[0], m[1], equal_nan=True))
+    random = repeat.GRADIENT if m is not None and repeat.differ(m[0], m[1], problem.unit) else ""
     if len(order) > 1 and np.isfinite(samples[0]).all():
         # The point itself was sampled once per direction.
-        spread = np.ptp(samples[0], axis=0)
-        repeatable &= bool((spread <= 1e3 * problem.unit * np.abs(samples[0]).max(axis=0)).all())
+        random = repeat.LOSS if repeat.wandering(samples[0], problem.unit) else random
     m, m_error = map(there, _gradient_with_error(m, problem, point))
     a, a_error = _gradient_with_error(a, None, point, problem.unit)
     at = np.full(len(directions), -1)
@@ -91,7 +90,7 @@ def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | Non
         unseen += [number] if lacks else []
     seen = samples.shape[1] and samples.shape[2]
     return Evidence(samples[0, 0] if seen else np.full(problem.columns, np.nan), tuple(leaves),
-                    repeatable, spent, compiled, sharpened, tuple(unseen), len(directions) - len(order))
+                    random, spent, compiled, sharpened, tuple(unseen), len(directions) - len(order))
 
 
 def _turns(slots, wanted: int) -> tuple[np.ndarray, np.ndarray]:
@@ -166,6 +165,7 @@ def per_component(found: Slopes, indices: np.ndarray, scale: np.ndarray) -> Prob
     for name in ("value", "error", "left", "left_error", "right", "right_error", "rough", "reach", "steepest"):
         fields[name] = fields[name] / per
     fields["quotients"] = fields["quotients"] / per[..., None]
+    fields["steps"] = there(fields["steps"]) * per[..., None]
     return Probes(Slopes(**fields), indices=indices)
 
 
@@ -231,7 +231,8 @@ def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Pr
     def add(size, make):
         nonlocal row
         here, row = slice(row, row + size), row + size
-        known = {} if seen is None else dict(crossed=seen.crossed[here], analytic=seen.analytic[here])
+        names = ("crossed", "analytic", "beyond", "smooth")
+        known = {} if seen is None else {name: getattr(seen, name)[here] for name in names}
         out.append(dataclasses.replace(make(found[here]), **known))
 
     for chosen, scale in single:

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import laws_state
+from jaxcheck.evidence.laws_run import Job, run
 from jaxcheck.evidence.laws_site import Site, draw, finite, host, norm, unit_of, unsupported, worst
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Row
 
 # What JAX cannot do, or what a rule's author forbids; other TypeErrors and ValueErrors are the rule's mistakes.
 _BLAMELESS = ("forward-mode", "reverse-mode differentiation does not work", "not implemented", "closed-over",
-              "do not support jvp")
+              "do not support jvp", "linearization failed")
 
 
 def structure(site: Site) -> tuple[Row, bool]:
@@ -157,18 +158,21 @@ def _primal(site: Site, wide: Callable[[], Site], seed: int) -> Row:
 
 def _primal_gap(site: Site, seed: int) -> tuple[float, str]:
     """The largest difference in ulps of a result's largest entry, and where; NaN where only one is finite."""
-    x = site.live
-    values = [v for v in ask(site.full, *x) if not _is_extended(v)]
-    own = host_all(values)
-    ways, errors = {}, []
-    for name, way in (("vjp", lambda: jax.vjp(site.full, *x)[0]),
-                      ("jvp", lambda: jax.jvp(site.full, x, tuple(draw(x, seed, "t1")))[0])):  # fmt: skip
-        try:
-            ways[name] = host_all(ask(way))
-        except Refused as no:  # a custom_vjp has no forward mode; some rules have no reverse
-            errors.append(no)
-    if not ways:
-        raise errors[0]
+    x, t = list(site.live), draw(site.live, seed, "t1")
+    # One program, not operations, each of which would be compiled by itself. What is run as it stands is the pull-back.
+    jobs = {
+        "own": lambda x, _: _comparable(site.full(*x)),
+        "vjp": lambda x, _: _comparable(jax.vjp(site.full, *x)[0]),
+        "jvp": lambda x, t: _comparable(jax.jvp(site.full, x, t)[0]),
+    }
+    answers = run({name: Job(fn, x, [t]) for name, fn in jobs.items()})
+    # A custom_vjp has no forward mode; some rules have no reverse.
+    ways = {name: a.rows[0] for name, a in answers.items() if name != "own" and a.error is None}
+    failed = answers["own"].error or (None if ways else answers["vjp"].error)
+    if failed is not None:
+        raise Refused(failed)
+    own = answers["own"].rows[0]
+    kinds = [v.dtype for v in ask(jax.eval_shape, lambda *x: _comparable(site.full(*x)), *x)]
     gap, where = 0.0, "results"
     for name, found in ways.items():
         for k, (a, b) in enumerate(zip(found, own, strict=True)):
@@ -176,16 +180,16 @@ def _primal_gap(site: Site, seed: int) -> tuple[float, str]:
                 continue
             if not finite([a, b]):
                 return float("nan"), f"result {k} by {name}"
-            unit = unit_of(jax.dtypes.result_type(values[k]))
+            unit = unit_of(kinds[k])
             ulps = float(np.abs(a - b).max() / np.abs(b).max() / unit) if np.abs(b).max() > 0 else float("inf")
             if ulps > gap:
                 gap, where = ulps, f"result {k} by {name}"
     return gap, where
 
 
-def host_all(values: Sequence[Any]) -> list[np.ndarray]:
-    """Results on the host; keys and the like are left out, they cannot be compared."""
-    return host([v for v in values if not _is_extended(v)])
+def _comparable(values: Sequence[Any]) -> list[Any]:
+    """Results without keys and the like, which cannot be compared."""
+    return [jnp.asarray(v) for v in values if not _is_extended(v)]
 
 
 def _is_extended(value: Any) -> bool:

@@ -43,7 +43,7 @@ class Once:
     is, each of its operations would be a program to compile. What JAX cannot trace is run as it is."""
 
     def __init__(self, fn: Callable):
-        self._fn, self._programs = fn, {}
+        self.fn, self._programs = fn, {}
 
     def __call__(self, *args: Any) -> list[Any]:
         flat, tree = jax.tree_util.tree_flatten(args)
@@ -53,18 +53,44 @@ class Once:
             self._programs[key] = self._traced(flat, tree)
         program = self._programs[key]
         if program is None:
-            return list(ask(self._fn, *args))
+            return list(ask(self.fn, *args))
         found, _ = ask(execute, ("once",), lambda calls, *x: list(calls[0](*x)), [program], *flat, work=program.cost)
         return found
 
     def _traced(self, flat: list[Any], tree: Any) -> Program | None:
         try:
             return Program.of(ask(jax.make_jaxpr(
-                lambda *x: list(self._fn(*jax.tree_util.tree_unflatten(tree, x)))), *flat))
+                lambda *x: list(self.fn(*jax.tree_util.tree_unflatten(tree, x)))), *flat))
         except Refused as no:
             if isinstance(no.error, NOT_TRACEABLE):
                 return None
             raise
+
+
+class Pulled:
+    """A function of arrays with its pull-back, both by one program: the value is there when the pull-back is."""
+
+    def __init__(self, call: Callable):
+        self._alone, self._both = Once(call), Once(lambda x, g: _with_values(call, x, g))
+
+    def values(self, x: Sequence[Any]) -> list[Any]:
+        """The results at `x`, also where there is no pull-back."""
+        x = list(map(jnp.asarray, x))
+        try:
+            outs = ask(jax.eval_shape, self._alone.fn, *x)
+            found = self._both(x, [np.zeros(o.shape, o.dtype) for o in outs])
+        except Refused:
+            return self._alone(*x)
+        return list(found[: len(outs)])
+
+    def back(self, x: Sequence[Any], g: Sequence[Any]) -> list[Any]:
+        """The cotangents of `x` for `g`."""
+        return list(self._both(list(x), list(g))[len(g) :])
+
+
+def _with_values(call: Callable, x: Sequence[Any], g: Sequence[Any]) -> list[Any]:
+    out, pulled = jax.vjp(call, *x)
+    return [*out, *pulled(list(g))]
 
 
 def run(jobs: dict[str, Job], at_limit: bool = False) -> dict[str, Answer]:

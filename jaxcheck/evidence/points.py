@@ -18,12 +18,14 @@ from jaxcheck.theta import is_none, take_apart
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batch:
-    """n points: stacked leaves or a list, each with a label and a line that rebuilds it."""
+    """n points: stacked leaves or a list, each with a label and a line that rebuilds it; `notes` on how they were
+    read."""
 
     stacked: Any
     listed: tuple[Any, ...] | None
     labels: tuple[str, ...]
     lines: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -87,7 +89,8 @@ def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
     """Validate the three ways to name points.
 
     `accepts(tree)` says whether the loss takes it: a list is a list of points if the loss takes its first
-    item, and a stacked pytree that happens to be a list otherwise.
+    item, and a stacked pytree that happens to be a list otherwise. A loss of `p[0]` and `p[1]` takes both: then a
+    tuple is a stacked pytree, a list a list.
 
     Raises:
         TypeError, ValueError: naming the argument.
@@ -114,7 +117,13 @@ def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
             return Batch(None, listed, *_names(n, f"init(jax.random.split(jax.random.key({seed}), {n})[%d])"))
         return Batch(stacked, None, *_names(n, f"init(jax.random.split(jax.random.key({seed}), {n})[%d])"))
     if isinstance(points, (list, tuple)) and len(points) and accepts(points[0]):
-        return Batch(None, tuple(points), *_names(len(points), "points[%d]"))
+        both = _stacks(points) and accepts(jax.tree_util.tree_map(lambda x: _item(x, 0), points))
+        if not both or isinstance(points, list):
+            count = len(points)
+            other = len(jax.tree_util.tree_leaves(points)[0]) if both else 0
+            said = (f"points is read as a list of {count} points; where it means {other} points stacked leaf by leaf, "
+                    "make it a tuple",) if both else ()
+            return Batch(None, tuple(points), *_names(count, "points[%d]"), said)
     leaves = [x for x in jax.tree_util.tree_leaves(points) if hasattr(x, "shape")]
     if not leaves:
         raise TypeError("points holds no array; give a pytree whose leaves have a leading axis, or a list of pytrees")
@@ -124,6 +133,12 @@ def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
     if lengths == {0}:
         raise ValueError("points holds no point: its leading axis has length 0")
     return Batch(points, None, *_names(lengths.pop(), "jax.tree.map(lambda x: x[%d], points)"))
+
+
+def _stacks(points: Any) -> bool:
+    """Whether all leaves are arrays with a leading axis of one length."""
+    lengths = {x.shape[0] if hasattr(x, "shape") and x.ndim else 0 for x in jax.tree_util.tree_leaves(points)}
+    return len(lengths) == 1 and lengths != {0}
 
 
 def _names(n: int, line: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

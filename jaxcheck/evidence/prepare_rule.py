@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence import derivatives, maps
+from jaxcheck.evidence import derivatives, maps, repeat
 from jaxcheck.evidence.as_run import Run
+from jaxcheck.evidence.beside import Beside, of_outputs
 from jaxcheck.evidence.cotangents import ROWS, cotangents
 from jaxcheck.evidence.leafwise import belongs
-from jaxcheck.evidence.prepare import Preface, narrow, native_run, of_no_rule
+from jaxcheck.evidence.preface import Preface, narrow, native_run, of_no_rule
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
@@ -225,7 +226,7 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
     own = trace(projected, leaves, extras, "native")
     # Under another name: JAX remembers the trace of a function it has seen.
     again = trace(lambda leaves, extras: projected(leaves, extras), leaves, extras, "native")
-    repeatable = same_program(own.closed, again.closed)
+    random = "" if same_program(own.closed, again.closed) else repeat.TRACED.format("the function")
     primal = own if precision == "native" else trace(projected, leaves, extras, precision)
     arguments = dict(leaves=leaves, extras=extras, precision=precision)
     rules = count_rules(primal.closed, "user")
@@ -255,7 +256,8 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
     problem = Problem(theta, extras, runnable, manual, autodiff, columns=len(g),
                       is_autodiff=not rules)
     sizes = tuple(sorted({d for leaf in theta.leaves for d in leaf.shape} | {d for a in avals for d in a.shape}))
-    preface = Preface(one.name, witnesses, tuple(notes), "", repeatable, sizes=sizes, left_out=left_out)
+    beside = Beside(sizes, columns=of_outputs(g, owner))
+    preface = Preface(one.name, witnesses, tuple(notes), "", random, beside=beside, left_out=left_out)
     if manual is None or precision == "native" or not narrow(theta, primal):
         return problem, preface
     try:

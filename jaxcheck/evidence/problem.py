@@ -82,6 +82,8 @@ class Probes:
         indices: (D,) components, when `directions` is None (slopes are then per unit of the component).
         crossed: (D,) something is decided at the point, see `smooth.Pieces`; None where that is not known.
         analytic: (D,) the smallest steps are known to see one analytic formula, enough of them; None likewise.
+        beyond: (D,) no step is known to look at the point's own piece, see `smooth.Pieces`; None likewise.
+        smooth: (D,) how many of the smallest steps lie on the point's own piece on both sides; None likewise.
     """
 
     slopes: Slopes
@@ -89,6 +91,8 @@ class Probes:
     indices: np.ndarray | None = None
     crossed: np.ndarray | None = None
     analytic: np.ndarray | None = None
+    beyond: np.ndarray | None = None
+    smooth: np.ndarray | None = None
 
     @property
     def along(self) -> np.ndarray:
@@ -153,13 +157,14 @@ class LeafEvidence:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evidence:
-    """All leaves, with the outputs (G,) at the point and what was spent; `sharpened` counts the slopes
+    """All leaves, with the outputs (G,) at the point and what was spent; `random` says what gave two values at one
+    point, or ""; `sharpened` counts the slopes
     that came from the path integral, `unseen` are the leaves that time left without what they need, `left_out`
     counts the directions that were not taken."""
 
     outputs: np.ndarray
     leaves: tuple[LeafEvidence, ...]
-    repeatable: bool
+    random: str
     evaluations: int
     compiled: int
     sharpened: int = 0

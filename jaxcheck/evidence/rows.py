@@ -90,16 +90,16 @@ def one_hot(f: Callable, values: list[Any], which: int) -> Callable:
     return row
 
 
-def components(row: Callable, start: Any, count: int, chunk: int, steps: Any) -> Any:
+def components(row: Callable, indices: Any, chunk: int, steps: Any) -> Any:
     """`row` on components of one leaf, each with each of its steps; traced code.
 
     Args:
         row: maps (component, signed step) to (G,) outputs.
-        start: first component (traced); count: how many, a multiple of `chunk`.
-        steps: (S, n) signed steps for each component of the leaf, e.g. +h, -h, +2h, -2h.
+        indices: (n,) the components (traced), a multiple of `chunk`; those past the end repeat the last one.
+        steps: (S, N) signed steps for each component of the leaf, e.g. +h, -h, +2h, -2h.
 
     Returns:
-        (S, count, G).
+        (n, S, G).
     """
     last = steps.shape[1] - 1
 
@@ -109,6 +109,5 @@ def components(row: Callable, start: Any, count: int, chunk: int, steps: Any) ->
             return jax.lax.map(lambda s: row(indices[0], s[indices[0]])[None], steps)
         return jax.vmap(lambda s: jax.vmap(row)(indices, s[indices]))(steps)
 
-    indices = (start + jnp.arange(count)).reshape(-1, chunk)
-    out = jax.lax.map(block, indices)  # (blocks, S, chunk, G)
-    return jnp.moveaxis(out, 1, 0).reshape(steps.shape[0], count, -1)
+    out = jax.lax.map(block, indices.reshape(-1, chunk))  # (blocks, S, chunk, G)
+    return jnp.moveaxis(out, 1, 2).reshape(len(indices), steps.shape[0], -1)

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcheck.bars import UNITS
 from jaxcheck.evidence import blocks
 from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.repeat import differ
 from jaxcheck.evidence.witnesses import gradient_of, nearby, on_host, outputs_of, signs
 from jaxcheck.program.compile import execute
 
@@ -17,7 +19,7 @@ def gradients(problem: Problem, point: np.ndarray, seed: int):
 
     Returns:
         (outputs (G,), one entry for each of M and A: (gradient (G, P), scatter (G, P), whether a second run gave the
-        same) or None, programs compiled).
+        same, but for the order of sums) or None, programs compiled).
 
     Raises:
         Stopped: before both were there.
@@ -32,22 +34,27 @@ def gradients(problem: Problem, point: np.ndarray, seed: int):
     if m is None and problem.host_manual is not None:
         stack = on_host(problem.host_manual, nearby(point, seed, problem.unit), ("gradient", problem.theta.values))
         with np.errstate(all="ignore"):
-            m = (stack[0], np.abs(stack[2:] - stack[0]).max(axis=0), np.array_equal(stack[0], stack[1], equal_nan=True))
+            m = (stack[0], np.abs(stack[2:] - stack[0]).max(axis=0), not differ(stack[0], stack[1], problem.unit))
     return outputs, m, a, compiled
 
 
 def _together(problem: Problem, traced, point, moves):
-    def build(programs, point, moves, extras, step):
+    def build(programs, point, moves, extras, unit):
+        step = 4 * unit
         primal, *rest = programs
 
         def witness(t, p):
             first = gradient_of(problem, t, p, point, extras)
+            sizes = jnp.where(jnp.isfinite(first), jnp.abs(first), 0)
+            # As in `repeat.differ`: another order of the sums is no other gradient.
+            near = UNITS * unit * jnp.max(sizes, axis=-1, keepdims=True, initial=0.0)
 
             def turn(carried, sign):
                 spread, same = carried
                 # The first row of signs is zero: the point again.
                 found = gradient_of(problem, t, p, point * (1 + step * sign.astype(point.dtype)), extras)
-                again = jnp.all((found == first) | (jnp.isnan(found) & jnp.isnan(first)))
+                apart = jnp.where((found == first) | (jnp.isnan(found) & jnp.isnan(first)), 0, jnp.abs(found - first))
+                again = jnp.all(apart <= near)
                 return (jnp.maximum(spread, jnp.abs(found - first)), same & (again | jnp.any(sign != 0))), None
 
             (spread, same), _ = jax.lax.scan(turn, (jnp.zeros_like(first), jnp.bool_(True)), moves)
@@ -59,7 +66,7 @@ def _together(problem: Problem, traced, point, moves):
     (outputs, found), compiled = execute(
         ("gradients", problem.columns, tuple(problem.theta.leaves)), build,
         [problem.loss.program, *(t.program for t in traced)], point, moves, tuple(problem.extras),
-        4 * problem.unit, work=4 * problem.cost)
+        problem.unit, work=4 * problem.cost)
     return np.asarray(outputs), [(np.asarray(g), np.asarray(spread), bool(same)) for g, spread, same in found], compiled
 
 
@@ -85,6 +92,6 @@ def _one_by_one(problem: Problem, traced, point, moves):
                 first = found
             with np.errstate(all="ignore"):
                 spread = np.maximum(spread, np.abs(found - first))
-            same &= k > 1 or bool(np.array_equal(found, first, equal_nan=True))
+            same &= k > 1 or not differ(found, first, problem.unit)
         out.append((first, spread, same))
     return np.asarray(outputs), out, compiled

@@ -51,6 +51,16 @@ class Pieces:
         """(D,) enough of the smallest steps look at the point's own piece on both sides."""
         return (self.own.sum(axis=1) >= ENOUGH).all(axis=0)
 
+    @property
+    def smooth(self) -> np.ndarray:
+        """(D,) how many of the smallest steps look at the point's own piece on both sides."""
+        return self.own.all(axis=0).sum(axis=0)
+
+    @property
+    def beyond(self) -> np.ndarray:
+        """(D,) the point lies on a piece of its own, wider than rounding and narrower than the smallest step."""
+        return ~self.decided & ~self.own.any(axis=(0, 1))
+
 
 # Smallest steps at which a side must be one piece.
 SURE = 4

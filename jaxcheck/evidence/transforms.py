@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from jaxcheck.evidence import transforms_dtype
-from jaxcheck.evidence.laws_run import Once
+from jaxcheck.evidence.laws_run import Pulled
 from jaxcheck.evidence.laws_site import (
     Site,
     build,
@@ -33,6 +33,7 @@ from jaxcheck.evidence.laws_site import (
     worst,
 )  # fmt: skip
 from jaxcheck.evidence.transforms_programs import BATCHES, SINGLE, TRANSFORMED
+from jaxcheck.program import spread
 from jaxcheck.program.ask import Refused, ask, leaks
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.interpret import walk
@@ -88,7 +89,7 @@ def _eagerly(site: Site, seed: int, rows: list[Row]) -> list[Row]:
     try:
         # One way after the other: what a rule keeps aside is looked at elsewhere.
         g = draw(ask(jax.eval_shape, site.call, *site.live), seed, "row0")
-        eager, compiled = host(ask(pull(site.call), list(site.live), g)), Once(pull(site.call))
+        eager, compiled = host(ask(pull(site.call), list(site.live), g)), Pulled(site.call).back
         found = host(compiled(list(site.live), g))
         if not finite(eager) and not finite(found):
             return rows
@@ -114,12 +115,13 @@ class Matrix:
         self.x = [list(site.live)]
         for k in range(1, POINTS):
             self.x.append(moved(site.live, [-k / 32] * len(site.live)))
-        outs = Once(site.call)(*site.live)
+        rule = Pulled(site.call)
+        outs = rule.values(site.live)
         if not outs:
             raise Refused(ValueError("the function has no differentiable result"))
         self.g = [draw(outs, seed, f"row{k}") for k in range(POINTS)]
         self.t = draw(site.live, seed, "second"), draw(outs, seed, "second g")
-        eager = self.back = Once(pull(site.call))
+        eager = self.back = rule.back
         first = [host(eager(self.x[0], g)) for g in self.g]
         self.reference = [first[0], *(host(eager(x, g)) for x, g in zip(self.x[1:], self.g[1:], strict=True))]
         self.cotangents = first
@@ -260,7 +262,7 @@ class Matrix:
         return Row("transformation", name, "OK", d)
 
     def _sharded(self) -> Row:
-        name, devices = "sharded", jax.devices()
+        name, devices = "sharded", spread.of_this_process()
         if len(devices) < 2:
             return unsupported("transformation", name, "one device")
         mesh = jax.sharding.Mesh(np.array(devices[:2]), ("rows",))

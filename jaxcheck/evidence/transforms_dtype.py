@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from jaxcheck.evidence.laws_run import Once
+from jaxcheck.evidence.laws_run import Once, Pulled
 from jaxcheck.evidence.laws_site import (
     Site,
     build,
@@ -110,10 +110,11 @@ class Wide:
 
     def __init__(self, site: Site, seed: int, dtype: np.dtype, given: float):
         self.site, self.seed = site, seed
-        self.call = Once(site.call)
-        outs = self.call(*site.live)
+        rule = Pulled(site.call)
+        self.call = rule.values
+        outs = self.call(site.live)
         self.g = [_round(g, dtype) for g in draw(outs, seed, "dtype")]
-        self.back = Once(pull(site.call))
+        self.back = rule.back
         self.closed = ask(jax.make_jaxpr(pull(site.call)), list(site.live), self.g)
         self.unit = unit_in(self.closed)
         self.granted = self.unit if self.unit <= given else 0.0
@@ -130,12 +131,13 @@ class Wide:
             call = ask(jax.make_jaxpr(narrow.call), *narrow.live)
             back = ask(jax.make_jaxpr(pull(rule)), list(narrow.live), list(g))
         # Compiled as a whole: a generator of random numbers is many small operations.
-        self.call = jax.jit(lift(call, wide=False))
+        whole = jax.jit(lift(call, wide=False))
+        self.call = lambda x: whole(*x)
         flat = jax.jit(lift(back, wide=False))
         self.back = lambda x, g: flat(*x, *g)
         with jax.enable_x64(True):
             self.own = self.exact = self.eager(self.site.live)
-            self.value = host(self.call(*self.site.live))
+            self.value = host(self.call(self.site.live))
 
     @functools.cached_property
     def _plain_agrees(self) -> bool:
@@ -160,7 +162,7 @@ class Wide:
             for name in ("up", "down"):
                 x = nearby(self.site.live, 4 * unit, self.seed, name)
                 grads = [max(n, norm(a - b)) for n, a, b in zip(grads, self.eager(x), self.own, strict=True)]
-                out = host(self.call(*x))
+                out = host(self.call(x))
                 values = [max(n, norm(a - b)) for n, a, b in zip(values, out, self.value, strict=True)]
         return grads, values
 
@@ -185,9 +187,10 @@ class Wide:
     def compare(self, narrow: Site, dtype: np.dtype, given: bool) -> Row:
         """`given`: the caller's own arguments all have this dtype, so that its gradients must have it too."""
         name = dtype.name
-        out = Once(narrow.call)(*narrow.live)
+        rule = Pulled(narrow.call)
+        out = rule.values(narrow.live)
         g = [jnp.asarray(np.asarray(g).astype(o.dtype)) for g, o in zip(self.g, out, strict=True)]
-        grads = Once(pull(narrow.call))(list(narrow.live), g)
+        grads = rule.back(narrow.live, g)
         said = ""
         for path, x, u in zip(narrow.paths, narrow.live, grads, strict=True):
             if u.dtype != x.dtype:

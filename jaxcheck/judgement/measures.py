@@ -85,7 +85,8 @@ def without(probes: Probes, indices: np.ndarray) -> Probes:
         return probes
     keep = ~np.isin(probes.at, indices)
     seen = {name: None if x is None else x[keep] for name, x in
-            (("crossed", probes.crossed), ("analytic", probes.analytic))}
+            (("crossed", probes.crossed), ("analytic", probes.analytic), ("beyond", probes.beyond),
+             ("smooth", probes.smooth))}
     return Probes(probes.slopes[keep], indices=probes.at[keep], **seen)
 
 

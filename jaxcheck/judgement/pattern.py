@@ -1,17 +1,20 @@
 """What kind of mistake: match the wrong gradient against the classic errors of hand-written backprop.
 
-A hint is stated with its evidence and only where it explains the leaf to `EXPLAINS` of its norm.
+A hint is stated with its evidence, and only where it explains the leaf to `EXPLAINS` of its norm; or about all of the
+error, with a bar, where nothing explains it whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from jaxcheck.bars import BARS, ENTRY, EXPLAINS, FITS, LEAVES, NEXT_TO_NOTHING, RATIO, READABLE
+from jaxcheck.bars import ABOUT, BARS, EXPLAINS, FITS, MOST_OF_IT, READABLE
+from jaxcheck.evidence.beside import Beside
 from jaxcheck.evidence.problem import LeafEvidence
-from jaxcheck.result import formula2
+from jaxcheck.judgement import kinds, kinds_partial
+from jaxcheck.judgement.kinds import View
 
 
 def truth(ev: LeafEvidence) -> np.ndarray | None:
@@ -45,153 +48,71 @@ def _unopposed(ev: LeafEvidence, claim: np.ndarray) -> bool:
     return True
 
 
-def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), sizes: Sequence[int] = ()) -> str:
-    """One sentence on the kind of mistake in this leaf, or "".
+# In tiers: what a later one says follows from what an earlier one said, or is more often true by chance.
+TIERS: tuple[tuple[Callable[[View], Iterator[str]], ...], ...] = (
+    (kinds.zero,),
+    (kinds.ratio,),
+    (kinds.of_complex, kinds.turned, kinds.swapped, kinds_partial.moved, kinds.proportional),
+    (kinds.elementwise, kinds_partial.permuted, kinds_partial.summed),
+    (kinds.rounded,),
+    (kinds_partial.partial,),
+)
+# Entries from which on a factor that fits is no accident.
+ENOUGH = 8
+
+
+def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), beside: Beside | None = None) -> str:
+    """What kind of mistake is in this leaf, three statements at most, or "".
 
     Args:
         others: the other leaves, to spot swapped ones.
-        sizes: known dimensions (batch size, leaf dimensions), to name a ratio.
+        beside: dimensions, indices and outputs, to name a ratio and what is wrong.
     """
+    beside = beside or Beside()
     t = truth(ev)
     if t is None or not np.isfinite(ev.m).all() or not t.any():
         return ""
-    m, leaf = ev.m, ev.leaf
-    if not m.any():
-        # On a kink it may be a choice.
-        kinked = any(p.slopes.kink.any() for p in ev.probes)
-        return "the gradient is exactly zero" + ("" if kinked else " (stop_gradient, or never accumulated)")
-    live = np.abs(t) > ENTRY * np.abs(t).max()
-    ratio = _ratio(m, t)
-    # A small error is close to many guesses; one that explains it leaves little of it.
-    close = min(EXPLAINS, LEAVES * formula2(m, t))
-    if formula2(m, ratio * t) < close:
-        return f"ratio {_number(ratio)} on {_entries(m, ratio * t, live, leaf)}{_meaning(ratio, sizes)}"
-    if leaf.is_complex:
-        half = leaf.size
-        if formula2(np.concatenate([m[:, :half], -m[:, half:]], axis=1), t) < close:
-            return "conjugated: JAX's gradient of a complex parameter is dJ/dx - i dJ/dy (torch's is its conjugate)"
-    residual = m - t
-    shaped = [x.reshape(-1, *leaf.shape) for x in (m, t, residual)] if not leaf.is_complex else None
-    if shaped is not None and len(leaf.shape) >= 2:
-        found = _transposed(shaped[0], shaped[1], close)
-        if found:
-            return found
-    for other in others:
-        if other.m.shape == m.shape and other.leaf.shape == leaf.shape and other.leaf.path != leaf.path:
-            theirs = truth(other)
-            if theirs is not None and formula2(m, theirs) < close:
-                return f"this is the gradient of leaf `{other.leaf.path}` (swapped)"
-    if ev.values.any():
-        coefficient = float((residual @ ev.values).sum() / (ev.values @ ev.values) / len(residual))
-        if coefficient and formula2(residual, np.broadcast_to(coefficient * ev.values, residual.shape)) < RATIO:
-            kind = "missing" if coefficient < 0 else "extra"
-            where = _entries(residual, coefficient * ev.values[None], np.abs(ev.values)[None] > 0, leaf)
-            return f"{kind} term {_number(abs(coefficient))} x parameter on {where} (regularisation)"
-    if shaped is not None:
-        mine, true, rest = shaped
-        return _partial(mine, true, rest, live.reshape(-1, *leaf.shape)) or _moved(m, t, shaped, close) or ""
-    return ""
+    known = [(other, theirs) for other in others if (theirs := truth(other)) is not None]
+    v, only = _of_wrong_outputs(View(ev, ev.m, t, known, beside))
+    for tier in TIERS:
+        said = [sentence for kind in tier for sentence in kind(v)]
+        if said:
+            return ": ".join(filter(None, (only, "; or ".join(said[:3]))))
+    return ": ".join(filter(None, (only, _about(v))))
 
 
-def _entries(found: np.ndarray, explained: np.ndarray, live: np.ndarray, leaf) -> str:
-    """On how many entries of the leaf an explanation holds, of those where it says something (`live`).
-
-    Entries of the caller's leaf are counted: not once per cotangent, not twice for a complex number.
-    """
-    with np.errstate(all="ignore"):
-        holds = np.abs(found - explained) <= FITS * np.abs(explained)
-    live = np.broadcast_to(live, found.shape)
-    some, every = np.asarray(live.any(axis=0)), np.asarray((holds | ~live).all(axis=0))
-    if leaf.is_complex:
-        some, every = some[: leaf.size] | some[leaf.size :], every[: leaf.size] & every[leaf.size :]
-    count, total = int((some & every).sum()), int(some.sum())
-    if leaf.size == 1:
-        return "its one entry"
-    if count < total:
-        return f"{count} of {leaf.size} entries"
-    return f"all {total} entries" + ("" if total == leaf.size else f" that are not near zero, of {leaf.size}")
-
-
-def _ratio(m: np.ndarray, t: np.ndarray) -> float:
-    peak = np.abs(t).max()
-    return float(((m / peak) * (t / peak)).sum() / ((t / peak) ** 2).sum())
+def _of_wrong_outputs(v: View) -> tuple[View, str]:
+    """(the view of the cotangents of the one output that is pulled back wrong, where others are right; a sentence on
+    that, or "")."""
+    outputs = np.array(v.beside.columns)
+    if len(outputs) != len(v.m) or len(set(outputs[outputs >= 0])) < 2:
+        return v, ""
+    wrong = np.array([kinds.formula2(m, t) > EXPLAINS for m, t in zip(v.m, v.t, strict=True)])
+    bad = {int(k) for k in outputs[wrong] if k >= 0}
+    if len(bad) != 1 or not (~wrong[outputs >= 0]).any():
+        return v, ""
+    (k,) = bad
+    mine = outputs == k
+    only = f"only for the cotangent of output {k} (they count from 0)"
+    if not v.t[mine].any():
+        return v, f"{only}, which it does not depend on"
+    others = [(ev, t[mine]) for ev, t in v.others]
+    return View(v.ev, v.m[mine], v.t[mine], others, v.beside), only
 
 
-def _number(x: float) -> str:
-    if 0 < abs(x - 1) < FITS:
-        return f"1{x - 1:+.2g}"
-    return f"{x:.4g}" if abs(x - round(x)) > ENTRY or x == 0 else f"{x:.3f}"
-
-
-def _meaning(ratio: float, sizes: Sequence[int]) -> str:
-    def near(x):
-        return abs(ratio - x) <= RATIO * abs(x)
-
-    if near(-1):
-        return " (sign flipped)"
-    for size in sorted({int(s) for s in sizes if s > 2}):
-        for text, value in ((f"{size}", size), (f"1/{size}", 1 / size)):
-            if near(value):
-                return f" (= {text}, and a dimension here has size {size}: sum against mean?)"
-        for text, value in ((f"sqrt({size})", size**0.5), (f"1/sqrt({size})", size**-0.5)):
-            if near(value) and not float(size**0.5).is_integer():
-                return f" (= {text}, and a dimension here has size {size})"
-    return ""
-
-
-def _transposed(m: np.ndarray, t: np.ndarray, close: float) -> str:
-    rows, columns = t.shape[-2:]
-    if rows > 1 and columns > 1:
-        if rows == columns and formula2(m, np.swapaxes(t, -1, -2)) < close:
-            return "transposed"
-        if formula2(m.reshape(m.shape[0], -1), np.swapaxes(t, -1, -2).reshape(m.shape[0], -1)) < close:
-            return "transposed before the reshape"
-    return ""
-
-
-def _partial(m: np.ndarray, t: np.ndarray, residual: np.ndarray, live: np.ndarray) -> str:
-    """Some entries wrong, the rest right: which row, column or entries, and how."""
-    scale = np.abs(t).max()
-    wrong = (np.abs(residual) > ENTRY * np.maximum(np.abs(t), np.abs(m)) + NEXT_TO_NOTHING * scale).any(axis=0)
-    count, size = int(wrong.sum()), wrong.size
-    if not 0 < count < size:
+def _about(v: View) -> str:
+    """A plain factor that explains most of the error, with its bar."""
+    if v.m.size < ENOUGH:
         return ""
-    how = ""
-    both = wrong[None] & live
-    if both.any():
-        ratios = m[both] / t[both]
-        if np.ptp(ratios) <= RATIO * np.abs(ratios).max():
-            how = "; they are zero" if not m[both].any() else f"; ratio {_number(float(ratios.mean()))} there"
-    for axis in range(wrong.ndim):
-        rest = tuple(i for i in range(wrong.ndim) if i != axis)
-        lines = wrong.any(axis=rest)
-        # Entries of the line that carry no gradient cannot be wrong and are not counted against it.
-        if wrong.ndim > 1 and int(lines.sum()) == 1:
-            index = int(np.flatnonzero(lines)[0])
-            name = ("row", "column")[axis] if wrong.ndim == 2 else f"index on axis {axis}"
-            return f"only {name} {index} is wrong ({count} of {size} entries){how}"
-    if (t[~live] == 0).all() and bool((wrong >= live.any(axis=0)).all()):
+    r = kinds.ratio_of(v.m, v.t)
+    rest = v.m - r * v.t
+    left = float(np.linalg.norm(rest) / np.linalg.norm(v.residual))
+    bar = float(np.linalg.norm(rest) / np.linalg.norm(v.t) / np.sqrt(v.m.size - 1))
+    if left > MOST_OF_IT or not bar <= ABOUT * abs(r) or v.live.sum() < ENOUGH:
         return ""
-    if np.array_equal(wrong, (m < 0).any(axis=0)) or np.array_equal(wrong, (t < 0).any(axis=0)):
-        how += " (exactly those with a negative gradient)"
-    return f"{count} of {size} entries are wrong, the others are right{how}"
-
-
-def _moved(m: np.ndarray, t: np.ndarray, shaped, close: float) -> str:
-    sm, st = shaped[:2]
-    for axis in range(1, st.ndim):
-        for shift in range(1, min(st.shape[axis], 9)):
-            for signed in (shift, -shift):
-                if formula2(sm, np.roll(st, signed, axis)) < close:
-                    return f"rolled by {signed} along axis {axis - 1}"
-        if st.shape[axis] > 1 and formula2(sm, np.flip(st, axis)) < close:
-            return f"reversed along axis {axis - 1}"
-    if m.shape[1] > 1 and formula2(np.sort(m, axis=1), np.sort(t, axis=1)) < close:
-        return "the right values in another order (a permutation)"
-    for axis in range(1, st.ndim):
-        if st.shape[axis] > 1:
-            total = st.sum(axis=axis, keepdims=True)
-            for name, value in (("summed", total), ("averaged", total / st.shape[axis])):
-                if formula2(sm, np.broadcast_to(value, sm.shape)) < close:
-                    return f"{name} over axis {axis - 1} and broadcast back"
+    plain = [x for size in {2, v.beside.batch} if size > 1 for x in (float(size), 1 / size)]
+    for x in (*plain, *(-x for x in plain), -1.0):
+        if abs(r - x) <= 2 * bar:
+            meant = kinds.meaning(x, v.beside)
+            return f"ratio about {kinds.number(x)} ({r:.4g} +- {bar:.1g}){meant}: {1 - left:.0%} of the error"
     return ""

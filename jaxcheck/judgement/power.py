@@ -183,7 +183,7 @@ def unresolved(ev: LeafEvidence, must_catch: float) -> int:
         told, moving = np.zeros(ev.m.shape, bool), np.zeros(ev.m.shape, bool)
         for probes in ev.probes:
             s = probes.slopes
-            blind = (s.span > 0) & ~(BARS * s.error <= must_catch * s.reach)
+            blind = (s.span > 0) & ~(BARS * s.error <= must_catch * s.reach) & ~s.wakes
             if probes.directions is None:
                 told[:, probes.at] |= (~blind).T
                 moving[:, probes.at] |= blind.T

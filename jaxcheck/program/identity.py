@@ -73,7 +73,7 @@ class _Writer:
                 if key not in _SPOKEN:
                     self.put(key)
                     self.value(eqn.params[key])
-            for effect in sorted(map(str, eqn.effects)):
+            for effect in sorted(map(self.effect, eqn.effects)):
                 self.put(effect)
             context = getattr(eqn, "ctx", None)
             if context is not None:
@@ -96,6 +96,12 @@ class _Writer:
     def variable(self, var: Any) -> None:
         self._numbers[var] = len(self._numbers)
         self.put(var.aval, getattr(var.aval, "weak_type", ""))
+
+    def effect(self, effect: Any) -> str:
+        """An effect in words that two traces share: as text, that of a Ref holds the address of a variable."""
+        parts = sorted(getattr(effect, "__dict__", {}).items())
+        said = [f"{name}={self._numbers.get(x, -1) if interpret.is_variable(x) else x}" for name, x in parts]
+        return " ".join([type(effect).__name__, *said])
 
     def atom(self, atom: Any) -> None:
         if interpret.is_literal(atom):

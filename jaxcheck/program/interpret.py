@@ -33,6 +33,10 @@ def is_literal(atom: Any) -> bool:
     return isinstance(atom, core.Literal)
 
 
+def is_variable(atom: Any) -> bool:
+    return isinstance(atom, core.Var)
+
+
 def opened(jaxpr: Any) -> Any:
     """The jaxpr without its constants."""
     return getattr(jaxpr, "jaxpr", jaxpr)

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from jaxcheck.program import interpret, rules
+from jaxcheck.program import interpret, kernels, rules
 from jaxcheck.program.literals import simplest
 from jaxcheck.program.mode import is_traced
 
@@ -118,6 +118,8 @@ def rounds(eqn: Any) -> bool:
 
 def is_island(eqn: Any) -> bool:
     """Whether an equation is one which cannot be emitted again in another precision."""
+    if kernels.is_kernel(eqn):
+        return kernels.opened(eqn) is None
     name = eqn.primitive.name
     return name in _ISLANDS or name.startswith(("pallas", "ffi", "tpu_", "triton", "mosaic"))
 
@@ -165,6 +167,8 @@ class Lifter:
         args = [v.array for v in operands]
         if name in _DROPPED:
             return []
+        if kernels.is_kernel(eqn) and (opened := kernels.opened(eqn)) is not None:
+            return [v.array for v in self.run(opened, args, [v.moving for v in operands])]
         if is_island(eqn):
             if not self._native_islands:
                 raise Unliftable(f"`{name}` cannot run in float64")

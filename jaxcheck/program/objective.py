@@ -21,6 +21,7 @@ from jaxcheck.program.compile import Program
 from jaxcheck.program.constants import LeakedTracer
 from jaxcheck.program.interpret import constants as constants_of
 from jaxcheck.program.interpret import walk, walk_jaxprs
+from jaxcheck.program.kernels import without_kernels
 from jaxcheck.program.lifting import lifted_dtype
 from jaxcheck.program.mode import is_wide
 from jaxcheck.program.native import jaxpr_of
@@ -85,8 +86,8 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
                       source=_flat(f, len(leaves)))
     traced = trace_float64(f, list(leaves), list(extras))
     rounded = traced.wide and not is_wide()
-    seen = closed = traced.closed
-    constants.refuse_leaks(closed, "the function")
+    seen, closed = traced.closed, without_kernels(traced.closed)
+    constants.refuse_leaks(seen, "the function")
     native = islands(closed)
     mixed = traced.wide and constants.mixed(closed)
     if traced.how != "float64" or native or closed.effects or mixed:
@@ -137,7 +138,7 @@ def _emitted_again(closed: Any) -> Any:
 
 def base(traced: Traced, stripped: bool = False) -> Any:
     """The closed jaxpr that derivatives are made of: as traced, with the user's custom rules in force or without."""
-    closed = strip(traced.closed, "user") if stripped else traced.closed
+    closed = strip(without_kernels(traced.closed), "user") if stripped else traced.closed
     return _emitted_again(closed) if traced.mixed else closed
 
 
@@ -239,6 +240,7 @@ def derived(traced: Traced, f: Callable, args: Sequence[Any], precision: str = "
     tree = jax.tree_util.tree_structure(shape)
     if precision == "native":
         return Traced(Program.of(inner), tree, "native", "", inner, coarsest(inner), traced.wide, rounded)
+    inner = without_kernels(inner)
     narrow, native = low_precision(inner), islands(inner)
     if not narrow and not native and not inner.effects:
         return Traced(Program.of(inner), tree, "float64", closed=inner, wide=traced.wide, rounded=rounded)

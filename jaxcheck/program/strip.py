@@ -15,6 +15,7 @@ from jax.extend import core
 from jax.extend.core import primitives
 
 from jaxcheck.program import census, interpret, rules, rules_source
+from jaxcheck.program.kernels import without_kernels
 from jaxcheck.program.native import trace_native
 from jaxcheck.there import there
 
@@ -124,7 +125,7 @@ def _named(program: Any) -> Any:
 
 
 def strip_rules(f: Callable[..., Any], which: Which = "user") -> Callable[..., Any]:
-    """`f` without its custom rules: same arguments and results, plain autodiff derivatives.
+    """`f` without its custom rules, its kernels opened: same arguments and results, plain autodiff derivatives.
 
     Differentiable, and transformable, in every way in which `f` without rules would be. Python
     scalars among the arguments stay Python scalars, as in a direct call of `f`.
@@ -139,7 +140,7 @@ def strip_rules(f: Callable[..., Any], which: Which = "user") -> Callable[..., A
     def stripped(*args: Any, **kwargs: Any) -> Any:
         traced = trace_native(f, args, kwargs)
         data = [x for x, m in zip(traced.flat, traced.dynamic, strict=True) if m]
-        out = core.jaxpr_as_fun(strip(traced.closed, which))(*data)
+        out = core.jaxpr_as_fun(strip(without_kernels(traced.closed), which))(*data)
         return jax.tree_util.tree_unflatten(traced.out_tree, out)
 
     return stripped

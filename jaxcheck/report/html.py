@@ -2,113 +2,97 @@
 
 from __future__ import annotations
 
+import functools
 import json as stdlib_json
 import re
 from collections.abc import Sequence
 from html import escape
+from importlib import resources
 from typing import Any
 
-from jaxcheck.report import json, numbers, tables, terms, text, words
-from jaxcheck.result import LeafResult, Reason, Report, Verdict
+from jaxcheck.report import json, numbers, palette, terms, text, view, words
+from jaxcheck.result import Report
 
-_STYLE = """
-.jaxcheck { font: 14px/1.45 system-ui, sans-serif; max-width: 75em; }
-.jaxcheck table { border-collapse: collapse; margin: .6em 0; font-variant-numeric: tabular-nums; }
-.jaxcheck th, .jaxcheck td { padding: .15em .8em; text-align: right; border-bottom: 1px solid #8884; }
-.jaxcheck th:first-child, .jaxcheck td:first-child, .jaxcheck td.words { text-align: left; }
-.jaxcheck code, .jaxcheck pre { font-family: ui-monospace, monospace; }
-.jaxcheck .PASS, .jaxcheck .OK { color: #18794e; }
-.jaxcheck .FAIL, .jaxcheck .WRONG { color: #c62a2f; }
-.jaxcheck .INCONCLUSIVE, .jaxcheck .UNSUPPORTED { color: #946800; }
-.jaxcheck p { margin: .2em 0; }
-.jaxcheck h2 { font-size: 1.2em; } .jaxcheck h3 { font-size: 1em; margin: 1em 0 .2em; }
-""".strip()
-
-_FRAGMENT = """
-<div class="jaxcheck"><style>{{ style }}</style>
-<h2 class="{{ report.verdict.value }}" title="{{ meaning(report.verdict.name) }}">{{ words.headline(report) }}</h2>
-{% if report.reason is not sameas agree %}<p>{{ report.reason.name }}: {{ report.reason.advice }}</p>{% endif %}
-{% for note in report.notes %}<p>{{ note }}</p>{% endfor %}
-{% if leaves %}<table>
-<tr><th>leaf</th><th>shape</th><th>dtype</th><th title="{{ meaning('M') }}">|M|</th>
-<th title="{{ meaning('difference') }}">to N</th><th title="{{ meaning('difference') }}">to A</th>
-<th title="{{ meaning('floor') }}">floor: leaf</th><th title="{{ meaning('floor') }}">floor: component</th>
-<th>verdict</th></tr>
-{% for leaf in leaves %}<tr><td><code>{{ leaf.path }}</code></td><td>{{ n.shape(leaf.shape) }}</td>
-<td>{{ leaf.dtype }}</td><td>{{ n.size(leaf.norm_manual) }}</td>
-<td>{{ n.with_bar(n.small(leaf.difference), leaf.error_bar) }}</td><td>{{ n.small(leaf.difference_autodiff) }}</td>
-<td>{{ n.small(leaf.floor) }}</td><td>{{ n.small(leaf.floor_component) }}</td>
-<td class="words {{ leaf.verdict.value }}" title="{{ meaning(leaf.reason.name) }}">{{ leaf.verdict.value }}
-{%- if leaf.reason is not sameas agree %} {{ leaf.reason.name }}{% endif %}</td></tr>
-{% endfor %}</table>{% endif %}
-{% for line in words.blame(report) %}<p><strong>{{ line }}</strong></p>{% endfor %}
-{% for leaf in detailed %}<h3><code>{{ leaf.path }}</code> {{ leaf.hint }} {{ leaf.note }}</h3>
-{% if leaf.worst %}<table><tr><th>component</th><th>parameter</th><th title="{{ meaning('M') }}">M</th>
-<th title="{{ meaning('N') }}">N</th><th title="{{ meaning('A') }}">A</th><th>note</th></tr>
-{% for c in leaf.worst %}<tr><td><code>{{ c.name }}</code></td><td>{{ n.value(c.parameter) }}</td>
-<td>{{ n.value(c.manual) }}</td><td>{{ n.with_bar(n.value(c.numeric), c.numeric_error) }}</td>
-<td>{{ n.value(c.autodiff) }}</td><td class="words">{{ c.note }}</td></tr>
-{% endfor %}</table>{% endif %}{% endfor %}
-{% if report.rows %}<table><tr><th>group</th><th>name</th><th>status</th><th>difference</th><th>detail</th></tr>
-{% for row in report.rows %}<tr><td>{{ row.group }}</td><td class="words">{{ row.name }}</td>
-<td class="{{ row.status }}">{{ row.status }}</td><td>{{ n.small(row.difference) }}</td>
-<td class="words">{{ row.detail }}</td></tr>
-{% endfor %}</table>{% endif %}
-{% for line in points %}<pre>{{ line }}</pre>{% endfor %}
-{% for path, why in report.carried %}<p>carried along, not differentiable: <code>{{ path }}</code> ({{ why }})</p>
-{% endfor %}
-{% for line in words.footer(report) %}<p>{{ line }}</p>{% endfor %}
-</div>
-""".strip()
-
-_PAGE = """
-<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title></head>
-<body>{{ body }}
-<script type="application/json" id="jaxcheck-reports">{{ data }}</script></body></html>
-""".strip()
+# How notebooks and documents say that they are dark.
+_DARK_HOSTS = ", ".join(
+    f"{host} .jaxcheck-cell"
+    for host in (
+        'body[data-jp-theme-light="false"]',
+        "body.vscode-dark",
+        'html[theme="dark"]',
+        '[data-theme="dark"]',
+        '[data-md-color-scheme="slate"]',
+    )
+)
+_PLAIN = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark"><title>{title}</title></head>
+<body>{body}<p>With jinja2 (pip install 'jaxcheck[html]') this page has tables and pictures.</p>
+<script type="application/json" id="jaxcheck-reports">{data}</script></body></html>
+"""
 
 
 def fragment(report: Report) -> str:
     """The report as an HTML element, for a notebook. Without jinja2 it is the text in a `<pre>`."""
-    try:
-        environment = _environment()
-    except ImportError:
+    templates = _templates()
+    if templates is None:
         return f"<pre>{escape(text.render(report))}</pre>"
-    return environment.from_string(_FRAGMENT).render(
-        report=report,
-        style=_STYLE,
-        words=words,
-        meaning=terms.meaning,
-        n=numbers,
-        agree=Reason.AGREE,
-        leaves=report.leaves,
-        detailed=[leaf for leaf in _bad_first(report) if leaf.hint or leaf.note or leaf.worst],
-        points=[line.plain for line in tables.points(report)],
+    return templates.get_template("fragment.html").render(
+        view=_marked(view.of(report, "cell", page=False)), style=_file("style.css"), dark_hosts=_markup(_DARK_HOSTS)
     )
 
 
 def page(report: Report) -> str:
-    """The report as a page that needs no other file, and holds its data. Raises ImportError without jinja2."""
-    return _page(words.headline(report), [report])
+    """The report as a page that needs no other file, and holds its data; without jinja2 as plain text."""
+    return _page(words.headline(report), [report], ())
 
 
 def pages(reports: Sequence[Report], errors: Sequence[tuple[str, str]] = ()) -> str:
-    """Several reports in one page, those that did not pass first, and what was raised by checks that came to none.
-    Raises ImportError without jinja2."""
+    """Several reports in one page, those that did not pass first, and what was raised by checks that came to none."""
     verdicts = [report.verdict for report in reports]
-    counts = ", ".join(f"{verdicts.count(v)} {v}" for v in _WORST_FIRST if v in verdicts)
+    counts = ", ".join(f"{verdicts.count(v)} {v}" for v in view.WORST_FIRST if v in verdicts)
     title = f"{numbers.count(len(reports), 'gradient check')}: {counts}"
     title += f", {len(errors)} in error" if errors else ""
-    raised = "\n".join(f"<p><strong>error in {escape(name)}</strong>: {escape(said)}</p>" for name, said in errors)
-    return _page(title, sorted(reports, key=lambda report: _WORST_FIRST.index(report.verdict)), raised)
+    return _page(title, sorted(reports, key=lambda report: view.WORST_FIRST.index(report.verdict)), errors)
 
 
-def _page(title: str, reports: Sequence[Report], before: str = "") -> str:
+def _page(title: str, reports: Sequence[Report], errors: Sequence[tuple[str, str]]) -> str:
     # Inert data for `embedded`: JSON needs no `<` outside of strings, and inside them has another way to write it.
     data = stdlib_json.dumps([json.encode(report) for report in reports], allow_nan=False).replace("<", "\\u003c")
-    body = "\n".join([before, *(fragment(report) for report in reports)])
-    return _environment().from_string(_PAGE).render(title=title, body=_markup(body), data=_markup(data)) + "\n"
+    templates = _templates()
+    if templates is None:
+        body = "".join(f"<p>error in {escape(name)}: {escape(said)}</p>" for name, said in errors)
+        body += "".join(f"<pre>{escape(text.render(report))}</pre>" for report in reports)
+        return _PLAIN.format(title=escape(title), body=body, data=data)
+    views = [_marked(view.of(report, f"check-{k}", page=True)) for k, report in enumerate(reports)]
+    several = len(reports) != 1 or bool(errors)
+    index = [
+        {
+            "verdict": "ERROR",
+            "rank": -1,
+            "name": name,
+            "said": said,
+            "floor": numbers.UNKNOWN,
+            "floor_value": "",
+            "seconds": numbers.UNKNOWN,
+            "seconds_value": "",
+            "anchor": "",
+        }
+        for name, said in errors
+    ]
+    index += [view.index_row(report, f"check-{k}") for k, report in enumerate(reports)]
+    verdicts = [row["verdict"] for row in index]
+    dates = sorted({report.made.date for report in reports if report.made.date})
+    return templates.get_template("page.html").render(
+        title=title,
+        views=views,
+        index=index if several else [],
+        data=_markup(data),
+        style=_file("style.css"),
+        index_counts=[(v, verdicts.count(v)) for v in dict.fromkeys(verdicts)],
+        page_style=_file("page.css"),
+        script=_file("page.js"),
+        when=dates[-1].replace("T", " ").replace("Z", " UTC") if dates else "",
+    )
 
 
 def embedded(text: str) -> str:
@@ -120,20 +104,70 @@ def embedded(text: str) -> str:
 
 
 _DATA = re.compile(r'<script type="application/json" id="jaxcheck-reports">(.*?)</script>', re.DOTALL)
-_WORST_FIRST = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
 
 
-def _bad_first(report: Report) -> list[LeafResult]:
-    passed = [leaf for leaf in report.leaves if leaf.verdict is Verdict.PASS and (leaf.hint or leaf.note)]
-    return [*numbers.troubled(report), *passed]
+@functools.cache
+def _file(name: str) -> Any:
+    """One of the package's own files, which is markup as it stands."""
+    return _markup(_text(name))
 
 
-def _environment() -> Any:
+@functools.cache
+def _text(name: str) -> str:
+    return (resources.files("jaxcheck.report") / "templates" / name).read_text(encoding="utf-8").strip()
+
+
+def _templates() -> Any:
+    """jinja2's environment, None without jinja2."""
     try:
         import jinja2
-    except ImportError as error:
-        raise ImportError("an HTML report needs jinja2: pip install 'jaxcheck[html]'") from error
-    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    except ImportError:
+        return None
+    return _environment(jinja2.Environment, jinja2.DictLoader, jinja2.StrictUndefined)
+
+
+@functools.cache
+def _environment(environment: Any, loader: Any, undefined: Any) -> Any:
+    sources = {name: _text(name) for name in ("report.html", "page.html", "fragment.html")}
+    found = environment(
+        loader=loader(sources),
+        autoescape=True,
+        undefined=undefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters["code"] = _code
+    meant = {term.name: term.meaning for term in terms.TERMS.values()}
+    found.globals.update(
+        terms=meant,
+        legend_terms=[(name, meant[name]) for name in view.LEGEND],
+        light=_markup(palette.declared(palette.LIGHT)),
+        dark=_markup(palette.declared(palette.DARK)),
+        meanings={
+            "verdict": "What was found out about this leaf, and why. PASS comes with a floor.",
+            "to_n": f"{meant['N']} {meant['difference']}",
+            "to_a": f"{meant['A']} {meant['difference']}",
+        },
+    )
+    return found
+
+
+def _code(said: str) -> Any:
+    """Words in backquotes as code; everything escaped."""
+    parts = str(said).split("`")
+    if len(parts) % 2 == 0:  # one without its partner is a character as any
+        return _markup(escape(str(said)))
+    return _markup(
+        "".join(escape(part) if k % 2 == 0 else f"<code>{escape(part)}</code>" for k, part in enumerate(parts))
+    )
+
+
+def _marked(found: dict[str, Any]) -> dict[str, Any]:
+    """The pictures of a view, which are markup already."""
+    for leaf in found["details"]:
+        for name in ("figures", "more"):
+            leaf[name] = [figure._replace(svg=_markup(figure.svg)) for figure in leaf[name]]
+    return found
 
 
 def _markup(html: str) -> Any:

@@ -1,8 +1,8 @@
 """Report <-> JSON, exactly: what comes back equals what went in, NaN and infinities included.
 
 Strict JSON has neither NaN nor complex numbers, so those travel as strings: "nan", "inf", "-inf", and
-Python's own complex form, "(1+2j)". Which fields hold what is read off the dataclasses, so a field
-added to `result.py` needs no line here.
+Python's own complex form, "(1+2j)"; many numbers that belong together are one string. Which fields hold
+what is read off the dataclasses, so a field added to `result.py` needs no line here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import typing
 from typing import Any
 
 from jaxcheck import result
-from jaxcheck.result import Report
+from jaxcheck.result import Numbers, Report
 
 FORMAT = 1
 _VERSION_KEY = "jaxcheck_report"
@@ -52,6 +52,8 @@ def _encode(value: Any, hint: Any, where: str) -> Any:
         return _encode_number(value, where)
     if hint is int:
         return int(value)
+    if hint is Numbers:
+        return " ".join(map(repr, value))
     if typing.get_origin(hint) is tuple:
         members = _members(hint, len(value))
         return [_encode(item, member, where) for item, member in zip(value, members, strict=True)]
@@ -100,6 +102,8 @@ def _decode(value: Any, hint: Any, where: str) -> Any:
         if not isinstance(value, hint) or isinstance(value, bool):
             raise ValueError(f"{where}: expected {hint.__name__}, found {_kind(value)}")
         return value
+    if hint is Numbers:
+        return _decode_numbers(value, where)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list):
             raise ValueError(f"{where}: expected a list, found {_kind(value)}")
@@ -126,6 +130,15 @@ def _decode_number(value: Any, hint: type, where: str) -> Any:
             except ValueError:
                 continue
     raise ValueError(f"{where}: expected a number, found {value!r}")
+
+
+def _decode_numbers(value: Any, where: str) -> Numbers:
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: expected numbers in a string, found {_kind(value)}")
+    try:
+        return Numbers(int(x) if x.lstrip("-").isdigit() else float(x) for x in value.split())
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _members(hint: Any, length: int) -> tuple[Any, ...]:

@@ -75,9 +75,7 @@ def _what(report: Report) -> str:
         size = "" if math.isnan(wrong[0].difference) else numbers.small(wrong[0].difference)
         told = "; ".join(x for x in (size, first_line(wrong[0].detail)) if x)
         return f"{named}{wrong[0].group}: {wrong[0].name}{', ' if told else ''}{told}{_more(wrong, 'row', 'rows')}"
-    # Where two evaluations differ, what the notes tell of the program is not why.
-    told = report.notes and report.reason is not Reason.NONDETERMINISTIC
-    return named + first_line(report.notes[0] if told else report.reason.advice)
+    return named + first_line(report.notes[0] if report.notes else report.reason.advice)
 
 
 def _more(found: list, one: str, several: str) -> str:

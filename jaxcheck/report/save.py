@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxcheck.report import html, json, junit
+from jaxcheck.report import html, json, junit, sarif
 from jaxcheck.result import Report
 
 
@@ -29,7 +29,7 @@ def save_all(reports: Sequence[Report], path: str | os.PathLike[str], errors: Se
 
     Args:
         errors: (name, what was raised) of checks that came to no report.
-        kind: "json", "html" or "xml" (JUnit's); by the suffix of `path` if "". Raises ValueError for another.
+        kind: "json", "html", "xml" (JUnit's) or "sarif"; by the suffix of `path` if "". Raises ValueError for another.
     """
     kind = kind or Path(path).suffix.lower().removeprefix(".")
     if kind == "json":
@@ -39,8 +39,11 @@ def save_all(reports: Sequence[Report], path: str | os.PathLike[str], errors: Se
         write(path, html.pages(reports, errors))
     elif kind == "xml":
         write(path, junit.render(reports, errors))
+    elif kind == "sarif":
+        write(path, dumps(sarif.render(reports, errors)))
     else:
-        raise ValueError(f"cannot save reports as {kind or 'a file without suffix'!r}: use .json, .html or .xml")
+        raise ValueError(f"cannot save reports as {kind or 'a file without suffix'!r}: use .json, .html, .xml or "
+                         ".sarif")
 
 
 _ERROR = "jaxcheck_error"
@@ -55,7 +58,10 @@ def read(path: str | os.PathLike[str]) -> tuple[list[Report], list[tuple[str, st
     text = Path(path).read_text(encoding="utf-8")
     if Path(path).suffix.lower() in (".html", ".htm"):
         text = html.embedded(text)
-    data = stdlib_json.loads(text)
+    try:
+        data = stdlib_json.loads(text)
+    except stdlib_json.JSONDecodeError as error:
+        raise ValueError(f"{os.fspath(path)} holds no report of jaxcheck: it is no JSON ({error})") from None
     items = data if isinstance(data, list) else [data]
     errors = [item for item in items if isinstance(item, dict) and _ERROR in item]
     reports = [json.decode(item) for item in items if item not in errors]
@@ -84,5 +90,10 @@ def write(path: str | os.PathLike[str], text: str) -> None:
     try:
         neighbour.write_text(text, encoding="utf-8")
         os.replace(neighbour, target)
+    except OSError as error:
+        # Said of the file that was asked for: its neighbour is nobody's concern.
+        if error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from None
     finally:
         neighbour.unlink(missing_ok=True)

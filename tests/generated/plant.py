@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from tests.generated.programs import Program
+from tests.generated.programs import ALIKE, Program
 
 KINDS = ("factor", "sign", "zeroed", "swapped", "component", "own", "transposed", "missing term")
 
@@ -52,7 +52,7 @@ class Plant:
         return {**t, self.where: x + x * _like(self.f, x) + _like(self.u, x) * jnp.sum(_like(self.c, x) * x)}
 
     def _share(self, x: Any) -> Any:
-        return jnp.asarray(self.share, x.dtype)
+        return _like(self.share, x)  # not a scalar, which would stand in the program itself
 
     @property
     def leaves(self) -> set[str]:
@@ -64,16 +64,17 @@ def _like(array: Any, x: Any) -> Any:
 
 
 def plant(one: Program, outputs: int) -> Plant:
-    """A random error for a program."""
-    rng = np.random.default_rng([one.number, 7])
+    """A random error for a program: of the same kind and place for programs that are alike, so that they share
+    compilations here, too; size and component are its own."""
+    alike, rng = np.random.default_rng([one.number // ALIKE, 7]), np.random.default_rng([one.number, 7])
     names, shapes = list(one.leaves), {k: x.shape for k, x in one.leaves.items()}
     size = 10.0 ** rng.uniform(-7, -1)
-    kind, where = str(rng.choice(KINDS)), str(rng.choice(names))
-    alike = [
+    kind, where = str(alike.choice(KINDS)), str(alike.choice(names))
+    others = [
         k for k in names if k != where and shapes[k] == shapes[where] and one.leaves[k].dtype == one.leaves[where].dtype
     ]
     square = len(shapes[where]) == 2 and shapes[where][0] == shapes[where][1]
-    if (kind == "swapped" and not alike) or (kind == "transposed" and not square):
+    if (kind == "swapped" and not others) or (kind == "transposed" and not square):
         kind = "factor"
     if kind == "missing term" and outputs < 2:
         kind = "component"
@@ -91,5 +92,5 @@ def plant(one: Program, outputs: int) -> Plant:
         return Plant(kind, where, c=sign * size * spot, u=rng.normal(size=shapes[where]))
     share = float(rng.choice([1.0, size]))
     if kind == "missing term":
-        return Plant(kind, where, share=share, output=int(rng.integers(outputs)))
-    return Plant(kind, where, other=alike[0] if kind == "swapped" else "", share=share)
+        return Plant(kind, where, share=share, output=int(alike.integers(outputs)))
+    return Plant(kind, where, other=others[0] if kind == "swapped" else "", share=share)

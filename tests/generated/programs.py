@@ -177,7 +177,8 @@ def _with_values(shared: Structure, number: int, attempt: int) -> Program:
             leaves[name] = x * (rng.random(x.shape) < 0.5).astype(real)  # zeros have no size of their own
     data = {
         "units": units,
-        "scales": (10.0 ** rng.integers(-2, 3, size=outputs)).astype(real),
+        # Not scalars: those would stand in the program itself, which would then be another one for each number.
+        "scales": (10.0 ** rng.integers(-2, 3, size=(outputs, 1))).astype(real),
         "weights": rng.normal(size=(outputs, 64)).astype(real),
     }
     return Program(number, shared, leaves, data)

@@ -88,7 +88,7 @@ def check(cell: Cell, k: float = 1.0) -> Report | Verdict:
     with jax.enable_x64(cell.x64):
         given = build(cell, k)
         if cell.door == "check_grad":
-            return jc.check_grad(**given)
+            return jc.check_grad(**given, where=False)
         if cell.door == "check_batch":
             points = [given["params"], jax.tree.map(lambda a: a * a.dtype.type(0.5), given["params"])]
             return jc.check_batch(given["loss"], points, given["grad"], args=given["args"])
@@ -97,7 +97,8 @@ def check(cell: Cell, k: float = 1.0) -> Report | Verdict:
                     lambda a, ct: (jax.tree.map(lambda u, p: (ct * u).astype(p.dtype), given["grad"](*a), a[0]),
                                    *(None for _ in a[1:])))
         if cell.door == "check_rule":
-            return jc.check_rule(rule, given["params"], *given["args"], argnums=0, transforms=False, algebra=False)
+            return jc.check_rule(rule, given["params"], *given["args"], argnums=0, transforms=False, algebra=False,
+                                 where=False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:

@@ -219,8 +219,8 @@ a, x = 3 * jnp.eye(3), jnp.linspace(0.1, 1, 3)
 jc.check_grad(loss, a)
 jc.check_grad(lambda x: jnp.sum(called(x)), x, jnp.cos)
 jc.check_rule(rule, x)
-jc.check_rule(jnp.linalg.inv, a)
-jc.check_batch(loss, [a, a + 1], jax.grad(loss))
+jc.check_rule(jnp.linalg.inv, a, level="quick")
+jc.check_batch(lambda a: jnp.sum(called(a) ** 2), [a, a + 1], lambda a: 2 * jnp.sin(a) * jnp.cos(a))
 assert jax.config.jax_enable_x64 is {wide}, "the mode"
 assert jnp.ones(2).dtype == {dtype!r}, jnp.ones(2).dtype
 """

@@ -88,3 +88,19 @@ def test_the_precision_of_other_code_stays():
     before = flint.ctx.prec
     slope(jnp.sin, 1.0, tangents=[1.0])
     assert flint.ctx.prec == before
+
+
+@pytest.mark.parametrize("key", [jax.random.key(3), jax.random.PRNGKey(3)], ids=["typed", "raw"])
+def test_random_keys_pass_through(key):
+    # Asked about a chain of random moves, it raised: a key is no array of NumPy's.
+    def chain(p, keys):
+        def move(x, key):
+            return x + p * jax.random.uniform(key), jax.random.fold_in(key, 1)
+
+        end, moved = jax.lax.scan(move, 0.0, keys)
+        return jnp.sin(end) + 0.0 * jax.random.uniform(moved[0])
+
+    keys = jax.random.split(key, 3)
+    closed = jax.make_jaxpr(lambda p, k: [chain(p, k)])(jnp.float32(0.5), keys)
+    slope, radius = derivatives(closed, [np.float32(0.5), keys], [np.float32(1), None])
+    assert abs(slope[0] - float(jax.grad(chain)(0.5, keys))) < 1e-5 and radius[0] < 1e-15

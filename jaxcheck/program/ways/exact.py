@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.program import interpret, jaxpr, rules
@@ -53,7 +54,7 @@ def derivatives(program: Any, args: Sequence[Any], tangents: Sequence[Any]) -> t
     before = flint.ctx.prec, flint.ctx.cap
     flint.ctx.prec, flint.ctx.cap = BITS, 2
     try:
-        values = [balls(x, v) if rules.is_inexact(jax.typeof(x)) else np.asarray(x)
+        values = [balls(x, v) if rules.is_inexact(jax.typeof(x)) else _exactly(x)
                   for x, v in zip(args, tangents, strict=True)]
         out = _Run().program(program, values)[0]
         slope = [s[1] for s in np.ravel(out)]
@@ -112,7 +113,7 @@ class _Run:
             self._count()
             out = self.program(body, [*fixed, *carried, *(x[i] if np.ndim(x[i]) else _scalar(x[i]) for x in xs)])
             carried, rows[i] = out[:carry], out[carry:]
-        stacked = [np.stack(column) for column in zip(*rows, strict=True)] if length else [
+        stacked = [_stacked(column) for column in zip(*rows, strict=True)] if length else [
             _empty(v.aval) for v in eqn.outvars[carry:]]
         return [*carried, *stacked]
 
@@ -143,7 +144,16 @@ def _complex(atom: Any) -> bool:
 def _scalar(x: Any) -> Any:
     out = np.empty((), object)
     out[()] = x
-    return out if not isinstance(x, (np.generic, np.ndarray)) else x
+    return out if not isinstance(x, (np.generic, np.ndarray, jax.Array)) else x
+
+
+def _exactly(x: Any) -> Any:
+    """What is no real number; random keys are no array of NumPy's."""
+    return x if jax.dtypes.issubdtype(jax.dtypes.result_type(x), jax.dtypes.extended) else np.asarray(x)
+
+
+def _stacked(column: Sequence[Any]) -> Any:
+    return jnp.stack(column) if isinstance(column[0], jax.Array) else np.stack(column)
 
 
 def _empty(aval: Any) -> np.ndarray:
@@ -152,7 +162,7 @@ def _empty(aval: Any) -> np.ndarray:
 
 def _same(eqn: Any, results: Sequence[Any]) -> list[Any]:
     """Results of an equation on what is known exactly."""
-    return [balls(r, None) if rules.is_inexact(v.aval) else np.asarray(r)
+    return [balls(r, None) if rules.is_inexact(v.aval) else _exactly(r)
             for r, v in zip(results, eqn.outvars, strict=True)]
 
 

@@ -17,7 +17,8 @@ MOST = 8
 
 
 def problems(closed: Any, values: Sequence[Any], wide: bool, deadline: float) -> Iterator[Problem]:
-    """One problem for each of the user's reverse rules that is wrong where the program meets it first.
+    """One problem for each of the user's rules that is wrong where the program meets it first; of one that is right,
+    for each that its own derivative meets: the rules of a second derivative.
 
     A rule's backward pass is traced by itself: in the derivative of a program its lines are lost.
 
@@ -26,40 +27,57 @@ def problems(closed: Any, values: Sequence[Any], wide: bool, deadline: float) ->
         wide: whether it was traced in the 64-bit mode.
         deadline: of the search, by `time.perf_counter`.
     """
-    way = _Meeting(tape.Tape([], [], [], [], set(), {}))
-    way.tape.inputs = [way.new(kernels.wide(x)) for x in values]
-    tape.run(way, closed)
-    for eqn, operands in way.met[:MOST]:
+    queue, met = _met(closed, values, set()), 0
+    known = {key for _, _, key in queue}
+    while queue and met < MOST:
+        eqn, operands, _ = queue.pop(0)
+        met += 1
         with jax.enable_x64(wide):
-            made = _programs(eqn, operands)
+            made = (_forward if rules.rule_kind(eqn) == "custom_jvp" else _programs)(eqn, operands)
         if made is None:
             continue
-        loss, manual, ordered, count, cotangents = made
-        problem = of_loss(loss, manual, ordered, count, cotangents, deadline)
+        loss, manual, given, count, cotangents, moving, tangents = made
+        problem = of_loss(loss, manual, given, count, cotangents, deadline, moving, tangents)
         if problem is not None:
             yield problem
+            continue
+        inner = _met(manual, [*given, *cotangents][: len(manual.in_avals)], known)
+        known |= {key for _, _, key in inner}
+        queue += inner
+
+
+def _met(closed: Any, values: Sequence[Any], known: set[Any]) -> list[tuple[Any, list[np.ndarray], Any]]:
+    """(a rule's equation, its operands, what tells it from others), of those that are not known."""
+    way = _Meeting(tape.Tape([], [], [], [], set(), {}), set(known))
+    way.tape.inputs = [way.new(kernels.wide(x)) for x in values]
+    tape.run(way, closed)
+    return way.met
 
 
 class _Meeting(tape.Recording):
     """Notes the rules on the way, each once."""
 
-    def __init__(self, empty: tape.Tape):
+    def __init__(self, empty: tape.Tape, seen: set[Any]):
         super().__init__(empty)
-        self.met: list[tuple[Any, list[np.ndarray]]] = []
-        self._seen: set[Any] = set()
+        self.met: list[tuple[Any, list[np.ndarray], Any]] = []
+        self._seen = seen
 
     def whole(self, eqn: Any, operands: list[int]) -> bool:
-        if rules.rule_kind(eqn) == "custom_vjp":
+        if rules.rule_kind(eqn) in ("custom_vjp", "custom_jvp"):
             owner = rules_source.owner(eqn)
-            shapes = tuple(np.shape(self.tape.values[i]) for i in operands)
-            if owner.origin != "jax" and (owner, shapes) not in self._seen:
-                self._seen.add((owner, shapes))
-                self.met.append((eqn, [self.tape.values[i] for i in operands]))
+            key = (owner, tuple(np.shape(self.tape.values[i]) for i in operands))
+            if owner.origin != "jax" and key not in self._seen:
+                self._seen.add(key)
+                self.met.append((eqn, [self.tape.values[i] for i in operands], key))
         return super().whole(eqn, operands)
 
 
-def _programs(eqn: Any, operands: list[np.ndarray]) -> tuple[Any, Any, list[Any], int, list[Any]] | None:
-    """(the function, its backward pass, operands with those that move first, how many these are, cotangents)."""
+Made = tuple[Any, Any, list[Any], int, list[Any], tuple[int, ...], tuple[int, ...]]
+
+
+def _programs(eqn: Any, operands: list[np.ndarray]) -> Made | None:
+    """(the function, its backward pass, operands with those that move first, how many these are, cotangents, the inputs
+    that move, those that are tangents)."""
     first = eqn.params.get("num_consts", 0)
     moving = [i for i, x in enumerate(operands) if i >= first and x.dtype.kind == "f"]
     rest = [i for i in range(len(operands)) if i not in moving]
@@ -87,7 +105,44 @@ def _programs(eqn: Any, operands: list[np.ndarray]) -> tuple[Any, Any, list[Any]
     cotangents = [rng.normal(size=v.aval.shape).astype(v.aval.dtype) for v in eqn.outvars]
     ordered = [given[i] for i in order]
     programs = jax.make_jaxpr(loss)(*ordered), jax.make_jaxpr(manual)(*ordered, *cotangents)
-    return *programs, ordered, len(moving), cotangents
+    return *programs, ordered, len(moving), cotangents, tuple(range(len(moving))), ()
+
+
+def _forward(eqn: Any, operands: list[np.ndarray]) -> Made | None:
+    """The same of a forward rule: its tangents are the slopes, in a weight for each, of their weighted sum as it
+    follows from the function."""
+    live, primal = rules.live_operands(eqn), rules.primal(eqn)
+    outs = rules.inexact_positions(eqn.outvars)
+    if primal is None or not live or not outs:
+        return None
+    given = [np.asarray(x).astype(v.aval.dtype) for x, v in zip(operands, eqn.invars, strict=True)]
+    rng = np.random.default_rng(13)
+    tangents = [rng.normal(size=given[i].shape).astype(given[i].dtype) for i in live]
+    weights = [np.ones(eqn.outvars[i].aval.shape, eqn.outvars[i].aval.dtype) for i in outs]
+
+    def pushed(f: Any, flat: Sequence[Any]) -> list[Any]:
+        full, dots = list(flat[len(outs) : len(outs) + len(given)]), flat[len(outs) + len(given) :]
+
+        def moved(*chosen: Any) -> list[Any]:
+            whole = list(full)
+            for i, x in zip(live, chosen, strict=True):
+                whole[i] = x
+            found = f(*whole)
+            return [found[i] for i in outs]
+
+        return jax.jvp(moved, [full[i] for i in live], list(dots))[1]
+
+    def loss(*flat: Any) -> list[Any]:
+        return [w * dot for w, dot in zip(flat, pushed(jaxpr_as_fun(primal), flat), strict=False)]
+
+    def manual(*flat: Any) -> list[Any]:
+        return pushed(lambda *xs: interpret.bind(eqn, xs), flat)
+
+    values = [*weights, *given, *tangents]
+    programs = jax.make_jaxpr(loss)(*values), jax.make_jaxpr(manual)(*values)
+    moving = tuple(k for k, x in enumerate(values) if k >= len(outs) and x.dtype.kind == "f")
+    first = len(outs) + len(given)
+    return *programs, values, len(outs), weights, moving, tuple(range(first, len(values)))
 
 
 def _pulled(eqn: Any, operands: list[Any], cotangents: list[Any]) -> list[Any]:

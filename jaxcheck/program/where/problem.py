@@ -26,7 +26,7 @@ FAR, APART = 0.25, 0.05
 class Problem:
     """A backward pass next to the truth: at each point all values of its tape, and what its results should be.
 
-    `truths` are the loss's values; `repaired` the numbers of the results that a change must make right (all).
+    `truths` are the loss's values; `loss` is its tape, all values of it at each point, and its outputs' cotangents.
     """
 
     tape: Tape
@@ -35,7 +35,7 @@ class Problem:
     truths: list[Group]
     constants: Constants
     deadline: float
-    seed: int = 0
+    loss: tuple[Tape, list[list[np.ndarray]], dict[int, np.ndarray]]
 
     def __post_init__(self) -> None:
         self.sites = sites(self.tape)
@@ -117,8 +117,8 @@ class Problem:
         return True
 
 
-def of_loss(loss: Any, manual: Any, values: Sequence[Any], count: int, cotangents: Sequence[Any], deadline: float
-            ) -> Problem | None:
+def of_loss(loss: Any, manual: Any, values: Sequence[Any], count: int, cotangents: Sequence[Any], deadline: float,
+            moving: Sequence[int] | None = None, tangents: Sequence[int] = ()) -> Problem | None:
     """The problem of a backward pass against the truth that follows from the loss; None where no result is wrong, or
     the loss itself has nothing to say at one of the points.
 
@@ -128,13 +128,16 @@ def of_loss(loss: Any, manual: Any, values: Sequence[Any], count: int, cotangent
             inputs than the loss, those are the cotangents.
         values: of the inputs.
         deadline: of the search, by `time.perf_counter`.
+        moving: the inputs that are others at the second point; default the first `count`.
+        tangents: the inputs that are tangents, where `loss` is a forward derivative.
 
     Raises:
         Unflattened: see `record`.
         Whatever an equation raises.
     """
     ahead, back = record(loss, values), record(manual, [*values, *cotangents][: len(manual.in_avals)])
-    other = [second_point(x, k) if k < count else x for k, x in enumerate(back.values[i] for i in back.inputs)]
+    moving = range(count) if moving is None else moving
+    other = [second_point(x, k) if k in moving else x for k, x in enumerate(back.values[i] for i in back.inputs)]
     runs, losses = [back.values], [ahead.values]
     with np.errstate(all="ignore"):
         runs.append(back.replay(back.values, dict(zip(back.inputs, other, strict=True))))
@@ -148,7 +151,8 @@ def of_loss(loss: Any, manual: Any, values: Sequence[Any], count: int, cotangent
     numbers = [t.values[i] for t in (ahead, back) for i in t.literals]
     literals = [float(x) for x in numbers if x.dtype.kind in "fi"]
     sizes = {n for t in (ahead, back) for x in t.values for n in (*np.shape(x), np.size(x))}
-    problem = Problem(back, runs, targets, truths(ahead, losses, known), Constants(sizes, literals), deadline)
+    told = truths(ahead, losses, known, [ahead.inputs[k] for k in tangents])
+    problem = Problem(back, runs, targets, told, Constants(sizes, literals), deadline, (ahead, losses, seeds))
     wrong = [problem.error(run, point) > ASTRAY for point, run in enumerate(runs)]
     astray = [problem.error(run, point) > REPAIRED for point, run in enumerate(runs)]
     if not all(w.any() for w in wrong) or any((a & ~w).any() for a, w in zip(astray, wrong, strict=True)):

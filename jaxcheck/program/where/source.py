@@ -15,6 +15,11 @@ def text_of(place: Place) -> str:
     return linecache.getline(place.file, place.line).strip()
 
 
+def unparsed(node: ast.AST) -> str:
+    """An expression as text."""
+    return ast.unparse(node)
+
+
 @functools.lru_cache(maxsize=32)
 def _tree(file: str, source: str) -> ast.AST | None:
     try:

@@ -3,7 +3,7 @@ of each use of a value."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,20 @@ from jaxcheck.program.where.tape import Tape
 _SLOPED = ("mul", "add", "sub", "neg", "copy")  # their slopes are values, or plus or minus one
 
 
-def truths(tape: Tape, runs: Sequence[Sequence[np.ndarray]], cotangents: Sequence[Any]) -> list[Group]:
+def truths(tape: Tape, runs: Sequence[Sequence[np.ndarray]], cotangents: Sequence[Any],
+           tangents: Iterable[int] = ()) -> list[Group]:
     """Values of the loss in all their instances, at every point.
 
     Args:
         runs: all values of the tape, at each point.
         cotangents: (of values, of uses) at each point, see `Tape.back`.
+        tangents: inputs whose values, and what depends on them, do not speak for a line that gives one: a forward rule
+            that forgets the last factor of a term gives the tangent of something else.
     """
+    moved = set(tangents)
+    for op in tape.ops:
+        if not moved.isdisjoint(op.ins):
+            moved.update(op.outs)
     found: list[Group] = []
     seen: set[Any] = set()
 
@@ -37,7 +44,7 @@ def truths(tape: Tape, runs: Sequence[Sequence[np.ndarray]], cotangents: Sequenc
     for site in sites(tape):
         ops = [tape.ops[k] for k in site.ops]
         outs = tuple(op.outs[0] for op in ops)
-        add("forward", outs, site.place, [[values[i] for i in outs] for values in runs])
+        add("use" if outs[0] in moved else "forward", outs, site.place, [[values[i] for i in outs] for values in runs])
         add("cotangent", outs, site.place, [[total.get(i) for i in outs] for total, _ in cotangents])
         for j in range(len(ops[0].ins)):
             uses = tuple((k, j) for k in site.ops)

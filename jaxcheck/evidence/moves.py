@@ -1,0 +1,57 @@
+"""How the function moves along a ladder, before any derivative: its noise, its plateaus, what wakes in it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Changes between quotients, from the smallest step on, in which noise is looked for.
+TAIL = 3
+# Floors by which a slope moves the function at most where rounding hides it: what moves it by one, and is seen to move
+# it by none, is off by two; twice that.
+HIDDEN = 4.0
+
+
+def scatter(centred: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Noise of one function value, from the scatter of neighbouring quotients at the smallest steps.
+
+    There a smooth function's quotients agree to h^2, so what is left, times h, is noise: of one size from
+    rung to rung, where a smooth remainder (a function of a very small scale) falls by ratio^3.
+    """
+    tail = min(TAIL, len(steps) - 1)
+    change = np.abs(np.diff(centred[-tail - 1 :], axis=0)) * steps[-tail:].reshape((-1,) + (1,) * (centred.ndim - 1))
+    change = np.where(np.isfinite(change), change, 0.0)
+    if tail < TAIL:
+        return np.max(change, axis=0)
+    falls = (change[2] <= change[1] / 8) & (change[1] <= change[0] / 8)
+    return np.where(falls, change[2], np.maximum(change[1], change[2]))
+
+
+def plateau(centred, value, steps, floor, reach) -> np.ndarray:
+    """Level of jumps in phi away from the point: residuals that do not shrink with the step.
+
+    |phi(h) - phi(-h) - 2 h phi'| falls by ratio^3 per rung where phi is smooth, by at least the ratio
+    where it is kinked; an iterative solver's residual stays at its tolerance over several rungs.
+    """
+    h = steps.reshape((-1,) + (1,) * (centred.ndim - 1))
+    residual = np.abs(centred - value) * 2 * h
+    residual = np.where(np.isfinite(residual), residual, 0.0)
+    coarse, fine = residual[:-1], residual[1:]
+    most = np.max(np.where(np.isfinite(reach), reach, 0.0), axis=0)
+    stays = (fine > 0.5 * coarse) & (fine > 30 * floor) & (fine < 1e-2 * most)
+    return np.where(stays.sum(axis=0) >= 2, np.max(np.where(stays, fine, 0.0), axis=0), 0.0)
+
+
+def wakes(moved: np.ndarray, steps: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """See `Slopes.wakes`; moved: (K, ...) by how much, largest step first."""
+    awake = ~(moved <= floor)
+    last = len(steps) - 1 - np.argmax(awake[::-1], axis=0)  # the smallest step at which it moves
+    inner = np.minimum(last + 1, len(steps) - 1)
+    expected = np.take_along_axis(moved, last[None], 0)[0] * steps[inner] / steps[last]
+    return awake.any(axis=0) & (last < len(steps) - 1) & (expected > HIDDEN * floor)
+
+
+def increments(samples: np.ndarray, count: int) -> np.ndarray:
+    """(..., 2, K) phi(t) - phi(0), to the right and to the left."""
+    with np.errstate(all="ignore"):
+        moved = (samples[1:] - samples[0]).reshape(2, count, *samples.shape[1:])
+    return np.moveaxis(moved, (0, 1), (-2, -1))

@@ -1,0 +1,146 @@
+"""Kinds of mistake that concern some entries of a leaf, or where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxcheck.bars import ENTRY, NEXT_TO_NOTHING, RATIO
+from jaxcheck.judgement.kinds import View, number
+from jaxcheck.result import formula2
+
+# Shifts that are tried, and entries that a mask must have and leave to say something.
+SHIFTS, TELLING = 9, 3
+
+
+def moved(v: View) -> Iterator[str]:
+    """Rolled, reversed, or shifted with zeros coming in."""
+    if v.ev.leaf.is_complex:
+        return
+    m, t = v.shaped(v.m), v.shaped(v.t)
+    for axis in range(1, t.ndim):
+        size = t.shape[axis]
+        for shift in range(1, min(size, SHIFTS)):
+            for signed in (shift, -shift):
+                if _close(v, m, np.roll(t, signed, axis)):
+                    yield f"rolled by {signed} along axis {axis - 1}"
+                    return
+                if _close(v, m, _shifted(t, signed, axis)):
+                    yield f"shifted by {signed} along axis {axis - 1}, zeros in what is left (one step off?)"
+                    return
+        if size > 1 and _close(v, m, np.flip(t, axis)):
+            yield f"reversed along axis {axis - 1}"
+            return
+
+
+def _close(v: View, m: np.ndarray, guess: np.ndarray) -> bool:
+    return formula2(m, guess) < v.close
+
+
+def _shifted(t: np.ndarray, by: int, axis: int) -> np.ndarray:
+    """Moved along an axis, with zeros where nothing comes from."""
+    out = np.roll(t, by, axis)
+    gone = [slice(None)] * t.ndim
+    gone[axis] = slice(0, by) if by > 0 else slice(by, None)
+    out[tuple(gone)] = 0
+    return out
+
+
+def permuted(v: View) -> Iterator[str]:
+    """The right values in other places: whole lines, or single entries."""
+    if v.ev.leaf.is_complex or v.m.shape[1] < 2:
+        return
+    m, t = v.shaped(v.m), v.shaped(v.t)
+    for axis in range(1, t.ndim if t.ndim > 2 else 1):
+        a, b = (np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1) for x in (m, t))
+        order = [np.lexsort(x.T[::-1]) for x in (a, b)]
+        if len(a) > 1 and formula2(a[order[0]], b[order[1]]) < v.close:
+            yield f"the right {_lines(v, axis - 1, plural=True)}, in another order (a permutation)"
+            return
+    if formula2(np.sort(v.m, axis=1), np.sort(v.t, axis=1)) < v.close:
+        yield "the right values in another order (a permutation)"
+
+
+def _lines(v: View, axis: int, plural: bool = False) -> str:
+    s = "s" if plural else ""
+    if len(v.ev.leaf.shape) == 2:
+        return ("row", "column")[axis] + s
+    return ("indices" if plural else "index") + f" on axis {axis}"
+
+
+def summed(v: View) -> Iterator[str]:
+    """Summed over an axis that it should have kept."""
+    if v.ev.leaf.is_complex:
+        return
+    m, t = v.shaped(v.m), v.shaped(v.t)
+    for axis in range(1, t.ndim):
+        if t.shape[axis] > 1:
+            total = t.sum(axis=axis, keepdims=True)
+            for name, value in (("summed", total), ("averaged", total / t.shape[axis])):
+                if _close(v, m, np.broadcast_to(value, m.shape)):
+                    yield f"{name} over axis {axis - 1} and broadcast back"
+                    return
+            if _close(v, m, np.cumsum(t, axis)) or _close(v, m, np.flip(np.cumsum(np.flip(t, axis), axis), axis)):
+                yield f"its running sums along axis {axis - 1}"
+                return
+
+
+def partial(v: View) -> Iterator[str]:
+    """Some entries wrong, the rest right: which row, column or entries, and how."""
+    if v.ev.leaf.is_complex:
+        return
+    m, t, residual, live = map(v.shaped, (v.m, v.t, v.residual, v.live))
+    scale = np.abs(t).max()
+    wrong = (np.abs(residual) > ENTRY * np.maximum(np.abs(t), np.abs(m)) + NEXT_TO_NOTHING * scale).any(axis=0)
+    count, size = int(wrong.sum()), wrong.size
+    if not 0 < count < size:
+        return
+    how = _how(m, t, wrong[None] & live)
+    for axis in range(wrong.ndim):
+        rest = tuple(i for i in range(wrong.ndim) if i != axis)
+        lines, alive = wrong.any(axis=rest), live.any(axis=(0, *(i + 1 for i in rest)))
+        repeated = _repeated(v, len(lines))
+        # Lines that carry no gradient cannot be wrong and are not counted against it.
+        if any(np.array_equal(lines, r & alive) for r in repeated) and lines.sum() < alive.sum():
+            yield (f"wrong are the {_lines(v, axis, plural=True)} that an array of indices holds more than once "
+                   f"({', '.join(map(str, np.flatnonzero(lines)[:5]))}): not accumulated{how}")
+            return
+        if wrong.ndim > 1 and int(lines.sum()) == 1:
+            index = int(np.flatnonzero(lines)[0])
+            name = _lines(v, axis) + f" {index}" if wrong.ndim == 2 else f"index {index} on axis {axis}"
+            yield f"only {name} is wrong ({count} of {size} entries){how}"
+            return
+    if (t[~live] == 0).all() and bool((wrong >= live.any(axis=0)).all()):
+        return
+    how += _mask(v, m, t, wrong, np.asarray(live.any(axis=0)))
+    yield f"{count} of {size} entries are wrong, the others are right{how}"
+
+
+def _how(m: np.ndarray, t: np.ndarray, both: np.ndarray) -> str:
+    if both.any():
+        ratios = m[both] / t[both]
+        if np.ptp(ratios) <= RATIO * np.abs(ratios).max():
+            return "; they are zero" if not m[both].any() else f"; ratio {number(float(ratios.mean()))} there"
+    return ""
+
+
+def _repeated(v: View, length: int) -> Iterator[np.ndarray]:
+    """Which indices of an axis an array of indices holds more than once."""
+    for given in v.beside.indices:
+        x = np.asarray(given).ravel()
+        if x.size and x.min() >= 0 and x.max() < length:
+            yield np.bincount(x, minlength=length) > 1
+
+
+def _mask(v: View, m: np.ndarray, t: np.ndarray, wrong: np.ndarray, live: np.ndarray) -> str:
+    """What sets the wrong entries apart."""
+    if np.array_equal(wrong, (m < 0).any(axis=0)) or np.array_equal(wrong, (t < 0).any(axis=0)):
+        return " (exactly those with a negative gradient)"
+    values = v.ev.values.reshape(wrong.shape)
+    masks = (("negative", values < 0), ("positive", values > 0), ("zero", values == 0))
+    for name, mask in masks:
+        # Where there is no gradient nothing can be wrong.
+        if np.array_equal(wrong[live], mask[live]) and min(wrong[live].sum(), (~wrong[live]).sum()) >= TELLING:
+            return f" (exactly those whose parameter is {name})"
+    return ""
