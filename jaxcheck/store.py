@@ -65,8 +65,8 @@ class Store:
         self.reused, self.problem = 0.0, ""
 
     @staticmethod
-    def open(given: Any) -> Store:
-        """Open the file, or make it.
+    def open(given: Any, more: str = "") -> Store:
+        """Open the file, or make it; `more` is added to its name.
 
         Raises:
             TypeError: no path. ValueError: the file is something else, or damaged.
@@ -74,7 +74,8 @@ class Store:
         """
         if isinstance(given, bool) or not isinstance(given, (str, os.PathLike)):
             raise TypeError(f"resume={given!r}: the path of a file in which to keep what was measured")
-        path, given = Path(given), os.fspath(given)
+        given = os.fspath(given) + more
+        path = Path(given)
         if path.is_dir():
             raise IsADirectoryError(f"resume={given!r} is a folder; give the path of a file in it")
         if not path.absolute().parent.is_dir():

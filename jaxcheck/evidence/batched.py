@@ -150,7 +150,8 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
 
     with jax.enable_x64(True):
         found, compiled = blocks.within_memory(group, run)
-    return Table(*found, len(found[0]) * len(signs) * len(offsets), compiled)
+    return Table(**dict(zip(_BY_POINT, found, strict=True)), evaluations=len(found[0]) * len(signs) * len(offsets),
+                 compiled=compiled)
 
 
 def _columns(leaves, owner, found, v, m, a, scatter, mixed) -> list[np.ndarray]:

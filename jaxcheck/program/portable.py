@@ -112,6 +112,12 @@ class _Reader:
         if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
             self.put("key", jax.random.key_impl(value))
             value = jax.random.key_data(value)
+        if isinstance(value, jax.Array) and not value.is_fully_addressable:
+            self.put("a part of", value.shape)
+            for part in value.addressable_shards:
+                self.put(part.index)
+                self.array(part.data)
+            return
         array = np.ascontiguousarray(value)
         self.put("array", array.dtype, np.shape(value))
         if array.dtype.hasobject:
