@@ -19,7 +19,7 @@ import numpy as np
 from jaxcheck.budget import Budget, current
 from jaxcheck.evidence.preface import Preface
 from jaxcheck.evidence.problem import Problem
-from jaxcheck.program import portable
+from jaxcheck.program import hosts, portable
 from jaxcheck.program.kept import Kept
 from jaxcheck.program.mode import is_wide
 from jaxcheck.result import Report
@@ -55,7 +55,7 @@ class Resumed:
             return None  # a function that is another one each time has no evidence to go on with
         self._store.claim(fingerprint(call, problem, preface, settings, **more))
         self._claimed = True
-        text = self._store.finished()
+        text = hosts.together("the finished check of a file", self._store.finished)[0]
         if text:
             self.answered = True
             report = Report.from_json(json.loads(text))
@@ -78,7 +78,7 @@ class Resumed:
 
 @contextlib.contextmanager
 def resuming(path: Any, clock: Budget) -> Iterator[Resumed]:
-    """The file in force, or nothing for `path` None.
+    """The file in force, or nothing for `path` None. Of several processes in one check each has its own.
 
     Raises:
         TypeError, ValueError, OSError: naming `resume` and what to do (`Store.open`).
@@ -86,10 +86,8 @@ def resuming(path: Any, clock: Budget) -> Iterator[Resumed]:
     if path is None:
         yield Resumed(None)
         return
-    if jax.process_count() > 1:
-        raise ValueError(f"resume={path!r}: a check in several processes of jax.distributed keeps no file; "
-                         "run it in one process, or leave resume out")
-    store = Store.open(path)
+    process, _ = hosts.share()
+    store = Store.open(path, f"-{process}" if process else "")
     try:
         yield Resumed(store)
     finally:

@@ -56,16 +56,17 @@ class Store:
     Attributes:
         given: the path as the caller wrote it.
         reused: seconds that what was taken from the file had taken.
+        problem: stands for the problem that was claimed.
     """
 
     def __init__(self, given: str, connection: sqlite3.Connection):
         self.given, self._connection = given, connection
         self._asked: dict[bytes, int] = {}
-        self.reused = 0.0
+        self.reused, self.problem = 0.0, ""
 
     @staticmethod
-    def open(given: Any) -> Store:
-        """Open the file, or make it.
+    def open(given: Any, more: str = "") -> Store:
+        """Open the file, or make it; `more` is added to its name.
 
         Raises:
             TypeError: no path. ValueError: the file is something else, or damaged.
@@ -73,7 +74,8 @@ class Store:
         """
         if isinstance(given, bool) or not isinstance(given, (str, os.PathLike)):
             raise TypeError(f"resume={given!r}: the path of a file in which to keep what was measured")
-        path, given = Path(given), os.fspath(given)
+        given = os.fspath(given) + more
+        path = Path(given)
         if path.is_dir():
             raise IsADirectoryError(f"resume={given!r} is a folder; give the path of a file in it")
         if not path.absolute().parent.is_dir():
@@ -95,6 +97,7 @@ class Store:
         Raises:
             ValueError: it holds that of another problem; the text names what differs.
         """
+        self.problem = json.dumps(problem, sort_keys=True)
         with _said(self.given):
             known = {what.removeprefix("problem: "): said for what, said in self._connection.execute(
                 "SELECT what, said FROM about WHERE what LIKE 'problem: %'")}
@@ -143,12 +146,12 @@ class Store:
 
     def put(self, key: bytes, what: str, chunk: Chunk) -> None:
         """Store a chunk, where that takes little beside what it took; when this returns it is whole in the file."""
+        if EACH + _bytes(chunk.value) / RATE > PART * chunk.seconds:
+            return
         packed = _packed(chunk.value)
         if packed is None:
             return
         form, data = packed
-        if EACH + len(data) / RATE > PART * chunk.seconds:
-            return
         arrays = json.dumps(form)
         with _said(self.given):
             self._connection.execute("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?)", (
@@ -222,6 +225,10 @@ def _difference(part: str, there: str, here: str) -> str:
     if shown[0] == shown[1]:
         return f"{part} is another one there"
     return f"{part} is {shown[0] or 'not given'} there and {shown[1] or 'not given'} here"
+
+
+def _bytes(value: Any) -> int:
+    return sum(map(_bytes, value)) if isinstance(value, (tuple, list)) else int(value.nbytes)
 
 
 def _packed(value: Any) -> tuple[Any, bytes] | None:

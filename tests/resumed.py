@@ -3,7 +3,7 @@
     python -m tests.resumed PATH [MOMENT COUNT]
 
 MOMENT is `before` (the COUNT-th chunk of this process is measured and not stored), `within` (it is written, and not
-committed) or `after` (it is stored). Without one the check goes on to its end.
+committed) or `after` (it is stored). Without one the check goes on to its end; with `slowly` too, and takes its time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +51,9 @@ def killed_at(moment: str, count: int) -> None:
 
     def patched(self, *args):
         done.append(args)
+        if moment == "slowly":
+            time.sleep(0.1)
+            return put(self, *args)
         if len(done) < count:
             return put(self, *args)
         if moment == "within":

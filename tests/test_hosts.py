@@ -20,12 +20,12 @@ from tests.test_devices import CHECKS, gist, network, spread_always
 ROOT = Path(__file__).parent.parent
 
 
-def together(count: int, what: str, seconds: float = 120.0) -> list[dict]:
-    """What each of `count` processes said last; {} where one died before."""
+def together(count: int, what: str, seconds: float = 120.0, kept: str = "") -> list[dict]:
+    """What each of `count` processes said last; {} where one died before. `kept`: a path for `resume=`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "PYTEST_CURRENT_TEST": ""}
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "PYTEST_CURRENT_TEST": "", "KEPT": kept}
     command = [sys.executable, "-m", "tests.test_hosts", what]
     running = [subprocess.Popen([*command, str(p), str(count), str(port)], env=env, cwd=ROOT, text=True,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE) for p in range(count)]
@@ -106,6 +106,27 @@ def stopped() -> list[str]:
     return [str(report.verdict), str(report.reason)]
 
 
+def kept() -> list:
+    """Both are stopped when process 1 has stored three chunks; the next call goes on, and the next is answered."""
+    from jaxcheck import budget, store
+    from jaxcheck.program import kept
+
+    store.PART, put, done = 1e9, kept.Shelf.put, []
+
+    def counted(self, *args):
+        put(self, *args)
+        done.append(args)
+        if len(done) == 3 and jax.process_index():
+            budget.current().seconds = 0.0
+
+    loss, params, grad = problem(6)
+    kept.Shelf.put = counted
+    plain, *found = [jc.check_grad(loss, params, grad, mode=jc.Exhaustive(step=1e-4), budget=None, where=False,
+                                   resume=path) for path in (None, *3 * [os.environ["KEPT"]])]
+    kept.Shelf.put = put
+    return [str(found[0].reason), *(x == plain and x.cost.reused > 0 for x in found[1:]), len(done)]
+
+
 def dying() -> list:
     """The last one: process 1 is killed in the middle of its rows."""
     from jaxcheck.evidence import exhaustive
@@ -133,14 +154,14 @@ def main(what: str, index: int, count: int, port: int) -> None:
             found = {"checks": same_checks(), "devices": max(used)}
         if what == "all":
             print(json.dumps(found), flush=True)
-            found |= {f.__name__: f() for f in (one_alone, different, failing, stopped, dying)}
+            found |= {f.__name__: f() for f in (one_alone, different, failing, stopped, kept, dying)}
     print(json.dumps(found), flush=True)
     os._exit(0)  # without JAX's own farewell, for which it waits for the dead
 
 
 @pytest.fixture(scope="module")
-def two():
-    return together(2, "all")
+def two(tmp_path_factory):
+    return together(2, "all", kept=str(tmp_path_factory.mktemp("kept") / "run.sqlite"))
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +197,11 @@ def test_what_fails_in_one_process_is_said_in_the_others(two):
 
 def test_where_one_process_is_stopped_all_are(two):
     assert two[0]["stopped"] == ["INCONCLUSIVE", "INTERRUPTED"]
+
+
+def test_each_process_keeps_its_own_part_of_the_evidence(two):
+    said, *same, stored = two[0]["kept"]
+    assert said == "INTERRUPTED" and same == [True, True] and stored >= 3
 
 
 def test_a_process_that_was_killed_is_named(two):

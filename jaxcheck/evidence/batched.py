@@ -15,7 +15,7 @@ from jaxcheck.evidence.differences import Ladder, slopes
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.witnesses import gradient_of, outputs_of
 from jaxcheck.options import Tolerance
-from jaxcheck.program import spread
+from jaxcheck.program import kept, spread
 from jaxcheck.program.compile import execute
 
 # Fewer, coarser rungs than a single check: enough for a bar near 1e-9, half the evaluations.
@@ -47,10 +47,12 @@ class Table:
         return worst.max(axis=1, initial=0.0) + np.where(self.finite, 0.0, 10.0)
 
 
+_BY_POINT = tuple(f.name for f in dataclasses.fields(Table) if f.name not in ("evaluations", "compiled"))
+
+
 def first(table: Table, count: int) -> Table:
     """The table of the first points."""
-    return dataclasses.replace(table, **{f.name: getattr(table, f.name)[:count] for f in dataclasses.fields(table)
-                                         if isinstance(getattr(table, f.name), np.ndarray)})
+    return dataclasses.replace(table, **{name: getattr(table, name)[:count] for name in _BY_POINT})
 
 
 def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) -> Table:
@@ -107,18 +109,27 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
 
         def work() -> list:
             nonlocal compiled
-            parts = []
+            parts, name = [], ("batch", each, group, inner, tuple(theta.leaves))
+            shelf = kept.shelf(name, programs, (kept.problem(), signs, offsets))
             try:
                 for start in range(shares.process * each, n, shares.processes * each):
                     clock.tell("points", start, n)
+                    earlier = shelf.take(start) if shelf is not None else None
+                    if earlier is not None:
+                        clock.ask()
+                        parts.append(earlier.value)
+                        continue
                     # Points past the end repeat the last one; they are cut off below.
                     at = np.minimum(np.arange(start, start + each), n - 1)
+                    before = clock.run_seconds
                     out, new = execute(
-                        ("batch", each, group, inner, tuple(theta.leaves)), functools.partial(build, group=group),
-                        programs, points[at], scales[at], tuple(problem.extras), signs, offsets,
-                        work=per_point * each, part=each / n, over=shares.mesh, split=(0, 1), keep=True)
-                    parts.append(jax.tree_util.tree_map(np.asarray, out))
+                        name, functools.partial(build, group=group), programs, points[at], scales[at],
+                        tuple(problem.extras), signs, offsets, work=per_point * each, part=each / n,
+                        over=shares.mesh, split=(0, 1))
                     compiled += new
+                    parts.append(rows_of(start, *out))
+                    if shelf is not None:
+                        shelf.put(parts[-1], clock.run_seconds - before)
             except (budget.Stopped, KeyboardInterrupt) as why:
                 if isinstance(why, KeyboardInterrupt):
                     clock.pressed()
@@ -127,19 +138,24 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
         parts = shares.joined(f"{n} points, {each} at a time", work)
         if not parts:
             raise budget.Stopped(clock.stopped)
-        return jax.tree_util.tree_map(lambda *x: np.concatenate(x)[:n], *parts), compiled
+        return [np.concatenate(x) for x in zip(*parts, strict=True)], compiled
+
+    def rows_of(start: int, samples, grads, scatter) -> list[np.ndarray]:
+        here = slice(start, min(n, start + len(samples)))
+        count = here.stop - start
+        found = slopes(np.moveaxis(np.asarray(samples)[:count], 1, 0), RUNGS, problem.unit)  # (count, D)
+        m, *a = (np.asarray(g)[:count] for g in grads)
+        return _columns(leaves, owner, found, signs * scales[here, None], m, a[0] if a else None,
+                        np.asarray(scatter)[:count], mixed[here])
 
     with jax.enable_x64(True):
-        (samples, grads, scatter), compiled = blocks.within_memory(group, run)
-    n = len(samples)
-    found = slopes(np.moveaxis(samples, 1, 0), RUNGS, problem.unit)  # (n, D)
-    m = grads[0]
-    a = grads[1] if len(grads) > 1 else None
-    v = signs * scales[:n, None]
-    return _table(leaves, owner, found, v, m, a, scatter, mixed[:n], n * len(signs) * len(offsets), compiled)
+        found, compiled = blocks.within_memory(group, run)
+    return Table(**dict(zip(_BY_POINT, found, strict=True)), evaluations=len(found[0]) * len(signs) * len(offsets),
+                 compiled=compiled)
 
 
-def _table(leaves, owner, found, v, m, a, scatter, mixed, evaluations, compiled) -> Table:
+def _columns(leaves, owner, found, v, m, a, scatter, mixed) -> list[np.ndarray]:
+    """The columns of a `Table`, in its order, of n points."""
     n = len(m)
     shape = (n, len(leaves))
     columns = {name: np.full(shape, np.nan) for name in ("difference", "bar", "difference_a", "round_off")}
@@ -181,8 +197,8 @@ def _table(leaves, owner, found, v, m, a, scatter, mixed, evaluations, compiled)
             both = np.linalg.norm(m, axis=1) + np.linalg.norm(reference, axis=1)
             whole = np.where(both > 0, np.linalg.norm(m - reference, axis=1) / both, 0.0)
     finite = np.isfinite(m).all(axis=1) & np.isfinite(found.value).all(axis=1)
-    return Table(columns["difference"], columns["bar"], columns["difference_a"], columns["round_off"], kink,
-                 finite, zero, rest, mixed, whole, evaluations, compiled)
+    return [columns["difference"], columns["bar"], columns["difference_a"], columns["round_off"], kink, finite, zero,
+            rest, mixed, whole]
 
 
 def clear(table: Table, tolerance: Tolerance, must_catch: float, sharp: bool,

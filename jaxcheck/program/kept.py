@@ -64,6 +64,12 @@ class Kept:
         return found
 
 
+def problem() -> str:
+    """Of which problem the file in force is; "" without one. What is a part of that need not be read once more."""
+    kept = budget.current().kept
+    return "" if kept is None else kept.store.problem
+
+
 def shelf(name: Any, programs: Sequence[Any], args: Any) -> Shelf | None:
     """The shelf of a computation; None where nothing is to be kept.
 
