@@ -23,7 +23,7 @@ LAYERS = (
     ("judgement",),
     ("check", "engine", "appeal", "as_run", "doubt", "kinks", "limits", "limits_maps", "batch", "rule", "settings",
      "writing", "door", "arguments", "bounds", "by_leaf", "by_value", "stopping", "plan", "rule_rows", "batch_report",
-     "where"),
+     "where", "minimise", "script"),
     ("test_util", "cli", "cases", "demo", "pytest_plugin", "pytest_section", "pytest_grads", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
