@@ -235,6 +235,28 @@ class Report(Data):
         """
         return renderer("plot").plot(self, kind, ax=ax, leaf=leaf, path=path)
 
+    def minimise(self, seconds: float = 30.0) -> str:
+        """A script of about twenty lines that fails as this check did, in the same leaf and for the same reason, with
+        data as few and as plain as were found: axes cut, values zero, one or rounded.
+
+        Args:
+            seconds: that the search for smaller data may take.
+
+        Raises:
+            ValueError: nothing failed, or the gradient was given as numbers.
+            RuntimeError: the report was loaded, copied or unpickled: what was checked is no longer known.
+        """
+        if self.verdict is not Verdict.FAIL:
+            raise ValueError(f"minimise(): nothing failed here, the verdict is {self.verdict.value}")
+        smaller = vars(self).get("_smaller")
+        if smaller is None:
+            raise RuntimeError("minimise(): only the report that check_grad or check_rule returned knows the functions "
+                               "it checked; this one was loaded, copied or made otherwise: run the check again")
+        return smaller(seconds)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_smaller"}
+
 
 class _ReportError(AssertionError):
     """Carries the report; picklable (BaseException pickles `args`)."""
