@@ -100,7 +100,7 @@ def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, th
         """The blocks of each turn, (lanes, chunk, G)."""
         nonlocal compiled
         parts, pace = [], 0.0
-        given, *arrays = spread.everywhere((args, *map(jnp.asarray, (theta, directions, offsets))), over)
+        given, *arrays = spread.everywhere((args, theta, directions, offsets), over)
         try:
             while len(parts) < turns:
                 done = len(parts) * width * chunk

@@ -58,8 +58,8 @@ def sharpen(problem: Problem, point: np.ndarray, directions: np.ndarray, found: 
         # One direction at a time where they take long: between calls the clock is looked at.
         alone = blocks.long(there(problem.manual).program, len(directions) * len(places))
         for some in np.split(directions, len(directions)) if alone else [directions]:
-            found_here, new = execute(("path", tuple(problem.theta.leaves)), build, programs, point,
-                                      tuple(problem.extras), jnp.asarray(some), jnp.asarray(places))
+            found_here, new = execute(("path", tuple(problem.theta.leaves)), build, programs, problem.place(point),
+                                      tuple(problem.extras), problem.place(some), jnp.asarray(places))
             parts.append([np.asarray(x) for x in found_here])
             compiled += new
     plus, minus, slope = (np.concatenate(x) for x in zip(*parts, strict=True))

@@ -13,6 +13,7 @@ import numpy as np
 from jaxcheck.budget import current
 from jaxcheck.evidence import as_run, host
 from jaxcheck.evidence.as_run import Run
+from jaxcheck.evidence.parts import layout_of
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.user import (
     StructureError,
@@ -147,7 +148,7 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     runnable = dataclasses.replace(primal, program=plain(primal))
     problem = Problem(theta, extras, runnable, manual, autodiff, numbers=numbers, host_manual=host_manual,
                       is_autodiff=grad is None and not rules,
-                      numbers_unit=None if numbers is None else units(user))
+                      numbers_unit=None if numbers is None else units(user), layout=layout_of(theta))
     if numbers is not None:
         run = Run(own, None, tuple(leaves), extras)
         problem = dataclasses.replace(problem, numbers_bar=as_run.of_numbers(problem, run, theta.ravel()))
@@ -284,8 +285,8 @@ def native_run(problem: Problem, preface: Preface, run: Run) -> Preface:
         return (outputs_of(native, programs[0], point, extras), gradient_of(native, manual, programs[1], point, extras))
 
     key = ("native", is_wide(), tuple(problem.theta.leaves))
-    point = problem.theta.ravel()
     with jax.enable_x64(True):
+        point = problem.place(problem.theta.ravel())
         runs, compiled, clock = [], 0, current()
         for _ in range(2):
             before = clock.run_seconds

@@ -86,13 +86,15 @@ def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: 
         def build(_: Any, given: Any, vector: Any, directions: Any, offsets: Any) -> Any:
             return rows.sample(make(given), vector, directions, offsets, chunk)
 
-        return execute((*name, chunk), build, [program], given, point, jnp.asarray(directions), jnp.asarray(offsets),
+        return execute((*name, chunk), build, [program], given, problem.place(point), along, jnp.asarray(offsets),
                        work=problem.cost * total)
 
     def in_blocks(chunk: int) -> tuple[Any, int]:
-        return blocks.sample(name, lambda _, given: make(given), [program], given, point, directions, offsets, chunk)
+        return blocks.sample(name, lambda _, given: make(given), [program], given, problem.place(point), along, offsets,
+                             chunk)
 
     with jax.enable_x64(True):
+        along = problem.place(directions)
         long = blocks.long(program, total)
         chunk = (blocks if long else rows).chunk_of(program, total)
         found, compiled = blocks.within_memory(chunk, in_blocks if long else at_once)
