@@ -3,8 +3,8 @@
     python -m tests.benchmarks.many [--checks 1000] [--every 100] [--limit 200]
 
 Every check has another program (another depth, width, batch and constant), and every tenth is a batch, a rule, or all
-components of a leaf. Prints resident MiB (Linux: /proc/self/statm) and exits with 1 where it grew by more than the limit
-after the first hundred, which load the libraries and fill the caches.
+components of a leaf. Prints resident MiB (Linux: /proc/self/statm), and exits with 1 where they grew by more than the
+limit after the first ones (--every), which load the libraries.
 """
 
 from __future__ import annotations
