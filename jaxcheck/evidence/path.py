@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import blocks
@@ -59,7 +58,7 @@ def sharpen(problem: Problem, point: np.ndarray, directions: np.ndarray, found: 
         alone = blocks.long(there(problem.manual).program, len(directions) * len(places))
         for some in np.split(directions, len(directions)) if alone else [directions]:
             found_here, new = execute(("path", tuple(problem.theta.leaves)), build, programs, problem.place(point),
-                                      tuple(problem.extras), problem.place(some), jnp.asarray(places))
+                                      tuple(problem.extras), problem.place(some), places)
             parts.append([np.asarray(x) for x in found_here])
             compiled += new
     plus, minus, slope = (np.concatenate(x) for x in zip(*parts, strict=True))

@@ -13,7 +13,6 @@ import re
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import blocks, rows
@@ -86,7 +85,7 @@ def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: 
         def build(_: Any, given: Any, vector: Any, directions: Any, offsets: Any) -> Any:
             return rows.sample(make(given), vector, directions, offsets, chunk)
 
-        return execute((*name, chunk), build, [program], given, problem.place(point), along, jnp.asarray(offsets),
+        return execute((*name, chunk), build, [program], given, problem.place(point), along, offsets,
                        work=problem.cost * total)
 
     def in_blocks(chunk: int) -> tuple[Any, int]:
@@ -133,7 +132,7 @@ def deciders(problem: Problem, point: np.ndarray, directions: np.ndarray) -> tup
             return run(*cast(closed.in_avals, [*theta.unravel(x), *problem.extras]))[1]
 
         sides = point + BESIDE * np.concatenate([directions, -directions])
-        found = np.asarray(jax.jit(lambda xs: jax.lax.map(signatures, xs))(jnp.asarray(sides)))
+        found = np.asarray(jax.jit(lambda xs: jax.lax.map(signatures, xs))(sides))
     plus, minus = np.split(found, 2)
     return tuple(dict.fromkeys(_short(str(places[i])) for i in np.flatnonzero((plus != minus).any(axis=0))))
 
