@@ -282,7 +282,7 @@ def _suspects(case: Case, number: int, ev: LeafEvidence, opinion: Opinion) -> np
     # On kinks those that are not looked at are judged by the gradients of the adjacent pieces (`kinks`).
     cheap &= n <= FOLLOW_UP or not (known and any(p.slopes.kink.any() for p in ev.probes if p.directions is not None))
     limit = n if cheap and n <= 1024 else FOLLOW_UP if cheap or not known else FOLLOW_UP // 8
-    if not known and n > FOLLOW_UP and opinion.reason in (Reason.MANUAL_WRONG, Reason.NUMERIC_SUSPECT):
+    if not known and limit < n and opinion.reason in (Reason.MANUAL_WRONG, Reason.NUMERIC_SUSPECT):
         found = case.wrong_components(number, ev)
         if found is not None:
             return found

@@ -215,9 +215,9 @@ class Report(Data):
     def load(path: Any) -> Report:
         """What `save` wrote, .json or .html. Raises ValueError where the file holds no report, or several."""
         found = renderer("save").load(path)
-        if len(found) != 1:
-            raise ValueError(f"{path} holds {len(found)} reports, not one; `jaxcheck show` shows them all")
-        return found[0]
+        if len(found) == 1:
+            return found[0]
+        raise ValueError(f"{path} holds {len(found)} reports, not one; `jaxcheck show` shows them all")
 
     def plot(self, kind: str = "leaves", *, ax: Any = None, leaf: str | None = None, path: Any = None) -> Any:
         """Draw the report with matplotlib (extra `plot`); returns the Axes.
@@ -237,10 +237,7 @@ class Report(Data):
 
     def minimise(self, seconds: float = 30.0) -> str:
         """A script of about twenty lines that fails as this check did, in the same leaf and for the same reason, with
-        data as few and as plain as were found: axes cut, values zero, one or rounded.
-
-        Args:
-            seconds: that the search for smaller data may take.
+        data as few and as plain as `seconds` of search find: axes cut, values zero, one or rounded.
 
         Raises:
             ValueError: nothing failed, or the gradient was given as numbers.
