@@ -27,6 +27,7 @@ BELOW_THE_STEPS = ("autodiff agrees with the gradient, and the differences with 
                    "analytic formula, whose derivative autodiff gives: it lives on a smaller scale than the steps")
 NARROW = ("the function is another formula within less than the smallest step around this point: a comparison "
           "decides so, and no difference looks at it there")
+FIXED = "a Python number, from which the loss holds derivatives back: not checked; make it an array to have it checked"
 # Kinks that are looked up in the program.
 PLACED = 8
 
@@ -70,6 +71,17 @@ def beside(ev: LeafEvidence, opinion: Opinion) -> Opinion:
     if not against or not all(against):
         return opinion
     return dataclasses.replace(opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=NARROW)
+
+
+def held_fixed(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
+    """A Python number among arrays from which the loss itself holds derivatives back is no parameter (the rate of a
+    dropout layer): gradient and autodiff both say 0, on purpose."""
+    number = not hasattr(case.problem.theta.values[ev.leaf.position], "dtype")
+    if opinion.reason is not Reason.NUMERIC_SUSPECT or not number or ev.m.any() or not _hides(case.problem):
+        return opinion
+    if ev.a.any() if ev.a is not None else not ev.is_autodiff:
+        return opinion
+    return dataclasses.replace(opinion, verdict=Verdict.PASS, reason=Reason.SURROGATE, note=FIXED)
 
 
 def sees_one_formula(ev: LeafEvidence) -> bool:

@@ -8,23 +8,22 @@ import time
 import numpy as np
 
 from jaxcheck import appeal, as_run, doubt, kinks, limits, stopping
-from jaxcheck.bars import FAR_BELOW, FINE_UNIT, LEAST_COST, WORK
+from jaxcheck.bars import FINE_UNIT
 from jaxcheck.budget import current, until_stopped
 from jaxcheck.evidence import exhaustive, flat, gather, witnesses
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.preface import Preface
 from jaxcheck.evidence.problem import Evidence, LeafEvidence, Problem
 from jaxcheck.evidence.repeat import LOSS, differ
-from jaxcheck.judgement import locate, measures
+from jaxcheck.judgement import measures
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.options import Exhaustive
 from jaxcheck.plan import PER_LEAF, ladder_for, plan
 from jaxcheck.result import NAN, Reason, Report, Verdict
 from jaxcheck.settings import Case, Settings
+from jaxcheck.suspects import FOLLOW_UP, suspects, wide
 from jaxcheck.writing import write
 
-# Components of one leaf that get the full ladder when they are suspected.
-FOLLOW_UP = 64
 FINER = Ladder(first=1e-5, ratio=4.0, count=10)
 
 
@@ -160,10 +159,11 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
         # Bars that count beside the tolerance decide what would have been caught: they are measured, too.
         matter = doubt.bars_matter(ev, case.settings.tolerance)
         return (doubt.measured(case, ev), opinion) if matter else (ev, opinion)
-    ev = doubt.closer(case, number, ev, _suspects(case, number, ev, opinion), ladder)
+    ev = doubt.closer(case, number, ev, suspects(case, number, ev, opinion), ladder)
     opinion = doubt.beside(ev, case.judge(ev))
     ev, opinion = _against_autodiff(case, number, ev, opinion)
-    return ev, doubt.placed(case, ev, doubt.analytic(case, ev, opinion) if ladder is FINER else opinion)
+    opinion = doubt.analytic(case, ev, opinion) if ladder is FINER else opinion
+    return ev, doubt.placed(case, ev, doubt.held_fixed(case, ev, opinion))
 
 
 def _against_autodiff(case: Case, number: int, ev: LeafEvidence, opinion: Opinion) -> tuple[LeafEvidence, Opinion]:
@@ -172,7 +172,7 @@ def _against_autodiff(case: Case, number: int, ev: LeafEvidence, opinion: Opinio
         return ev, opinion
     if case.problem.unit < FINE_UNIT:
         dense = [p for p in ev.probes if p.directions is not None]
-        indices = _suspects(case, number, ev, opinion)
+        indices = suspects(case, number, ev, opinion)
         (single, other), spent, compiled = gather.follow_up(
             case.problem, case.point, number, indices, FINER, case.settings.seed, 0.0, again=dense)
         case.evaluations += spent
@@ -193,18 +193,18 @@ def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence
     if opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size:
         return ev, opinion, case.ladder
     kinked = any(p.slopes.kink.any() for p in ev.probes)
-    wide = _wide(ev, case.settings.must_catch)
-    if opinion.verdict is Verdict.PASS and not kinked and not wide.any():
+    broad = wide(ev, case.settings.must_catch)
+    if opinion.verdict is Verdict.PASS and not kinked and not broad.any():
         return ev, opinion, case.ladder
     laddered = [p.at for p in ev.probes if p.directions is None and np.isfinite(p.slopes.left).any()]
     every = len(np.unique(np.concatenate([np.zeros(0, int), *laddered]))) == ev.m.shape[1]
     # Components far smaller than their leaf's RMS were moved too far to tell; by their own size now.
     small = (ev.values != 0) & (np.abs(ev.values) < gather.FLOOR * np.sqrt(np.mean(ev.values**2)))
-    small &= wide | (opinion.verdict is not Verdict.PASS)
+    small &= broad | (opinion.verdict is not Verdict.PASS)
     suspect = opinion.reason is Reason.NUMERIC_SUSPECT
     if every and not kinked and not small.any() and not suspect:
         return ev, opinion, case.ladder
-    indices = _suspects(case, number, ev, opinion) if suspect or not every else np.flatnonzero(small)[:FOLLOW_UP]
+    indices = suspects(case, number, ev, opinion) if suspect or not every else np.flatnonzero(small)[:FOLLOW_UP]
     probes, spent, compiled = gather.follow_up(case.problem, case.point, number, indices, case.ladder,
                                                   case.settings.seed, 0.0 if small.any() else gather.FLOOR)
     case.evaluations += spent
@@ -257,38 +257,3 @@ def _by_claim(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
     case.evaluations += spent
     case.compiled += compiled
     return dataclasses.replace(ev, probes=measures.believed((*ev.probes, single)))
-
-
-def _wide(ev: LeafEvidence, must_catch: float) -> np.ndarray:
-    """(n,) components whose own bar is so wide that must_catch may be missed."""
-    wide = np.zeros(ev.m.shape[1], bool)
-    with np.errstate(all="ignore"):
-        size = measures.reference(ev, ev.m, apart=False)
-        narrow = np.zeros_like(wide)
-        for p in ev.probes:
-            if p.directions is None:
-                sharp = (p.slopes.error <= FAR_BELOW * must_catch * size[:, p.indices].T).all(axis=1)
-                narrow[p.indices] |= sharp
-                wide[p.indices] |= ~sharp
-    return wide & ~narrow & ev.m.any()
-
-
-def _suspects(case: Case, number: int, ev: LeafEvidence, opinion: Opinion) -> np.ndarray:
-    """Components of a leaf to look at one by one, most suspicious first."""
-    n = ev.m.shape[1]
-    cheap = n * len(case.ladder.offsets) * max(case.problem.cost, LEAST_COST) <= 5 * WORK
-    # With autodiff at hand a few witnesses suffice; without it more components must be looked at.
-    known = ev.a is not None and np.isfinite(ev.a).all()
-    # On kinks those that are not looked at are judged by the gradients of the adjacent pieces (`kinks`).
-    cheap &= n <= FOLLOW_UP or not (known and any(p.slopes.kink.any() for p in ev.probes if p.directions is not None))
-    limit = n if cheap and n <= 1024 else FOLLOW_UP if cheap or not known else FOLLOW_UP // 8
-    if not known and limit < n and opinion.reason in (Reason.MANUAL_WRONG, Reason.NUMERIC_SUSPECT):
-        found = case.wrong_components(number, ev)
-        if found is not None:
-            return found
-    suspect = locate.suspicion(ev, opinion)
-    order = np.argsort(-suspect, kind="stable")[:limit]
-    if limit < n and not suspect.any():
-        rng = np.random.default_rng([case.settings.seed, n])
-        return np.sort(rng.choice(n, limit, replace=False))
-    return np.sort(order)

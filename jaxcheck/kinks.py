@@ -11,16 +11,20 @@ from jaxcheck.bars import ALIKE, LEAST_MOVE, NUDGE, WORK, ZERO
 from jaxcheck.evidence import gather, sketch, ties
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.evidence.sides import Sides, sides
-from jaxcheck.evidence.witnesses import measure
+from jaxcheck.evidence.witnesses import measure, on_host
 from jaxcheck.judgement.looks import round_off
 from jaxcheck.judgement.measures import believed
 from jaxcheck.judgement.ties import Broken, broken
 from jaxcheck.judgement.vote import Opinion, judge
 from jaxcheck.result import Reason, Verdict
 from jaxcheck.settings import Case
+from jaxcheck.there import there
 
 # Components on a kink that are looked at for ties, and as many pairs of them: what this work pays for, within limits.
 FEWEST, MOST = 8, 64
+# Points around a kink at which M says what its pieces' gradients are. In some of them one leaf moves by up to a hundred
+# times as much as another: where all units of a layer are decided at once, its bias alone switches them off.
+AROUND, UNEVEN = 64, 2.0
 
 
 def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions: list[Opinion]) -> list[Opinion]:
@@ -32,6 +36,8 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
     pieces = _meeting(case, leaves, opinions)
     if pieces is not None:
         _excused(case, pieces, leaves, opinions)
+    elif case.problem.host_manual is not None:
+        _excused_by_itself(case, leaves, opinions)
     doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if _doubted(*pair)]
     if doubted and case.problem.numbers is None:
         _beside(case, directions, leaves, opinions, doubted)
@@ -86,6 +92,34 @@ def _excused(case: Case, found: Sides, leaves, opinions) -> None:
             leaves[k] = dataclasses.replace(ev, pieces=(found.low[:, where], found.high[:, where],
                                                         found.kinked[:, where]))
             opinions[k] = doubt.placed(case, leaves[k], case.judge(leaves[k]))
+
+
+def _excused_by_itself(case: Case, leaves, opinions) -> None:
+    """Where nothing but M gives gradients: accused leaves judged once more with the range that M has on the pieces
+    around the point. Many kinks may meet there, convex and concave ones, so that M lies between the pieces' gradients
+    and yet outside the one-sided slopes of their sum. Whether M is right on them is looked at next (`_beside`)."""
+    accused = [k for k, (ev, one) in enumerate(zip(leaves, opinions, strict=True)) if one.verdict is Verdict.FAIL
+               and one.reason is Reason.MANUAL_WRONG and ev.a is None and any(p.slopes.kink.any() for p in ev.probes)]
+    if not accused:
+        return
+    rng, scale = np.random.default_rng([case.settings.seed, 19]), _scale(leaves)
+    moves = rng.choice([-1.0, 1.0], (AROUND, scale.size)) * rng.uniform(0.5, 1.5, (AROUND, scale.size))
+    sizes = 10 ** -rng.uniform(0, UNEVEN, (len(leaves), AROUND, 1))
+    moves *= np.concatenate([np.tile(s, ev.m.shape[1]) for s, ev in zip(sizes, leaves, strict=True)], axis=1)
+    around = on_host(there(case.problem.host_manual), case.point + NUDGE * scale * moves,
+                     ("gradient", case.problem.theta.values))
+    case.evaluations += AROUND
+    if not np.isfinite(around).all():
+        return
+    low, high = around.min(axis=0), around.max(axis=0)
+    for k in accused:
+        ev = leaves[k]
+        where, kinked = slice(ev.leaf.start, ev.leaf.stop), np.zeros(ev.m.shape, bool)
+        for p in ev.probes:
+            if p.directions is None:
+                kinked[:, p.at] |= p.slopes.kink.T
+        leaves[k] = dataclasses.replace(ev, pieces=(low[:, where], high[:, where], kinked))
+        opinions[k] = case.judge(leaves[k])
 
 
 def _doubted(ev: LeafEvidence, opinion: Opinion) -> bool:

@@ -73,3 +73,54 @@ def test_what_wakes_beyond_a_step_is_told_from_a_slope_that_rounding_hides():
     found = slopes(phi[:, None], ladder)
     assert found.wakes[0].tolist()[:2] == [True, False] and not found.wakes[0][-1]
     assert (np.abs(found.value) <= np.fmax(found.error, 1e-13)).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_network_that_starts_at_zero_is_on_every_kink_at_once(seed):
+    # Convex and concave kinks at once: relu'(0) = 0 lies outside the one-sided slopes of a component, and yet it is the
+    # gradient of a piece that meets there.
+    rng = np.random.RandomState(seed)
+    X, T = rng.randn(4, 8), rng.randn(2, 8)
+    p = {"W1": np.zeros((3, 4)), "b1": np.zeros((3, 1)), "W2": rng.randn(2, 3), "b2": np.zeros((2, 1))}
+
+    def of_zeros(p):
+        return 0.5 * np.sum((p["W2"] @ np.maximum(p["W1"] @ X + p["b1"], 0) + p["b2"] - T) ** 2) / 8
+
+    def back(p, slope=1.0, at_zero=0.0):
+        z = p["W1"] @ X + p["b1"]
+        a = np.maximum(z, 0)
+        d = (p["W2"] @ a + p["b2"] - T) / 8
+        d1 = (p["W2"].T @ d) * np.where(z > 0, slope, np.where(z == 0, at_zero, 0))
+        return {"W1": d1 @ X.T, "b1": d1.sum(1, keepdims=True), "W2": d @ a.T, "b2": d.sum(1, keepdims=True)}
+
+    report = jc.check_grad(of_zeros, p, back)
+    assert (report.verdict, report["W1"].reason) == (jc.Verdict.PASS, jc.Reason.KINK), str(report)
+    for wrong in ({"slope": 1.01}, {"at_zero": 3.0}):
+        assert jc.check_grad(of_zeros, p, lambda p, w=wrong: back(p, **w)).verdict is jc.Verdict.FAIL
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_bias_before_batch_norm_whose_gradient_is_rounding(seed):
+    # One of its entries came out as 0 and the others as 1e-17: rounding that moves the loss is no slope.
+    rng = np.random.RandomState(seed)
+    X, T = rng.randn(4, 8), (rng.rand(1, 8) < 0.5).astype(float)
+    p = {"W": rng.randn(6, 4), "b": 0.1 * rng.randn(6, 1), "V": rng.randn(1, 6)}
+
+    def ahead(p):
+        z = p["W"] @ X + p["b"]
+        s = np.sqrt(z.var(1, keepdims=True) + 1e-5)
+        n = (z - z.mean(1, keepdims=True)) / s
+        return s, n, np.tanh(n), 1 / (1 + np.exp(-(p["V"] @ np.tanh(n))))
+
+    def entropy(p):
+        h = ahead(p)[-1]
+        return -np.mean(T * np.log(h) + (1 - T) * np.log(1 - h))
+
+    def back(p):
+        s, n, a, h = ahead(p)
+        d = (h - T) / 8
+        dn = (p["V"].T @ d) * (1 - a * a)
+        dz = (dn - dn.mean(1, keepdims=True) - n * (dn * n).mean(1, keepdims=True)) / s
+        return {"W": dz @ X.T, "b": dz.sum(1, keepdims=True), "V": d @ a.T}
+
+    assert jc.check_grad(entropy, p, back).verdict is jc.Verdict.PASS

@@ -184,11 +184,10 @@ def follow_up(problem: Problem, point: np.ndarray, number: int, indices: np.ndar
     leaf = problem.theta.leaves[number]
     if scale is None:
         scale = component_scale(point[leaf.start : leaf.stop], floor)[indices]
-    # Padded to a power of two, so that the next follow-up finds this one's program.
     dense = [p.directions for p in again if p.directions is not None]
     ties = np.concatenate(dense) if dense else tied_directions(point[leaf.start : leaf.stop], seed)
     count = len(indices)
-    padded = 1 << max(2, int(np.ceil(np.log2(count + len(ties)))))
+    padded = _padded(problem, count + len(ties))
     wide = np.zeros((padded, problem.theta.size))
     wide[np.arange(count), leaf.start + indices] = scale
     wide[count : count + len(ties), leaf.start : leaf.stop] = ties
@@ -212,7 +211,7 @@ def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Pr
     if any(p.directions is None for p in probes) and len(indices):
         single = _moves(point[leaf.start : leaf.stop], indices)
     count = sum(len(chosen) for chosen, _ in single) + sum(map(len, dense))
-    padded = 1 << max(2, int(np.ceil(np.log2(max(count, 1)))))
+    padded = _padded(problem, count)
     wide, row = np.zeros((padded, problem.theta.size)), 0
     for chosen, scale in single:
         wide[row + np.arange(len(chosen)), leaf.start + chosen] = scale
@@ -240,6 +239,11 @@ def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Pr
     for block in dense:
         add(len(block), lambda s, block=block: Probes(s, directions=block))
     return tuple(out), 2 * padded * len(ladder.offsets), compiled + new
+
+
+def _padded(problem: Problem, rows: int) -> int:
+    """To a power of two, so that the next follow-up finds this one's program; what runs row by row has none."""
+    return rows if problem.primal is None else 1 << max(2, int(np.ceil(np.log2(max(rows, 1)))))
 
 
 def _gradient_with_error(stack: np.ndarray | None, problem: Problem | None, point: np.ndarray,

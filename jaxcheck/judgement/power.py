@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxcheck.bars import BARS, FAINT, OBVIOUS, SIZES
+from jaxcheck.evidence.moves import HIDDEN
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.judgement.measures import norms, own_size, reference
 from jaxcheck.judgement.vote import judge
@@ -176,14 +177,16 @@ def _zero_floor(ev: LeafEvidence, tolerance: Tolerance, influence: float) -> flo
 
 def unresolved(ev: LeafEvidence, must_catch: float) -> int:
     """Components that M says are zero, and autodiff does not, that do move the function: by so little that
-    the differences cannot tell whether that is a slope. What does not move it at all is not among them."""
+    the differences cannot tell whether that is a slope. What does not move it at all, or by its rounding, is not among
+    them."""
     if ev.is_autodiff or (ev.a is not None and np.isfinite(ev.a).all()):
         return 0
     with np.errstate(all="ignore"):
         told, moving = np.zeros(ev.m.shape, bool), np.zeros(ev.m.shape, bool)
         for probes in ev.probes:
             s = probes.slopes
-            blind = (s.span > 0) & ~(BARS * s.error <= must_catch * s.reach) & ~s.wakes
+            moved = s.span > HIDDEN * 2 * ev.unit * s.size
+            blind = moved & ~(BARS * s.error <= must_catch * s.reach) & ~s.wakes
             if probes.directions is None:
                 told[:, probes.at] |= (~blind).T
                 moving[:, probes.at] |= blind.T

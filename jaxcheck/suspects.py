@@ -1,0 +1,62 @@
+"""Which components of a leaf are looked at one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxcheck.bars import FAR_BELOW, LEAST_COST, WORK
+from jaxcheck.budget import current
+from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.judgement import locate, measures
+from jaxcheck.judgement.vote import Opinion
+from jaxcheck.result import Reason
+from jaxcheck.settings import Case
+
+# Components of one leaf that get the full ladder when they are suspected.
+FOLLOW_UP = 64
+# The fewest where time is short, and the part of what is left of it that one look at components may take.
+FEWEST, SHARE = 4, 0.1
+
+
+def wide(ev: LeafEvidence, must_catch: float) -> np.ndarray:
+    """(n,) components whose own bar is so wide that must_catch may be missed."""
+    wide = np.zeros(ev.m.shape[1], bool)
+    with np.errstate(all="ignore"):
+        size = measures.reference(ev, ev.m, apart=False)
+        narrow = np.zeros_like(wide)
+        for p in ev.probes:
+            if p.directions is None:
+                sharp = (p.slopes.error <= FAR_BELOW * must_catch * size[:, p.indices].T).all(axis=1)
+                narrow[p.indices] |= sharp
+                wide[p.indices] |= ~sharp
+    return wide & ~narrow & ev.m.any()
+
+
+def _affordable(case: Case) -> int:
+    """How many components may be looked at one by one within a part of the time that is left: what tells whom to blame
+    comes before where the mistake is."""
+    clock = current()
+    each = clock.row_seconds * len(case.ladder.offsets)
+    return max(FEWEST, int(min(clock.left * SHARE / each, 1e9))) if each > 0 else case.point.size
+
+
+def suspects(case: Case, number: int, ev: LeafEvidence, opinion: Opinion) -> np.ndarray:
+    """Components of a leaf to look at one by one, most suspicious first."""
+    n = ev.m.shape[1]
+    cheap = n * len(case.ladder.offsets) * max(case.problem.cost, LEAST_COST) <= 5 * WORK
+    # With autodiff at hand a few witnesses suffice; without it more components must be looked at.
+    known = ev.a is not None and np.isfinite(ev.a).all()
+    # On kinks those that are not looked at are judged by the gradients of the adjacent pieces (`kinks`).
+    cheap &= n <= FOLLOW_UP or not (known and any(p.slopes.kink.any() for p in ev.probes if p.directions is not None))
+    limit = n if cheap and n <= 1024 else FOLLOW_UP if cheap or not known else FOLLOW_UP // 8
+    limit = min(limit, _affordable(case))
+    if not known and limit < n and opinion.reason in (Reason.MANUAL_WRONG, Reason.NUMERIC_SUSPECT):
+        found = case.wrong_components(number, ev)
+        if found is not None:
+            return found[:limit]
+    suspect = locate.suspicion(ev, opinion)
+    order = np.argsort(-suspect, kind="stable")[:limit]
+    if limit < n and not suspect.any():
+        rng = np.random.default_rng([case.settings.seed, n])
+        return np.sort(rng.choice(n, limit, replace=False))
+    return np.sort(order)
