@@ -84,7 +84,9 @@ def shelf(name: Any, programs: Sequence[Any], args: Any) -> Shelf | None:
         kept.trust(list(program.closed.consts))
     leaves, tree = jax.tree_util.tree_flatten(args)
     key = digest(portable.digest(name, str(tree), is_wide(), [p.portable for p in programs]), *map(kept.of, leaves))
-    return Shelf(kept.store, str(name[0] if isinstance(name, tuple) else name), key)
+    while isinstance(name, tuple):
+        name = name[0]
+    return Shelf(kept.store, str(name), key)
 
 
 def in_turn(shelf: Shelf | None, count: int, one: Callable[[int], np.ndarray]) -> Iterator[np.ndarray]:
