@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import itertools
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -114,7 +115,8 @@ def outcome(name: str, file: File, case: tuple[CaseInfo, Callable[[], Any]], res
             report = _check(info, function)
     except (Exception, SystemExit) as error:
         return Outcome.raised(name, error)
-    return Outcome(name, dataclasses.replace(report, name=name))
+    made = dataclasses.replace(report.made, again=f"jaxcheck run {shlex.quote(f'{file.path}::{info.name}')}")
+    return Outcome(name, dataclasses.replace(report, name=name, made=made))
 
 
 @contextlib.contextmanager

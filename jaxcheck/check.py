@@ -14,6 +14,7 @@ from jaxcheck.door import door
 from jaxcheck.engine import examine
 from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.prepare_rule import name_of
+from jaxcheck.minimise import minimisable
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program import hosts, spread
 from jaxcheck.result import Report
@@ -25,6 +26,7 @@ from jaxcheck.where import blamed
 
 
 @door
+@minimisable("params", "args", "kwargs")
 def check_grad(
     loss: Callable[..., Any],
     params: Any,

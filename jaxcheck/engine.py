@@ -160,7 +160,7 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
         # Bars that count beside the tolerance decide what would have been caught: they are measured, too.
         matter = doubt.bars_matter(ev, case.settings.tolerance)
         return (doubt.measured(case, ev), opinion) if matter else (ev, opinion)
-    ev = doubt.closer(case, number, ev, _suspects(case, ev, opinion), ladder)
+    ev = doubt.closer(case, number, ev, _suspects(case, number, ev, opinion), ladder)
     opinion = doubt.beside(ev, case.judge(ev))
     ev, opinion = _against_autodiff(case, number, ev, opinion)
     return ev, doubt.placed(case, ev, doubt.analytic(case, ev, opinion) if ladder is FINER else opinion)
@@ -172,8 +172,9 @@ def _against_autodiff(case: Case, number: int, ev: LeafEvidence, opinion: Opinio
         return ev, opinion
     if case.problem.unit < FINE_UNIT:
         dense = [p for p in ev.probes if p.directions is not None]
+        indices = _suspects(case, number, ev, opinion)
         (single, other), spent, compiled = gather.follow_up(
-            case.problem, case.point, number, _suspects(case, ev, opinion), FINER, case.settings.seed, 0.0, again=dense)
+            case.problem, case.point, number, indices, FINER, case.settings.seed, 0.0, again=dense)
         case.evaluations += spent
         case.compiled += compiled
         finer = dataclasses.replace(ev, probes=measures.believed((*((other,) if dense else ()), single)))
@@ -203,7 +204,7 @@ def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence
     suspect = opinion.reason is Reason.NUMERIC_SUSPECT
     if every and not kinked and not small.any() and not suspect:
         return ev, opinion, case.ladder
-    indices = _suspects(case, ev, opinion) if suspect or not every else np.flatnonzero(small)[:FOLLOW_UP]
+    indices = _suspects(case, number, ev, opinion) if suspect or not every else np.flatnonzero(small)[:FOLLOW_UP]
     probes, spent, compiled = gather.follow_up(case.problem, case.point, number, indices, case.ladder,
                                                   case.settings.seed, 0.0 if small.any() else gather.FLOOR)
     case.evaluations += spent
@@ -272,7 +273,7 @@ def _wide(ev: LeafEvidence, must_catch: float) -> np.ndarray:
     return wide & ~narrow & ev.m.any()
 
 
-def _suspects(case: Case, ev: LeafEvidence, opinion: Opinion) -> np.ndarray:
+def _suspects(case: Case, number: int, ev: LeafEvidence, opinion: Opinion) -> np.ndarray:
     """Components of a leaf to look at one by one, most suspicious first."""
     n = ev.m.shape[1]
     cheap = n * len(case.ladder.offsets) * max(case.problem.cost, LEAST_COST) <= 5 * WORK
@@ -281,6 +282,10 @@ def _suspects(case: Case, ev: LeafEvidence, opinion: Opinion) -> np.ndarray:
     # On kinks those that are not looked at are judged by the gradients of the adjacent pieces (`kinks`).
     cheap &= n <= FOLLOW_UP or not (known and any(p.slopes.kink.any() for p in ev.probes if p.directions is not None))
     limit = n if cheap and n <= 1024 else FOLLOW_UP if cheap or not known else FOLLOW_UP // 8
+    if not known and limit < n and opinion.reason in (Reason.MANUAL_WRONG, Reason.NUMERIC_SUSPECT):
+        found = case.wrong_components(number, ev)
+        if found is not None:
+            return found
     suspect = locate.suspicion(ev, opinion)
     order = np.argsort(-suspect, kind="stable")[:limit]
     if limit < n and not suspect.any():

@@ -95,6 +95,7 @@ class Made(Data):
         versions: (package, version), jaxcheck's own first. device: `cpu`, `gpu (NVIDIA H100 80GB HBM3)`.
         file, line: where the function under test is defined; "" and 0 where that is not known.
         source: the lines around each culprit.
+        again: the command that repeats it, where it was made by one; else "".
     """
 
     date: str = ""
@@ -103,3 +104,4 @@ class Made(Data):
     file: str = ""
     line: int = 0
     source: tuple[Line, ...] = ()
+    again: str = ""

@@ -12,9 +12,10 @@ from jaxcheck.evidence import gather, sketch, ties
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.evidence.sides import Sides, sides
 from jaxcheck.evidence.witnesses import measure
+from jaxcheck.judgement.looks import round_off
 from jaxcheck.judgement.measures import believed
 from jaxcheck.judgement.ties import Broken, broken
-from jaxcheck.judgement.vote import Opinion, judge, round_off
+from jaxcheck.judgement.vote import Opinion, judge
 from jaxcheck.result import Reason, Verdict
 from jaxcheck.settings import Case
 

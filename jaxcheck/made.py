@@ -57,12 +57,14 @@ def _versions() -> tuple[tuple[str, str], ...]:
 
 
 def _device() -> str:
-    """The device that programs run on unless they say otherwise."""
-    chosen = getattr(jax.config, "jax_default_device", None) or jax.devices()[0]
-    if isinstance(chosen, str):
-        chosen = jax.devices(chosen)[0]
-    kind = str(chosen.device_kind)
-    return chosen.platform if kind == chosen.platform else f"{chosen.platform} ({kind})"
+    """The device that programs run on unless they say otherwise; "" where JAX finds none."""
+    with contextlib.suppress(RuntimeError):
+        chosen = getattr(jax.config, "jax_default_device", None) or jax.devices()[0]
+        if isinstance(chosen, str):
+            chosen = jax.devices(chosen)[0]
+        kind = str(chosen.device_kind)
+        return chosen.platform if kind == chosen.platform else f"{chosen.platform} ({kind})"
+    return ""
 
 
 def place(subject: Any) -> tuple[str, int]:

@@ -140,7 +140,8 @@ class Witness(Data):
 class Culprit(Data):
     """A line of the hand-written backward pass, and what makes the gradients right when it is changed there.
 
-    That it does was seen, for all wrong leaves, at the point of the check and at another one.
+    That it does was seen, at the point of the check and at another one, for all wrong leaves; or, where there are two
+    mistakes, for `leaves`, and for all of them with both lines changed.
 
     Attributes:
         file, line: where, from 1; source: the line's text without its indentation, "" where it cannot be read.

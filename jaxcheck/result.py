@@ -215,9 +215,9 @@ class Report(Data):
     def load(path: Any) -> Report:
         """What `save` wrote, .json or .html. Raises ValueError where the file holds no report, or several."""
         found = renderer("save").load(path)
-        if len(found) != 1:
-            raise ValueError(f"{path} holds {len(found)} reports, not one; `jaxcheck show` shows them all")
-        return found[0]
+        if len(found) == 1:
+            return found[0]
+        raise ValueError(f"{path} holds {len(found)} reports, not one; `jaxcheck show` shows them all")
 
     def plot(self, kind: str = "leaves", *, ax: Any = None, leaf: str | None = None, path: Any = None) -> Any:
         """Draw the report with matplotlib (extra `plot`); returns the Axes.
@@ -234,6 +234,25 @@ class Report(Data):
             ValueError: another kind or leaf, or the report holds nothing of that kind. ImportError: no matplotlib.
         """
         return renderer("plot").plot(self, kind, ax=ax, leaf=leaf, path=path)
+
+    def minimise(self, seconds: float = 30.0) -> str:
+        """A script of about twenty lines that fails as this check did, in the same leaf and for the same reason, with
+        data as few and as plain as `seconds` of search find: axes cut, values zero, one or rounded.
+
+        Raises:
+            ValueError: nothing failed, or the gradient was given as numbers.
+            RuntimeError: the report was loaded, copied or unpickled: what was checked is no longer known.
+        """
+        if self.verdict is not Verdict.FAIL:
+            raise ValueError(f"minimise(): nothing failed here, the verdict is {self.verdict.value}")
+        smaller = vars(self).get("_smaller")
+        if smaller is None:
+            raise RuntimeError("minimise(): only the report that check_grad or check_rule returned knows the functions "
+                               "it checked; this one was loaded, copied or made otherwise: run the check again")
+        return smaller(seconds)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_smaller"}
 
 
 class _ReportError(AssertionError):

@@ -22,6 +22,7 @@ from jaxcheck.evidence.prepare_rule import (
 )
 from jaxcheck.evidence.transforms import transformations
 from jaxcheck.evidence.user import first_line
+from jaxcheck.minimise import minimisable
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program import hosts, spread
 from jaxcheck.program.ask import Refused, ask
@@ -44,6 +45,7 @@ NO_TIME = "not looked at"
 
 
 @door
+@minimisable("args", "kwargs")
 def check_rule(
     f: Callable[..., Any],
     *args: Any,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxcheck.bars import GRANTED, MUST_CATCH
-from jaxcheck.evidence import roundoff
+from jaxcheck.evidence import bisect, roundoff
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.preface import Preface
 from jaxcheck.evidence.problem import LeafEvidence, Problem
@@ -74,6 +74,7 @@ class Case:
     evaluations: int = 0
     compiled: int = 0
     _round_off: RoundOff | None = None
+    _bisected: dict[int, np.ndarray | None] = dataclasses.field(default_factory=dict)
 
     def round_off(self) -> RoundOff:
         """The measured round-off of M, A and the outputs at the point; measured when it is first asked for."""
@@ -81,6 +82,16 @@ class Case:
             self._round_off, new = roundoff.measure(self.problem, self.point)
             self.compiled += new
         return self._round_off
+
+    def wrong_components(self, number: int, ev: LeafEvidence) -> np.ndarray | None:
+        """The components of a leaf that signed blocks of it show to be wrong; some of them, where it is the leaf; None
+        where they show nothing. Looked for once."""
+        if number not in self._bisected:
+            found = bisect.wrong_components(self.problem, self.point, number, ev, self.settings.seed)
+            self.evaluations += found.evaluations
+            self.compiled += found.compiled
+            self._bisected[number] = found.indices if found.indices.size else None
+        return self._bisected[number]
 
     def judge(self, ev: LeafEvidence) -> Opinion:
         s = self.settings

@@ -114,7 +114,10 @@ class Theta:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def unravel(self, vector: Any) -> list[Any]:
-        """Inverse of `ravel`, in float64 / complex128; works on numpy and on traced JAX vectors."""
+        """Inverse of `ravel`, in float64 / complex128; works on numpy and on traced JAX vectors, and on what has
+        `leaves_of` of its own."""
+        if hasattr(vector, "leaves_of"):
+            return vector.leaves_of(self.leaves)
         out = []
         for leaf in self.leaves:
             part = vector[leaf.start : leaf.stop]

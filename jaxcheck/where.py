@@ -15,13 +15,15 @@ from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, price
 from jaxcheck.program.where import of_rules, slips, source, wording
 from jaxcheck.program.where import problem as passes
 from jaxcheck.program.where.alias import with_aliases
-from jaxcheck.program.where.search import Search
+from jaxcheck.program.where.search import Found, Search
 from jaxcheck.records import Culprit
 from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.there import there
 
 # Seconds that the search may take, and what of the budget that is left; of these, what hints may take besides.
 SECONDS, PART, SLIPS = 10.0, 0.5, 0.2
+# Leaves that are looked at alone where no one change makes all of them right.
+TRIES = 3
 
 
 def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
@@ -46,7 +48,7 @@ def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
     current().tell("the line")
     try:
         for one in _problems(report, problem, rules, time.perf_counter() + seconds):
-            found = _culprits(one, wrong)
+            found = _culprits(one, wrong) or _in_turn(one, wrong)
             report = report if rules else _with_slips(report, one, time.perf_counter() + SLIPS * seconds)
             if found:
                 return dataclasses.replace(report, culprits=found)
@@ -96,14 +98,39 @@ def _agrees(report: Report, one: passes.Problem) -> bool:
 
 
 def _culprits(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]:
-    found = with_aliases(one, Search(one, price, NEAR_LINE, TOO_DEAR, LEAST_RIGHT).go(), price)
+    found = _searched(one)
     named = blame([Weighed(**f.fields) for f in found])
-    out = []
-    if named is None:
-        return ()
-    for i in named.changes:
-        edit = found[i].edit
-        place = edit.site.place
-        out.append(Culprit(place.file, place.line, source.text_of(place), wording.changed_line(one, edit),
-                           wording.in_words(one, edit), named.kind, wrong))
-    return tuple(out)
+    return () if named is None else tuple(_culprit(one, found[i], named.kind, wrong) for i in named.changes)
+
+
+def _searched(one: passes.Problem) -> list[Found]:
+    return with_aliases(one, Search(one, price, NEAR_LINE, TOO_DEAR, LEAST_RIGHT).go(), price)
+
+
+def _culprit(one: passes.Problem, found: Found, kind: str, wrong: tuple[str, ...]) -> Culprit:
+    edit = found.edit
+    place = edit.site.place
+    return Culprit(place.file, place.line, source.text_of(place), wording.changed_line(one, edit),
+                   wording.in_words(one, edit), kind, wrong)
+
+
+def _in_turn(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]:
+    """Two mistakes, one after the other: first the line that makes some of the wrong leaves right, then the one that
+    makes all the others right as well. Nobody is named where that is not so."""
+    astray = [k for k, w in enumerate(one.wrong()) if w]
+    path = dict(zip(astray, wrong, strict=True)) if len(astray) == len(wrong) else dict.fromkeys(astray, wrong[0])
+    for k in sorted(astray, key=one.depth)[:TRIES] if len(astray) > 1 else ():
+        found = [(f, one.repaired(f.edit)) for f in _searched(one.only(k))]
+        most = max((len(those) for _, those in found), default=0)
+        found = [(f, those) for f, those in found if len(those) == most]
+        named = blame([Weighed(**f.fields) for f, _ in found])
+        if found and (named is None or named.kind != "line"):
+            return ()  # what is not clear where least can be wrong is made up for further on
+        if named is None or not most < len(astray):
+            continue
+        first, those = found[named.changes[0]]
+        rest = tuple(path[n] for n in astray if n not in those)
+        others = _culprits(one.after(first.edit), rest)
+        if others and others[0].kind == "line":
+            return _culprit(one, first, "line", tuple(path[n] for n in astray if n in those)), *others
+    return ()

@@ -165,3 +165,21 @@ def drawn(path="layers[1].W", **changed) -> Report:
                   tuple(Line(file, n, f"    dv = p.T @ dc  # {n} <b>") for n in range(43, 52))),
     )
     return failing(**{**values, **changed})
+
+
+EXTREMES = (0.0, -0.0, NAN, float("inf"), -float("inf"), 5e-324, -1e-300, 1e-17, 1.0, 1e300, -1.7e308)
+
+
+def extreme(k: int) -> Report:
+    """`drawn` with numbers that no picture is made for."""
+
+    def some(count: int, shift: int) -> Numbers:
+        return Numbers(EXTREMES[(k * 7 + i * (shift + k) + shift) % len(EXTREMES)] for i in range(count))
+
+    m, n, a = some(3, k)
+    steps = Numbers(10.0 ** min(1 + 12 * k, 290) * h for h in STEPS)
+    odd = curve(steps=steps, right=some(12, 1), left=some(12, 3), manual=m, numeric=n, autodiff=a, error=abs(a),
+                noise=abs(n))
+    sample = Sample("layers[1].W", Numbers(range(9)), some(9, 2), some(9, 5), some(9, 1), some(9, 4))
+    grid = Grid("layers[1].W", 3, 3, Numbers(abs(x) for x in some(9, 1)), "A", abs(m), (3, 3))
+    return drawn(curves=(odd,), samples=(sample,), grids=(grid,))

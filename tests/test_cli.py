@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from handmade import failing, inconclusive, passing
 
 from jaxcheck.cli import main
+from jaxcheck.kept import Made
 from jaxcheck.report import explain, save
 from jaxcheck.report.terms import SETTING, TERMS
 from jaxcheck.result import Reason, Report, Verdict
@@ -66,9 +67,12 @@ def test_exit_codes(cases, body, code):
 
 
 def test_every_case_is_named_and_shown_in_the_order_of_the_file(cases):
-    result = call("run", cases(FAIL + PASS))
+    file = cases(FAIL + PASS)
+    result = call("run", file)
     said = result.stdout
-    assert said.index("case check_bad") < said.index(str(failing(name="check_bad"))) < said.index("case check_good")
+    bad = failing(name="check_bad", made=Made(again=f"jaxcheck run {file}::check_bad"))
+    assert f"again: jaxcheck run {file}::check_bad\n" in said  # a line that runs as it stands
+    assert said.index("case check_bad") < said.index(str(bad)) < said.index("case check_good")
     assert str(passing(name="check_good")) in said
     assert said.endswith("FAIL         check_bad: `layers[1].W` ratio 2.000 +- 1e-9 on all 15 entries\n"
                          "2 checks: 1 FAIL, 1 PASS\n")

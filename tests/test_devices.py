@@ -17,7 +17,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxcheck as jc
-from jaxcheck.evidence import blocks
+from jaxcheck.evidence import blocks, flat
 from jaxcheck.program import compile as compiled
 from jaxcheck.program import spread
 
@@ -169,6 +169,62 @@ def test_a_program_with_a_layout_of_its_own_is_left_alone():
         report = jc.check_grad(loss, np.linspace(0.1, 1.0, 6), jax.grad(loss), mode=jc.Exhaustive(step=1e-5))
     assert report.ok, str(report)
     assert set(used) == {1}
+
+
+def laid_out(dtype):
+    """A loss of parameters that lie over two devices as in tensor-parallel models; their gradient, perhaps wrong."""
+    mesh = Mesh(np.array(jax.devices()[:2]), ("model",))
+    rng = np.random.default_rng(5)
+
+    def put(x, *spec):
+        return jax.device_put(np.asarray(x, dtype), NamedSharding(mesh, PartitionSpec(*spec)))
+
+    params = {"in": put(rng.normal(size=(6, 32)) / 3, None, "model"), "b": put(rng.normal(size=32), "model"),
+              "out": put(rng.normal(size=(32, 4)) / 5, "model", None), "scale": np.asarray(0.5, dtype)}
+    x = rng.normal(size=(3, 6)).astype(dtype)
+
+    def loss(p):
+        return p["scale"] * jnp.mean((jnp.tanh(x @ p["in"] + p["b"]) @ p["out"]) ** 2)
+
+    def grad(p, factor):
+        g = jax.grad(loss)(p)
+        return {**g, "b": factor * g["b"]}
+
+    return loss, params, grad
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["each leaf's own directions", "shared directions"])
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_parameters_that_lie_over_devices_stay_there(monkeypatch, factor, shared):
+    monkeypatch.setattr(flat, "WORK", 0.0 if shared else 1e99)
+    compiled.clear()
+    with jax.enable_x64(True):
+        loss, params, grad = laid_out(np.float64)
+        there = jc.check_grad(loss, params, lambda p: grad(p, factor), mode=None if shared else "sketch", where=False)
+        programs = [executable for executable, _ in compiled._CACHE.values()]
+        here = jc.check_grad(loss, jax.tree.map(np.asarray, params), lambda p: grad(p, factor),
+                             mode=None if shared else "sketch", where=False)
+    assert gist(there) == gist(here)
+    assert there.ok == (factor == 1.0)
+    assert programs
+    for one in programs:
+        split = [s for s in jax.tree.leaves(one.input_shardings) if not s.is_fully_replicated]
+        assert len(split) >= 3  # each of the three leaves, and their directions where there are any
+        assert "all-gather" not in one.as_text()
+
+
+def test_complex_parameters_that_lie_over_devices():
+    mesh = Mesh(np.array(jax.devices()[:2]), ("model",))
+    rng = np.random.default_rng(6)
+    z = (rng.normal(size=(4, 4)) + 1j * rng.normal(size=(4, 4))).astype(np.complex64)
+    z = jax.device_put(z, NamedSharding(mesh, PartitionSpec("model")))
+
+    def f(z):
+        return jnp.sum(jnp.abs(jnp.exp(0.1 * z @ z)) ** 2)
+
+    assert jc.check_grad(f, z, jax.grad(f), mode="sketch").ok
+    report = jc.check_grad(f, z, lambda z: jnp.conj(jax.grad(f)(z)), mode="sketch", where=False)
+    assert report.verdict is jc.Verdict.FAIL
 
 
 BAD = {

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxcheck as jc
+from jaxcheck.evidence import rows
+from jaxcheck.program import spread
+from jaxcheck.test_util import check_grads
 
 SHAPES = {"W1": (5, 4), "b1": (5, 1), "W2": (3, 5), "b2": (3, 1), "W3": (1, 3), "b3": (1, 1)}
 
@@ -52,6 +60,85 @@ def test_every_component(seed):
     p = init(jax.random.key(seed))
     report = jc.check_grad(loss, p, backprop, args=data(seed), mode=jc.Exhaustive())
     assert report.ok and report.difference < 1e-9, str(report)
+
+
+@jax.custom_vjp
+def soft(x, factor):
+    return jnp.log1p(jnp.exp(x))
+
+
+soft.defvjp(lambda x, factor: (soft(x, factor), (x, factor)),
+            lambda kept, g: (g * kept[1] * jax.nn.sigmoid(kept[0]), jnp.zeros_like(kept[1])))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("factor", [1.0, 1.001])
+def test_a_rule_with_its_laws_and_transformations(factor, seed):
+    x = np.random.default_rng(seed).normal(size=(3, 4)).astype(np.float32)
+    report = jc.check_rule(lambda x: soft(x, np.float32(factor)), x, level="full", budget=None)
+    assert report.ok == (factor == 1.0), str(report)
+
+
+@pytest.mark.gpu
+def test_the_drop_in(seed):
+    x = np.random.default_rng(seed).normal(size=(3, 4)).astype(np.float32)
+    check_grads(lambda x: soft(x, np.float32(1.0)), (x,), order=1, modes=["rev"])
+    with pytest.raises(AssertionError):
+        check_grads(lambda x: soft(x, np.float32(1.1)), (x,), order=1, modes=["rev"])
+
+
+@pytest.mark.gpu
+def test_in_the_precision_of_the_caller_with_path_integrals(seed):
+    """Without float64, as on accelerators that have none: sharpened by the integral of the gradient along a path."""
+    p, args = init(jax.random.key(seed)), data(seed)
+    assert jc.check_grad(loss, p, backprop, args=args, precision="native").ok
+    wrong = jc.check_grad(loss, p, lambda p, x, y: backprop(p, x, y, 1.1), args=args, precision="native", where=False)
+    assert wrong.verdict is jc.Verdict.FAIL, str(wrong)
+
+
+@pytest.mark.gpu
+def test_chunks_are_large_where_the_device_is():
+    small, accelerated = 2e6, jax.default_backend() != "cpu"
+    assert (rows.chunk_rows(1e3, 10**6) > 10_000) == accelerated
+    assert rows.chunk_rows(small, 10**6) >= (100 if accelerated else 1)
+
+
+@pytest.mark.gpu
+def test_two_devices_find_what_one_finds(monkeypatch, seed):
+    if len(jax.devices()) < 2:
+        pytest.skip("one device")
+    monkeypatch.setattr(spread, "WORTH", 0.0)
+    p, args = init(jax.random.key(seed)), data(seed)
+    one, two = (jc.check_grad(loss, p, backprop, args=args, mode=jc.Exhaustive(step=1e-5), devices=jax.devices()[:n])
+                for n in (1, 2))
+    assert one.ok and two.ok
+    assert two.difference == pytest.approx(one.difference, rel=0.5)
+
+
+# A row needs 32 MiB and more; the chunk that the cost model chooses for an accelerator needs gigabytes.
+HUNGRY = """
+import json, jax, jax.numpy as jnp, numpy as np, jaxcheck as jc
+from jaxcheck.evidence import blocks
+chunks, within = [], blocks.within_memory
+blocks.within_memory = lambda chunk, run: within(chunk, lambda c: (chunks.append(c), run(c))[1])
+x = np.linspace(0.5, 1.5, 40)
+def loss(x):
+    big = jnp.sin(jnp.arange(4_000_000) * x.sum())
+    return jnp.sum(jnp.sort(big) * jnp.cos(big)) / 1e6 + jnp.sum(x ** 2)
+report = jc.check_grad(loss, x, jax.grad(loss), mode=jc.Exhaustive(step=1e-5), budget=None)
+print(json.dumps([str(report.verdict), chunks]))
+"""
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_with_little_memory_the_chunk_is_halved():
+    env = {**os.environ, "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.015"}
+    done = subprocess.run([sys.executable, "-c", HUNGRY], env=env, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    verdict, chunks = json.loads(done.stdout)
+    assert verdict in ("PASS", "INCONCLUSIVE")
+    assert len(set(chunks)) > 1 or jax.default_backend() == "cpu", chunks
 
 
 def test_the_same_checks_find_the_same_on_this_machine(seed):

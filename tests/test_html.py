@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from html import unescape
 
 import pytest
-from handmade import NAN, STEPS, curve, drawn, failing, inconclusive, leaf, passing, rule, strange
+from handmade import NAN, STEPS, curve, drawn, extreme, failing, inconclusive, leaf, passing, rule, strange
 
 from jaxcheck.kept import Made, Numbers
-from jaxcheck.report import html, palette, series
+from jaxcheck.report import html, palette, series, terms
 from jaxcheck.result import Reason, Report, Verdict
 
 
@@ -52,6 +54,14 @@ def test_where_autodiff_is_deceived_the_differences_are_gone_by():
     assert [name for name, _ in series.claims(curve(autodiff=NAN))] == ["M", "N"]
 
 
+@pytest.mark.parametrize("k", range(24))
+def test_whatever_the_numbers_are_they_are_drawn_as_numbers(k):
+    pictures = re.findall(r"<svg class=.chart.*?</svg>", html.page(extreme(k)), re.DOTALL)
+    assert pictures
+    for picture in pictures:
+        assert not re.search(r'="[^"]*\b(nan|inf)\b', re.sub(r'aria-label="[^"]*"', "", picture)), picture
+
+
 def test_the_source_is_shown_with_its_line_marked_and_the_edit():
     page = html.page(drawn())
     assert '<span class="row bad"><span class="no">47</span>dv = p.T @ dc  # 47 &lt;b&gt;' in page
@@ -68,6 +78,13 @@ def test_the_source_is_shown_with_its_line_marked_and_the_edit():
         assert said in page
     alone = html.page(drawn(made=Made()))  # an older report, without the lines around it
     assert '<span class="row bad"><span class="no">47</span>dv = p.T @ dc' in alone
+
+
+def test_what_words_mean_is_said_as_explain_says_it():
+    page = unescape(html.page(drawn()))
+    for name in ("M", "N", "A", "floor", "difference", "FAIL", "MANUAL_WRONG"):
+        assert terms.meaning(name) in page, name
+    assert "check_grad(loss, ..., seed=0)" in html.page(passing())
 
 
 def test_a_cell_has_its_pictures_and_no_tools():
@@ -162,6 +179,7 @@ def wide(**changed) -> Report:
 def test_it_sorts_filters_and_folds(shown, browser):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
 
     find = shown(
         drawn(
@@ -199,9 +217,10 @@ def test_it_sorts_filters_and_folds(shown, browser):
     fold = browser.find_element(By.CSS_SELECTOR, "details.leaf > summary")
     assert browser.find_element(By.CSS_SELECTOR, "figure svg").is_displayed()
     fold.send_keys(Keys.ENTER)
-    assert not browser.find_element(By.CSS_SELECTOR, "figure svg").is_displayed()
+    picture = browser.find_element(By.CSS_SELECTOR, "figure svg")
+    WebDriverWait(browser, 10).until(lambda _: not picture.is_displayed())
     browser.find_element(By.CSS_SELECTOR, ".leaves a").click()  # what is linked to is opened
-    assert browser.find_element(By.CSS_SELECTOR, "figure svg").is_displayed()
+    WebDriverWait(browser, 10).until(lambda _: picture.is_displayed())
     term = browser.find_element(By.CSS_SELECTOR, ".term")
     assert "Formula (2)" in term.get_attribute("data-tip")
 

@@ -15,6 +15,7 @@ import pytest
 from handmade import failing, whole
 
 import jaxcheck
+from jaxcheck.evidence import flat
 from jaxcheck.judgement import keep
 from jaxcheck.kept import Made, Numbers
 from jaxcheck.made import made, place
@@ -52,6 +53,30 @@ def test_a_curve_is_the_function_along_its_direction(report):
         assert at(-step) - at(0.0) == pytest.approx(left, rel=1e-5)
     assert curve.manual == pytest.approx(2 * curve.autodiff)
     assert abs(curve.numeric - curve.autodiff) <= 5 * curve.error
+
+
+def agree(curves) -> None:
+    """What is kept of a curve has the slope that is said of it."""
+    for curve in curves:
+        k = len(curve.steps) // 2
+        centred = (curve.right[k] - curve.left[k]) / (2 * curve.steps[k])
+        assert centred == pytest.approx(curve.numeric, rel=1e-4)
+        assert curve.autodiff == pytest.approx(curve.numeric, rel=1e-6)
+
+
+def test_curves_along_directions_are_those_of_their_leaf():
+    smooth = {**PARAMS, "b": PARAMS["b"] + 0.5}
+    found = jaxcheck.check_grad(loss, smooth, doubled, mode="sketch", where=False)
+    assert any("W along direction" in c.name for c in found.curves)
+    agree(found.curves)
+
+
+def test_of_a_direction_through_all_leaves_what_the_others_do_is_taken_off(monkeypatch):
+    monkeypatch.setattr(flat, "WORK", 0)
+    wide = {"W": np.linspace(-1.0, 1.5, 1200).reshape(40, 30), "b": np.linspace(0.1, 0.4, 30)}
+    found = jaxcheck.check_grad(loss, wide, lambda p: jax.tree.map(lambda g: g * 1.0, jax.grad(loss)(p)), where=False)
+    assert found.evaluations <= 64 and "along direction" in found.curves[0].name
+    agree(found.curves)
 
 
 def test_a_smooth_interval_is_known_where_it_was_looked_at():

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from handmade import NAN, batch, drawn, failing, leaf, passing, rule, strange
+from handmade import NAN, batch, drawn, extreme, failing, leaf, passing, rule, strange
 
 from jaxcheck.report.plot import KINDS, _middle
 from jaxcheck.result import Verdict
@@ -14,6 +14,14 @@ from jaxcheck.result import Verdict
 pytest.importorskip("matplotlib", reason="no matplotlib: pip install 'jaxcheck[plot]'").use("Agg")
 
 LONG = "encoder.blocks[11].attention.heads[3].projections.with_a_long_name.kernel"
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    from matplotlib import pyplot
+
+    pyplot.close("all")
 
 
 def uncut(axes) -> None:
@@ -93,6 +101,12 @@ def test_numbers_that_cannot_be_drawn_are_left_out():
     odd = failing(leaves=(leaf("a", Verdict.FAIL, difference=NAN, floor=float("inf")), leaf("b", difference=0.0)))
     assert len(odd.plot().get_lines()) > 0
     uncut(odd.plot())
+
+
+@pytest.mark.parametrize("k", [4, 45])
+def test_whatever_the_numbers_are_they_are_drawn(k):
+    for kind in ("components", "v-curve", "taylor", "heat"):
+        uncut(extreme(k).plot(kind))
 
 
 def test_names_are_shortened_in_the_middle():

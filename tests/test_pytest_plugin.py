@@ -17,6 +17,7 @@ from handmade import failing, inconclusive, passing
 from jaxcheck import pytest_plugin, pytest_section, session
 from jaxcheck.door import door
 from jaxcheck.pytest_section import Entry
+from jaxcheck.report import save
 from jaxcheck.result import Report
 
 ROOT = Path(__file__).parent.parent
@@ -189,6 +190,19 @@ def test_options_that_cannot_be(tmp_path, option, said):
 
 def entries(*reports: Report) -> list[Entry]:
     return [Entry(f"test_a.py::test_{i}", report.to_json()) for i, report in enumerate(reports)]
+
+
+def test_a_file_says_how_each_test_is_repeated(tmp_path):
+    pytest_section.write(str(tmp_path / "all.json"), entries(passing(), failing()))
+    assert [one.made.again for one in save.load(tmp_path / "all.json")] == [
+        "pytest test_a.py::test_0", "pytest test_a.py::test_1"]
+
+
+def test_findings_are_written_as_sarif(tmp_path):
+    pytest_section.usable(str(tmp_path / "all.sarif"))
+    pytest_section.write(str(tmp_path / "all.sarif"), entries(passing(), failing()))
+    (run,) = json.loads((tmp_path / "all.sarif").read_text(encoding="utf-8"))["runs"]
+    assert "Again: pytest test_a.py::test_1." in run["results"][0]["message"]["text"] and len(run["results"]) == 1
 
 
 def test_the_worst_come_first_and_ten_are_enough():

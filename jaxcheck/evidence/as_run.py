@@ -10,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.maps import Map, MapEvidence, from_vector
+from jaxcheck.evidence.parts import gradient as in_parts
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.witnesses import measure, real_gradient
 from jaxcheck.program.alike import alike
@@ -145,12 +147,18 @@ def _rounded(problem: Problem, traced, point: np.ndarray, free, unit: float, con
         return [*theta.unravel(point), *extras]
 
     def results(found):
+        if problem.layout is not None:
+            return in_parts([jnp.asarray(g).reshape(columns, *leaf.shape)
+                             for leaf, g in zip(theta.leaves, found, strict=True)], theta.leaves)
         parts = [_real(leaf, jnp.asarray(g).reshape(columns, *leaf.shape))
                  for leaf, g in zip(theta.leaves, found, strict=True)]
         return jnp.concatenate([p.astype(jnp.float64) for p in parts], axis=1)
 
-    return round_off((tuple(theta.leaves), columns), [t.program for t in traced], inputs, results,
-                     (point, tuple(problem.extras)), free, unit, constants)
+    with jax.enable_x64(True):
+        given = problem.place(point), tuple(problem.extras)
+    found, compiled = round_off((tuple(theta.leaves), columns), [t.program for t in traced], inputs, results, given,
+                                free, unit, constants)
+    return [tuple(map(np.asarray, pair)) for pair in found], compiled
 
 
 def same_maps(one: Map, native: Map) -> bool:

@@ -102,7 +102,7 @@ def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, th
         parts, pace = [], 0.0
         key = (name, "blocks", chunk, room, total, width)
         shelf = kept.shelf(key, programs, (args, theta, directions, offsets))
-        given, *arrays = spread.everywhere((args, *map(jnp.asarray, (theta, directions, offsets))), over)
+        given, *arrays = spread.everywhere((args, theta, directions, offsets), over)
         try:
             while len(parts) < turns:
                 done = len(parts) * width * chunk

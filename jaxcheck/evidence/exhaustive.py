@@ -21,6 +21,7 @@ from jaxcheck.evidence.sketch import component_scale
 from jaxcheck.program import columns, kept, spread
 from jaxcheck.program.batching import sequential
 from jaxcheck.program.compile import execute
+from jaxcheck.program.mode import as_jax
 from jaxcheck.program.objective import call
 from jaxcheck.there import there
 
@@ -121,7 +122,7 @@ def _in_calls(problem: Problem, point: np.ndarray, number: int, steps: np.ndarra
     def work() -> list[np.ndarray]:
         nonlocal compiled
         parts = []
-        values, moves = spread.everywhere(([jnp.asarray(v) for v in theta.unravel(point)], jnp.asarray(steps)), over)
+        values, moves = spread.everywhere(([as_jax(v) for v in theta.unravel(point)], as_jax(steps)), over)
         name = ("components", number, per_call, chunk, plan is not None)
         try:
             for start in range(shares.process * per_call, size, shares.processes * per_call):

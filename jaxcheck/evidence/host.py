@@ -14,7 +14,7 @@ import numpy as np
 from jaxcheck.budget import current
 from jaxcheck.evidence.user import StructureError, User, check_scalar, first_line, real_rows
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.program.mode import is_wide
+from jaxcheck.program.mode import as_jax, is_wide
 
 
 def loss_on_host(user: User, why: BaseException) -> tuple[Callable, bool, float]:
@@ -84,7 +84,7 @@ def autodiff_on_host(user: User) -> tuple[Callable | None, str]:
 
     def autodiff(vector):
         with jax.enable_x64(True):
-            leaves = [jnp.asarray(x) for x in user.host_leaves(user.theta, vector)]
+            leaves = [as_jax(x) for x in user.host_leaves(user.theta, vector)]
             return real_rows(user.theta, jax.grad(lambda xs: user.value(xs, user.wide_args()))(leaves))
 
     try:
@@ -112,7 +112,7 @@ def scatter(user: User, native: np.ndarray, seed: int = 0) -> np.ndarray:
             unit = np.float64(jnp.finfo(value.dtype).eps)
             signs = rng.choice([-1.0, 1.0], value.shape)
             value = (value * (1 + unit * signs)).astype(value.dtype)
-            out.append(jnp.asarray(value) if isinstance(x, jax.Array) else value if hasattr(x, "dtype") else x)
+            out.append(as_jax(value) if isinstance(x, jax.Array) else value if hasattr(x, "dtype") else x)
         return out
 
     for _ in range(NEIGHBOURS):

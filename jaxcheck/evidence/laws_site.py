@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxcheck.program import interpret
 from jaxcheck.program.ask import on_purpose
+from jaxcheck.program.mode import as_jax
 from jaxcheck.result import Row
 from jaxcheck.theta import is_none, take_apart, why_not_differentiable
 
@@ -34,7 +35,7 @@ def cast(x: Any, dtype: Any) -> Any:
             raise on_purpose(TypeError(f"there is no complex {wanted.name}"))
         wanted = np.dtype(pair[wanted.name])
     value = np.asarray(x).astype(wanted)
-    return jnp.asarray(value) if isinstance(x, jax.Array) else value
+    return as_jax(value) if isinstance(x, jax.Array) else value
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ def build(f: Callable, args: Sequence[Any], kwargs: dict, argnums: Any, dtype: A
 
 def _strong(value: Any, dtype: Any) -> Any:
     if not isinstance(value, jax.Array):
-        value = jnp.asarray(value, cast(np.asarray(value), dtype).dtype if dtype is not None else None)
+        value = as_jax(value if dtype is None else cast(np.asarray(value), dtype))
     return value
 
 
@@ -119,13 +120,13 @@ def draw(like: Sequence[Any], seed: int, name: str) -> Arrays:
         value = rng.standard_normal(np.shape(x))
         if jnp.iscomplexobj(x):
             value = value + 1j * rng.standard_normal(np.shape(x))
-        out.append(jnp.asarray(np.asarray(value).astype(jax.dtypes.result_type(x))))
+        out.append(as_jax(np.asarray(value).astype(jax.dtypes.result_type(x))))
     return out
 
 
 def moved(x: Sequence[Any], parts: Sequence[Any]) -> Arrays:
     """x (1 + part), leaf by leaf, of the dtypes of x; on the host, where it is no program to compile."""
-    return [jnp.asarray((np.asarray(v) * (1 + np.asarray(p))).astype(v.dtype)) for v, p in zip(x, parts, strict=True)]
+    return [as_jax((np.asarray(v) * (1 + np.asarray(p))).astype(v.dtype)) for v, p in zip(x, parts, strict=True)]
 
 
 def nearby(x: Sequence[Any], size: float, seed: int, name: str) -> Arrays:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import blocks
@@ -58,8 +57,8 @@ def sharpen(problem: Problem, point: np.ndarray, directions: np.ndarray, found: 
         # One direction at a time where they take long: between calls the clock is looked at.
         alone = blocks.long(there(problem.manual).program, len(directions) * len(places))
         for some in np.split(directions, len(directions)) if alone else [directions]:
-            found_here, new = execute(("path", tuple(problem.theta.leaves)), build, programs, point,
-                                      tuple(problem.extras), jnp.asarray(some), jnp.asarray(places), keep=True)
+            found_here, new = execute(("path", tuple(problem.theta.leaves)), build, programs, problem.place(point),
+                                      tuple(problem.extras), problem.place(some), places, keep=True)
             parts.append([np.asarray(x) for x in found_here])
             compiled += new
     plus, minus, slope = (np.concatenate(x) for x in zip(*parts, strict=True))

@@ -6,13 +6,12 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.budget import current
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.program.mode import is_traced
+from jaxcheck.program.mode import as_jax, is_traced
 from jaxcheck.theta import is_none, take_apart
 
 
@@ -81,7 +80,7 @@ def _item(x: Any, index: int) -> Any:
     if not hasattr(x, "shape"):
         return x
     if isinstance(x, jax.Array) and not jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-        return jnp.asarray(np.asarray(x)[index])
+        return as_jax(np.asarray(x)[index])
     return x[index]
 
 

@@ -105,8 +105,8 @@ def native_run(problem: Problem, preface: Preface, run: Run) -> Preface:
         return (outputs_of(native, programs[0], point, extras), gradient_of(native, manual, programs[1], point, extras))
 
     key = ("native", is_wide(), tuple(problem.theta.leaves))
-    point = problem.theta.ravel()
     with jax.enable_x64(True):
+        point = problem.place(problem.theta.ravel())
         runs, compiled, clock = [], 0, current()
         for _ in range(2):
             before = clock.run_seconds

@@ -13,6 +13,7 @@ import numpy as np
 from jaxcheck.evidence import as_run, host, repeat
 from jaxcheck.evidence.as_run import Run
 from jaxcheck.evidence.beside import of_data
+from jaxcheck.evidence.parts import layout_of
 from jaxcheck.evidence.preface import Preface, effects, narrow, native_run, of_no_rule, seen, units
 from jaxcheck.evidence.prepare_host import prepare_host
 from jaxcheck.evidence.problem import Problem
@@ -104,7 +105,7 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
         None, Witness("autodiff", "absent", "same program as the gradient under test"))
     runnable = dataclasses.replace(primal, program=plain(primal))
     problem = Problem(theta, extras, runnable, claim.program, autodiff, numbers=claim.numbers, host_manual=claim.host,
-                      is_autodiff=grad is None and not rules)
+                      is_autodiff=grad is None and not rules, layout=layout_of(theta))
     if claim.numbers is not None:
         problem = _with_numbers(problem, call, own)
     preface = Preface(user.name, (claim.witness, Witness("numeric", primal.how, primal.note), said),

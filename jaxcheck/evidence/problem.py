@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxcheck.evidence import parts
 from jaxcheck.evidence.differences import EPS, Slopes
+from jaxcheck.evidence.parts import Layout
 from jaxcheck.evidence.sketch import units
 from jaxcheck.program.objective import Traced
 from jaxcheck.there import there
@@ -45,6 +47,11 @@ class Problem:
     numbers_unit: np.ndarray | None = None  # rounding unit of each given number, (P,)
     numbers_bar: np.ndarray | None = None  # what rounding did to autodiff in their precision, where measured, (1, P)
     at_limit: bool = False  # loops that stop at a tolerance are run on
+    layout: Layout | None = None  # of leaves that lie over several devices
+
+    def place(self, x: np.ndarray) -> Any:
+        """(..., P) vectors as programs are given them: as they are, or leaf by leaf where their shards are."""
+        return x if self.layout is None else parts.place(x, self.theta.leaves, self.layout)
 
     @property
     def cost(self) -> float:

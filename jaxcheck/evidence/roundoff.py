@@ -69,7 +69,7 @@ def _scattered(problem: Problem, traced: Traced, point: np.ndarray) -> tuple[lis
 
     with jax.enable_x64(True):
         found, compiled = execute(("round-off", tuple(problem.theta.leaves)), build, [program], tuple(closed.consts),
-                                  signs(DRAWS), point, tuple(problem.extras))
+                                  signs(DRAWS), problem.place(point), tuple(problem.extras))
     return [np.asarray(b, np.float64) for b in found], compiled
 
 

@@ -26,7 +26,7 @@ def gradients(problem: Problem, point: np.ndarray, seed: int):
     """
     traced = [t for t in (problem.manual, problem.autodiff) if t is not None]
     moves = np.concatenate([np.zeros((1, point.size), np.int8), signs(seed, point.size)])
-    alone = any(blocks.long(t.program, 4) for t in traced)
+    alone = problem.layout is not None or any(blocks.long(t.program, 4) for t in traced)
     with jax.enable_x64(True):
         outputs, found, compiled = (_one_by_one if alone else _together)(problem, traced, point, moves)
     m = found.pop(0) if problem.manual is not None else None
@@ -75,8 +75,8 @@ def _one_by_one(problem: Problem, traced, point, moves):
     key, extras = tuple(problem.theta.leaves), tuple(problem.extras)
     outputs, compiled = execute(
         ("outputs at", problem.columns, key), lambda programs, x, extras: outputs_of(problem, programs[0], x, extras),
-        [problem.loss.program], point, extras, work=problem.cost)
-    out = []
+        [problem.loss.program], problem.place(point), extras, work=problem.cost)
+    out, at = [], problem.place(point)
     for t in traced:
 
         def build(programs, point, sign, extras, step, t=t):
@@ -85,8 +85,8 @@ def _one_by_one(problem: Problem, traced, point, moves):
 
         spread, same = 0.0, True
         for k, sign in enumerate([moves[0], *moves]):
-            found, new = execute(("gradient at", problem.columns, key), build, [t.program], point, sign, extras,
-                                 4 * problem.unit, work=t.program.cost)
+            found, new = execute(("gradient at", problem.columns, key), build, [t.program], at, problem.place(sign),
+                                 extras, 4 * problem.unit, work=t.program.cost)
             found, compiled = np.asarray(found), compiled + new
             if not k:
                 first = found

@@ -161,5 +161,5 @@ def _gradients(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, int]:
 
     with jax.enable_x64(True):
         found, compiled = execute(("sides", problem.columns, tuple(problem.theta.leaves)), build, [traced.program],
-                                  points, tuple(problem.extras), work=problem.cost * len(points))
+                                  problem.place(points), tuple(problem.extras), work=problem.cost * len(points))
         return np.asarray(found), compiled

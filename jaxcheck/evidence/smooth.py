@@ -13,7 +13,6 @@ import re
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import blocks, rows
@@ -96,13 +95,15 @@ def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: 
         def build(_: Any, given: Any, vector: Any, directions: Any, offsets: Any) -> Any:
             return rows.sample(make(given), vector, directions, offsets, chunk)
 
-        return execute((*name, chunk), build, [program], given, point, jnp.asarray(directions), jnp.asarray(offsets),
+        return execute((*name, chunk), build, [program], given, problem.place(point), along, offsets,
                        work=problem.cost * total, keep=True)
 
     def in_blocks(chunk: int) -> tuple[Any, int]:
-        return blocks.sample(name, lambda _, given: make(given), [program], given, point, directions, offsets, chunk)
+        return blocks.sample(name, lambda _, given: make(given), [program], given, problem.place(point), along, offsets,
+                             chunk)
 
     with jax.enable_x64(True):
+        along = problem.place(directions)
         long = blocks.long(program, total)
         chunk = (blocks if long else rows).chunk_of(program, total)
         found, compiled = blocks.within_memory(chunk, in_blocks if long else at_once)
@@ -141,7 +142,7 @@ def deciders(problem: Problem, point: np.ndarray, directions: np.ndarray) -> tup
             return run(*cast(closed.in_avals, [*theta.unravel(x), *problem.extras]))[1]
 
         sides = point + BESIDE * np.concatenate([directions, -directions])
-        found = np.asarray(jax.jit(lambda xs: jax.lax.map(signatures, xs))(jnp.asarray(sides)))
+        found = np.asarray(jax.jit(lambda xs: jax.lax.map(signatures, xs))(sides))
     plus, minus = np.split(found, 2)
     return tuple(dict.fromkeys(_short(str(places[i])) for i in np.flatnonzero((plus != minus).any(axis=0))))
 

@@ -31,6 +31,7 @@ from jaxcheck.evidence.transforms_formula import Formula
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.compile import Program
 from jaxcheck.program.converge import iterates
+from jaxcheck.program.mode import as_jax
 from jaxcheck.program.rounding import round_off
 from jaxcheck.program.shadow import lift, to_float64, uses_random_bits
 from jaxcheck.program.strip import strip_rules
@@ -99,7 +100,7 @@ def _round(x: Any, dtype: np.dtype) -> Any:
         value = (real + 1j * imag).astype(value.dtype)
     else:
         value = value.astype(dtype).astype(value.dtype)
-    return jnp.asarray(value, value.dtype) if isinstance(x, jax.Array) else value
+    return as_jax(value) if isinstance(x, jax.Array) else value
 
 
 class Wide:
@@ -189,7 +190,7 @@ class Wide:
         name = dtype.name
         rule = Pulled(narrow.call)
         out = rule.values(narrow.live)
-        g = [jnp.asarray(np.asarray(g).astype(o.dtype)) for g, o in zip(self.g, out, strict=True)]
+        g = [as_jax(np.asarray(g).astype(o.dtype)) for g, o in zip(self.g, out, strict=True)]
         grads = rule.back(narrow.live, g)
         said = ""
         for path, x, u in zip(narrow.paths, narrow.live, grads, strict=True):

@@ -14,7 +14,7 @@ import numpy as np
 from jaxcheck.evidence.witnesses import real_gradient
 from jaxcheck.foreign import is_array
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.program.mode import is_traced
+from jaxcheck.program.mode import as_jax, is_traced
 from jaxcheck.theta import Theta, mismatch
 
 
@@ -130,7 +130,7 @@ class User:
         for given, value in zip(theta.inexact(), theta.unravel(vector), strict=True):
             if isinstance(given, jax.Array):
                 with jax.enable_x64(wide):
-                    value = jnp.asarray(value if wide else value.astype(given.dtype))
+                    value = as_jax(value if wide else value.astype(given.dtype))
             elif not hasattr(given, "dtype"):
                 value = complex(value) if np.iscomplexobj(value) else float(value)
             else:

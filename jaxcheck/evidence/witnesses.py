@@ -17,6 +17,7 @@ import numpy as np
 from jaxcheck import budget
 from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.differences import Ladder
+from jaxcheck.evidence.parts import Parts, gradient
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.program import kept
 from jaxcheck.program.compile import execute
@@ -41,11 +42,11 @@ def outputs_of(problem: Problem, program: Any, vector: Any, extras: Sequence[Any
 def gradient_of(problem: Problem, traced: Traced, program: Any, vector: Any, extras: Sequence[Any]) -> Any:
     """(G, P) gradient at a traced real vector theta."""
     out = call(program, traced.program.closed.in_avals, [*problem.theta.unravel(vector), *extras])
-    parts = [
-        real_gradient(leaf, g.reshape(problem.columns, *leaf.shape)).astype(jnp.float64)
-        for leaf, g in zip(problem.theta.leaves, out, strict=True)
-    ]
-    return jnp.concatenate(parts, axis=1)
+    found = [g.reshape(problem.columns, *leaf.shape) for leaf, g in zip(problem.theta.leaves, out, strict=True)]
+    if isinstance(vector, Parts):
+        return gradient(found, problem.theta.leaves)
+    return jnp.concatenate([real_gradient(leaf, g).astype(jnp.float64)
+                            for leaf, g in zip(problem.theta.leaves, found, strict=True)], axis=1)
 
 
 def nearby(point: np.ndarray, seed: int, unit: float) -> np.ndarray:
@@ -110,8 +111,9 @@ def _at_once(problem: Problem, traced: Sequence[Traced], points, directions, off
         return samples, grads
 
     return execute(("measure", chunk, problem.columns, tuple(problem.theta.leaves)), build,
-                   [problem.loss.program, *(t.program for t in traced)], points, tuple(problem.extras), directions,
-                   offsets, work=problem.cost * len(directions) * len(offsets), keep=not traced)
+                   [problem.loss.program, *(t.program for t in traced)], problem.place(points), tuple(problem.extras),
+                   problem.place(directions), offsets, work=problem.cost * len(directions) * len(offsets),
+                   keep=not traced)
 
 
 def _in_turn(problem: Problem, traced: Sequence[Traced], points) -> tuple[list[np.ndarray], int]:
@@ -125,9 +127,9 @@ def _in_turn(problem: Problem, traced: Sequence[Traced], points) -> tuple[list[n
 
         parts = []
         for start in range(0, len(points), one):
-            before = clock.run_seconds
+            before, at = clock.run_seconds, problem.place(points[start : start + one])
             part, new = execute(("in turn", one, problem.columns, tuple(problem.theta.leaves)), build, [t.program],
-                                points[start : start + one], tuple(problem.extras), work=t.program.cost * one)
+                                at, tuple(problem.extras), work=t.program.cost * one)
             parts, compiled = [*parts, np.asarray(part)], compiled + new
             if not clock.pair_seconds > 0:
                 clock.pair_seconds = (clock.run_seconds - before) / one
@@ -140,7 +142,7 @@ def _in_blocks(problem: Problem, point, directions, offsets, chunk: int, first: 
         return lambda x: outputs_of(problem, programs[0], x, extras)
 
     return blocks.sample(("measure", problem.columns, tuple(problem.theta.leaves)), make, [problem.loss.program],
-                         tuple(problem.extras), point, directions, offsets, chunk, first)
+                         tuple(problem.extras), problem.place(point), problem.place(directions), offsets, chunk, first)
 
 
 def signs(seed: int, size: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxcheck.bars import BARS, HUGE
 from jaxcheck.evidence.problem import LeafEvidence, Probes
-from jaxcheck.judgement.vote import round_off
+from jaxcheck.judgement.looks import round_off
 from jaxcheck.kept import Curve, Grid, Numbers, Sample
 from jaxcheck.result import NAN, LeafResult, Reason, Verdict
 

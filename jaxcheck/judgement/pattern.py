@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from jaxcheck.bars import ABOUT, BARS, EXPLAINS, FITS, MOST_OF_IT, READABLE
+from jaxcheck.bars import ABOUT, BARS, EXPLAINS, FITS, MOST_OF_IT, RATIO, READABLE
 from jaxcheck.evidence.beside import Beside
-from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.problem import LeafEvidence, Probes
 from jaxcheck.judgement import kinds, kinds_partial
 from jaxcheck.judgement.kinds import View
 
@@ -70,7 +70,9 @@ def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), beside: Beside |
     """
     beside = beside or Beside()
     t = truth(ev)
-    if t is None or not np.isfinite(ev.m).all() or not t.any():
+    if t is None:
+        return sampled(ev)
+    if not np.isfinite(ev.m).all() or not t.any():
         return ""
     known = [(other, theirs) for other in others if (theirs := truth(other)) is not None]
     v, only = _of_wrong_outputs(View(ev, ev.m, t, known, beside))
@@ -79,6 +81,42 @@ def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), beside: Beside |
         if said:
             return ": ".join(filter(None, (only, "; or ".join(said[:3]))))
     return ": ".join(filter(None, (only, _about(v))))
+
+
+def sampled(ev: LeafEvidence) -> str:
+    """What single components say of a leaf that only they, and random directions, were looked at of."""
+    n, error = np.full(ev.m.shape[1], np.nan), np.full(ev.m.shape[1], np.inf)
+    if len(ev.m) > 1 or ev.leaf.is_complex:
+        return ""
+    for p in ev.probes:
+        if p.directions is None:
+            closer = p.slopes.error[:, 0] < error[p.at]
+            n[p.at[closer]], error[p.at[closer]] = p.slopes.value[closer, 0], p.slopes.error[closer, 0]
+    known = np.flatnonzero(error <= RATIO * np.abs(n))
+    off = np.where(np.isfinite(n), ev.m[0] - n, 0.0)
+    wrong = known[np.abs(off[known]) > BARS * error[known] + FITS * np.abs(n[known])]
+    if not wrong.size:
+        return ""
+    ratios = ev.m[0, wrong] / n[wrong]
+    alike = np.ptp(ratios) <= RATIO * np.abs(ratios).max()
+    if all(_explained(p, ev, off) for p in ev.probes if p.directions is not None):
+        named = [f"[{','.join(map(str, np.unravel_index(i, ev.leaf.shape)))}]" for i in wrong[:5]]
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        how = "" if not alike else f": ratio {kinds.number(float(ratios.mean()))}" if ratios.any() else ": zero there"
+        return (f"of {ev.m.shape[1]} components only {', '.join(named)}{more} {'is' if len(wrong) == 1 else 'are'} "
+                f"wrong, as far as directions see{how}")
+    if alike and len(wrong) == len(known) >= ENOUGH:
+        if not ratios.any():
+            return f"zero at all {len(wrong)} components that were looked at, where it should not be"
+        return f"ratio {kinds.number(float(ratios.mean()))} at all {len(wrong)} components that were looked at"
+    return ""
+
+
+def _explained(p: Probes, ev: LeafEvidence, off: np.ndarray) -> bool:
+    """Whether directions see what components are off by, and nothing else."""
+    with np.errstate(all="ignore"):
+        left = np.abs(p.project(ev.m - off[None]) - p.slopes.value)
+        return bool((left <= BARS * (p.slopes.error + p.project_error(ev.m_error))).all())
 
 
 def _of_wrong_outputs(v: View) -> tuple[View, str]:

@@ -136,7 +136,8 @@ def _jaxprs(value: Any):
 
 def _signature(tree: Any) -> Any:
     leaves, treedef = jax.tree_util.tree_flatten(tree)
-    return treedef, tuple((x.shape, str(x.dtype)) for x in map(jax.typeof, leaves))
+    return treedef, tuple((t.shape, str(t.dtype), spread.where(x)) for x, t in zip(leaves, map(jax.typeof, leaves),
+                                                                                  strict=True))
 
 
 def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any, work: float = 0.0,

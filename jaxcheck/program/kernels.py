@@ -72,13 +72,14 @@ def _traced(eqn: Any) -> Any | None:
     except ImportError:
         return None
     known = inspect.signature(interpreted).parameters
-    params = {k: v for k, v in eqn.params.items() if k in known} | ({"debug": False} if "debug" in known else {})
+    params: dict[str, Any] = {k: v for k, v in eqn.params.items() if k in known and k != "debug"}
+    params |= {"debug": False} if "debug" in known else {}
     avals = [v.aval for v in eqn.invars]
     try:
         with jax.enable_x64(interpret.is_64_bits([*eqn.invars, *eqn.outvars])):
             program = jax.make_jaxpr(lambda *args: interpreted(*args, **params))(*avals)
             return jax.make_jaxpr(_counted(program, eqn.params["grid_mapping"].grid))(*avals)
-    except Exception:  # whatever the interpreter does not know
+    except Exception:  # what the interpreter does not know, said in any way
         return None
 
 

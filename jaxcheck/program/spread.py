@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxcheck.program import hosts, interpret, memory
+from jaxcheck.program.mode import is_traced
 
 ROWS = "rows"
 # Elements computed in all from which on rows are spread: about a second of one device. Below, what the compiler and
@@ -58,6 +59,10 @@ def choose(devices: Any, *trees: Any, points: Any = None) -> Devices:
     Raises:
         TypeError, ValueError: naming the option.
     """
+    if any(isinstance(x, jax.Array) and not is_traced(x) and not x.is_fully_addressable
+           for x in jax.tree_util.tree_leaves((trees, points))):
+        raise TypeError("an argument lies over several processes, none of which sees it whole; give all of it to each "
+                        "(jax.experimental.multihost_utils.process_allgather), or check a part of the model")
     if devices is None:
         committed = [x for x in jax.tree_util.tree_leaves((trees, points)) if _is_committed(x)]
         found = dict.fromkeys(d for x in committed for d in sorted(x.devices(), key=lambda d: d.id))
@@ -87,8 +92,13 @@ def default() -> tuple[Any, ...]:
     return (device,) if isinstance(device, jax.Device) else tuple(jax.local_devices(backend=device))[:1]
 
 
+def where(x: Any) -> Any:
+    """Where an array was put by whoever made it, hashable; None where that is left open."""
+    return x.sharding if _is_committed(x) else None
+
+
 def _is_committed(x: Any) -> bool:
-    return isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer) and bool(x.committed)
+    return isinstance(x, jax.Array) and not is_traced(x) and bool(x.committed)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 from jaxcheck.report import numbers
@@ -14,12 +15,13 @@ def lines(report: Report) -> list[str]:
     """Where, what stands there, and what makes the leaves right; [] where no line is known."""
     if not report.culprits:
         return []
-    first = report.culprits[0]
-    said = [f"{_INTRODUCED.get(first.kind, '')} changed, {numbers.names(first.leaves)} "
-            f"{'is' if len(first.leaves) == 1 else 'are'} right, here and at another point"]
-    for culprit in report.culprits:
-        said.append(f"  {place(culprit)}  {culprit.source or '(no source)'}")
-        said.append(f"    with {culprit.what}" + (f":  {culprit.edit}" if culprit.edit else ""))
+    said = []
+    for (kind, leaves), those in itertools.groupby(report.culprits, lambda c: (c.kind, c.leaves)):
+        said.append(f"{_INTRODUCED.get(kind, '')} changed, {numbers.names(leaves)} "
+                    f"{'is' if len(leaves) == 1 else 'are'} right, here and at another point")
+        for culprit in those:
+            said.append(f"  {place(culprit)}  {culprit.source or '(no source)'}")
+            said.append(f"    with {culprit.what}" + (f":  {culprit.edit}" if culprit.edit else ""))
     return said
 
 

@@ -89,9 +89,9 @@ def taylor(curve: Curve) -> Figure | None:
 def heat(grid: Grid) -> Figure | None:
     known = [v for v in grid.values if math.isfinite(v)]
     top = max(known, default=0.0)
-    if not known:
+    if not top > svg.TINY:  # nothing is off, or nothing is known
         return None
-    high = top if top > 0 else 1.0
+    high = top
     low = min((v for v in known if v > 0), default=high)
     low = min(max(low, high * 10.0**-MOST), high * 10.0**-LEAST)
     said = f"|M − {grid.witness}| of {grid.path}, {grid.shape[0]} by {grid.shape[1]}"
@@ -115,7 +115,7 @@ def _cell(grid: Grid) -> str:
 def scatter(sample: Sample, worst: tuple[Component, ...] = ()) -> Figure | None:
     """M against N (or A), with the components that disagree most marked."""
     name, found = series.pairs(sample)
-    if len(found) < 2:
+    if len(found) < 2 or not any(x or y for x, y, _ in found):
         return None
     values = [v for x, y, _ in found for v in (x, y)]
     x, y = (svg.span(values, f"{axis}: {said}") for axis, said in ((name, _AXIS[name]), ("M", _AXIS["M"])))

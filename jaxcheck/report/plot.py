@@ -15,6 +15,8 @@ _WITNESSES = {"M": palette.LIGHT["fail"], "A": palette.LIGHT["second"], "N": pal
 # A log axis has no zero; an exact agreement is drawn here, below what float64 can tell apart.
 _ZERO = 1e-18
 _MOST = 40
+# Beyond this, and below its inverse, matplotlib has no ticks.
+_FAR = 1e60
 # Characters of a name, in a title and beside an axis.
 _TITLE, _BESIDE = 56, 34
 
@@ -97,7 +99,7 @@ def _leaves(axes: Any, report: Report, held: list[Any]) -> None:
 def _components(axes: Any, report: Report, held: list[Any]) -> None:
     sample = held[0]
     name, found = series.pairs(sample)
-    xs, ys = [x for x, _, _ in found], [y for _, y, _ in found]
+    xs, ys = [_within(x) for x, _, _ in found], [_within(y) for _, y, _ in found]
     low, high = min(*xs, *ys), max(*xs, *ys)
     axes.axline(
         (low, low),
@@ -129,7 +131,10 @@ def _v_curve(axes: Any, report: Report, held: list[Any]) -> None:
     found = series.errors(curve)
     if found.smooth is not None:
         axes.axvspan(
-            *found.smooth, color=palette.LIGHT["smooth"], zorder=0, label="smooth" if found.known else "looks smooth"
+            *map(_within, found.smooth),
+            color=palette.LIGHT["smooth"],
+            zorder=0,
+            label="smooth" if found.known else "looks smooth",
         )
     _lines(axes, found.lines, "from ")
     axes.set_ylabel(("relative error" if found.relative else "error") + " of (f(+t) − f(−t)) / 2t")
@@ -142,7 +147,9 @@ def _taylor(axes: Any, report: Report, held: list[Any]) -> None:
     found = series.remainders(curve)
     _lines(axes, found.lines, "d by ", dict(found.orders))
     if found.noise > 0:
-        axes.axhline(found.noise, color=palette.LIGHT["edge"], linestyle=":", linewidth=1.2, label="rounding of f")
+        axes.axhline(
+            _within(found.noise), color=palette.LIGHT["edge"], linestyle=":", linewidth=1.2, label="rounding of f"
+        )
     axes.set_ylabel("|f(x + t v) − f(x) − t d|")
     _logs(axes, "step t")
     _finish(axes, "", curve.name)
@@ -153,7 +160,7 @@ def _lines(axes: Any, lines: tuple[series.Line, ...], before: str, orders: dict[
         main = line.side != "left"
         order = f", order {orders[line.name]:.2f}" if orders and line.name in orders else ""
         axes.plot(
-            *zip(*line.points, strict=True),
+            *zip(*((_within(h), _within(y)) for h, y in line.points), strict=True),
             marker="o" if main else None,
             markersize=3.5,
             linewidth=1.4,
@@ -170,11 +177,11 @@ def _heat(axes: Any, report: Report, held: list[Any]) -> None:
 
     grid = held[0]
     cells = [list(grid.values[r * grid.columns : (r + 1) * grid.columns]) for r in range(grid.rows)]
-    known = [v for v in grid.values if math.isfinite(v) and v > 0]
+    known = [_within(v) for v in grid.values if math.isfinite(v) and v > 1 / _FAR]
     high = max(known, default=1.0)
     low = max(min(known, default=high), high * 1e-8)
     picture = axes.imshow(
-        [[v if v > 0 else math.nan for v in row] for row in cells],
+        [[_within(v) if v > 0 else math.nan for v in row] for row in cells],
         cmap="Reds",
         aspect="auto",
         norm=LogNorm(min(low, high / 10), high),
@@ -261,6 +268,11 @@ def _axes(width: float, height: float, window: bool) -> Any:
     except ImportError as error:
         raise ImportError("a plot needs matplotlib: pip install 'jaxcheck[plot]'") from error
     return figure.add_subplot()
+
+
+def _within(number: float) -> float:
+    """A number, or the nearest that matplotlib can make an axis for."""
+    return math.copysign(min(max(abs(number), 1 / _FAR), _FAR), number) if number else 0.0
 
 
 def _drawable(number: float) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from jaxcheck.result import Curve, Report, Sample
@@ -64,19 +64,20 @@ def errors(curve: Curve) -> Errors:
     known = claims(curve)
     scale = max((abs(value) for _, value in known), default=0.0)
     relative, scale = scale > 0, scale or 1.0
-    quotients = [
-        (h, (r - l) / (2 * h))
-        for h, r, l in zip(curve.steps, curve.right, curve.left, strict=True)
-        if math.isfinite(r - l)
+    quotients = [(h, (r - l) / (2 * h)) for h, r, l in zip(curve.steps, curve.right, curve.left, strict=True) if h > 0]
+    found = [
+        Line(who, "", _finite((h, max(abs(q - claim) / scale, EXACT)) for h, q in quotients)) for who, claim in known
     ]
-    lines = tuple(
-        Line(who, "", tuple((h, max(abs(q - claim) / scale, EXACT)) for h, q in quotients)) for who, claim in known
-    )
+    lines = tuple(line for line in found if line.points)
     bar = curve.error / scale
     if not math.isnan(curve.smooth):
         smooth = (min(curve.steps), curve.smooth) if curve.smooth else None
         return Errors(lines, bar, relative, smooth, True)
     return Errors(lines, bar, relative, _looks_smooth(lines[-1].points, bar) if lines else None, False)
+
+
+def _finite(points: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    return tuple((h, y) for h, y in points if math.isfinite(y))
 
 
 def _looks_smooth(points: Sequence[tuple[float, float]], bar: float) -> tuple[float, float] | None:
@@ -87,29 +88,24 @@ def _looks_smooth(points: Sequence[tuple[float, float]], bar: float) -> tuple[fl
     floor = max(bar if math.isfinite(bar) else 0.0, 1e3 * EXACT)
     # The error over the square of the step: it falls while rounding rules, then stays. One that is small by luck is
     # left out of the comparison.
-    over = [max(y, floor) / h**2 for h, y in found]
+    largest = found[-1][0]
+    over = [max(y, floor) * (largest / h) ** 2 for h, y in found]
     high = next((k for k in range(2, len(found)) if over[k] > SLACK * sorted(over[:k])[1]), len(found)) - 1
     return found[0][0], found[high][0]
 
 
 def remainders(curve: Curve) -> Remainders:
     lines, orders = [], []
+    moved = max((abs(x) for x in (*curve.right, *curve.left) if math.isfinite(x)), default=0.0)
+    floor = curve.noise if 0 < curve.noise < math.inf else EXACT * moved or EXACT
     for who, claim in claims(curve):
-        sides = [
-            tuple(
-                (h, abs(moved - sign * h * claim))
-                for h, moved in zip(curve.steps, side, strict=True)
-                if math.isfinite(moved)
-            )
-            for side, sign in ((curve.right, 1.0), (curve.left, -1.0))
-        ]
-        floor = curve.noise if curve.noise > 0 else EXACT
-        lines += [
-            Line(who, side, tuple((h, max(y, floor / 10)) for h, y in points))
-            for side, points in zip(("right", "left"), sides, strict=True)
-            if points
-        ]
-        order = _order([point for points in sides for point in points if point[1] > 30 * floor])
+        every: list[tuple[float, float]] = []
+        for name, side, sign in (("right", curve.right, 1.0), ("left", curve.left, -1.0)):
+            points = _finite((h, abs(x - sign * h * claim)) for h, x in zip(curve.steps, side, strict=True) if h > 0)
+            every += points
+            if points:
+                lines.append(Line(who, name, tuple((h, max(y, floor / 10)) for h, y in points)))
+        order = _order([point for point in every if point[1] > 30 * floor])
         if not math.isnan(order):
             orders.append((who, order))
     return Remainders(tuple(lines), curve.noise, tuple(orders))

@@ -24,7 +24,8 @@ class Axis(NamedTuple):
     log: bool = False
 
     def part(self, value: float) -> float:
-        """Where a value lies, from 0 to 1."""
+        """Where a value lies, from 0 to 1; what lies beyond, at the end."""
+        value = min(max(value, self.low), self.high)
         if self.log:
             return (math.log10(value) - math.log10(self.low)) / (math.log10(self.high) - math.log10(self.low))
         return (value - self.low) / (self.high - self.low)
@@ -49,18 +50,25 @@ def _nice(step: float) -> float:
     return next(unit * m for m in (1, 2, 5, 10) if unit * m >= step * (1 - 1e-9))
 
 
+# Powers of ten between which float64 has all its digits.
+_LEAST, _MOST = -300, 300
+TINY = 10.0**_LEAST
+
+
 def decades(values: Iterable[float], title: str, least: int = 2) -> Axis:
     """A log axis around positive values."""
     logs = [math.log10(v) for v in values if v > 0 and math.isfinite(v)] or [0.0]
-    low, high = math.floor(min(logs) - 0.02), math.ceil(max(logs) + 0.02)
-    return Axis(10.0**low, 10.0 ** max(high, low + least), title, True)
+    low = min(max(math.floor(min(logs) - 0.02), _LEAST), _MOST - least)
+    return Axis(10.0**low, 10.0 ** min(max(math.ceil(max(logs) + 0.02), low + least), _MOST), title, True)
 
 
 def span(values: Iterable[float], title: str) -> Axis:
     """A linear axis around values, with some room."""
-    known = [v for v in values if math.isfinite(v)] or [0.0]
+    known = [min(max(v, -(10.0**_MOST)), 10.0**_MOST) for v in values if not math.isnan(v)] or [0.0]
     low, high = min(known), max(known)
-    room = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+    room = 0.06 * (high - low)
+    if room < max(10.0**_LEAST, 1e-12 * max(abs(low), abs(high))):  # all alike
+        room = max(0.1 * abs(high), 10.0 ** (_LEAST + 10)) if high or low else 1.0
     return Axis(low - room, high + room, title)
 
 

@@ -56,21 +56,19 @@ def of(report: Report, anchor: str, *, page: bool) -> dict[str, Any]:
         "advice": "" if report.reason is Reason.AGREE else report.reason.advice,
         "facts": _facts(report),
         "culprits": _culprits(report),
-        "notes": report.notes,
+        "notes": [note for note in report.notes if note != _cause(report)],
         "points": _points(report),
         "leaves": [view_leaves.row(leaf, anchors.get(leaf.path, "") if page else "") for leaf in shown],
         "counts": _counts(report.leaves),
         "left_out": f"and {numbers.leaves(left)} more" if left else "",
         "details": [
-            view_leaves.detail(
-                report, leaf, anchors[leaf.path], page and k < OPEN and (not quiet or leaf.reason is not Reason.AGREE)
-            )
+            view_leaves.detail(report, leaf, anchors[leaf.path], page and k < OPEN and leaf.reason is not Reason.AGREE)
             for k, leaf in enumerate(details[:most])
         ],
         "details_title": "Leaf by leaf" if quiet else "What is off, leaf by leaf",
         "details_more": _more(len(details) - most),
         "groups": _groups(report),
-        "again": [said.removeprefix("again: ") for said in words.again(report)],
+        "again": words.repeats(report),
         "how": _how(report),
     }
 
@@ -126,14 +124,16 @@ def _facts(report: Report) -> list[dict[str, str]]:
     if wrong := [row for row in report.rows if row.status == "WRONG"]:
         fact("rows wrong", f"{len(wrong)} of {len(report.rows)}", "", "laws and transformations")
     if not math.isnan(report.seconds):
-        fact("time", f"{report.seconds:.3g} s", "", numbers.count(report.evaluations, "evaluation"))
+        spent = numbers.count(report.evaluations, "evaluation") if report.evaluations else ""
+        fact("time", f"{report.seconds:.3g} s", "", spent)
     return found
 
 
 def _culprits(report: Report) -> dict[str, Any] | None:
     if not report.culprits:
         return None
-    return {"said": culprits.lines(report)[0], "blocks": [_block(report, culprit) for culprit in report.culprits]}
+    said = culprits.lines(report)[0]
+    return {"said": said[0].upper() + said[1:], "blocks": [_block(report, culprit) for culprit in report.culprits]}
 
 
 def _block(report: Report, culprit: Culprit) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 
 from jaxcheck.report import numbers
 from jaxcheck.result import LeafResult, Reason, Report, Verdict
@@ -173,9 +172,14 @@ def footer(report: Report) -> list[str]:
 
 def again(report: Report) -> list[str]:
     """What repeats a check that did not pass, as far as a report knows."""
-    if report.verdict is Verdict.PASS or report.points:
+    return [] if report.verdict is Verdict.PASS else [f"again: {line}" for line in repeats(report)]
+
+
+def repeats(report: Report) -> list[str]:
+    """The line that repeats a check; [] where none is known."""
+    if report.made.again:
+        return [report.made.again]
+    if report.points:
         return []
-    if "::" in report.name:
-        return [f"again: jaxcheck run {shlex.quote(report.name)}"]
     asked = report.leaves and report.kind != "check_grads"  # which has no seed to give
-    return [f"again: jaxcheck.{report.kind}({report.name}, ..., seed={report.seed})"] if asked else []
+    return [f"jaxcheck.{report.kind}({report.name}, ..., seed={report.seed})"] if asked else []

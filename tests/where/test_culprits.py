@@ -54,14 +54,30 @@ def test_a_factor_along_a_chain_names_a_set():
     assert {c.kind for c in report.culprits} == {"one of"}
 
 
-def test_two_independent_mistakes_name_nobody():
+def test_two_mistakes_are_named_one_after_the_other():
     def loss(p):
         return jnp.sum(jnp.tanh(p["a"])) + jnp.sum(jnp.sin(p["b"]) ** 2)
 
     def grad(p):
-        return {"a": 1 - jnp.tanh(p["a"]), "b": 2 * jnp.sin(p["b"])}
+        a = 1 - jnp.tanh(p["a"])
+        b = 2 * jnp.sin(p["b"])
+        return {"a": a, "b": b}
 
     report = jc.check_grad(loss, {"a": np.arange(1.0, 4), "b": np.arange(2.0, 5)}, grad)
+    assert [(c.kind, c.source, c.leaves) for c in report.culprits] == [
+        ("line", 'a = 1 - jnp.tanh(p["a"])', ("a",)), ("line", 'b = 2 * jnp.sin(p["b"])', ("b",))]
+    assert "changed, `a` is right" in str(report)
+    assert "changed, `b` is right" in str(report)
+
+
+def test_three_mistakes_name_nobody():
+    def loss(p):
+        return jnp.sum(jnp.tanh(p["a"])) + jnp.sum(jnp.sin(p["b"]) ** 2) + jnp.sum(jnp.exp(p["c"]))
+
+    def grad(p):
+        return {"a": 1 - jnp.tanh(p["a"]), "b": 2 * jnp.sin(p["b"]), "c": p["c"]}
+
+    report = jc.check_grad(loss, {"a": np.arange(1.0, 4), "b": np.arange(2.0, 5), "c": np.arange(3.0)}, grad)
     assert report.verdict is jc.Verdict.FAIL
     assert report.culprits == ()
 

@@ -17,6 +17,7 @@ from jaxcheck.program.where.places import Place
 from jaxcheck.program.where.sites import Group, own_values, sites
 from jaxcheck.program.where.tape import Tape, record
 from jaxcheck.program.where.truths import truths
+from jaxcheck.there import there
 
 # How far the second point is from the first, relative to each number, and to the leaf's RMS.
 FAR, APART = 0.25, 0.05
@@ -26,7 +27,8 @@ FAR, APART = 0.25, 0.05
 class Problem:
     """A backward pass next to the truth: at each point all values of its tape, and what its results should be.
 
-    `truths` are the loss's values; `loss` is its tape, all values of it at each point, and its outputs' cotangents.
+    `truths` are the loss's values; `loss` is its tape, all values of it at each point, and its outputs' cotangents;
+    `made` are changes that were made already, which the values know.
     """
 
     tape: Tape
@@ -36,6 +38,7 @@ class Problem:
     constants: Constants
     deadline: float
     loss: tuple[Tape, list[list[np.ndarray]], dict[int, np.ndarray]]
+    made: tuple[Edit, ...] = ()
 
     def __post_init__(self) -> None:
         self.sites = sites(self.tape)
@@ -104,9 +107,42 @@ class Problem:
         """All values with a change made; None where it does not fit."""
         try:
             with np.errstate(all="ignore"):
-                return self.tape.replay(self.runs[point], {}, edit.at(self.tape, point), edit.site.ops[0])
+                edits = {k: f for e in (*self.made, edit) for k, f in e.at(self.tape, point).items()}
+                return self.tape.replay(self.runs[point], {}, edits, edit.site.ops[0])
         except Exception:  # a change may be nonsense in any way
             return None
+
+    def only(self, k: int) -> Problem:
+        """The problem of one result alone."""
+        return dataclasses.replace(self, tape=dataclasses.replace(self.tape, outputs=[self.tape.outputs[k]]),
+                                   targets=[[row[k]] for row in self.targets])
+
+    def after(self, edit: Edit) -> Problem:
+        """The problem that is left when a change that fits has been made."""
+        runs = [there(self.run(edit, point)) for point in range(len(self.runs))]
+        return dataclasses.replace(self, runs=runs, made=(*self.made, edit))
+
+    def depth(self, k: int) -> int:
+        """How many operations lead to a result."""
+        found: set[int] = set()
+        queue = [self.tape.outputs[k]]
+        while queue:
+            made = self.tape.makers.get(queue.pop())
+            if made is not None and made not in found:
+                found.add(made)
+                queue += self.tape.ops[made].ins
+        return len(found)
+
+    def repaired(self, edit: Edit) -> set[int]:
+        """The wrong results that a change makes right at every point; none, if it makes a right one wrong."""
+        before = self.error(self.runs[0], 0) > ASTRAY
+        right = np.ones(len(before), bool)
+        for point in range(len(self.runs)):
+            values = self.run(edit, point)
+            if values is None:
+                return set()
+            right &= self.error(values, point) <= REPAIRED
+        return set() if (~right & ~before).any() else set(map(int, np.flatnonzero(right & before)))
 
     def repairs(self, edit: Edit) -> bool:
         """Whether a change makes all results right, at every point."""

@@ -95,8 +95,8 @@ document.documentElement.classList.add("js");
     }, () => {}));
   });
 
-  // On paper nothing is folded.
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(one => {
+  // On paper nothing is folded but what repeats itself.
+  addEventListener("beforeprint", () => document.querySelectorAll("details:not(.further)").forEach(one => {
     if (!one.open) { one.open = true; one.dataset.closed = ""; }
   }));
   addEventListener("afterprint", () => document.querySelectorAll("details[data-closed]").forEach(one => {

@@ -1,0 +1,134 @@
+"""What one set of differences says of the claims M and A, number by number. Pure: no program is run here.
+
+A claim agrees with a difference when it lies within `BARS` error bars plus the tolerance, and contradicts it otherwise;
+a difference whose bar is wider than the quantity says nothing. NaN agrees with nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from jaxcheck.bars import ALIKE, BARS, GROSS, SCATTER, SCATTER_ON_KINK, UNITS
+from jaxcheck.evidence.problem import LeafEvidence, Probes
+from jaxcheck.evidence.sketch import typical
+from jaxcheck.judgement import ranges
+from jaxcheck.judgement.measures import coarse, reference
+from jaxcheck.options import Tolerance
+from jaxcheck.there import there
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Look:
+    """One set of differences beside the claims, arrays (D, G): directions and columns.
+
+    Attributes:
+        usable: the difference may judge M.
+        contradicts_m, contradicts_a: it contradicts the claim.
+        gross: it contradicts M by far more than its bar may be off by.
+        excused, excused_a: the function's visible roughness explains the distance to the claim.
+        slack: what the claim may be off by.
+        coarse: several larger steps confirm M, see `measures.coarse`.
+        kink: the one-sided slopes differ, and the difference may judge.
+        noisy: the values scatter far above their rounding.
+    """
+
+    usable: np.ndarray
+    contradicts_m: np.ndarray
+    contradicts_a: np.ndarray
+    gross: np.ndarray
+    excused: np.ndarray
+    excused_a: np.ndarray
+    slack: np.ndarray
+    coarse: np.ndarray
+    kink: np.ndarray
+    noisy: np.ndarray
+
+
+def look(ev: LeafEvidence, probes: Probes, m: np.ndarray, a: np.ndarray | None, tolerance: Tolerance) -> Look:
+    s = probes.slopes
+    pm = probes.project(m)
+    pm_error = probes.project_error(round_off(ev, ev.m_error) + ev.m_given)
+    largest = np.abs(m) if a is None else np.maximum(np.abs(m), np.abs(a))
+    if probes.directions is None:
+        scale = reference(ev, largest)[:, probes.at].T
+    else:
+        scale = np.sqrt(probes.along**2 @ (largest**2).T)
+    slack = tolerance.bound * scale + tolerance.atol
+    usable = np.isfinite(s.value) & np.isfinite(s.error) & ~s.jump
+    low = np.minimum(s.left - BARS * s.left_error, s.right - BARS * s.right_error) - slack
+    high = np.maximum(s.left + BARS * s.left_error, s.right + BARS * s.right_error) + slack
+
+    def contradicts(claim: np.ndarray, claim_error: np.ndarray) -> np.ndarray:
+        off = ~(np.abs(claim - s.value) <= BARS * (s.error + claim_error) + slack)
+        outside = ~((low - claim_error <= claim) & (claim <= high + claim_error))
+        return usable & ~(np.abs(claim) > s.steepest) & np.where(s.kink, outside, off)
+
+    off_m = contradicts(pm, pm_error)
+    excused = np.abs(pm - s.value) <= BARS * s.rough + slack
+    if a is None:
+        off_a, excused_a = np.zeros_like(off_m), excused
+    else:
+        pa = probes.project(a)
+        off_a = contradicts(pa, probes.project_error(round_off(ev, there(ev.a_error))))
+        excused_a = np.abs(pa - s.value) <= BARS * s.rough + slack
+    distance = np.where(s.kink, np.maximum(low - pm, pm - high), np.abs(pm - s.value))
+    gross = off_m & ~(distance <= np.maximum(4 * BARS * s.error, GROSS * scale))
+    usable &= ~(np.abs(pm) > s.steepest)
+    return Look(usable, off_m, off_a, gross, excused, excused_a, slack + BARS * (s.error + pm_error),
+                coarse(s, pm, scale), s.kink & usable, s.noisy)
+
+
+def on_kinks(ev: LeafEvidence, looks: list[Look], m: np.ndarray, a: np.ndarray | None) -> tuple[list[Look], np.ndarray]:
+    """What the looks say where kinks meet: no single slope of a component whose range is known from the pieces, nor
+    of directions across kinks once that of the components is, nor of those along which independent ones cancel. And
+    (G, n) the components on a kink whose gradient lies in their range."""
+    explained = np.zeros(m.shape, bool)
+    for probes, one in zip(ev.probes, looks, strict=True):
+        if probes.directions is None:
+            explained[:, probes.at] |= (one.kink & ~one.contradicts_m).T
+    if ev.pieces is None and all(p.directions is not None for p in ev.probes):
+        return looks, explained
+    found = ranges.ranges(ev)
+    slack = BARS * (round_off(ev, ev.m_error) + ev.m_given)
+    free = np.zeros(m.shape, bool) if ev.pieces is None else ev.pieces[2]
+    # Autodiff's own choice may be none of the pieces' (relu(x) - relu(-x) at 0): it alone is right beside them, and not
+    # what lies between.
+    own = a if a is not None else ev.m if ev.is_autodiff else np.full(m.shape, np.nan)
+    choice = np.abs(m - own) <= slack + ALIKE * np.abs(own)
+    held = [free & (found.holds(m, slack) | choice), free]
+    explained = explained | held[0]
+    out = []
+    for p, one in zip(ev.probes, looks, strict=True):
+        if p.directions is None:
+            cleared, usable = [h[:, p.at].T for h in held], one.usable
+        else:
+            claims = ((m, explained), (m if a is None else a, ~np.isnan(found.low)))
+            cleared = [one.kink | ranges.reached(p, claim, on, found, one.slack) for claim, on in claims]
+            usable = one.usable & ~one.kink
+        out.append(dataclasses.replace(one, usable=usable, contradicts_m=one.contradicts_m & ~cleared[0],
+                                       contradicts_a=one.contradicts_a & ~cleared[1]))
+    return out, explained
+
+
+def count(ev: LeafEvidence, looks: list[Look]) -> int:
+    """Components on a kink, or, where none was found alone, directions across one."""
+    found: np.ndarray = np.zeros(ev.m.shape[1], bool) if ev.pieces is None else np.asarray(ev.pieces[2].any(axis=0))
+    for p, one in zip(ev.probes, looks, strict=True):
+        if p.directions is None:
+            found[p.at] |= one.kink.any(axis=1)
+    return int(found.sum()) or sum(int(x.kink.any(axis=1).sum()) for x in looks)
+
+
+def round_off(ev: LeafEvidence, scatter: np.ndarray, full: bool = False) -> np.ndarray:
+    """The scatter of a gradient over its neighbours as a round-off bar.
+
+    Neighbours may fall on the other side of a threshold (a kink, a rule with a branch): that is no
+    round-off. So the bar is capped, except where `full` asks what ill-conditioning could explain.
+    """
+    if full or ev.measured:
+        return scatter
+    kinked = any(p.slopes.kink.any() for p in ev.probes)
+    cap = max(SCATTER_ON_KINK if kinked else SCATTER, UNITS * ev.unit)
+    return np.minimum(scatter, cap * typical(ev.m, ev.unit_sizes))
