@@ -5,6 +5,7 @@ The workers are started anew (spawn), for JAX does not bear a fork, and load the
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import multiprocessing
@@ -33,7 +34,7 @@ def run(wanted: list[File], keyword: str, resume: str | None, count: int, device
     tasks = [(one.name, one.file, one.position, resume, device) for one in found]
     futures = [_submitted(pool, task) if one.position >= 0 else None for one, task in zip(found, tasks, strict=True)]
 
-    def wait(future: Future[Outcome], task: tuple[Any, ...]) -> Outcome:
+    def wait(future: Future[Outcome | None], task: tuple[Any, ...]) -> Outcome | None:
         try:
             return future.result()
         except KeyboardInterrupt:
@@ -51,8 +52,13 @@ def run(wanted: list[File], keyword: str, resume: str | None, count: int, device
         for one, future, task in zip(found, futures, tasks, strict=True):
             if future is None:
                 yield one
-            elif not future.cancelled():
-                yield one._replace(start=lambda future=future, task=task: wait(future, task))
+            elif interrupted:  # those that had not begun have nothing to say
+                known = None if future.cancelled() else wait(future, task)
+                if known is not None:
+                    yield one._replace(start=lambda known=known: known)
+            else:
+                yield one._replace(start=lambda one=one, future=future, task=task: wait(future, task) or Outcome(
+                    one.name, error="KeyboardInterrupt: not begun"))
         if interrupted:
             raise KeyboardInterrupt
     finally:
@@ -67,16 +73,16 @@ def _pool(count: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin)
 
 
-def _submitted(pool: ProcessPoolExecutor, task: tuple[Any, ...]) -> Future[Outcome]:
+def _submitted(pool: ProcessPoolExecutor, task: tuple[Any, ...]) -> Future[Outcome | None]:
     try:
         return pool.submit(_work, *task)
     except BrokenProcessPool as error:  # by a case before this one
-        failed: Future[Outcome] = Future()
+        failed: Future[Outcome | None] = Future()
         failed.set_exception(error)
         return failed
 
 
-def _alone(task: tuple[Any, ...]) -> Outcome:
+def _alone(task: tuple[Any, ...]) -> Outcome | None:
     """A case that was under way, or waiting, when a worker was ended from outside: in a process of its own, so that it
     is seen whose fault that was."""
     with _pool(1) as pool:
@@ -89,32 +95,46 @@ def _alone(task: tuple[Any, ...]) -> Outcome:
 
 # Of a worker: the file it has loaded, and what unloads it.
 _open: dict[File, tuple[Any, contextlib.ExitStack]] = {}
+# And that Ctrl-C was pressed: what waits in its queue is not begun.
+_pressed: list[bool] = []
 
 
 def _begin() -> None:
-    # Between cases, Ctrl-C is the parent's affair; and lines of several processes would draw over each other.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    session.defaults["progress"] = False
+    _between_cases()
+    session.defaults["progress"] = False  # lines of several processes would draw over each other
+    atexit.register(_unload)
 
 
-def _work(name: str, file: File, position: int, resume: str | None, device: str | None) -> Outcome:
+def _between_cases() -> None:
+    signal.signal(signal.SIGINT, lambda *_: _pressed.append(True))
+
+
+def _work(name: str, file: File, position: int, resume: str | None, device: str | None) -> Outcome | None:
+    if _pressed:
+        return None
     printed = io.StringIO()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed), on_device(device):
             done = _done(name, file, position, resume)
     except KeyboardInterrupt as error:
+        _pressed.append(True)
         done = Outcome.raised(name, error)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _between_cases()
+    if done.report is not None and done.report.cost.stopped == "user":
+        _pressed.append(True)
     return Outcome(done.name, done.report, done.error, done.trace, printed.getvalue())
+
+
+def _unload() -> None:
+    while _open:
+        _open.popitem()[1][1].close()
 
 
 def _done(name: str, file: File, position: int, resume: str | None) -> Outcome:
     if file not in _open:
-        for _, undo in _open.values():
-            undo.close()
-        _open.clear()
+        _unload()
         undo = contextlib.ExitStack()
         _open[file] = undo.enter_context(cases.loaded(file)), undo
     (found, error), _ = _open[file]

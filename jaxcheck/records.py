@@ -200,7 +200,7 @@ class Cost(Data):
         budget: seconds granted, infinite for as long as it takes.
         stopped: "time", "user" or "memory" where the check was stopped, "" where it ended by itself.
         more: seconds that what was left out takes, about.
-        reused: seconds that the evidence had taken which came from the file of an earlier run (`resume=`).
+        reused: seconds that an earlier run had taken for what came from its file (`resume=`).
     """
 
     evaluation: float = NAN

@@ -59,7 +59,8 @@ class Resumed:
         if text:
             self.answered = True
             report = Report.from_json(json.loads(text))
-            again = dataclasses.replace(report.cost, reused=report.cost.running, compiling=0.0, running=0.0)
+            again = dataclasses.replace(report.cost, reused=report.cost.reused + report.seconds, compiling=0.0,
+                                        running=0.0)
             return dataclasses.replace(report, seconds=current().taken, compiled=0, cost=again)
         kept = current().kept = Kept(self._store)
         kept.trust(list(problem.extras))
@@ -116,7 +117,10 @@ def fingerprint(call: Call, problem: Problem, preface: Preface, settings: Settin
 def _own_version() -> str:
     from importlib import metadata
 
-    return metadata.version("jaxcheck")
+    try:
+        return metadata.version("jaxcheck")
+    except metadata.PackageNotFoundError:  # run from its source
+        return "not installed"
 
 
 def _loss(call: Call, problem: Problem, preface: Preface) -> list[Any]:

@@ -444,6 +444,12 @@ def test_several_processes_say_what_one_says(cases, tmp_path):
     assert "no data here" in said[0][1] and "OSError: no disk" in said[0][1] and "said\n" in said[0][0]
 
 
+def test_processes_end_quietly(cases):
+    command = [sys.executable, "-m", "jaxcheck", "run", cases(PASS + FAIL), "-n", "2", "-q"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and result.stderr == ""
+
+
 def test_a_process_that_dies_takes_only_its_own_case_along(cases):
     body = PASS + "def check_dies():\n    import os\n    os._exit(3)\n" + FAIL + OPEN
     result = call("run", cases(body), "-q", "-n", "2")

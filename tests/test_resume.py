@@ -127,6 +127,7 @@ def test_a_finished_check_is_answered_at_once(tmp_path, plain, stop_after):
     report = resumed.check(path)
     assert time.perf_counter() - start < 2
     assert report == plain and report.cost.reused > 0 and report.cost.running == 0
+    assert "s of an earlier run's taken over" in " ".join(str(report).split())
     assert count["stored"] == count["taken"] == 0
 
 
