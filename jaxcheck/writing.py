@@ -143,8 +143,8 @@ def _unseen(zero: bool, floor: float, component: float, must_catch: float) -> st
 
 RANK = (
     Reason.NONFINITE, Reason.MANUAL_WRONG, Reason.PRECISION_WRONG, Reason.NUMERIC_SUSPECT, Reason.STRUCTURE,
-    Reason.DEAD_STEP, Reason.INTERRUPTED, Reason.JUMP, Reason.DOMAIN, Reason.NOISE, Reason.PRECISION, Reason.VACUOUS,
-    Reason.AUTODIFF_DIFFERS, Reason.KINK, Reason.CONVERGED, Reason.SURROGATE,
+    Reason.DEAD_STEP, Reason.INTERRUPTED, Reason.JUMP, Reason.DOMAIN, Reason.NOISE, Reason.PRECISION, Reason.IMPLICIT,
+    Reason.VACUOUS, Reason.AUTODIFF_DIFFERS, Reason.KINK, Reason.CONVERGED, Reason.SURROGATE,
 )
 
 

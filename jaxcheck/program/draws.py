@@ -14,6 +14,8 @@ from jaxcheck.program import interpret, jaxpr, rules
 
 # Draws whose bits depend on the dtype that is drawn.
 NATIVE = ("random_gamma", "rng_uniform")
+# Those that a moving parameter goes into, with a derivative of their own.
+IMPLICIT = ("random_gamma",)
 PRIMITIVES = ("random_bits", "threefry2x32", "rng_bit_generator", *NATIVE)
 # Where JAX keeps its samplers, in one file or a folder of them.
 _SAMPLERS = ("/jax/_src/random.py", "/jax/_src/random/")
@@ -178,3 +180,26 @@ def outputs_for_draws(inner: Nested, eqn: Any, drawn: Any) -> list[bool]:
     """Which outputs of a nested program go into draws only, given the variables around it that do."""
     turned = set(inner.carried.values())
     return [i is not None and i not in turned and eqn.outvars[i] in drawn for i in inner.results]
+
+
+def implicit(program: Any, moving: Flags) -> bool:
+    """Whether what moves is the parameter of a sampler by rejection that JAX differentiates as a distribution."""
+    program, at = interpret.opened(program), []
+
+    def results(eqn: Any, flags: Flags) -> Flags:
+        at.append((eqn, list(flags)))
+        return moving_results(eqn, flags)
+
+    _outputs(program, moving, results)
+    for eqn, flags in at:
+        if not any(flags):
+            continue
+        if eqn.primitive.name in IMPLICIT:
+            return True
+        programs = list(nested(eqn))
+        if any(implicit(inner.program, moving_inputs(inner, flags)) for inner in programs):
+            return True
+        if not programs and any(e.primitive.name in IMPLICIT for _, p in interpret.sub_jaxprs(eqn.params)
+                                for e, _ in interpret.walk(p)):  # fmt: skip
+            return True
+    return False
