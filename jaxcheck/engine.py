@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from jaxcheck import appeal, as_run, doubt, kinks, limits, stopping
+from jaxcheck import appeal, as_run, doubt, implicit, kinks, limits, stopping
 from jaxcheck.bars import FINE_UNIT
 from jaxcheck.budget import current, until_stopped
 from jaxcheck.evidence import exhaustive, flat, gather, witnesses
@@ -150,6 +150,8 @@ def _add_exhaustive(case: Case, evidence: Evidence, mode: str):
 
 def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
     """Judge a leaf; what is in doubt is judged again by measured round-off, and on steps known to be smooth."""
+    if implicit.concerns(case, number):
+        return implicit.settled(case, ev)
     ev, opinion, ladder = _first_look(case, number, ev)
     plain = opinion.verdict is Verdict.PASS and opinion.reason is Reason.AGREE and not opinion.doubtful
     done = opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size

@@ -83,7 +83,7 @@ def _unjudged(opinion: Opinion) -> Opinion:
 
 def concerns(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
     """Whether a leaf is in doubt, so that the loops' limit may tell more of it."""
-    settled = (Reason.SURROGATE, Reason.NONFINITE, Reason.INTERRUPTED)
+    settled = (Reason.SURROGATE, Reason.NONFINITE, Reason.INTERRUPTED, Reason.IMPLICIT)
     if not ev.leaf.size or opinion.reason in settled or not np.isfinite(ev.m).all():
         return False
     if opinion.verdict is not Verdict.PASS or opinion.reason is Reason.NOISE:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxcheck import implicit
 from jaxcheck.bars import MUST_CATCH, RESTS, SAME
 from jaxcheck.evidence.maps import Map, MapEvidence
 from jaxcheck.judgement.maps import Finding
@@ -28,9 +29,10 @@ def second_opinions(maps: Sequence[Map], evidence: Sequence[MapEvidence], findin
         measure: the evidence of maps like these, along the same directions.
         judge: the findings from an evidence, to a relative tolerance.
     """
-    doubted = [k for k, (one, found) in enumerate(zip(maps, findings, strict=True))
-               if any(f.verdict is not Verdict.PASS for f in found) and stops(one)]
-    found = list(findings)
+    found = [[implicit.unjudged(f) for f in those] if implicit.of_map(one.primal) else those
+             for one, those in zip(maps, findings, strict=True)]
+    doubted = [k for k, one in enumerate(maps) if stops(one) and any(
+        f.verdict is not Verdict.PASS and f.reason is not Reason.IMPLICIT for f in found[k])]
     if not doubted:
         return found
     limit = measure(at_limit(maps, LONG))

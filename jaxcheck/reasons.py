@@ -40,6 +40,7 @@ class Reason(enum.StrEnum):
     LAW_BROKEN = "LAW_BROKEN"
     TRANSFORM_WRONG = "TRANSFORM_WRONG"
     UNDIFFERENTIABLE = "UNDIFFERENTIABLE"
+    IMPLICIT = "IMPLICIT"
     INTERRUPTED = "INTERRUPTED"
 
     @property
@@ -125,6 +126,12 @@ _ADVICE = {
     Reason.UNDIFFERENTIABLE: (
         "JAX cannot differentiate this function in the modes that were tried; the note gives its own words. "
         "Give it a rule, or check it in the mode that it has."
+    ),
+    Reason.IMPLICIT: (
+        "What is differentiated is the parameter of a sampler by rejection (jax.random.gamma, or one made of it), "
+        "whose derivative JAX takes by implicit reparameterisation: how a draw moves with its distribution. With the "
+        "key held fixed the sampler is another function, with jumps, and no difference can judge the one by the other. "
+        "Check the rest with the draw as an argument."
     ),
     Reason.INTERRUPTED: (
         "Stopped before all was looked at: by its budget, by Ctrl-C, or for want of memory. What is known so far is "

@@ -134,7 +134,11 @@ def _loss(call: Call, problem: Problem, preface: Preface) -> list[Any]:
 
 def _gradient(call: Call, problem: Problem, preface: Preface) -> list[Any]:
     if problem.manual is None:
-        return [call.grad if problem.numbers is None else problem.numbers]
+        if problem.numbers is not None:
+            return [problem.numbers]
+        # Its code says little: what it calls, and reads, may be another one. So does its value at the point.
+        host = problem.host_manual
+        return [call.grad, None if host is None else np.asarray(host(problem.theta.ravel()))]
     run = preface.run
     return [problem.manual.program.portable,
             None if run is None or run.manual is None else run.manual.program.portable]

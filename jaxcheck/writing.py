@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from jaxcheck.bars import COUNTS
+from jaxcheck.evidence import guarded
 from jaxcheck.evidence.problem import Evidence
 from jaxcheck.judgement import keep, locate, pattern, power
 from jaxcheck.judgement.measures import by_column
@@ -24,7 +25,8 @@ def write(case, evidence, opinions, seconds, extra, head, mode, why, value, star
         floors_ok &= ok
         results.append(result)
     verdict, reason = _overall(results)
-    notes = list(case.preface.notes)
+    notes = [*guarded.said({"the loss": case.problem.host_primal, "the gradient": case.problem.host_manual}),
+             *case.preface.notes]
     if reason is Reason.VACUOUS and not influence.any():
         notes.insert(0, "the gradient is zero everywhere, and so are the differences")
     m = np.concatenate([ev.m for ev in evidence.leaves], axis=1)
@@ -141,8 +143,8 @@ def _unseen(zero: bool, floor: float, component: float, must_catch: float) -> st
 
 RANK = (
     Reason.NONFINITE, Reason.MANUAL_WRONG, Reason.PRECISION_WRONG, Reason.NUMERIC_SUSPECT, Reason.STRUCTURE,
-    Reason.DEAD_STEP, Reason.INTERRUPTED, Reason.JUMP, Reason.DOMAIN, Reason.NOISE, Reason.PRECISION, Reason.VACUOUS,
-    Reason.AUTODIFF_DIFFERS, Reason.KINK, Reason.CONVERGED, Reason.SURROGATE,
+    Reason.DEAD_STEP, Reason.INTERRUPTED, Reason.JUMP, Reason.DOMAIN, Reason.NOISE, Reason.PRECISION, Reason.IMPLICIT,
+    Reason.VACUOUS, Reason.AUTODIFF_DIFFERS, Reason.KINK, Reason.CONVERGED, Reason.SURROGATE,
 )
 
 

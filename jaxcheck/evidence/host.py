@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.budget import current
+from jaxcheck.evidence.guarded import Guarded, gradient
 from jaxcheck.evidence.user import StructureError, User, check_scalar, first_line, real_rows
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.mode import as_jax, is_wide
 
 
-def loss_on_host(user: User, why: BaseException) -> tuple[Callable, bool, float]:
+def loss_on_host(user: User, why: BaseException) -> tuple[Guarded, bool, float]:
     """(function of the real vector theta, whether two calls agree, rounding unit of its values).
 
     A loss that computes with JAX and ends in `float()` may hold NumPy data that JAX remembers from another mode; where
@@ -61,7 +62,7 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Callable, bool, float]
         error.add_note(f"raised by loss in float64, after it could not be traced by JAX ({first_line(why)})")
         raise error from None
     unit = max(unit, _pinned(timed, point))
-    return run, one == two or not (np.isfinite(one) or np.isfinite(two)), unit
+    return Guarded(run, point), one == two or not (np.isfinite(one) or np.isfinite(two)), unit
 
 
 def _pinned(run: Callable, point: np.ndarray) -> float:
@@ -91,7 +92,7 @@ def autodiff_on_host(user: User) -> tuple[Callable | None, str]:
         autodiff(user.theta.ravel())
     except Exception as error:
         return None, f"the loss cannot be differentiated by JAX ({type(error).__name__})"
-    return autodiff, ""
+    return gradient(autodiff, user.theta.ravel()), ""
 
 
 # How far the points lie, relative, at which it is seen to what dtype a loss rounds its values.
@@ -147,4 +148,4 @@ def gradient_on_host(user: User, why: BaseException | None) -> tuple[Callable, n
         with jax.enable_x64(True):
             return real_rows(user.theta, user.gradient(user.host_leaves(user.theta, vector), user.wide_args())[0])
 
-    return manual, native, note
+    return gradient(manual, user.theta.ravel()), native, note

@@ -21,6 +21,7 @@ from jax.extend.core import jaxpr_as_fun
 from jaxcheck.program import interpret, jaxpr, rules
 from jaxcheck.program.compile import Program
 from jaxcheck.program.conditions import capped, sources
+from jaxcheck.program.draws import draws
 
 
 class Patience(NamedTuple):
@@ -169,6 +170,8 @@ def stops_at_tolerance(eqn: Any, unread: frozenset[Any] = frozenset()) -> bool:
     if eqn.primitive.name != "while" or not _seen(eqn, unread):
         return False
     condition, body = interpret.opened(eqn.params["cond_jaxpr"]), interpret.opened(eqn.params["body_jaxpr"])
+    if draws(body):  # it rejects, or wanders: no iteration comes closer to anything
+        return False
     a, b = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     decide = {i - a for i in sources(condition, {0}) if i >= a}
     while True:  # what decides, and what that is made from in the iterations before

@@ -17,9 +17,10 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from jaxcheck.program import interpret, kernels, rules
+from jaxcheck.program import draws, interpret, jaxpr, kernels, rules
 from jaxcheck.program.literals import simplest
 from jaxcheck.program.mode import is_traced
+from jaxcheck.program.own_bits import rounded_to, shut
 
 _DTYPE_PARAMS = (
     "new_dtype", "dtype", "preferred_element_type", "out_dtype", "accumulation_type",
@@ -33,10 +34,9 @@ _ISLANDS = (
     "xla_pmap", "shard_map",
 )  # fmt: skip
 _DROPPED = ("debug_callback", "debug_print")
-# Draws whose bits depend on the dtype that is drawn.
-_NATIVE = ("random_gamma", "rng_uniform")
-_DRAWS = ("random_bits", "threefry2x32", "rng_bit_generator", *_NATIVE)
 _COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
+# What these do depends on the width of a number, and is exact.
+_EXACT = ("bitcast_convert_type", "nextafter")
 _INLINED = ("closed_call", "core_call", "call", "custom_vmap_call", "custom_dce_call", "composite",
             "eval_jaxpr", "custom_lin", "call_hi_primitive")  # fmt: skip
 
@@ -105,17 +105,6 @@ def lift_value(value: Any, aval: Any) -> Any:
     return array.astype(lifted_dtype(dtype))
 
 
-def draws(program: Any) -> bool:
-    """Whether random bits are drawn anywhere in a program."""
-    return any(eqn.primitive.name in _DRAWS for eqn, _ in interpret.walk(program))
-
-
-def rounds(eqn: Any) -> bool:
-    """Whether an equation rounds its operand to fewer bits than a float64 has."""
-    bits = eqn.params.get("mantissa_bits", 52) if eqn.primitive.name == "reduce_precision" else 52
-    return bits < 52
-
-
 def is_island(eqn: Any) -> bool:
     """Whether an equation is one which cannot be emitted again in another precision."""
     if kernels.is_kernel(eqn):
@@ -132,15 +121,18 @@ class Lifter:
         self._native_islands = native_islands
         self._programs: dict[Any, tuple[Any, Any]] = {}
 
-    def run(self, program: Any, args: Sequence[Any], moving: Sequence[bool]) -> list[Value]:
-        """The program's results on lifted arguments."""
+    def run(self, program: Any, args: Sequence[Any], moving: Sequence[bool],
+            drawn: Sequence[bool] | None = None) -> list[Value]:  # fmt: skip
+        """The program's results on lifted arguments; `drawn` says which of them go into draws only."""
         pairs = [Value(_cast(a, self._dtype(v)), m) for a, v, m in
                  zip(args, interpret.opened(program).invars, moving, strict=True)]  # fmt: skip
-        return interpret.evaluate(program, pairs, self._equation, _constant)
+        only = draws.for_draws(program, moving, drawn) if draws.draws(program) or any(drawn or ()) else frozenset()
+        return interpret.evaluate(program, pairs, lambda eqn, operands: self._equation(eqn, operands, only), _constant)
 
-    def function(self, program: Any) -> Callable[..., list[Any]]:
-        """The program as a function of flat float64 arguments."""
-        moving = [rules.is_inexact(v.aval) for v in interpret.opened(program).invars]
+    def function(self, program: Any, moving: Sequence[bool] | None = None) -> Callable[..., list[Any]]:
+        """The program as a function of flat float64 arguments, of which all that are inexact move if not said."""
+        if moving is None or len(moving) != len(interpret.opened(program).invars):
+            moving = [rules.is_inexact(v.aval) for v in interpret.opened(program).invars]
 
         def call(*args: Any) -> list[Any]:
             # Also entered here: a rule runs when its caller differentiates, in whatever mode.
@@ -154,15 +146,12 @@ class Lifter:
         extended = dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
         return None if extended or not rules.is_inexact(atom.aval) else lifted_dtype(dtype)
 
-    def _equation(self, eqn: Any, operands: list[Value]) -> list[Value]:
-        moving = any(v.moving for v in operands)
-        results = self._results(eqn, operands)
-        return [
-            Value(_cast(r, self._dtype(v)), moving and rules.is_inexact(v.aval))
-            for r, v in zip(results, eqn.outvars, strict=True)
-        ]
+    def _equation(self, eqn: Any, operands: list[Value], drawn: frozenset[Any]) -> list[Value]:
+        moving = draws.moving_results(eqn, [v.moving for v in operands])
+        results = self._results(eqn, operands, drawn)
+        return [Value(_cast(r, self._dtype(v)), m) for r, v, m in zip(results, eqn.outvars, moving, strict=True)]
 
-    def _results(self, eqn: Any, operands: list[Value]) -> list[Any]:
+    def _results(self, eqn: Any, operands: list[Value], drawn: frozenset[Any]) -> list[Any]:
         name = eqn.primitive.name
         args = [v.array for v in operands]
         if name in _DROPPED:
@@ -174,26 +163,45 @@ class Lifter:
                 raise Unliftable(f"`{name}` cannot run in float64")
             return self._native(eqn, args)
         still = not any(v.moving for v in operands)
-        if name in _NATIVE or (still and (name in _COMPARISONS or self._is_draw(eqn))):
-            # A draw must be the draw of the original program: other bits, another mask.
+        # A draw must be the draw of the original program: other bits, another mask.
+        if name in draws.NATIVE:
+            return self._native(eqn, args, alone=True)
+        if still and (draws.samples(eqn) or draws.prepares(eqn, drawn)):
+            return self._rounded(eqn, args)
+        if still and name in _COMPARISONS:
             return self._native(eqn, args)
         if rules.rule_kind(eqn) is not None:
-            return self._rule(eqn, args)
+            return self._rule(eqn, operands)
         if name in _INLINED:
             return self._inline(eqn, operands)
         special = _SPECIAL.get(name)
         if special is not None:
-            return special(self, eqn, args)
+            return special(self, eqn, operands)
         if name == "jit" and eqn.params.get("name") == "frexp":
             return list(jnp.frexp(args[0]))  # its bit masks are those of one width
-        return self._again(eqn, operands)
+        return self._again(eqn, operands, drawn)
 
-    def _is_draw(self, eqn: Any) -> bool:
-        return any(draws(inner) for _, inner in interpret.sub_jaxprs(eqn.params))
-
-    def _native(self, eqn: Any, args: list[Any]) -> list[Any]:
+    def _native(self, eqn: Any, args: list[Any], alone: bool = False) -> list[Any]:
+        """The equation as it is; `alone`: XLA rounds it alike wherever it stands."""
         args = [to_dtype_of(a, v.aval) for a, v in zip(args, eqn.invars, strict=True)]
-        return interpret.bind(eqn, args)
+        return shut(interpret.bind(eqn, shut(args))) if alone else interpret.bind(eqn, args)
+
+    def _rounded(self, eqn: Any, args: list[Any]) -> list[Any]:
+        """An equation of a draw with every number rounded as its type says, after it was computed in float64: XLA
+        rounds the same draw in two programs in two ways, and here it is the same number in both."""
+        def once(eqn: Any, args: list[Any]) -> list[Any]:
+            inner = jaxpr.nested(eqn)
+            floats = any(rules.is_inexact(v.aval) for v in eqn.outvars)
+            if inner is not None and floats:
+                return interpret.evaluate(inner, args, once, interpret.as_declared)
+            whole = eqn.primitive.name in (*_EXACT, *draws.PRIMITIVES) or any(interpret.sub_jaxprs(eqn.params))
+            if whole or not floats:
+                return self._native(eqn, args, alone=True)
+            wide = [Value(_cast(x, self._dtype(v)), False) for x, v in zip(args, eqn.invars, strict=True)]
+            results = self._again(eqn, wide, frozenset())
+            return [rounded_to(r, v.aval) for r, v in zip(results, eqn.outvars, strict=True)]
+
+        return once(eqn, [rounded_to(x, v.aval) for x, v in zip(args, eqn.invars, strict=True)])
 
     def _inline(self, eqn: Any, operands: list[Value]) -> list[Any]:
         program = rules.primal(eqn)
@@ -204,33 +212,38 @@ class Lifter:
         out = self.run(program, [v.array for v in operands], [v.moving for v in operands])
         return [v.array for v in out]
 
-    def _rule(self, eqn: Any, args: list[Any]) -> list[Any]:
+    def _rule(self, eqn: Any, operands: list[Value]) -> list[Any]:
         program = rules.primal(eqn)
         if program is None:
             raise Unliftable(f"`{eqn.primitive.name}` has no program to lift")
+        args, moving = [v.array for v in operands], [v.moving for v in operands]
+        if not any(moving) and draws.draws(program):  # nothing to differentiate
+            return [v.array for v in self.run(program, args, [False] * len(args))]
 
         def build(trace: Callable[[], Any]) -> Any:
             with jax.enable_x64(self._wide):
                 return trace()
 
-        call = self.function(program)
+        call = self.function(program, moving)
         return list(rules.rebuild(eqn, self.function, call, build)(*args))
 
-    def _again(self, eqn: Any, operands: list[Value]) -> list[Any]:
-        """Bind the equation again, its nested programs and its named dtypes lifted."""
-        loop = eqn.primitive.name in ("scan", "while")
+    def nested(self, eqn: Any, operands: list[Value], drawn: frozenset[Any]) -> Callable[[Any], Any]:
+        """The function that lifts a program among an equation's parameters."""
         moving = [v.moving for v in operands]
-        if loop and any(moving):  # what a loop carries moves as soon as anything in it does
-            moving = [rules.is_inexact(v.aval) for v in eqn.invars]
-        whole = tuple(moving)
+        known = {id(inner.program): inner for inner in draws.nested(eqn)}
 
-        def flags(inner: Any) -> tuple[bool, ...]:
-            invars = interpret.opened(inner).invars
-            if len(invars) == len(whole):
-                return tuple(m and rules.is_inexact(v.aval) for m, v in
-                             zip(whole, invars, strict=True))  # fmt: skip
-            return tuple(any(whole) and rules.is_inexact(v.aval) for v in invars)
+        def lifted(program: Any) -> Any:
+            inner = known.get(id(program))
+            if inner is None:
+                return self.program(program, tuple(any(moving) and rules.is_inexact(v.aval)
+                                                   for v in interpret.opened(program).invars))  # fmt: skip
+            return self.program(program, tuple(draws.moving_inputs(inner, moving)),
+                                tuple(draws.outputs_for_draws(inner, eqn, drawn)))  # fmt: skip
 
+        return lifted
+
+    def _again(self, eqn: Any, operands: list[Value], drawn: frozenset[Any]) -> list[Any]:
+        """Bind the equation again, its nested programs and its named dtypes lifted."""
         params = dict(eqn.params)
         for key in _DTYPE_PARAMS:
             if params.get(key) is not None and _is_dtype(params[key]):
@@ -242,7 +255,7 @@ class Lifter:
                 )
         if "precision" in params:
             params["precision"] = _precision(params["precision"])
-        params = interpret.map_jaxprs(params, lambda inner: self.program(inner, flags(inner)))
+        params = interpret.map_jaxprs(params, self.nested(eqn, operands, drawn))
         try:
             return interpret.bind(eqn, [v.array for v in operands], params)
         except Exception as error:
@@ -250,13 +263,13 @@ class Lifter:
             name = eqn.primitive.name
             raise Unliftable(f"`{name}` cannot be emitted in float64: {error}") from error
 
-    def program(self, program: Any, moving: tuple[bool, ...]) -> Any:
+    def program(self, program: Any, moving: tuple[bool, ...], drawn: tuple[bool, ...] = ()) -> Any:
         """A nested program lifted, of the same kind: with its constants or without.
 
         Raises:
             Unliftable: if it has constants that its place in an equation leaves no room for.
         """
-        key = (id(program), moving)
+        key = (id(program), moving, drawn if any(drawn) else ())
         if key in self._programs:
             return self._programs[key][1]
         jaxpr = interpret.opened(program)
@@ -264,7 +277,7 @@ class Lifter:
             raise Unliftable("a primitive keeps a program apart from its constants")
         avals = [lifted_aval(v.aval) for v in jaxpr.invars]
         new = jax.make_jaxpr(
-            lambda *args: [v.array for v in self.run(program, args, moving)]
+            lambda *args: [v.array for v in self.run(program, args, moving, drawn or None)]
         )(*avals)  # fmt: skip
         if not hasattr(program, "consts"):  # an open program
             if constants := interpret.constants(new):
@@ -295,33 +308,29 @@ def _precision(value: Any) -> Any:
     return value
 
 
-def _remat(lifter: Lifter, eqn: Any, args: list[Any]) -> list[Any]:
+def _remat(lifter: Lifter, eqn: Any, operands: list[Value]) -> list[Any]:
     program = interpret.closed(eqn.params["jaxpr"])
-    moving = tuple(rules.is_inexact(v.aval) for v in eqn.invars)
-    new = lifter.program(program, moving)
+    new = lifter.program(program, tuple(v.moving for v in operands))
     # An open program has no room for constants: they go in by the front door.
     jaxpr = interpret.opened(new)
     consts = list(interpret.constants(new))
     if consts:
         jaxpr = core.Jaxpr([], [*jaxpr.constvars, *jaxpr.invars], jaxpr.outvars, jaxpr.eqns,
                            jaxpr.effects, jaxpr.debug_info._replace(arg_names=None))  # fmt: skip
-    return interpret.bind(eqn, [*consts, *args], {**eqn.params, "jaxpr": jaxpr})
+    return interpret.bind(eqn, [*consts, *(v.array for v in operands)], {**eqn.params, "jaxpr": jaxpr})
 
 
-def _identity(lifter: Lifter, eqn: Any, args: list[Any]) -> list[Any]:
-    return [args[0]]
+def _identity(lifter: Lifter, eqn: Any, operands: list[Value]) -> list[Any]:
+    return [_cast(operands[0].array, lifted_dtype(eqn.params.get("new_dtype")))]  # a rounding or a conversion
 
 
-def _convert(lifter: Lifter, eqn: Any, args: list[Any]) -> list[Any]:
-    return [_cast(args[0], lifted_dtype(eqn.params["new_dtype"]))]
-
-
-def _bitcast(lifter: Lifter, eqn: Any, args: list[Any]) -> list[Any]:
+def _bitcast(lifter: Lifter, eqn: Any, operands: list[Value]) -> list[Any]:
     # Bits mean something in their own width only; the cast to float64 comes after.
-    return lifter._native(eqn, args)
+    return lifter._native(eqn, [v.array for v in operands])
 
 
-def _linear_call(lifter: Lifter, eqn: Any, args: list[Any]) -> list[Any]:
+def _linear_call(lifter: Lifter, eqn: Any, operands: list[Value]) -> list[Any]:
+    args = [v.array for v in operands]
     n = eqn.params.get("num_res", 0) + eqn.params.get("num_callee_consts", 0)
     live = tuple(range(n, len(args)))
     outs = tuple(range(len(eqn.outvars)))
@@ -338,12 +347,12 @@ def _linear_call(lifter: Lifter, eqn: Any, args: list[Any]) -> list[Any]:
     ))  # fmt: skip
 
 
-_SPECIAL: dict[str, Callable[[Lifter, Any, list[Any]], list[Any]]] = {
+_SPECIAL: dict[str, Callable[[Lifter, Any, list[Value]], list[Any]]] = {
     "remat": _remat,
     "remat2": _remat,
     "checkpoint": _remat,
     "reduce_precision": _identity,
-    "convert_element_type": _convert,
+    "convert_element_type": _identity,
     "bitcast_convert_type": _bitcast,
     "linear_call": _linear_call,
 }

@@ -57,6 +57,12 @@ def afford(need: Need) -> None:
         raise Exhausted(f"{gib(need.made)} are needed and {gib(free)} are free")
 
 
+def is_exhausted(error: BaseException) -> bool:
+    """Whether memory was what was missing, whoever says so."""
+    told = "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower()
+    return isinstance(error, MemoryError) or (isinstance(error, jax.errors.JaxRuntimeError) and told)
+
+
 @contextlib.contextmanager
 def exhausted(need: Callable[[], int]) -> Iterator[None]:
     """What the device, the host or the compiler says of missing memory, as one kind of error.
@@ -67,7 +73,7 @@ def exhausted(need: Callable[[], int]) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
+        if not is_exhausted(error):
             raise
         takes = f", of {gib(need())} that this program takes" if need() else ""
         raise Exhausted(str(error).splitlines()[0][:200].rstrip(".") + takes) from error

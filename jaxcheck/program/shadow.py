@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxcheck.program import constants, interpret, lifting, rules, rules_source
+from jaxcheck.program import constants, draws, interpret, lifting, own_bits, rules, rules_source
 from jaxcheck.program.lifting import Unliftable
 from jaxcheck.program.mode import is_traced
 from jaxcheck.program.native import NativeTrace, trace_native
@@ -57,7 +57,7 @@ def _narrow(programs: tuple[Any, ...]) -> tuple[str, ...]:
                     if lifting.is_low(getattr(atom.aval, "dtype", None)):
                         reasons[f"{role} {atom.aval.dtype}"] = None
             for eqn in jaxpr.eqns:
-                if lifting.rounds(eqn):
+                if own_bits.rounds(eqn):
                     reasons[f"{eqn.primitive.name} to {eqn.params['mantissa_bits']} bits"] = None
                 for atom in (*eqn.outvars, *filter(interpret.is_literal, eqn.invars)):
                     if lifting.is_low(getattr(atom.aval, "dtype", None)):
@@ -67,7 +67,7 @@ def _narrow(programs: tuple[Any, ...]) -> tuple[str, ...]:
 
 def uses_random_bits(closed_jaxpr: Any) -> bool:
     """Whether the program draws random numbers, which the 64-bit mode would draw differently."""
-    return any(map(lifting.draws, _programs(closed_jaxpr)))
+    return any(map(draws.draws, _programs(closed_jaxpr)))
 
 
 def islands(closed_jaxpr: Any) -> tuple[str, ...]:
@@ -230,7 +230,7 @@ def _other_in_64_bits(programs: tuple[Any, ...]) -> str:
     Foreign code may be made for one precision. A callback is Python, and may well work in float64
     if its results are declared as such.
     """
-    if any(map(lifting.draws, programs)):
+    if any(map(draws.draws, programs)):
         return "random numbers are drawn"
     names = _stuck(programs)
     if names and (any(name not in _PORTABLE for name in names) or _narrow(programs)):

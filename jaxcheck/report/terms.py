@@ -105,6 +105,10 @@ f = jax.custom_vjp(jnp.sin)
 f.defvjp(lambda x: (jnp.sin(x), jnp.cos(x)), lambda c, g: (c * g * (1.1 if c.dtype == jnp.bfloat16 else 1),))
 report = jc.check_rule(f, x, algebra=False)""",
             "Look for shapes, dtypes or Python state that the rule takes from one way of calling it."),
+    _reason(Reason.IMPLICIT, """\
+report = jc.check_grad(lambda a: jax.random.gamma(jax.random.key(0), a), 2.0)""",
+            "Draw outside and pass the draw in args: the rest of the loss is then judged. A sampler's derivative is "
+            "right for its distribution: hold the mean of many draws to it."),
     _reason(Reason.UNDIFFERENTIABLE, """\
 def f(x):
     return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")

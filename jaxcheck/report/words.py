@@ -24,6 +24,7 @@ _BLAMED = {
     Reason.JUMP: "the function, which jumps at this point",
     Reason.NOISE: "the function, which is noisy",
     Reason.DOMAIN: "the point, which is at the edge of the function's domain",
+    Reason.IMPLICIT: "nobody: the differences cannot judge a sampler by rejection",
     Reason.NONFINITE: "a value that is not finite",
     Reason.NONDETERMINISTIC: "the function, or the gradient under test: one of them is random",
     Reason.SECOND_ORDER_WRONG: "the derivative of the rule",
