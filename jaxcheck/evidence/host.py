@@ -61,7 +61,7 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Guarded, bool, float]:
     except Exception as error:
         error.add_note(f"raised by loss in float64, after it could not be traced by JAX ({first_line(why)})")
         raise error from None
-    unit = max(unit, _pinned(timed, point))
+    unit = max(unit, _pinned(timed, point), _rounded_inside(timed, point))
     return Guarded(run, point), one == two or not (np.isfinite(one) or np.isfinite(two)), unit
 
 
@@ -80,6 +80,31 @@ def _pinned(run: Callable, point: np.ndarray) -> float:
     return float(np.finfo(coarse[0]).eps) if coarse else 0.0
 
 
+def _rounded_inside(run: Callable, point: np.ndarray) -> float:
+    """The rounding unit of a coarser dtype in which the loss computes before it gives a float64, 0 where none shows:
+    what is moved by far less than that unit does not move it at all, by so much that float64 would show it."""
+    rng = np.random.default_rng([point.size, 1])
+    signs = rng.choice([-1.0, 1.0], (DRAWS, point.size)) * rng.uniform(0.5, 1.0, (DRAWS, point.size))
+
+    def odd(size: float) -> np.ndarray:
+        return np.array([ask(run, point * (1 + size * s)) - ask(run, point * (1 - size * s)) for s in signs])
+
+    try:
+        here = abs(ask(run, point))
+        for dtype in (np.float16, np.float32):
+            unit = float(np.finfo(dtype).eps)
+            # The odd part of the moves is linear but for its cube.
+            still, moved = odd(STILL * unit), odd(MOVED * unit)
+            expected = np.abs(moved) * STILL / MOVED
+            # Of many numbers one may be rounded otherwise even so; a float64 would move in every draw.
+            swallowed = (still == 0) & (expected > SHOWS * np.finfo(np.float64).eps * here)
+            if swallowed.sum() > DRAWS // 2:
+                return unit
+    except Refused:
+        return 0.0
+    return 0.0
+
+
 def autodiff_on_host(user: User) -> tuple[Callable | None, str]:
     """(jax.grad of the loss as a function of theta, why not)."""
 
@@ -95,6 +120,9 @@ def autodiff_on_host(user: User) -> tuple[Callable | None, str]:
     return gradient(autodiff, user.theta.ravel()), ""
 
 
+# Draws of signs, moves in units of a dtype by which nothing and by which everything is rounded otherwise in it, and how
+# many float64 units of the value a move must have to show.
+DRAWS, STILL, MOVED, SHOWS = 5, 0.001, 30.0, 64.0
 # How far the points lie, relative, at which it is seen to what dtype a loss rounds its values.
 BESIDE = 1e-2
 # Neighbours, a spacing away in every number, over which a gradient as the caller gets it is seen to scatter.
