@@ -13,6 +13,8 @@ import numpy as np
 from tests.where.cases import Case
 
 NETS = Path(__file__).parent / "nets"
+# Where a backward pass begins.
+STARTS = ("def backward(", "def bwd(", "def rule(", "def grad(")
 
 
 @cache
@@ -23,7 +25,7 @@ def folder() -> Path:
 def planted(case: Case) -> tuple[object, int]:
     """(the module, the line of the mistake). Raises ValueError where the text does not stand once in the pass."""
     source = (NETS / f"{case.net}.py").read_text(encoding="utf-8")
-    start = source.index("def bwd(" if "def bwd(" in source else "def grad(")
+    start = min(source.index(name) for name in STARTS if name in source)
     if source[start:].count(case.right) != 1:
         raise ValueError(f"{case.right!r} must stand once in the backward pass of {case.net}")
     at = source.index(case.right, start)

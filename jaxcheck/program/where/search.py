@@ -246,7 +246,10 @@ class Search:
                 return
             sense, known = becomes(self.p, edit)
             if sense:
-                price = self.price(weighed(self.p, edit, known))
+                fields = weighed(self.p, edit, known)
+                # What is right may be handed on by a line that should have done more with it.
+                handed_on = fields["was"] and source.handed_on(edit.site.place, edit.site.name)
+                price = self.price(fields | dict(was=False) if handed_on else fields)
                 if price <= self.dearest:
                     self.queue.append((price, len(self.queue), edit))
 
