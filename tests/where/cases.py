@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 HELD_BACK = ("conv", "vae", "batchnorm", "similarity", "rule_gelu", "lstm", "heads", "poisson", "rms", "mixture",
-             "factor", "rule_jvp", "rule_pool")
+             "factor", "rule_jvp", "rule_pool", "tied", "experts", "triplet")
 
 
 class Case(NamedTuple):
@@ -292,5 +292,41 @@ CASES = [
         ("dq = x.T @ dscore", "dq = x.T @ ds"),
         ("dtemp = -jnp.sum(ds * (x @ q)) / temp**2", "dtemp = -jnp.sum(ds * (x @ q)) / temp"),
         ("da = x @ ct", "da = x @ q"),
+    ),
+    *_of(
+        "tied",
+        ("dy = (y - x) / n", "dy = y - x"),
+        ("dusage = 0.3 / (1 + usage)", "dusage = 0.3 * (1 + usage)"),
+        ("dh = dh + 2 * h * dusage / n", "dh = dh + 2 * h * dusage"),
+        ("dh = dh + 2 * h * dusage / n", "dh = dh + 2 * t * dusage / n"),
+        ("ds = jnp.sum(dh * h, axis=0)", "ds = jnp.sum(dh * t, axis=0)"),
+        ("dt = dh * e", "dt = dh"),
+        ("dz = dt * (1 - t**2)", "dz = dt * (1 - h**2)"),
+        ("dW = x.T @ dz + dy.T @ h", "dW = x.T @ dz"),
+        ("dW = x.T @ dz + dy.T @ h", "dW = x.T @ dz - dy.T @ h"),
+    ),
+    *_of(
+        "experts",
+        ("dout = 2 * (out - y) / out.size", "dout = 2 * (out - y) / out.shape[0]"),
+        ("dgate = jnp.einsum(\"nk,nek->ne\", dout, o)", "dgate = jnp.einsum(\"nk,nek->ne\", y, o)"),
+        ("do = gate[:, :, None] * dout[:, None, :]", "do = dgate[:, :, None] * dout[:, None, :]"),
+        ("dh = jnp.einsum(\"nek,ehk->neh\", do, p[\"B\"])", "dh = jnp.einsum(\"nk,ehk->neh\", dout, p[\"B\"])"),
+        ("dz = dh * jax.nn.sigmoid(z)", "dz = dh * jax.nn.sigmoid(h)"),
+        ("dz = dh * jax.nn.sigmoid(z)", "dz = dh * (z > 0)"),
+        ("ds = gate * (dgate - jnp.sum(gate * dgate, axis=1, keepdims=True))",
+         "ds = gate * (dgate - jnp.sum(dgate, axis=1, keepdims=True))"),
+        ("ds = gate * (dgate - jnp.sum(gate * dgate, axis=1, keepdims=True))",
+         "ds = dgate - jnp.sum(gate * dgate, axis=1, keepdims=True)"),
+    ),
+    *_of(
+        "triplet",
+        ("dh = dout @ p[\"P\"].T", "dh = dout @ p[\"P\"].T * 2"),
+        ("dz = dh * jnp.cos(x @ p[\"W\"] + p[\"b\"])", "dz = dh * jnp.sin(x @ p[\"W\"] + p[\"b\"])"),
+        ("dz = dh * jnp.cos(x @ p[\"W\"] + p[\"b\"])", "dz = dh * h"),
+        ("dgap = 1 / (1 + jnp.exp(-gap)) / gap.shape[0]", "dgap = 1 / (1 + jnp.exp(gap)) / gap.shape[0]"),
+        ("da = 2 * dgap[:, None] * (f - n)", "da = 2 * dgap[:, None] * (n - f)"),
+        ("dn = -2 * dgap[:, None] * (a - n)", "dn = 2 * dgap[:, None] * (a - n)"),
+        ("df = 2 * dgap[:, None] * (a - f)", "df = 2 * dgap[:, None] * (n - f)"),
+        ("df = 2 * dgap[:, None] * (a - f)", "df = dgap[:, None] * (a - f)"),
     ),
 ]  # fmt: skip
