@@ -129,8 +129,18 @@ def _in_turn(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]
         if named is None or not most < len(astray):
             continue
         first, those = found[named.changes[0]]
-        rest = tuple(path[n] for n in astray if n not in those)
-        others = _culprits(one.after(first.edit), rest)
-        if others and others[0].kind == "line":
-            return _culprit(one, first, "line", tuple(path[n] for n in astray if n in those)), *others
+        after = one.after(first.edit)
+        others = _searched(after)
+        named = blame([Weighed(**f.fields) for f in others])
+        if named is None or named.kind != "line" or _of_one(first, others[named.changes[0]]):
+            continue
+        pairs = ((first, [n for n in astray if n in those]),
+                 (others[named.changes[0]], [n for n in astray if n not in those]))
+        return tuple(_culprit(one, f, "line", tuple(path[n] for n in which)) for f, which in pairs)
     return ()
+
+
+def _of_one(first: Found, second: Found) -> bool:
+    """Whether two changes may make up for one mistake before both: they bring in the same."""
+    brought = [[(g.what, g.ids or id(g)) for g in f.edit.groups] for f in (first, second)]
+    return bool(brought[0]) and brought[0] == brought[1]

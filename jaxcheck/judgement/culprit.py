@@ -28,6 +28,8 @@ class Weighed:
         passed_on: whether the value changed is an operand that another line makes for this one alone, and that is
             not known to be right.
         spare: whether it uses what is computed and was never used.
+        between: whether what was right is a cotangent, and becomes another: then a link of the chain is missing, and
+            that may be on this line as well as on the next.
     """
 
     where: tuple[str, int]
@@ -40,6 +42,7 @@ class Weighed:
     entering: bool = False
     passed_on: bool = False
     spare: bool = False
+    between: bool = False
 
 
 # How much a change asks of whoever made the mistake: small for a slip of the pen.
@@ -55,9 +58,10 @@ SOURCE = {"": 0.0, "own": 0.0, "forward": 0.5, "local": 0.5, "use": 0.9, "cotang
 CONSTANT = {0: 0.0, 1: 0.1, 2: 0.3, 3: 0.5, 4: 0.4}
 CONSTANT_BESIDE = {0: 0.0, 1: 0.2, 2: 0.6, 3: 1.0, 4: 0.8}
 # What is known of the line besides.
-SPEAKS = {"was": 2.0, "becomes": -0.4, "inputs": -0.2, "entering": -0.3, "passed_on": 0.5, "spare": -0.3}
+SPEAKS = {"was": 2.0, "between": -1.1, "becomes": -0.4, "inputs": -0.2, "entering": -0.3, "passed_on": 0.5,
+          "spare": -0.3}
 # What a change costs at least where the value was right.
-LEAST_RIGHT = min(COST.values()) + sum(x for name, x in SPEAKS.items() if name != "passed_on")
+LEAST_RIGHT = min(COST.values()) + sum(x for name, x in SPEAKS.items() if name not in ("passed_on", "between"))
 VALUE = ("use", "cotangent")
 
 
@@ -73,7 +77,8 @@ def cost(change: Weighed) -> float:
     # A factor is as well put on the next line, unless the value in between is known.
     placed = change.becomes or change.kind not in ("sign", "scale", "times", "over")
     said = dict(was=change.was, becomes=change.becomes, inputs=placed and change.inputs,
-                entering=placed and change.entering, passed_on=change.passed_on, spare=change.spare)
+                entering=placed and change.entering, passed_on=change.passed_on, spare=change.spare,
+                between=change.was and change.between)
     return total + sum(SPEAKS[name] for name, holds in said.items() if holds)
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from tests.where.cases import Case
 
 NETS = Path(__file__).parent / "nets"
+# Where a backward pass begins.
+STARTS = ("def backward(", "def bwd(", "def rule(", "def back(", "def grad(")
 
 
 @cache
@@ -22,13 +24,23 @@ def folder() -> Path:
 
 def planted(case: Case) -> tuple[object, int]:
     """(the module, the line of the mistake). Raises ValueError where the text does not stand once in the pass."""
-    source = (NETS / f"{case.net}.py").read_text(encoding="utf-8")
-    start = source.index("def bwd(" if "def bwd(" in source else "def grad(")
+    source, line = _changed((NETS / f"{case.net}.py").read_text(encoding="utf-8"), case)
+    return module(case.net, source), line
+
+
+def planted_both(one: Case, other: Case) -> tuple[object, set[int]]:
+    """A module with two mistakes in it, on different lines."""
+    source, first = _changed((NETS / f"{one.net}.py").read_text(encoding="utf-8"), one)
+    source, second = _changed(source, other)
+    return module(one.net, source), {first, second}
+
+
+def _changed(source: str, case: Case) -> tuple[str, int]:
+    start = min(source.index(name) for name in STARTS if name in source)
     if source[start:].count(case.right) != 1:
         raise ValueError(f"{case.right!r} must stand once in the backward pass of {case.net}")
     at = source.index(case.right, start)
-    line = source[:at].count("\n") + 1
-    return module(case.net, source[:at] + case.wrong + source[at + len(case.right) :]), line
+    return source[:at] + case.wrong + source[at + len(case.right) :], source[:at].count("\n") + 1
 
 
 @cache

@@ -1,4 +1,5 @@
-"""How often a line is named, and how often it is the right one: `python -m tests.where.rates [--verbose] [NET ...]`.
+"""How often a line is named, and how often it is the right one: `python -m tests.where.rates [--verbose] [NET ...]`;
+`--twice` for two mistakes in one pass.
 
 Each case is checked as a caller would check it, and the line that the report names compared with the line of the
 mistake. The nets that were held back while the search was tuned are counted apart.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -58,8 +60,40 @@ def as_edited(case: Case, checked: jc.Report) -> bool | None:
     return all(float(jnp.linalg.norm(x - y)) <= 1e-4 * float(jnp.linalg.norm(y)) for x, y in flat)
 
 
+def pairs(nets: list[str]) -> Iterator[tuple[Case, Case]]:
+    """Up to three pairs of mistakes on different lines of each net."""
+    for net in dict.fromkeys(case.net for case in CASES):
+        mine, count = [case for case in CASES if case.net == net and (not nets or net in nets)], 0
+        for step in (1, 2, 3):
+            for i in range(0, len(mine), 2):
+                one, other = mine[i], mine[(i + step) % len(mine)]
+                if one.right != other.right and count < 3:
+                    count += 1
+                    yield one, other
+
+
+def twice(nets: list[str]) -> None:
+    """What is said of two mistakes in one backward pass."""
+    counted = Counter()
+    for one, other in pairs(nets):
+        found, lines = build.planted_both(one, other)
+        params, args = build.point(found, np.float32)
+        if hasattr(found, "loss"):
+            checked = jc.check_grad(found.loss, params, found.grad, args=args)
+        else:
+            checked = jc.check_rule(found.f, *params, algebra=False, level="quick")
+        named = {culprit.line for culprit in checked.culprits}
+        counted[f"{len(named)} named, {'all right' if named <= lines else 'WRONG'}" if named else "silent"] += 1
+        if not named <= lines:
+            print(f"  {one.net}: {one.wrong!r} and {other.wrong!r} on {sorted(lines)}, named {sorted(named)}")
+    print(f"two mistakes: {counted.total()} cases, {dict(counted.most_common())}")
+
+
 def main(arguments: list[str]) -> None:
     nets = [a for a in arguments if not a.startswith("-")]
+    if "--twice" in arguments:
+        twice(nets)
+        return
     for held_back in (False, True):
         counted, seconds = Counter(), []
         for number, case in enumerate(CASES):

@@ -15,7 +15,7 @@ from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.projections import Projections, downstream
 from jaxcheck.program.where.sites import Group, Site
-from jaxcheck.program.where.weigh import becomes, was_right, weighed
+from jaxcheck.program.where.weigh import becomes, is_cotangent, was_right, weighed
 
 # Numbers that a table of products may take to make.
 MOST = 50_000_000
@@ -54,10 +54,10 @@ class Search:
         """All that repairs; nothing where the time ran out, for a likelier change may not have been seen."""
         those = [s for s in self.p.sites if self._matters(s)]
         right = [s for s in those if was_right(self.p, s) and not source.handed_on(s.place, s.name)]
-        self._look(s for s in those if s not in right)
-        # What gives a value that the loss knows is seldom to blame.
+        # What gives a value that the loss knows is seldom to blame; a cotangent may lack the next link of its chain.
+        self._look(s for s in those if s not in right or is_cotangent(self.p, s))
         if self._best() + self.margin >= self.least_right:
-            self._look(right)
+            self._look(s for s in right if not is_cotangent(self.p, s))
         if self._best() > self.dearest:
             for site in those:
                 if not self.p.late() and len(site.ops) == 1 and self.projections.affine(site):
@@ -246,7 +246,10 @@ class Search:
                 return
             sense, known = becomes(self.p, edit)
             if sense:
-                price = self.price(weighed(self.p, edit, known))
+                fields = weighed(self.p, edit, known)
+                # What is right may be handed on by a line that should have done more with it.
+                handed_on = fields["was"] and source.handed_on(edit.site.place, edit.site.name)
+                price = self.price(fields | dict(was=False) if handed_on else fields)
                 if price <= self.dearest:
                     self.queue.append((price, len(self.queue), edit))
 

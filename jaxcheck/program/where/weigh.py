@@ -25,7 +25,8 @@ def weighed(problem: Problem, edit: Edit, becomes: bool) -> dict[str, Any]:
     return dict(
         where=edit.site.place[:2], kind=kind, constant=problem.constants.plainness(factor),
         source=max((g.what for g in edit.groups), key=_ORDER.index, default=""),
-        was=was_right(problem, edit.site), becomes=becomes, inputs=inputs_right(problem, edit.site),
+        was=was_right(problem, edit.site) or first_was_right(problem, edit), becomes=becomes,
+        between=becomes and is_cotangent(problem, edit.site), inputs=inputs_right(problem, edit.site),
         entering=problem.entering(edit.site.place), passed_on=not literal and passed_on(problem, edit),
         spare=any(g.spare for g in edit.groups))
 
@@ -46,6 +47,29 @@ def was_right(problem: Problem, site: Site) -> bool:
     """Whether the loss knows what the site gives, or all that becomes of it before the wrong results."""
     outs = [problem.tape.ops[k].outs[0] for k in site.ops]
     return all(i not in problem.free or problem.knows(i) for i in outs)
+
+
+def first_was_right(problem: Problem, edit: Edit) -> bool:
+    """Whether a change spoils what the loss knows where the site is run first: what later instances give may be wrong
+    because of what became of the first."""
+    if len(edit.site.ops) < 2:
+        return False
+    op, values = problem.tape.ops[edit.site.ops[0]], problem.runs[0]
+    if not problem.knows(op.outs[0]):
+        return False
+    try:
+        with np.errstate(all="ignore"):
+            new = edit.at(problem.tape, 0)[edit.site.ops[0]]([values[i] for i in op.ins], values)[0]
+    except Exception:  # it may be nonsense in any way
+        return False
+    return not np.array_equal(new, values[op.outs[0]])
+
+
+def is_cotangent(problem: Problem, site: Site) -> bool:
+    """Whether what a site gives is a cotangent of the loss, and none of its values: that of an earlier link of the
+    chain, it may be."""
+    outs = [problem.tape.ops[k].outs[0] for k in site.ops]
+    return all(problem.knows(i) and problem.runs[0][i] not in problem.forward for i in outs)
 
 
 def inputs_right(problem: Problem, site: Site) -> bool:
