@@ -85,8 +85,8 @@ class Program:
     def copies(self, over: Mesh | None) -> tuple[Any, ...]:
         """Its constants, on each of the devices; made once for as long as it is run on the same ones."""
         kept = self.__dict__.get("_copies", (None, tuple(self.closed.consts)))
-        if kept[0] != over:
-            kept = self.__dict__["_copies"] = over, spread.everywhere(tuple(self.closed.consts), over)
+        if kept[0] != spread.here(over):
+            kept = self.__dict__["_copies"] = spread.here(over), spread.everywhere(tuple(self.closed.consts), over)
         return kept[1]
 
     def bind(self, consts: Sequence[Any]) -> Callable:
@@ -157,7 +157,9 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
     """
     clock = budget.current()
     clock.last_need = 0
-    consts, args = [p.copies(over) for p in programs], spread.placed(args, over, split)
+    consts = [tuple(p.closed.consts) for p in programs]
+    if not any(p.placed for p in programs):
+        consts, args = [p.copies(over) for p in programs], spread.placed(args, over, split)
     small = work < 3e7 and jax.default_backend() == "cpu"
     device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     key = (name, small, over or str(device), tuple(p.identity for p in programs),
