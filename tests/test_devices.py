@@ -65,11 +65,21 @@ def gist(report: jc.Report) -> dict:
             "evaluations": report.evaluations, "points": [(p.label, str(p.verdict)) for p in report.points]}
 
 
+@jax.custom_vjp
+def rule(x):
+    return jnp.sin(x) * x[0]
+
+
+rule.defvjp(lambda x: (rule(x), x), lambda x, g: (1.5 * jax.vjp(lambda x: jnp.sin(x) * x[0], x)[1](g)[0],))
+
+
 CHECKS = {
     "textbook": lambda **kw: jc.check_grad(*network(), mode=jc.Exhaustive(step=1e-4), **kw),
     "every component": lambda **kw: jc.check_grad(*network(), mode=jc.Exhaustive(), **kw),
     "sketch of a wrong one": lambda **kw: jc.check_grad(*network(wrong=True), mode="sketch", where=False, **kw),
     "points": lambda **kw: batch(**kw),
+    "a wrong rule": lambda **kw: jc.check_rule(rule, np.linspace(-1.0, 1.0, 9), algebra=False, level="quick",
+                                               where=False, **kw),
 }
 
 

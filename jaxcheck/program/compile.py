@@ -11,6 +11,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import threading
 import time
@@ -29,9 +30,11 @@ from jaxcheck.program.mode import is_wide
 from jaxcheck.program.shadow import lift
 
 # Compiled forms by what they compute, the last used last, with the memory each takes; bounded in number and in bytes
-# of machine code.
+# that they take.
 _CACHE: collections.OrderedDict[Any, tuple[Any, memory.Need]] = collections.OrderedDict()
-_CACHE_SIZE, _CACHE_BYTES = 256, 2**28
+_CACHE_SIZE, _CACHE_BYTES = 256, 2**27
+# Programs compiled, and after how many of them memory is given back: that takes some 10 ms.
+_COMPILED, _GIVE_BACK = itertools.count(1), 64
 # Checks may run in several threads; a program that two of them want at once is compiled twice, and kept once.
 _LOCK = threading.Lock()
 # Held while callbacks run, see `_mode_of_callbacks`.
@@ -226,6 +229,8 @@ def _new(key: Any, build: Callable, programs: Sequence[Program], small: bool, co
         _CACHE[key] = kept
         while len(_CACHE) > 1 and (len(_CACHE) > _CACHE_SIZE or sum(n.code for _, n in _CACHE.values()) > _CACHE_BYTES):
             _CACHE.popitem(last=False)
+    if not next(_COMPILED) % _GIVE_BACK:
+        memory.give_back()
     return kept
 
 
