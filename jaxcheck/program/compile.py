@@ -34,7 +34,7 @@ from jaxcheck.program.shadow import lift
 _CACHE: collections.OrderedDict[Any, tuple[Any, memory.Need]] = collections.OrderedDict()
 _CACHE_SIZE, _CACHE_BYTES = 256, 2**27
 # Programs compiled, and after how many of them memory is given back: that takes some 10 ms.
-_COMPILED, _GIVE_BACK = itertools.count(1), 64
+_COMPILED, _GIVE_BACK = itertools.count(1), 32
 # Checks may run in several threads; a program that two of them want at once is compiled twice, and kept once.
 _LOCK = threading.Lock()
 # Held while callbacks run, see `_mode_of_callbacks`.
