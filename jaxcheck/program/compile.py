@@ -11,6 +11,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import threading
 import time
@@ -29,9 +30,11 @@ from jaxcheck.program.mode import is_wide
 from jaxcheck.program.shadow import lift
 
 # Compiled forms by what they compute, the last used last, with the memory each takes; bounded in number and in bytes
-# of machine code.
+# that they take.
 _CACHE: collections.OrderedDict[Any, tuple[Any, memory.Need]] = collections.OrderedDict()
-_CACHE_SIZE, _CACHE_BYTES = 256, 2**28
+_CACHE_SIZE, _CACHE_BYTES = 256, 2**27
+# Programs compiled, and after how many of them memory is given back: that takes some 10 ms.
+_COMPILED, _GIVE_BACK = itertools.count(1), 32
 # Checks may run in several threads; a program that two of them want at once is compiled twice, and kept once.
 _LOCK = threading.Lock()
 # Held while callbacks run, see `_mode_of_callbacks`.
@@ -91,8 +94,8 @@ class Program:
     def copies(self, over: Mesh | None) -> tuple[Any, ...]:
         """Its constants, on each of the devices; made once for as long as it is run on the same ones."""
         kept = self.__dict__.get("_copies", (None, tuple(self.closed.consts)))
-        if kept[0] != over:
-            kept = self.__dict__["_copies"] = over, spread.everywhere(tuple(self.closed.consts), over)
+        if kept[0] != spread.here(over):
+            kept = self.__dict__["_copies"] = spread.here(over), spread.everywhere(tuple(self.closed.consts), over)
         return kept[1]
 
     def bind(self, consts: Sequence[Any]) -> Callable:
@@ -171,7 +174,9 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
     if earlier is not None:
         clock.ask()
         return earlier.value, 0
-    consts, args = [p.copies(over) for p in programs], spread.placed(args, over, split)
+    consts = [tuple(p.closed.consts) for p in programs]
+    if not any(p.placed for p in programs):
+        consts, args = [p.copies(over) for p in programs], spread.placed(args, over, split)
     small = work < 3e7 and jax.default_backend() == "cpu"
     device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     key = (name, small, over or str(device), tuple(p.identity for p in programs),
@@ -241,6 +246,8 @@ def _new(key: Any, build: Callable, programs: Sequence[Program], small: bool, co
         _CACHE[key] = kept
         while len(_CACHE) > 1 and (len(_CACHE) > _CACHE_SIZE or sum(n.code for _, n in _CACHE.values()) > _CACHE_BYTES):
             _CACHE.popitem(last=False)
+    if not next(_COMPILED) % _GIVE_BACK:
+        memory.give_back()
     return kept
 
 

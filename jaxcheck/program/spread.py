@@ -66,8 +66,8 @@ def choose(devices: Any, *trees: Any, points: Any = None) -> Devices:
     if devices is None:
         committed = [x for x in jax.tree_util.tree_leaves((trees, points)) if _is_committed(x)]
         found = dict.fromkeys(d for x in committed for d in sorted(x.devices(), key=lambda d: d.id))
-        laid_out = any(_is_committed(x) and len(x.devices()) > 1 for x in jax.tree_util.tree_leaves(trees))
-        return Devices(tuple(found) or default(), laid_out=laid_out)
+        split = any(_is_committed(x) and not x.sharding.is_fully_replicated for x in jax.tree_util.tree_leaves(trees))
+        return Devices(tuple(found) or default(), laid_out=split)
     named = isinstance(devices, Mesh)
     listed = tuple(devices.devices.flat) if named else (devices,) if isinstance(devices, jax.Device) else devices
     say = "a device of jax.devices(), or a sequence of several"
@@ -95,6 +95,11 @@ def default() -> tuple[Any, ...]:
 def where(x: Any) -> Any:
     """Where an array was put by whoever made it, hashable; None where that is left open."""
     return x.sharding if _is_committed(x) else None
+
+
+def _is_copied(x: Any, devices: Sequence[Any]) -> bool:
+    """Whether each of the devices has all of the array."""
+    return isinstance(x, jax.Array) and set(x.devices()) == set(devices) and x.sharding.is_fully_replicated
 
 
 def _is_committed(x: Any) -> bool:
@@ -174,7 +179,7 @@ def _lanes(programs: Sequence[Any], args: Any) -> int:
     if len(found.own) < 2 or found.laid_out or any(p.calls_back or p.placed for p in programs):
         return 1
     given = jax.tree_util.tree_leaves((args, [p.closed.consts for p in programs]))
-    if not found.chosen and any(_is_committed(x) for x in given):
+    if not found.chosen and any(_is_committed(x) and not _is_copied(x, found.own) for x in given):
         return 1
     size = sum(x.nbytes for x in given if hasattr(x, "nbytes"))
     if found.own[0].platform == "cpu":
@@ -218,19 +223,28 @@ def rows(f: Callable, mesh: Mesh | None, split: Sequence[int]) -> Callable:
 def placed(args: Sequence[Any], mesh: Mesh | None, split: Sequence[int]) -> tuple[Any, ...]:
     """The arguments of such a function, where they are to be: rows on the device that has them, all else on each."""
     if mesh is None:
-        return tuple(args)
+        return everywhere(tuple(args), None)
     shares = NamedSharding(mesh, PartitionSpec(ROWS))
     return tuple(jax.device_put(x, shares) if i in split else everywhere(x, mesh) for i, x in enumerate(args))
 
 
 def everywhere(x: Any, mesh: Mesh | None) -> Any:
-    """Arrays with a copy on every device; what is there already stays as it is."""
-    if mesh is None:
+    """Arrays with a copy on every device of the mesh; what is there already stays as it is. Without a mesh, on the
+    device that the caller named, where they were committed to others."""
+    found = current()
+    if mesh is None and not found.chosen:
         return x
-    copies, own = NamedSharding(mesh, PartitionSpec()), set(mesh.devices.flat)
+    own = found.own[:1] if mesh is None else tuple(mesh.devices.flat)
+    to = found.own[0] if mesh is None else NamedSharding(mesh, PartitionSpec())
 
     def place(x: Any) -> Any:
-        there = isinstance(x, jax.Array) and set(x.devices()) == own and x.sharding.is_fully_replicated
-        return x if there else jax.device_put(x, copies)
+        stays = _is_copied(x, own) or (mesh is None and not _is_committed(x))
+        return x if stays else jax.device_put(x, to)
 
     return jax.tree_util.tree_map(place, x)
+
+
+def here(mesh: Mesh | None) -> Any:
+    """Where `everywhere` is, hashable."""
+    found = current()
+    return mesh if mesh is not None or not found.chosen else found.own[0]
