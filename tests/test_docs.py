@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -89,6 +90,18 @@ def test_a_page_with_a_mistake_is_found(tmp_path):
     page.write_text("```python\nprint('here')\n```\n\n```text\nthere\n```\n", encoding="utf-8")
     with pytest.raises(AssertionError, match=r"wrong\.md:6 shows what is not printed there: 'there'"):
         pages.run(page, tmp_path)
+
+
+@pytest.mark.slow
+def test_what_the_figures_say_of_small_errors_is_so():
+    from tests.benchmarks import caught
+
+    found = json.loads((caught.ROOT / "caught.json").read_text("utf-8"))["ways"]
+    assert set(found) == set(caught.WAYS)
+    for name in (name for name in found if "directions" not in name):
+        size = found[name]["one entry"]
+        assert caught.WAYS[name](caught.spoilt(size, "one entry"), 0), name
+        assert not caught.WAYS[name](caught.spoilt(size / 30, "one entry"), 0), name
 
 
 @pytest.mark.slow
