@@ -35,7 +35,7 @@ from jaxcheck.records import Witness as Witness
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Report(Data):
-    """The outcome of a check; see the README for how to read it.
+    """The outcome of a check; docs/report.md says how to read it.
 
     `repr` is one line, `str` the whole text, and notebooks show a table. Iterating gives the leaves, and
     `report["layers[0].W"]` one of them. Two reports are equal where everything is but their cost (`seconds`,

@@ -132,7 +132,7 @@ def finished(report: Report, subject: Any = None) -> Report:
         said.append(f"{undecided} of {len(report.leaves)} leaves not decided")
     floors = [x.floor for x in report.leaves if math.isfinite(x.floor)]
     if floors:
-        said.append(f"of the others an error above {max(floors):.1g} would have been caught")
+        said.append(f"{'of the others ' if undecided else ''}an error above {max(floors):.1g} would have been caught")
     if math.isfinite(more):
         said.append(f"{rows:,} more evaluations, about {more:.2g} s, would look at all that was planned")
         if clock.stopped in ("", budget.TIME):

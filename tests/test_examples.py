@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,8 @@ from jaxcheck import Reason, Verdict
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+# Whole programs, which are to be read as such; the others show one thing.
+LONG = {"classifier", "digits_cnn", "dropout", "transformer_block"}
 
 
 def load(name: str) -> ModuleType:
@@ -48,12 +51,54 @@ def test_the_readme_lists_every_example():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_teaches_and_has_a_main(name):
-    if name == "digits_cnn":
-        pytest.importorskip("sklearn", reason="the handwritten digits come from scikit-learn (extra `examples`)")
-    module = load(name)
-    assert len(module.__doc__.splitlines()) >= 8
-    assert f"python examples/{name}.py" in module.__doc__
-    assert callable(module.main)
+    text = (EXAMPLES / f"{name}.py").read_text("utf-8")
+    program = ast.parse(text)  # read, not run: its packages may be missing
+    taught = ast.get_docstring(program) or ""
+    assert len(taught.splitlines()) >= 7
+    assert f"python examples/{name}.py" in taught
+    assert "main" in {node.name for node in program.body if isinstance(node, ast.FunctionDef)}
+    assert len(text.splitlines()) < 60 or name in LONG
+
+
+def passes(*reasons):
+    return Verdict.PASS, {Reason.AGREE, *reasons}, set()
+
+
+def fails(*leaves):
+    return Verdict.FAIL, {Reason.MANUAL_WRONG}, set(leaves)
+
+
+# What each report of a short example is: the verdict, its reasons, the leaves that fail.
+SHORT = {
+    "physics_loss": [passes()],
+    "numpy_backprop": [fails("W2"), passes()],
+    "equinox_mlp": [passes()],
+    "flax_linen": [passes(), fails("params.layers_0.bias", "params.layers_0.kernel")],
+    "flax_nnx": [passes()],
+    "optax_training": [fails("W1"), passes()],
+    "pallas_kernel": [passes(), fails("x")],
+    "implicit_layer": [passes(Reason.CONVERGED), fails("W", "x")],
+}
+PACKAGE = {"equinox_mlp": "equinox", "flax_linen": "flax", "flax_nnx": "flax", "optax_training": "optax"}
+QUICK = {"physics_loss", "numpy_backprop"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in SHORT]
+)
+def test_a_short_example(name, capsys):
+    if name in PACKAGE:
+        pytest.importorskip(PACKAGE[name], reason=f"needs {PACKAGE[name]} (extra `examples`)")
+    reports = load(name).main()
+    for report, (verdict, reasons, leaves) in zip(reports, SHORT[name], strict=True):
+        assert (report.verdict, blamed(report)) == (verdict, leaves), report
+        assert report.reason in reasons
+    if name == "numpy_backprop":
+        assert "extra term 0.1 x parameter" in reports[0]["W2"].hint
+    if name == "equinox_mlp":
+        assert "steps" in dict(reports[0].carried)
+    if name == "optax_training":
+        assert reports[0].points_passed == 1 and reports[0].difference < 1e-3  # below the textbook's own bound
 
 
 def test_cube_centred_beats_forward(capsys):
@@ -80,15 +125,17 @@ def test_classifier_gives_the_textbook_number_and_names_both_mistakes(capsys):
     assert default.ok and default.difference < 1e-9
 
 
-def test_digits_before_and_after_training(capsys):
+def test_digits_before_and_after_training(capsys, monkeypatch):
     pytest.importorskip("sklearn", reason="the handwritten digits come from scikit-learn (extra `examples`)")
     module = load("digits_cnn")
+    kept, train = [], module.train
+    monkeypatch.setattr(module, "train", lambda *args: kept.append(train(*args)) or kept[-1])
     before, after = module.main()
     assert before.ok and before.reason is Reason.KINK
     assert before.leaf("conv.b").reason is Reason.KINK
     assert after.ok and after.reason is Reason.AGREE
     X, Y = module.digits()
-    trained = module.train(module.initial(), X[:1500], Y[:1500])
+    (trained,) = kept
     assert module.accuracy(trained, X[1500:], Y[1500:]) > 0.8
 
     planted = with_leaf_changed(module.backprop, ("conv", "K"), lambda g: g.at[4, 2].multiply(1.01))
