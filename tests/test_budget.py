@@ -128,10 +128,10 @@ def test_rows_in_several_calls_are_the_rows_of_one(monkeypatch):
 
 def test_ctrl_c_once_gives_what_is_known(monkeypatch):
     slow = Slow(monkeypatch, 1.0)
-    slow.at = {70.0: lambda: signal.raise_signal(signal.SIGINT)}
+    slow.at = {83.0: lambda: signal.raise_signal(signal.SIGINT)}
     before = signal.getsignal(signal.SIGINT)
     report = jc.check_grad(slow, PARAMS, grad, budget=None, mode="sketch")
-    assert slow.now == 70.0 and signal.getsignal(signal.SIGINT) is before
+    assert slow.now == 83.0 and signal.getsignal(signal.SIGINT) is before
     assert (report.verdict, report.reason) == (jc.Verdict.INCONCLUSIVE, jc.Reason.INTERRUPTED)
     assert report.notes[0].startswith("stopped by Ctrl-C") and "1 of 3 leaves not decided" in report.notes[0]
     assert [leaf.verdict for leaf in report.leaves].count(jc.Verdict.PASS) == 2

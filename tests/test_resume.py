@@ -255,7 +255,7 @@ def test_rows_of_python_are_not_run_twice(tmp_path, stop_after, monkeypatch):
     count = stop_after(None)
     report = jc.check_grad(loss, p, grad, budget=None, resume=tmp_path / "run")
     assert report == want and report.ok
-    assert count["taken"] >= 4 and len(calls) + first < alone + 20  # the point is looked at anew, and each row once
+    assert count["taken"] >= 4 and len(calls) + first < alone + 40  # the point is looked at anew, and each row once
 
 
 def test_a_host_loss_that_gives_another_value_is_another_problem(tmp_path):

@@ -90,19 +90,19 @@ def _rounded_inside(run: Callable, point: np.ndarray) -> float:
         return np.array([ask(run, point * (1 + size * s)) - ask(run, point * (1 - size * s)) for s in signs])
 
     try:
-        here = abs(ask(run, point))
-        for dtype in (np.float16, np.float32):
+        # The odd part of the moves is linear but for its cube.
+        here, moved, found = abs(ask(run, point)), np.abs(odd(MOVED)), 0.0
+        for dtype in (np.float32, np.float16):
             unit = float(np.finfo(dtype).eps)
-            # The odd part of the moves is linear but for its cube.
-            still, moved = odd(STILL * unit), odd(MOVED * unit)
-            expected = np.abs(moved) * STILL / MOVED
+            still, expected = odd(STILL * unit), moved * STILL * unit / MOVED
             # Of many numbers one may be rounded otherwise even so; a float64 would move in every draw.
             swallowed = (still == 0) & (expected > SHOWS * np.finfo(np.float64).eps * here)
-            if swallowed.sum() > DRAWS // 2:
-                return unit
+            if swallowed.sum() <= DRAWS // 2:
+                return found
+            found = unit
     except Refused:
         return 0.0
-    return 0.0
+    return found
 
 
 def autodiff_on_host(user: User) -> tuple[Callable | None, str]:
@@ -120,9 +120,9 @@ def autodiff_on_host(user: User) -> tuple[Callable | None, str]:
     return gradient(autodiff, user.theta.ravel()), ""
 
 
-# Draws of signs, moves in units of a dtype by which nothing and by which everything is rounded otherwise in it, and how
-# many float64 units of the value a move must have to show.
-DRAWS, STILL, MOVED, SHOWS = 5, 0.001, 30.0, 64.0
+# Draws of signs, a move in units of a dtype by which nothing is rounded otherwise in it, a relative one of many units in
+# any, and how many float64 units of the value a move must have to show.
+DRAWS, STILL, MOVED, SHOWS = 3, 0.001, 0.03, 64.0
 # How far the points lie, relative, at which it is seen to what dtype a loss rounds its values.
 BESIDE = 1e-2
 # Neighbours, a spacing away in every number, over which a gradient as the caller gets it is seen to scatter.
