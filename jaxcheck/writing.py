@@ -81,8 +81,8 @@ def _leaf_result(case, evidence, number, ev, opinion, second, influence, extra) 
             note = "no output that was looked at responds; some were left out, for they are not finite"
         elif reason is not Reason.KINK and (blind := power.unresolved(ev, settings.must_catch)):
             verdict, reason = Verdict.INCONCLUSIVE, Reason.NOISE
-            note = (f"{'zero' if zero else f'{blind} of its {ev.m.shape[1]} components zero'}, and the function does move when "
-                    "they do, by too little next to its own rounding to tell a slope")
+            which = "zero" if zero else f"{blind} of its {ev.m.shape[1]} components zero"
+            note = (f"{which}, and the function does move when they do, by too little next to its own rounding to tell a slope")
         elif zero and reason is not Reason.KINK:
             note = note or ("zero, and the differences see none; what would have been caught is relative to what "
                             "the other leaves do")

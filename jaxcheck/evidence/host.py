@@ -120,8 +120,8 @@ def autodiff_on_host(user: User) -> tuple[Callable | None, str]:
     return gradient(autodiff, user.theta.ravel()), ""
 
 
-# Draws of signs, a move in units of a dtype by which nothing is rounded otherwise in it, a relative one of many units in
-# any, and how many float64 units of the value a move must have to show.
+# Draws of signs, a move in units of a dtype by which nothing is rounded otherwise in it, a relative one of many units
+# in any, and how many float64 units of the value a move must have to show.
 DRAWS, STILL, MOVED, SHOWS = 3, 0.001, 0.03, 64.0
 # How far the points lie, relative, at which it is seen to what dtype a loss rounds its values.
 BESIDE = 1e-2
