@@ -82,7 +82,8 @@ def _leaf_result(case, evidence, number, ev, opinion, second, influence, extra) 
         elif reason is not Reason.KINK and (blind := power.unresolved(ev, settings.must_catch)):
             verdict, reason = Verdict.INCONCLUSIVE, Reason.NOISE
             which = "zero" if zero else f"{blind} of its {ev.m.shape[1]} components zero"
-            note = (f"{which}, and the function does move when they do, by too little next to its own rounding to tell a slope")
+            note = (f"{which}, and the function does move when they do, by too little next to its own rounding to "
+                    "tell a slope")
         elif zero and reason is not Reason.KINK:
             note = note or ("zero, and the differences see none; what would have been caught is relative to what "
                             "the other leaves do")
