@@ -157,7 +157,8 @@ def main() -> None:
         serve(*asked.serve)
     size = asked.batch
     sides = {
-        "a": lambda: (Side("one device of one core", size, 1, ONE_THREAD, ("0",)), Side("two devices", size, 2, ONE_THREAD)),
+        "a": lambda: (Side("one device of one core", size, 1, ONE_THREAD, ("0",)),
+                      Side("two devices", size, 2, ONE_THREAD)),
         "b": lambda: (Side("one pinned process", size, cores=("0",)),
                       Side("two pinned processes", size, cores=("0", "1"))),
         "c": lambda: (Side("one device", size, 1), Side("eight devices", size, 8)),
