@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.devices [--repeats 5] [--only a,b,c,d] [--batch 512]
 
-    a  two virtual CPU devices beside one, no threads inside an operation     target: at least 1.6x as fast
+    a  two virtual CPU devices beside one, which is pinned to a core: the     target: at least 1.6x as fast
+       flag that forbids threads inside an operation leaves it two (jaxlib 0.10)
     b  two processes, each pinned to a core, beside one pinned process        target: at least 1.6x as fast
     c  eight virtual devices beside one, as JAX sets them up                  target: at most 1.3x the time
     d  two processes on all cores beside one process on all cores             target: at most 1.2x the time
@@ -156,7 +157,8 @@ def main() -> None:
         serve(*asked.serve)
     size = asked.batch
     sides = {
-        "a": lambda: (Side("one device", size, 1, ONE_THREAD), Side("two devices", size, 2, ONE_THREAD)),
+        "a": lambda: (Side("one device of one core", size, 1, ONE_THREAD, ("0",)),
+                      Side("two devices", size, 2, ONE_THREAD)),
         "b": lambda: (Side("one pinned process", size, cores=("0",)),
                       Side("two pinned processes", size, cores=("0", "1"))),
         "c": lambda: (Side("one device", size, 1), Side("eight devices", size, 8)),
