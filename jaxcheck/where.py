@@ -47,11 +47,12 @@ def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
         return report
     current().tell("the line")
     try:
-        for one in _problems(report, problem, rules, time.perf_counter() + seconds):
-            found = _culprits(one, wrong) or _in_turn(one, wrong)
-            report = report if rules else _with_slips(report, one, time.perf_counter() + SLIPS * seconds)
-            if found:
-                return dataclasses.replace(report, culprits=found)
+        with np.errstate(all="ignore"):  # a change that overflows repairs nothing
+            for one in _problems(report, problem, rules, time.perf_counter() + seconds):
+                found = _culprits(one, wrong) or _in_turn(one, wrong)
+                report = report if rules else _with_slips(report, one, time.perf_counter() + SLIPS * seconds)
+                if found:
+                    return dataclasses.replace(report, culprits=found)
     except Exception:
         # Whatever is met in a stranger's program, its verdict stands without a line.
         return report

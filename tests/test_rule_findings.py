@@ -408,5 +408,5 @@ def test_a_sampler_is_not_called_noisy():
     """The derivative of its distribution is not that of its path, though it is a smooth function of its argument."""
     with pytest.raises(jc.GradientInconclusive) as caught:
         check_grads(lambda a: jax.random.gamma(jax.random.key(0), a), (np.float32(2.0),), 1)
-    assert caught.value.report.reason is jc.Reason.NUMERIC_SUSPECT
-    assert "noisy" not in str(caught.value) and "sampler" in str(caught.value)
+    assert caught.value.report.reason is jc.Reason.IMPLICIT
+    assert "noisy" not in str(caught.value)

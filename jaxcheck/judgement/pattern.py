@@ -61,6 +61,7 @@ TIERS: tuple[tuple[Callable[[View], Iterator[str]], ...], ...] = (
 ENOUGH = 8
 
 
+@np.errstate(all="ignore")  # what overflows fits nothing
 def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), beside: Beside | None = None) -> str:
     """What kind of mistake is in this leaf, three statements at most, or "".
 

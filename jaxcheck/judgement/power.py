@@ -14,7 +14,6 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxcheck.bars import BARS, FAINT, OBVIOUS, SIZES
-from jaxcheck.evidence.moves import HIDDEN
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.judgement.measures import norms, own_size, reference
 from jaxcheck.judgement.vote import judge
@@ -185,7 +184,7 @@ def unresolved(ev: LeafEvidence, must_catch: float) -> int:
         told, moving = np.zeros(ev.m.shape, bool), np.zeros(ev.m.shape, bool)
         for probes in ev.probes:
             s = probes.slopes
-            moved = s.span > HIDDEN * 2 * ev.unit * s.size
+            moved = s.span > 2 * ev.unit * s.size
             blind = moved & ~(BARS * s.error <= must_catch * s.reach) & ~s.wakes
             if probes.directions is None:
                 told[:, probes.at] |= (~blind).T

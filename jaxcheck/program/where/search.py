@@ -204,7 +204,7 @@ class Search:
                 return None
             x = self.p.runs[0][group.ids[j]] if group.what == "own" else group.arrays[0][j]
             fits = x.dtype == old.dtype or (x.dtype.kind in "fb" and old.dtype.kind == "f")
-            if not fits or x.size > old.size or (x := e.fitted(x, old.shape)) is None:
+            if not fits or x.dtype.kind == "c" or x.size > old.size or (x := e.fitted(x, old.shape)) is None:
                 return None
             given.append(np.asarray(x, float).ravel())
         return given
