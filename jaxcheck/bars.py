@@ -61,6 +61,9 @@ ROUND_OFF = 16 * _UNIT
 CANCELLED = 8.0
 # Rounding units by which two right runs of one program may differ, and a gradient scatter among neighbours. A choice.
 UNITS = 1e3
+# Nor by more than so many units of a dtype whose sums are made in a wider one: those of half precision are made in
+# float32, and rounded once. And the unit from which on a dtype is such. Choices.
+ROUNDED_ONCE, HALF_PRECISION = 8.0, 1e-4
 # Cap, relative to the leaf, on scatter over neighbours that counts as round-off: these may lie on the other side of a
 # threshold, more likely so on a kink, and that is no round-off. Choices.
 SCATTER, SCATTER_ON_KINK = 1e-6, 1e-10

@@ -37,7 +37,7 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
     if pieces is not None:
         _excused(case, pieces, leaves, opinions)
     elif case.problem.host_manual is not None:
-        _excused_by_itself(case, leaves, opinions)
+        _excused_by_itself(case, directions, leaves, opinions)
     doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if _doubted(*pair)]
     if doubted and case.problem.numbers is None:
         _beside(case, directions, leaves, opinions, doubted)
@@ -94,32 +94,53 @@ def _excused(case: Case, found: Sides, leaves, opinions) -> None:
             opinions[k] = doubt.placed(case, leaves[k], case.judge(leaves[k]))
 
 
-def _excused_by_itself(case: Case, leaves, opinions) -> None:
+def _excused_by_itself(case: Case, directions, leaves, opinions) -> None:
     """Where nothing but M gives gradients: accused leaves judged once more with the range that M has on the pieces
     around the point. Many kinks may meet there, convex and concave ones, so that M lies between the pieces' gradients
-    and yet outside the one-sided slopes of their sum. Whether M is right on them is looked at next (`_beside`)."""
+    and yet outside the one-sided slopes of their sum. M is believed of its own pieces where it is right on the one that
+    differs most from the point's; and of a component that is the same on all of them it says nothing."""
     accused = [k for k, (ev, one) in enumerate(zip(leaves, opinions, strict=True)) if one.verdict is Verdict.FAIL
                and one.reason is Reason.MANUAL_WRONG and ev.a is None and any(p.slopes.kink.any() for p in ev.probes)]
     if not accused:
         return
-    rng, scale = np.random.default_rng([case.settings.seed, 19]), _scale(leaves)
-    moves = rng.choice([-1.0, 1.0], (AROUND, scale.size)) * rng.uniform(0.5, 1.5, (AROUND, scale.size))
-    sizes = 10 ** -rng.uniform(0, UNEVEN, (len(leaves), AROUND, 1))
-    moves *= np.concatenate([np.tile(s, ev.m.shape[1]) for s, ev in zip(sizes, leaves, strict=True)], axis=1)
-    around = on_host(there(case.problem.host_manual), case.point + NUDGE * scale * moves,
-                     ("gradient", case.problem.theta.values))
+    points = _around(case, leaves)
+    around = on_host(there(case.problem.host_manual), points, ("gradient", case.problem.theta.values))
     case.evaluations += AROUND
     if not np.isfinite(around).all():
         return
     low, high = around.min(axis=0), around.max(axis=0)
     for k in accused:
-        ev = leaves[k]
-        where, kinked = slice(ev.leaf.start, ev.leaf.stop), np.zeros(ev.m.shape, bool)
+        ev, where = leaves[k], slice(leaves[k].leaf.start, leaves[k].leaf.stop)
+        kinked = np.zeros(ev.m.shape, bool)
         for p in ev.probes:
             if p.directions is None:
                 kinked[:, p.at] |= p.slopes.kink.T
-        leaves[k] = dataclasses.replace(ev, pieces=(low[:, where], high[:, where], kinked))
-        opinions[k] = case.judge(leaves[k])
+        kinked &= high[:, where] > low[:, where]
+        ranged = dataclasses.replace(ev, pieces=(low[:, where], high[:, where], kinked))
+        second = case.judge(ranged)
+        if second.verdict is Verdict.FAIL:
+            continue
+        other = points[int(np.argmax(np.linalg.norm(around[..., where] - ev.m, axis=(1, 2))))]
+        if _judged_at(case, other, directions, k)[1].verdict is Verdict.PASS:
+            leaves[k], opinions[k] = ranged, second
+
+
+def _around(case: Case, leaves) -> np.ndarray:
+    """Points around the one that is checked, (AROUND, P)."""
+    rng, scale = np.random.default_rng([case.settings.seed, 19]), _scale(leaves)
+    moves = rng.choice([-1.0, 1.0], (AROUND, scale.size)) * rng.uniform(0.5, 1.5, (AROUND, scale.size))
+    sizes = 10 ** -rng.uniform(0, UNEVEN, (len(leaves), AROUND, 1))
+    moves *= np.concatenate([np.tile(s, ev.m.shape[1]) for s, ev in zip(sizes, leaves, strict=True)], axis=1)
+    return case.point + NUDGE * scale * moves
+
+
+def _judged_at(case: Case, point: np.ndarray, directions, number: int) -> tuple[LeafEvidence, Opinion]:
+    """A leaf at another point."""
+    found = gather.gather(case.problem, point, directions, case.ladder, case.settings.seed)
+    case.evaluations += found.evaluations
+    case.compiled += found.compiled
+    ev = dataclasses.replace(found.leaves[number], probes=believed(found.leaves[number].probes))
+    return ev, case.judge(ev)
 
 
 def _doubted(ev: LeafEvidence, opinion: Opinion) -> bool:

@@ -16,7 +16,7 @@ import jax
 import jaxlib
 import numpy as np
 
-from jaxcheck.kept import Line, Made
+from jaxcheck.records_drawn import Line, Made
 from jaxcheck.result import Culprit
 
 # Lines of source before and after a culprit.

@@ -14,12 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck.kept import Curve as Curve
-from jaxcheck.kept import Grid as Grid
-from jaxcheck.kept import Line as Line
-from jaxcheck.kept import Made as Made
-from jaxcheck.kept import Numbers as Numbers
-from jaxcheck.kept import Sample as Sample
 from jaxcheck.reasons import Reason as Reason
 from jaxcheck.reasons import Verdict as Verdict
 from jaxcheck.records import NAN as NAN
@@ -31,6 +25,12 @@ from jaxcheck.records import LeafResult as LeafResult
 from jaxcheck.records import Point as Point
 from jaxcheck.records import Row as Row
 from jaxcheck.records import Witness as Witness
+from jaxcheck.records_drawn import Curve as Curve
+from jaxcheck.records_drawn import Grid as Grid
+from jaxcheck.records_drawn import Line as Line
+from jaxcheck.records_drawn import Made as Made
+from jaxcheck.records_drawn import Numbers as Numbers
+from jaxcheck.records_drawn import Sample as Sample
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -16,28 +16,32 @@ from jaxcheck.settings import Case
 FOLLOW_UP = 64
 # The fewest where time is short, and the part of what is left of it that one look at components may take.
 FEWEST, SHARE = 4, 0.1
+# More than any leaf has that is looked at so.
+MANY = 2.0**30
 
 
 def wide(ev: LeafEvidence, must_catch: float) -> np.ndarray:
     """(n,) components whose own bar is so wide that must_catch may be missed."""
-    wide = np.zeros(ev.m.shape[1], bool)
+    broad = np.zeros(ev.m.shape[1], bool)
     with np.errstate(all="ignore"):
         size = measures.reference(ev, ev.m, apart=False)
-        narrow = np.zeros_like(wide)
+        narrow = np.zeros_like(broad)
         for p in ev.probes:
             if p.directions is None:
                 sharp = (p.slopes.error <= FAR_BELOW * must_catch * size[:, p.indices].T).all(axis=1)
                 narrow[p.indices] |= sharp
-                wide[p.indices] |= ~sharp
-    return wide & ~narrow & ev.m.any()
+                broad[p.indices] |= ~sharp
+    return broad & ~narrow & ev.m.any()
 
 
 def _affordable(case: Case) -> int:
     """How many components may be looked at one by one within a part of the time that is left: what tells whom to blame
-    comes before where the mistake is."""
+    comes before where the mistake is. A power of two, so that it is the same whenever the loss takes about as long."""
     clock = current()
     each = clock.row_seconds * len(case.ladder.offsets)
-    return max(FEWEST, int(min(clock.left * SHARE / each, 1e9))) if each > 0 else case.point.size
+    if not each > 0:
+        return case.point.size
+    return max(FEWEST, 1 << int(np.log2(np.clip(clock.left * SHARE / each, 1, MANY))))
 
 
 def suspects(case: Case, number: int, ev: LeafEvidence, opinion: Opinion) -> np.ndarray:

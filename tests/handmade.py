@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxcheck.kept import Curve, Grid, Line, Made, Numbers, Sample
+from jaxcheck.records_drawn import Curve, Grid, Line, Made, Numbers, Sample
 from jaxcheck.result import Component, Culprit, LeafResult, Point, Reason, Report, Row, Verdict, Witness
 
 NAN = float("nan")

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from handmade import failing, inconclusive, passing
 
 from jaxcheck.cli import main
-from jaxcheck.kept import Made
+from jaxcheck.records_drawn import Made
 from jaxcheck.report import explain, save
 from jaxcheck.report.terms import SETTING, TERMS
 from jaxcheck.result import Reason, Report, Verdict

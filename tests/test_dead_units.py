@@ -99,6 +99,16 @@ def test_a_network_that_starts_at_zero_is_on_every_kink_at_once(seed):
         assert jc.check_grad(of_zeros, p, lambda p, w=wrong: back(p, **w)).verdict is jc.Verdict.FAIL
 
 
+@pytest.mark.parametrize("at", [5.0, -3.0])
+def test_a_gradient_that_is_the_same_everywhere_says_nothing_of_the_pieces(at):
+    # Its own range was a single number, and lay within it.
+    for grad in (lambda p: np.array([at, 1.0]), lambda p: np.array([at, np.sign(p[1])]),
+                 lambda p: np.where(p == 0, at, np.sign(p))):
+        report = jc.check_grad(lambda p: float(np.abs(p).sum()), np.array([0.0, 1.0]), grad)
+        assert report.verdict is jc.Verdict.FAIL
+    assert jc.check_grad(lambda p: float(np.abs(p).sum()), np.array([0.0, 1.0]), np.sign).verdict is jc.Verdict.PASS
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_bias_before_batch_norm_whose_gradient_is_rounding(seed):
     # One of its entries came out as 0 and the others as 1e-17: rounding that moves the loss is no slope.

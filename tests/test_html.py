@@ -9,7 +9,7 @@ from html import unescape
 import pytest
 from handmade import NAN, STEPS, curve, drawn, extreme, failing, inconclusive, leaf, passing, rule, strange
 
-from jaxcheck.kept import Made, Numbers
+from jaxcheck.records_drawn import Made, Numbers
 from jaxcheck.report import html, palette, series, terms
 from jaxcheck.result import Reason, Report, Verdict
 

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxcheck"
 # Low to high. A module may import its own layer and those below; cycles are excluded separately.
 LAYERS = (
     ("bars", "foreign", "reasons", "records", "result", "theta", "options", "case", "progress", "session",
-     "tracebacks", "friends", "budget", "there", "kept", "store"),
+     "tracebacks", "friends", "budget", "there", "records_drawn", "store"),
     ("program",),
     ("evidence",),
     ("judgement",),

@@ -36,6 +36,15 @@ def test_the_order_of_sums_is_rounding_and_a_mask_is_not(unit):
     assert repeat.differ(one[None], one[None] * (np.arange(50) != 7), unit)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_hides_no_random_mask(dtype):
+    # A thousand units of bfloat16 are eight times the number itself.
+    unit = float(jnp.finfo(dtype).eps)
+    one = np.random.default_rng(3).normal(size=(1, 50))
+    assert not repeat.differ(one, one * (1 + unit), unit)
+    assert repeat.differ(one, one * (np.arange(50) != np.argmax(np.abs(one))), unit)
+
+
 def test_what_is_not_finite_must_be_so_again():
     one = np.array([[np.nan, np.inf, 1.0]])
     assert not repeat.differ(one, one.copy(), 1e-16)

@@ -8,7 +8,7 @@ import json
 import pytest
 from handmade import NAN, batch, failing, inconclusive, leaf, passing, rule, strange
 
-from jaxcheck.kept import Line, Made
+from jaxcheck.records_drawn import Line, Made
 from jaxcheck.report import sarif, save
 from jaxcheck.result import Culprit, Reason, Report, Row, Verdict
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxcheck.budget import current
 from jaxcheck.evidence.guarded import Guarded, gradient
+from jaxcheck.evidence.repeat import differ
 from jaxcheck.evidence.user import StructureError, User, check_scalar, first_line, real_rows
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.mode import as_jax, is_wide
@@ -41,6 +42,7 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Guarded, bool, float]:
     except Exception as error:
         error.add_note("raised while loss(params, *args) was evaluated at the point of the check")
         raise error from None
+
     def timed(vector):
         clock.ask()
         start = time.perf_counter()
@@ -62,7 +64,7 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Guarded, bool, float]:
         error.add_note(f"raised by loss in float64, after it could not be traced by JAX ({first_line(why)})")
         raise error from None
     unit = max(unit, _pinned(timed, point), _rounded_inside(timed, point))
-    return Guarded(run, point), one == two or not (np.isfinite(one) or np.isfinite(two)), unit
+    return Guarded(run, point), not differ(np.array([one]), np.array([two]), unit), unit
 
 
 def _pinned(run: Callable, point: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxcheck.bars import UNITS
+from jaxcheck.bars import HALF_PRECISION, ROUNDED_ONCE, UNITS
 
 LOSS = "Two evaluations of the function at the same point differ."
 GRADIENT = "Two evaluations of the gradient under test at the same point differ; those of the function do not."
@@ -31,7 +31,8 @@ def differ(first: np.ndarray, second: np.ndarray, unit: float) -> bool:
     first, second = np.where(finite, first, 0), np.where(finite, second, 0)
     # Of the largest, for what cancels is known no better than what it is made of.
     largest = np.maximum(np.abs(first), np.abs(second)).max(axis=-1, initial=0.0)
-    return bool((np.abs(first - second).max(axis=-1, initial=0.0) > UNITS * unit * largest).any())
+    units = UNITS if unit < HALF_PRECISION else ROUNDED_ONCE
+    return bool((np.abs(first - second).max(axis=-1, initial=0.0) > units * unit * largest).any())
 
 
 def wandering(samples: np.ndarray, unit: float) -> bool:

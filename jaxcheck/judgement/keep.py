@@ -11,7 +11,7 @@ import numpy as np
 from jaxcheck.bars import BARS, HUGE
 from jaxcheck.evidence.problem import LeafEvidence, Probes
 from jaxcheck.judgement.looks import round_off
-from jaxcheck.kept import Curve, Grid, Numbers, Sample
+from jaxcheck.records_drawn import Curve, Grid, Numbers, Sample
 from jaxcheck.result import NAN, LeafResult, Reason, Verdict
 
 # Curves of doubtful directions, at most; of a leaf, while others wait.

@@ -17,8 +17,8 @@ from handmade import failing, whole
 import jaxcheck
 from jaxcheck.evidence import flat
 from jaxcheck.judgement import keep
-from jaxcheck.kept import Made, Numbers
 from jaxcheck.made import made, place
+from jaxcheck.records_drawn import Made, Numbers
 from jaxcheck.report.json import decode, encode
 
 PARAMS = {"W": np.linspace(-1.0, 1.5, 12).reshape(4, 3), "b": np.array([0.3, -0.2, 0.0])}
