@@ -9,7 +9,7 @@ import pytest
 from handmade import NAN, batch, failing, inconclusive, leaf, passing, rule, strange
 
 from jaxcheck.records_drawn import Line, Made
-from jaxcheck.report import sarif, save
+from jaxcheck.report import culprits, html, sarif, save
 from jaxcheck.result import Culprit, Reason, Report, Row, Verdict
 
 WRONG_LINE = "    dv = p.T @ dc  # é"
@@ -65,10 +65,23 @@ def test_without_a_line_it_stands_at_the_function_or_nowhere(here):
 
 
 def test_one_of_several_lines(here):
-    first = blamed(here).culprits[0]
-    (found,) = results(blamed(here, culprits=(first, dataclasses.replace(first, line=50, kind="one of"))))
+    first = dataclasses.replace(blamed(here).culprits[0], kind="one of")
+    (found,) = results(blamed(here, culprits=(first, dataclasses.replace(first, line=50))))
     assert [one["physicalLocation"]["region"]["startLine"] for one in found["relatedLocations"]] == [50]
     assert "fixes" not in found and "One of several lines" in found["message"]["text"]
+
+
+def test_two_mistakes_have_a_place_and_a_change_each(here):
+    first = blamed(here).culprits[0]
+    both = (first, dataclasses.replace(first, line=first.line + 1, leaves=("layers[0].W",)))
+    report = blamed(here, culprits=both)
+    (found,) = results(report)
+    text = found["message"]["text"]
+    assert text.count("right.") == 2 and "`layers[0].W` is right" in text and "several" not in text
+    assert len(found["locations"]) == len(found["relatedLocations"]) == 1
+    assert [said for said, _ in culprits.mistakes(report)] == [x for x in culprits.lines(report) if "changed" in x]
+    page = html.page(report)
+    assert page.count("is right, here and at another point") >= 2
 
 
 def test_a_line_that_is_no_longer_the_same_is_not_replaced(here):

@@ -11,14 +11,21 @@ from jaxcheck.result import Culprit, Report
 _INTRODUCED = {"line": "this line:", "one of": "one of these lines:", "value": "what this line should give:"}
 
 
+def mistakes(report: Report) -> list[tuple[str, list[Culprit]]]:
+    """What is said of each mistake, and the line that is it, or those of which one is."""
+    found = []
+    for (kind, leaves), those in itertools.groupby(report.culprits, lambda c: (c.kind, c.leaves)):
+        said = (f"{_INTRODUCED.get(kind, '')} changed, {numbers.names(leaves)} "
+                f"{'is' if len(leaves) == 1 else 'are'} right, here and at another point")
+        found.append((said, list(those)))
+    return found
+
+
 def lines(report: Report) -> list[str]:
     """Where, what stands there, and what makes the leaves right; [] where no line is known."""
-    if not report.culprits:
-        return []
     said = []
-    for (kind, leaves), those in itertools.groupby(report.culprits, lambda c: (c.kind, c.leaves)):
-        said.append(f"{_INTRODUCED.get(kind, '')} changed, {numbers.names(leaves)} "
-                    f"{'is' if len(leaves) == 1 else 'are'} right, here and at another point")
+    for told, those in mistakes(report):
+        said.append(told)
         for culprit in those:
             said.append(f"  {place(culprit)}  {culprit.source or '(no source)'}")
             said.append(f"    with {culprit.what}" + (f":  {culprit.edit}" if culprit.edit else ""))

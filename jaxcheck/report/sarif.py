@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jaxcheck.report import line, numbers, terms, words
+from jaxcheck.report import culprits, line, numbers, terms, words
 from jaxcheck.result import Culprit, LeafResult, Reason, Report, Row, Verdict
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -113,12 +113,11 @@ def _of_row(row: Row) -> str:
 
 
 def _result(report: Report, verdict: Verdict, reason: Reason, said: str, leaves: list[LeafResult]) -> dict[str, Any]:
-    culprits = report.culprits if verdict is Verdict.FAIL and leaves else ()
+    mistakes = culprits.mistakes(report) if verdict is Verdict.FAIL and leaves else []
+    sure = [those[0] for _, those in mistakes if len(those) == 1]
     text = f"{report.kind}({report.name}): {said}."
-    if len(culprits) == 1:
-        text += f" With {culprits[0].what}" + (f": {culprits[0].edit}" if culprits[0].edit else "") + " it is right."
-    elif culprits:
-        text += " One of several lines is wrong."
+    for _, those in mistakes:
+        text += _repaired(those[0], len(mistakes) > 1) if len(those) == 1 else " One of several lines is wrong."
     text += "".join(f" {one[0].upper()}{one[1:]}." for one in words.again(report))
     result: dict[str, Any] = {
         "ruleId": reason.name,
@@ -128,7 +127,7 @@ def _result(report: Report, verdict: Verdict, reason: Reason, said: str, leaves:
         "partialFingerprints": {"jaxcheckFinding/v1": _fingerprint(report, reason, leaves)},
         "properties": {"verdict": verdict.value, "seed": report.seed, "leaves": [leaf.path for leaf in leaves]},
     }
-    places = [_location(report, c.file, c.line, c.source) for c in culprits]
+    places = [_location(report, c.file, c.line, c.source) for _, those in mistakes for c in those]
     if not places and report.made.file:
         places = [_location(report, report.made.file, report.made.line)]
     if places:
@@ -136,9 +135,21 @@ def _result(report: Report, verdict: Verdict, reason: Reason, said: str, leaves:
         result["locations"] = places[:1]
         if places[1:]:
             result["relatedLocations"] = [{**place, "id": k} for k, place in enumerate(places[1:], 1)]
-    if len(culprits) == 1 and (fix := _fix(report, culprits[0])):
-        result["fixes"] = [fix]
+    fixes = [fix for c in sure if (fix := _fix(report, c))]
+    # A fix is offered as the whole of it: of two mistakes one alone would be half.
+    if len(fixes) == len(mistakes) and fixes:
+        result["fixes"] = [_joined(fixes)]
     return result
+
+
+def _repaired(culprit: Culprit, several: bool) -> str:
+    whose = f"{numbers.names(culprit.leaves)} {'is' if len(culprit.leaves) == 1 else 'are'}" if several else "it is"
+    return f" With {culprit.what}" + (f": {culprit.edit}" if culprit.edit else "") + f" {whose} right."
+
+
+def _joined(fixes: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"description": {"text": "; ".join(fix["description"]["text"] for fix in fixes)},
+            "artifactChanges": [change for fix in fixes for change in fix["artifactChanges"]]}
 
 
 def _logical(report: Report, leaves: list[LeafResult]) -> list[dict[str, str]]:

@@ -129,11 +129,9 @@ def _facts(report: Report) -> list[dict[str, str]]:
     return found
 
 
-def _culprits(report: Report) -> dict[str, Any] | None:
-    if not report.culprits:
-        return None
-    said = culprits.lines(report)[0]
-    return {"said": said[0].upper() + said[1:], "blocks": [_block(report, culprit) for culprit in report.culprits]}
+def _culprits(report: Report) -> list[dict[str, Any]]:
+    return [{"said": said[0].upper() + said[1:], "blocks": [_block(report, culprit) for culprit in those]}
+            for said, those in culprits.mistakes(report)]
 
 
 def _block(report: Report, culprit: Culprit) -> dict[str, Any]:
