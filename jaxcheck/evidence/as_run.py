@@ -139,7 +139,8 @@ def of_constants(problem: Problem, point: np.ndarray, unit: float) -> tuple[np.n
     return found[0][1], compiled
 
 
-def _rounded(problem: Problem, traced, point: np.ndarray, free, unit: float, constants: bool = False):
+def _rounded(problem: Problem, traced, point: np.ndarray, free, unit: float, constants: bool = False
+             ) -> tuple[list[tuple[Any, Any]], int]:
     theta, columns = problem.theta, problem.columns
 
     def inputs(values):

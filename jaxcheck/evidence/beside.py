@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -41,5 +41,5 @@ def of_data(shapes: Iterable[tuple[int, ...]], data: Iterable[Any], consts: Iter
 
 def of_outputs(cotangents: np.ndarray, owner: np.ndarray) -> tuple[int, ...]:
     """The only output that each cotangent looks at, or -1."""
-    seen: list[Sequence[int]] = [np.unique(owner[row != 0]) for row in cotangents]
+    seen = [np.unique(owner[row != 0]) for row in cotangents]
     return tuple(int(s[0]) if len(s) == 1 else -1 for s in seen)

@@ -59,7 +59,7 @@ def _fingerprint(trees: Any) -> int:
             held = np.asarray(x)
             found = zlib.crc32(f"{held.dtype}{held.shape}".encode(), found)
             if not held.dtype.hasobject:
-                found = zlib.crc32(np.ascontiguousarray(held).reshape(-1).view(np.uint8), found)
+                found = zlib.crc32(np.ascontiguousarray(held).reshape(-1).view(np.uint8).data, found)
     return found
 
 

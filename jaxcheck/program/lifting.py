@@ -18,9 +18,8 @@ from jax import lax
 from jax.extend import core
 
 from jaxcheck.program import draws, interpret, jaxpr, kernels, rules
-from jaxcheck.program.literals import simplest
-from jaxcheck.program.mode import is_traced
 from jaxcheck.program.own_bits import rounded_to, shut
+from jaxcheck.program.widths import cast, lift_value, lifted_aval, lifted_dtype, to_dtype_of
 
 _DTYPE_PARAMS = (
     "new_dtype", "dtype", "preferred_element_type", "out_dtype", "accumulation_type",
@@ -52,59 +51,6 @@ class Value(NamedTuple):
     moving: bool
 
 
-def lifted_dtype(dtype: Any) -> Any:
-    """float64 for every float, complex128 for every complex, anything else as it is."""
-    if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
-        return dtype
-    if jnp.issubdtype(dtype, jnp.complexfloating):
-        return np.dtype(np.complex128)
-    if dtype != jax.dtypes.float0 and jnp.issubdtype(dtype, jnp.floating):
-        return np.dtype(np.float64)
-    return dtype
-
-
-def is_low(dtype: Any) -> bool:
-    """Whether a dtype is a float or complex one narrower than float64."""
-    return dtype is not None and lifted_dtype(dtype) != dtype
-
-
-def _cast(value: Any, dtype: Any) -> Any:
-    if dtype is None or getattr(value, "dtype", None) == dtype:
-        return value
-    if isinstance(value, (np.ndarray, np.generic)):
-        return np.asarray(value).astype(dtype)
-    if jnp.iscomplexobj(value) and not jnp.issubdtype(dtype, jnp.complexfloating):
-        value = lax.real(value)
-    return lax.convert_element_type(value, dtype)
-
-
-def to_dtype_of(value: Any, aval: Any) -> Any:
-    """The value with the dtype that the aval declares, keys and abstract tokens as they are."""
-    dtype = getattr(aval, "dtype", None)
-    if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
-        return value
-    return _cast(value, dtype)
-
-
-def lift_value(value: Any, aval: Any) -> Any:
-    """A constant of the program in float64: arrays as they are, scalars as they were written."""
-    dtype = getattr(aval, "dtype", None)
-    if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
-        return value
-    if not is_low(dtype):
-        return np.asarray(value).astype(dtype) if not isinstance(value, jax.Array) else value
-    if is_traced(value):
-        return _cast(value, lifted_dtype(dtype))
-    # NumPy constants may hold more bits than their variable declares.
-    array = np.asarray(value).astype(dtype)
-    if array.ndim == 0 and jnp.issubdtype(dtype, jnp.complexfloating):
-        parts = (simplest(float(part), np.float32) for part in (np.real(array), np.imag(array)))
-        return np.asarray(complex(*parts), np.complex128)
-    if array.ndim == 0:
-        return np.asarray(simplest(float(array), dtype), np.float64)
-    return array.astype(lifted_dtype(dtype))
-
-
 def is_island(eqn: Any) -> bool:
     """Whether an equation is one which cannot be emitted again in another precision."""
     if kernels.is_kernel(eqn):
@@ -124,7 +70,7 @@ class Lifter:
     def run(self, program: Any, args: Sequence[Any], moving: Sequence[bool],
             drawn: Sequence[bool] | None = None) -> list[Value]:  # fmt: skip
         """The program's results on lifted arguments; `drawn` says which of them go into draws only."""
-        pairs = [Value(_cast(a, self._dtype(v)), m) for a, v, m in
+        pairs = [Value(cast(a, self._dtype(v)), m) for a, v, m in
                  zip(args, interpret.opened(program).invars, moving, strict=True)]  # fmt: skip
         only = draws.for_draws(program, moving, drawn) if draws.draws(program) or any(drawn or ()) else frozenset()
         return interpret.evaluate(program, pairs, lambda eqn, operands: self._equation(eqn, operands, only), _constant)
@@ -149,7 +95,7 @@ class Lifter:
     def _equation(self, eqn: Any, operands: list[Value], drawn: frozenset[Any]) -> list[Value]:
         moving = draws.moving_results(eqn, [v.moving for v in operands])
         results = self._results(eqn, operands, drawn)
-        return [Value(_cast(r, self._dtype(v)), m) for r, v, m in zip(results, eqn.outvars, moving, strict=True)]
+        return [Value(cast(r, self._dtype(v)), m) for r, v, m in zip(results, eqn.outvars, moving, strict=True)]
 
     def _results(self, eqn: Any, operands: list[Value], drawn: frozenset[Any]) -> list[Any]:
         name = eqn.primitive.name
@@ -197,7 +143,7 @@ class Lifter:
             whole = eqn.primitive.name in (*_EXACT, *draws.PRIMITIVES) or any(interpret.sub_jaxprs(eqn.params))
             if whole or not floats:
                 return self._native(eqn, args, alone=True)
-            wide = [Value(_cast(x, self._dtype(v)), False) for x, v in zip(args, eqn.invars, strict=True)]
+            wide = [Value(cast(x, self._dtype(v)), False) for x, v in zip(args, eqn.invars, strict=True)]
             results = self._again(eqn, wide, frozenset())
             return [rounded_to(r, v.aval) for r, v in zip(results, eqn.outvars, strict=True)]
 
@@ -251,7 +197,7 @@ class Lifter:
         for key in _CONST_PARAMS:
             if isinstance(params.get(key), (tuple, list)):
                 params[key] = type(params[key])(
-                    _cast(np.asarray(c), lifted_dtype(np.asarray(c).dtype)) for c in params[key]
+                    cast(np.asarray(c), lifted_dtype(np.asarray(c).dtype)) for c in params[key]
                 )
         if "precision" in params:
             params["precision"] = _precision(params["precision"])
@@ -287,12 +233,6 @@ class Lifter:
         return new
 
 
-def lifted_aval(aval: Any) -> Any:
-    if not hasattr(aval, "dtype") or not hasattr(aval, "shape"):
-        return aval
-    return jax.ShapeDtypeStruct(aval.shape, lifted_dtype(aval.dtype))
-
-
 def _constant(value: Any, aval: Any) -> Value:
     return Value(lift_value(value, aval), False)
 
@@ -321,7 +261,7 @@ def _remat(lifter: Lifter, eqn: Any, operands: list[Value]) -> list[Any]:
 
 
 def _identity(lifter: Lifter, eqn: Any, operands: list[Value]) -> list[Any]:
-    return [_cast(operands[0].array, lifted_dtype(eqn.params.get("new_dtype")))]  # a rounding or a conversion
+    return [cast(operands[0].array, lifted_dtype(eqn.params.get("new_dtype")))]  # a rounding or a conversion
 
 
 def _bitcast(lifter: Lifter, eqn: Any, operands: list[Value]) -> list[Any]:

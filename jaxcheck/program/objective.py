@@ -22,7 +22,6 @@ from jaxcheck.program.constants import LeakedTracer
 from jaxcheck.program.interpret import constants as constants_of
 from jaxcheck.program.interpret import walk, walk_jaxprs
 from jaxcheck.program.kernels import without_kernels
-from jaxcheck.program.lifting import lifted_dtype
 from jaxcheck.program.mode import is_wide
 from jaxcheck.program.native import jaxpr_of
 from jaxcheck.program.quiet import quiet
@@ -35,6 +34,7 @@ from jaxcheck.program.shadow import (
     trace_float64,
 )
 from jaxcheck.program.strip import count_rules, strip
+from jaxcheck.program.widths import lifted_dtype
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from jaxcheck.program.lifting import Unliftable
 from jaxcheck.program.mode import is_traced
 from jaxcheck.program.native import NativeTrace, trace_native
 from jaxcheck.program.quiet import quiet
+from jaxcheck.program.widths import is_low, lifted_dtype
 
 __all__ = [
     "Traced", "Unliftable", "in_float64", "islands", "lift", "low_precision", "runnable",
@@ -54,13 +55,13 @@ def _narrow(programs: tuple[Any, ...]) -> tuple[str, ...]:
         for jaxpr in map(interpret.opened, interpret.walk_jaxprs(program)):
             for role, atoms in (("input", jaxpr.invars), ("constant", jaxpr.constvars)):
                 for atom in atoms:
-                    if lifting.is_low(getattr(atom.aval, "dtype", None)):
+                    if is_low(getattr(atom.aval, "dtype", None)):
                         reasons[f"{role} {atom.aval.dtype}"] = None
             for eqn in jaxpr.eqns:
                 if own_bits.rounds(eqn):
                     reasons[f"{eqn.primitive.name} to {eqn.params['mantissa_bits']} bits"] = None
                 for atom in (*eqn.outvars, *filter(interpret.is_literal, eqn.invars)):
-                    if lifting.is_low(getattr(atom.aval, "dtype", None)):
+                    if is_low(getattr(atom.aval, "dtype", None)):
                         reasons[f"{eqn.primitive.name} {atom.aval.dtype}"] = None
     return tuple(reasons)
 
@@ -114,9 +115,9 @@ def to_float64(x: Any) -> Any:
     if isinstance(x, complex) and not isinstance(x, np.generic):
         return np.asarray(x, np.complex128)
     dtype = getattr(x, "dtype", None)
-    if dtype is None or (lifting.lifted_dtype(dtype) == dtype and not rules.is_inexact(x)):
+    if dtype is None or (lifted_dtype(dtype) == dtype and not rules.is_inexact(x)):
         return x
-    wide = lifting.lifted_dtype(dtype)
+    wide = lifted_dtype(dtype)
     if is_traced(x):
         with jax.enable_x64(True):
             return jax.lax.convert_element_type(x, wide)
