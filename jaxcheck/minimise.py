@@ -83,6 +83,7 @@ class _Search:
         arguments = {**self.given.arguments, **tree}
         call = inspect.BoundArguments(self.given.signature, arguments)  # type: ignore[arg-type]
         options = dict(call.kwargs, where=False, budget=EACH, progress=False)
+        options.pop("resume", None)  # the file is that of the first call
         try:
             report = self.f(*call.args, **options)
         except Exception:  # what is smaller may be nonsense for the program in any way

@@ -13,6 +13,8 @@ import numpy as np
 
 # Lines of a script.
 LINES = 20
+# Of a call, what says how it is made and not what is checked.
+UNSAID = ("budget", "progress", "where", "name", "resume", "devices")
 WIDTH = 110
 
 
@@ -28,12 +30,12 @@ def of_call(door: str, given: inspect.BoundArguments, small: dict[str, Any], wro
     for name, value in given.arguments.items():
         if name in small:
             value = small[name]
-        if name in ("budget", "progress", "where", "name") or value is given.signature.parameters[name].default:
+        if name in UNSAID or value is given.signature.parameters[name].default:
             continue
         text = name
         if callable(value) and not isinstance(value, type):
             lines, text = _function(value, name)
-            head += lines
+            head += [line for line in lines if line not in head]
         elif name in small:
             words.append((name, value))
         else:

@@ -45,6 +45,19 @@ def test_the_script_fails_alike(failed, text, capsys):
     assert "FAIL" in capsys.readouterr().out
 
 
+def test_a_file_to_go_on_from_is_the_first_calls_alone(tmp_path):
+    # Every smaller call was refused as another check than that of the file, and the script would have been.
+    x = np.linspace(-2, 2, 40, dtype=np.float32)
+    report = jc.check_grad(square, x, lambda x: 3 * x, where=False, resume=tmp_path / "evidence")
+    text = report.minimise(5)
+    assert "resume" not in text and len(text) < 600 and "linspace" not in text
+    assert text.count("\n") <= script.LINES
+
+
+def square(x):
+    return jnp.sum(x**2)
+
+
 def test_its_data_are_few_and_plain(text):
     names: dict = {}
     exec(text, names)
