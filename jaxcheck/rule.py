@@ -150,7 +150,10 @@ def _check(f: Callable, args, kwargs, argnums, order: int, settings: Settings, g
     else:
         report = dataclasses.replace(report, rows=tuple(rows), notes=(*report.notes, *notes))
     report = _with_rows(report, left_out)
-    return blamed(report, problem, rules=True) if where and report.reason is Reason.SECOND_ORDER_WRONG else report
+    if where and report.reason is Reason.SECOND_ORDER_WRONG:
+        with hosts.by_itself():
+            report = blamed(report, problem, rules=True)
+    return report
 
 
 def _examined(one: Subject, problem, preface, settings: Settings, start: float) -> Report:
