@@ -14,7 +14,7 @@ from jax.extend import core
 
 from jaxcheck.program import constants, draws, interpret, lifting, own_bits, rules, rules_source
 from jaxcheck.program.lifting import Unliftable
-from jaxcheck.program.mode import is_traced
+from jaxcheck.program.mode import is_traced, is_wide
 from jaxcheck.program.native import NativeTrace, trace_native
 from jaxcheck.program.quiet import quiet
 from jaxcheck.program.widths import is_low, lifted_dtype
@@ -162,7 +162,7 @@ def trace_float64(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
     error = error or _other_in_64_bits(programs)
     wide = not error
     if error or traced is None:
-        traced, wide = trace_native(f, args, kwargs, _is_data), _x64()
+        traced, wide = trace_native(f, args, kwargs, _is_data), is_wide()
         traced = traced._replace(closed=quiet(constants.settled(traced.closed, wide)))
         programs = _programs(traced.closed)
     reasons, stuck = _narrow(programs), _stuck(programs)
@@ -176,7 +176,7 @@ def trace_float64(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
 
 def _promoted(f: Any, args: Any, kwargs: Any) -> tuple[NativeTrace | None, str]:
     wide_args, wide_kwargs = jax.tree_util.tree_map(to_float64, (args, kwargs))
-    rounded = not _x64()
+    rounded = not is_wide()
     try:
         with jax.enable_x64(True):
             traced = trace_native(f, wide_args, wide_kwargs, _is_data)
@@ -256,10 +256,6 @@ def _rule_failure(closed_jaxpr: Any) -> str:
 def _say(error: Exception) -> str:
     first = (str(error).splitlines() or [""])[0]
     return f"promotion fails: {type(error).__name__}: {first[:200]}"
-
-
-def _x64() -> bool:
-    return jax.dtypes.canonicalize_dtype(np.float64) == np.float64
 
 
 def runnable(traced: Traced) -> Callable[..., list[Any]]:
