@@ -1,4 +1,4 @@
-"""The arguments of `check_grad` as callers write them: `argnums`, `kwargs`, and data in the gradient's place."""
+"""The arguments of the front doors as callers write them: `argnums`, `kwargs`, data in the gradient's place."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ def refuse_data_as_grad(loss: Any, params: Any, grad: Any, args: Any, kwargs: di
             f"the third argument of check_grad is grad, the gradient under test, but {name}{inspect.signature(loss)} "
             "cannot do without what was given there: did you mean args=? "
             f"Write check_grad({name}, params, grad=..., args={'(x,)' if len(more) == 1 else '(x, y)'})")
+
+
+def refuse_all_in_one(f: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+    """Raise TypeError for `check_rule(f, (w, x))`: `f` wants two arguments, and is given one that holds them."""
+    if len(args) != 1 or not isinstance(args[0], (tuple, list)) or not callable(f) or _takes(f, args, kwargs):
+        return
+    if _takes(f, args[0], kwargs):
+        name = getattr(f, "__name__", "f")
+        raise TypeError(f"check_rule takes the arguments of {name}{inspect.signature(f)} one after the other: write "
+                        f"check_rule({name}, *args), not check_rule({name}, args)")
 
 
 def _takes(f: Callable, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:

@@ -46,7 +46,7 @@ def door(f: Any = None, /, *, silent: bool = False) -> Any:
             forked.refuse(f.__name__)
             friends.refuse(f.__name__, kwargs, known)
             if not endless:
-                friends.refuse_positions(f.__name__, len(args), places)
+                friends.refuse_positions(f.__name__, args, places)
             for name in session.defaults.keys() & set(known) - kwargs.keys():
                 default = session.defaults[name]
                 kwargs[name] = default(kwargs) if callable(default) else default

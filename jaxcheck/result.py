@@ -190,7 +190,8 @@ class Report(Data):
         return renderer("text").for_stdout(self)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        printer.text(str(self))
+        """The whole text where the report is what a cell shows, a line where it stands in a list or a dict."""
+        printer.text(str(self) if len(printer.stack) <= 1 else repr(self))
 
     def _repr_html_(self) -> str:
         return renderer("html").fragment(self)

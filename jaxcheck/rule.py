@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
+from jaxcheck.arguments import refuse_all_in_one
 from jaxcheck.budget import TELLING, current, running, until_stopped
 from jaxcheck.door import door
 from jaxcheck.engine import examine
@@ -99,6 +100,7 @@ def check_rule(
         Whatever `f` raises when it is called.
     """
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
+    refuse_all_in_one(f, args, kwargs or {})
     if order not in (1, 2):
         raise ValueError(f"order={order!r}: use 1 or 2")
     if level not in (None, "quick", "full"):

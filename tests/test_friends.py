@@ -49,6 +49,10 @@ def test_a_keyword_of_another_library_is_told_what_it_is_here(name):
                                                  "what the function takes beside goes into args=(x, y)"),
     (lambda: jc.check_rule(loss, W, x=X), "check_rule has no option x=: a keyword argument of f goes into kwargs={'x'"),
     (lambda: jc.check_batch(loss, [W, W], grad, argnums=(0, 1)), "params=(a, b)"),
+    (lambda: jc.check_grad(loss, grad, W, (X,)), "a function stands where params belongs: SciPy's order is"),
+    (lambda: jc.check_grad(loss, grad, W, args=(X,)), "Write check_grad(loss, params, grad)"),
+    (lambda: jc.check_rule(three, (W, X, Y)), "check_rule takes the arguments of three(w, x, y) one after the other"),
+    (lambda: jc.check_rule(three, args=(W, X, Y)), "one after the other: check_rule(f, *args)"),
     (lambda: test_util.check_grads(jnp.sin, (W,), 1, order_=2), "did you mean order=?"),
 ])
 def test_a_call_that_cannot_be_says_what_to_write(call, said):

@@ -239,8 +239,9 @@ def test_repr_is_one_line(report, said):
 
 def test_ipython_and_rich_show_the_whole(report):
     said = []
-    report._repr_pretty_(types.SimpleNamespace(text=said.append), False)
-    assert said == [str(report)]
+    for depth in 1, 2:  # what a cell shows, and one of a list: IPython's printer counts the groups it stands in
+        report._repr_pretty_(types.SimpleNamespace(text=said.append, stack=[None] * depth), False)
+    assert said == [str(report), repr(report)]
     assert report.__rich__().report is report
 
 
