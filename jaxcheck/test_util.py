@@ -10,6 +10,7 @@ and what could be judged only in part, or only as a subgradient, is told by a `G
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -194,14 +195,19 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, v
 
 
 def _same_when_traced_again(flat: Callable, point: list[Any]) -> Traced | None:
-    """The native trace, None where another one is another program: NumPy's randomness is baked into each."""
-    try:
+    """The native trace, None where another one is another program: NumPy's randomness is baked into each.
+
+    Raises:
+        jax.errors.UnexpectedTracerError: by the first trace, before which there was none that could have left a tracer
+            behind: `f` closes over one within itself, and JAX says where.
+    """
+    with contextlib.suppress(LeakedTracer):
         one = trace(flat, point, [], "native")
         # Under another name: JAX remembers the trace of a function it has seen.
-        again = trace(lambda leaves, extras: flat(leaves, extras), point, [], "native")
-    except (LeakedTracer, jax.errors.UnexpectedTracerError):
-        return None  # the first trace left a tracer behind: f keeps state between calls
-    return one if same_program(one.closed, again.closed) else None
+        with contextlib.suppress(jax.errors.UnexpectedTracerError):  # f keeps state between calls
+            again = trace(lambda leaves, extras: flat(leaves, extras), point, [], "native")
+            return one if same_program(one.closed, again.closed) else None
+    return None
 
 
 def _same_when_run_again(flat: Callable, point: list[Any], unit: float) -> bool:

@@ -17,6 +17,7 @@ from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.converge import run_on
 from jaxcheck.program.mode import is_wide
 from jaxcheck.program.objective import NOT_TRACEABLE
+from jaxcheck.program.rules import is_reverse_only
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,7 +109,7 @@ def run(jobs: dict[str, Job], at_limit: bool = False) -> dict[str, Answer]:
             eager = isinstance(no.error, NOT_TRACEABLE)
             answers[name] = _eager(job) if eager else Answer([], error=no.error)
             continue
-        if any(eqn.primitive.name == "custom_lin" for eqn, _ in interpret.walk(closed)):
+        if any(is_reverse_only(eqn) for eqn, _ in interpret.walk(closed)):
             answers[name] = Answer([], error=TypeError("a custom_vjp has no forward mode"))
             continue  # JAX says so only when it compiles
         programs[name] = run_on(Program(closed)) if at_limit else Program(closed)

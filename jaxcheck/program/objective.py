@@ -25,6 +25,7 @@ from jaxcheck.program.kernels import without_kernels
 from jaxcheck.program.mode import is_wide
 from jaxcheck.program.native import jaxpr_of
 from jaxcheck.program.quiet import quiet
+from jaxcheck.program.rules import is_reverse_only
 from jaxcheck.program.shadow import (
     Unliftable,
     islands,
@@ -267,7 +268,7 @@ def holds_numpy_data(traced: Traced) -> bool:
 
 def refuse_reverse_only(traced: Traced) -> None:
     """Raise JAX's TypeError where forward mode met a custom_vjp: tracing goes through, running does not."""
-    if any(eqn.primitive.name == "custom_lin" for eqn, _ in walk(traced.program.closed)):
+    if any(is_reverse_only(eqn) for eqn, _ in walk(traced.program.closed)):
         raise TypeError("can't apply forward-mode differentiation (jvp) to a custom_vjp function.")
 
 

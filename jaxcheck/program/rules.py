@@ -17,6 +17,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxcheck.program import interpret
 
 _VJP_NAMES = ("custom_vjp_call", "custom_vjp_call_jaxpr")
+_HI_LINEAR = "call_hi_primitive_linearized"
 
 
 def rule_kind(eqn: Any) -> str | None:
@@ -26,9 +27,18 @@ def rule_kind(eqn: Any) -> str | None:
         return "custom_vjp"
     if name == "custom_jvp_call":
         return "custom_jvp"
+    if name == _HI_LINEAR:
+        return None  # the linear half of a rule that was differentiated already
     if name == "call_hi_primitive" or "_prim" in eqn.params:
         return _hi_kind(eqn.params.get("_prim"))
     return "unknown" if name.startswith(("custom_jvp", "custom_vjp")) else None
+
+
+def is_reverse_only(eqn: Any) -> bool:
+    """Whether an equation is the tangent of a custom_vjp: JAX traces it, and can transpose it, but not run it."""
+    if eqn.primitive.name == _HI_LINEAR:
+        return _hi_kind(eqn.params.get("_prim")) == "custom_vjp"
+    return eqn.primitive.name == "custom_lin"
 
 
 def _hi_kind(prim: Any) -> str | None:
@@ -47,6 +57,8 @@ def _hi_kind(prim: Any) -> str | None:
 
 def primal(eqn: Any) -> Any | None:
     """The closed jaxpr of what a rule's equation computes, or None where it is not to be had."""
+    if eqn.primitive.name == _HI_LINEAR:
+        return None
     if "_prim" in eqn.params:
         return _expanded(eqn)
     for key in ("call_jaxpr", "fun_jaxpr", "callee", "jaxpr"):
