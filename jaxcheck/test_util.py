@@ -15,8 +15,6 @@ import dataclasses
 import functools
 import math
 import re
-import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,7 +30,7 @@ from jaxcheck.door import door
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.preface import narrow
 from jaxcheck.evidence.prepare_rule import argument_names
-from jaxcheck.evidence.user import refuse_tracing, to_array
+from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.judgement.findings import Finding
 from jaxcheck.judgement.maps import judge
 from jaxcheck.made import made
@@ -41,7 +39,6 @@ from jaxcheck.program.constants import own
 from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import LeakedTracer, Traced, trace
 from jaxcheck.result import (
-    GradientCheckWarning,
     GradientInconclusive,
     GradientMismatch,
     Reason,
@@ -49,6 +46,7 @@ from jaxcheck.result import (
     Verdict,
 )
 from jaxcheck.theta import Theta, take_apart
+from jaxcheck.warned import warned
 
 _VALUES = {"fwd": "value by JVP", "rev": "value by VJP"}
 _NAMES = {"JVP": "JVP", "VJP": "VJP cotangent projection", **_VALUES}
@@ -152,7 +150,11 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, v
     head = {"kind": "check_grads", "name": getattr(f, "__name__", type(f).__name__), "carried": theta.carried,
             "made": made(f)}
     random = Report(verdict=Verdict.INCONCLUSIVE, reason=Reason.NONDETERMINISTIC, **head)
-    as_traced = _same_when_traced_again(flat, list(point))
+    try:
+        as_traced = _same_when_traced_again(flat, list(point))
+    except jax.errors.UnexpectedTracerError as error:
+        said = dataclasses.replace(random, reason=Reason.UNDIFFERENTIABLE, notes=(first_line(error),))
+        return _inconclusive(said, err_msg)
     if as_traced is None:
         return _inconclusive(random, err_msg)
     primal = trace(flat, list(point), [])
@@ -197,9 +199,7 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, v
 def _same_when_traced_again(flat: Callable, point: list[Any]) -> Traced | None:
     """The native trace, None where another one is another program: NumPy's randomness is baked into each.
 
-    Raises:
-        jax.errors.UnexpectedTracerError: by the first trace, before which there was none that could have left a tracer
-            behind: `f` closes over one within itself, and JAX says where.
+    The first one raises UnexpectedTracerError where `f` closes over a tracer of its own: no other can be left behind.
     """
     with contextlib.suppress(LeakedTracer):
         one = trace(flat, point, [], "native")
@@ -256,31 +256,11 @@ def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg
         begin = f"{err_msg}: " if err_msg else ""
         more = f" (and {len(told) - 1} more of the kind)" if len(told) > 1 else ""
         text = f"{begin}{head['kind']}({head['name']}) passed, but {told[0]}{more}"
-        _warn(text)
+        warned(text)
     known = [x.difference for _, x in findings if np.isfinite(x.difference)]
     reasons = [x.reason for _, x in findings if x.verdict is Verdict.PASS]
     return Report(verdict=Verdict.PASS, reason=next((r for r in reasons if r is not Reason.AGREE), Reason.AGREE),
                   difference=max(known, default=math.nan), notes=tuple(told), **head)
-
-
-def _warn(text: str) -> None:
-    """Warn at the caller's line. Where all warnings are errors (a suite's `-W error`) this one stays a warning: at a
-    kink a right rule must not turn a test red. A filter that names `GradientCheckWarning` is obeyed as it stands."""
-    with warnings.catch_warnings():
-        # Filters of other messages, as NumPy sets them when it is imported, say nothing of this one.
-        first = next((f for f in warnings.filters if issubclass(GradientCheckWarning, f[2])
-                      and (f[1] is None or f[1].match(text))), None)
-        if first is not None and first[0] == "error" and first[2] in (Warning, UserWarning):
-            warnings.simplefilter("always", GradientCheckWarning)
-        warnings.warn(text, GradientCheckWarning, stacklevel=_callers_level())
-
-
-def _callers_level() -> int:
-    """How many frames above `_warn` the first one is that is not of this package."""
-    frame, level = sys._getframe(1), 1
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("jaxcheck."):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def _where(name: str, finding: Finding) -> str:

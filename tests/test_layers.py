@@ -23,7 +23,7 @@ LAYERS = (
     ("judgement",),
     ("check", "engine", "appeal", "as_run", "doubt", "kinks", "limits", "limits_maps", "batch", "rule", "settings",
      "writing", "door", "arguments", "bounds", "by_leaf", "by_value", "stopping", "plan", "rule_rows", "batch_report",
-     "where", "made", "resume", "minimise", "script", "suspects", "implicit"),
+     "where", "made", "resume", "minimise", "script", "suspects", "implicit", "warned"),
     ("test_util", "cli", "cli_options", "cases", "pool", "demo", "pytest_plugin", "pytest_section", "pytest_grads",
      "__main__"),
 )
