@@ -8,10 +8,12 @@ import jax
 import numpy as np
 
 from jaxcheck.bars import BARS, COUNTS, GROSS, LEAST_MOVE, OBVIOUS
+from jaxcheck.budget import current
 from jaxcheck.evidence import gather
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.evidence.smooth import deciders
+from jaxcheck.evidence.witnesses import beside_zeros
 from jaxcheck.judgement import measures
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.options import Tolerance
@@ -127,6 +129,31 @@ def measured(case: Case, ev: LeafEvidence) -> LeafEvidence:
     bars, where = case.round_off(), slice(ev.leaf.start, ev.leaf.stop)
     return dataclasses.replace(ev, measured=True, m_error=ev.m_error if bars.m is None else bars.m[:, where],
                                a_error=ev.a_error if bars.a is None else bars.a[:, where])
+
+
+def is_at_rest(ev: LeafEvidence) -> bool:
+    """Whether no difference can tell M from zero: it may be nothing but its own round-off (a bias before batch norm, or
+    of balanced classes), which the scatter between neighbours does not show where the parameters are zeros."""
+    if not ev.m.any() or not ev.probes:
+        return False
+    with np.errstate(all="ignore"):
+        return all(bool((np.abs(p.project(ev.m)) <= BARS * p.slopes.error).all()) for p in ev.probes)
+
+
+def rested(case: Case, ev: LeafEvidence) -> LeafEvidence:
+    """The evidence of a leaf at rest, with the round-off of M measured: what counts as zero is then known."""
+    problem = case.problem
+    if problem.primal is not None:
+        return measured(case, ev)
+    if problem.host_manual is None:
+        return ev
+    where, found = slice(ev.leaf.start, ev.leaf.stop), ev.m_error.copy()
+    for point in beside_zeros(problem, case.point, case.settings.seed):
+        current().ask()
+        case.evaluations += 1
+        with np.errstate(all="ignore"):
+            found = np.fmax(found, np.abs(problem.host_manual(point)[:, where] - ev.m))
+    return dataclasses.replace(ev, m_error=found)
 
 
 def beyond_rounding(ev: LeafEvidence, opinion: Opinion) -> bool:

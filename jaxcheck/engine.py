@@ -21,7 +21,7 @@ from jaxcheck.options import Exhaustive
 from jaxcheck.plan import PER_LEAF, ladder_for, plan
 from jaxcheck.result import NAN, Reason, Report, Verdict
 from jaxcheck.settings import Case, Settings
-from jaxcheck.suspects import FOLLOW_UP, suspects, wide
+from jaxcheck.suspects import FOLLOW_UP, farther, suspects, wide
 from jaxcheck.writing import write
 
 FINER = Ladder(first=1e-5, ratio=4.0, count=10)
@@ -154,6 +154,10 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
         return implicit.settled(case, ev)
     ev, opinion, ladder = _first_look(case, number, ev)
     plain = opinion.verdict is Verdict.PASS and opinion.reason is Reason.AGREE and not opinion.doubtful
+    if plain:
+        ev = farther(case, number, ev)
+        if doubt.is_at_rest(ev):
+            return doubt.rested(case, ev), opinion
     done = opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size
     if done or case.problem.primal is None or doubt.beyond_rounding(ev, opinion):
         return ev, opinion

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from jaxcheck.bars import FAR_BELOW, LEAST_COST, WORK
 from jaxcheck.budget import current
+from jaxcheck.evidence import gather
 from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.sketch import component_scale
 from jaxcheck.judgement import locate, measures
 from jaxcheck.judgement.vote import Opinion
-from jaxcheck.result import Reason
+from jaxcheck.result import Reason, Verdict
 from jaxcheck.settings import Case
 
 # Components of one leaf that get the full ladder when they are suspected.
@@ -18,6 +22,8 @@ FOLLOW_UP = 64
 FEWEST, SHARE = 4, 0.1
 # More than any leaf has that is looked at so.
 MANY = 2.0**30
+# By how much more than its own size a component moves where it moves the function too little: three rungs of a ladder.
+FARTHER = 64.0
 
 
 def wide(ev: LeafEvidence, must_catch: float) -> np.ndarray:
@@ -32,6 +38,26 @@ def wide(ev: LeafEvidence, must_catch: float) -> np.ndarray:
                 narrow[p.indices] |= sharp
                 broad[p.indices] |= ~sharp
     return broad & ~narrow & ev.m.any()
+
+
+def farther(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
+    """The evidence of a leaf that no autodiff speaks for, with components whose bars are too wide moved by more than
+    their own size as well: at a network's small initialisation a loss is nearly linear over many times that, and
+    below it moves by its rounding. They may tell more of what M says; a mistake is seen at the point, or not at all."""
+    if ev.a is not None and np.isfinite(ev.a).all():
+        return ev
+    indices = np.flatnonzero(wide(ev, case.settings.must_catch))[:min(FOLLOW_UP, _affordable(case))]
+    if not indices.size:
+        return ev
+    scale = FARTHER * component_scale(ev.values, gather.FLOOR)[indices]
+    (single, _), spent, compiled = gather.follow_up(case.problem, case.point, number, indices, case.ladder,
+                                                    case.settings.seed, scale=scale)
+    case.evaluations += spent
+    case.compiled += compiled
+    more = dataclasses.replace(ev, probes=measures.believed((single, *ev.probes)))
+    opinion = case.judge(more)
+    agrees = opinion.verdict is Verdict.PASS and opinion.reason is Reason.AGREE
+    return more if agrees else ev
 
 
 def _affordable(case: Case) -> int:

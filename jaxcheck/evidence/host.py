@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 from jaxcheck.budget import current
 from jaxcheck.evidence.guarded import Guarded, gradient
 from jaxcheck.evidence.repeat import differ
+from jaxcheck.evidence.sketch import component_scale
 from jaxcheck.evidence.user import StructureError, User, check_scalar, first_line, real_rows
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.mode import as_jax, is_wide
@@ -131,29 +133,46 @@ BESIDE = 1e-2
 NEIGHBOURS = 4
 
 
-def scatter(user: User, native: np.ndarray, seed: int = 0) -> np.ndarray:
-    """(1, P) how far the gradient in the caller's own dtypes moves when parameters and arguments do by a spacing each,
-    up or down at random: what rounding does to it where nobody can look inside. Infinite where it cannot be had."""
+def scatter(user: User, native: np.ndarray, wide: Callable[[np.ndarray], Any], seed: int = 0) -> np.ndarray:
+    """(1, P) how far rounding may take the gradient in the caller's own dtypes, where nobody can look inside: how far
+    it moves when parameters and arguments do by a spacing each, up or down at random; and, where it is run in less
+    than float64, how its distance from `wide`, the gradient in float64, scatters over points near by, at which all
+    roundings fall otherwise. What stays the same there is no rounding. Infinite where it cannot be had."""
     rng, found = np.random.default_rng(seed), np.zeros_like(native)
 
-    def moved(leaves: list[Any]) -> list[Any]:
+    def moved(leaves: list[Any], size: float | None = None) -> list[Any]:
+        """By a spacing each; by up to `size` of their own or their leaf's, if given."""
         out = []
         for x in leaves:
             value = np.asarray(x)
-            unit = np.float64(jnp.finfo(value.dtype).eps)
-            signs = rng.choice([-1.0, 1.0], value.shape)
-            value = (value * (1 + unit * signs)).astype(value.dtype)
+            if size is None:
+                step = np.float64(jnp.finfo(value.dtype).eps) * rng.choice([-1.0, 1.0], value.shape) * value
+            else:  # zeros, too
+                scale = component_scale(np.abs(value).astype(np.float64).ravel(), 0.0).reshape(value.shape)
+                step = size * rng.uniform(-1, 1, value.shape) * scale
+            value = (value + step).astype(value.dtype)
             out.append(as_jax(value) if isinstance(x, jax.Array) else value if hasattr(x, "dtype") else x)
         return out
 
-    for _ in range(NEIGHBOURS):
+    def at(leaves: list[Any], args: list[Any]) -> np.ndarray:
         current().ask()
-        try:
-            picked = ask(user.gradient, moved(user.fresh()), moved(user.fresh_args()))[0]
-        except Refused:
-            return np.full_like(native, np.inf)
+        return real_rows(user.theta, ask(user.gradient, leaves, args)[0])
+
+    try:
         with np.errstate(all="ignore"):
-            found = np.fmax(found, np.abs(real_rows(user.theta, picked) - native))
+            for _ in range(NEIGHBOURS):
+                found = np.fmax(found, np.abs(at(moved(user.fresh()), moved(user.fresh_args())) - native))
+    except Refused:
+        return np.full_like(native, np.inf)
+    if all(leaf.native in ("float64", "complex128") for leaf in user.theta.leaves):
+        return found
+    with contextlib.suppress(Refused), np.errstate(all="ignore"):
+        off = []
+        for _ in range(NEIGHBOURS):
+            leaves = moved(user.fresh(), BESIDE)
+            there = user.theta.ravel(leaves)  # before the function may write into them
+            off.append(at(leaves, user.fresh_args()) - wide(there))
+        found = np.fmax(found, np.abs(off - np.mean(off, axis=0)).max(axis=0))
     return found
 
 

@@ -54,8 +54,11 @@ def is_wide(point: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def cotangents_of(owner: np.ndarray, rng: np.random.Generator, room: float, count: int):
     """((G, m) cotangents, which of them are to be divided by the outputs' own sizes or None): `count` dense ones, of
-    which the second is weighed, and one per leaf."""
+    which the second is weighed, and one per leaf. Of one real output the first is 1, the one that `jax.grad` pulls
+    back: a rule may treat it like no other."""
     g = [rng.standard_normal(len(owner)) for _ in range(count)]
+    if len(owner) == 1:
+        g[0] = np.ones(1)
     own = [mask * rng.standard_normal(len(owner)) for mask in groups(owner, room)]
     return np.stack([*g, *own]), np.arange(count + len(own)) == 1 if count > 1 else None
 

@@ -27,7 +27,7 @@ def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
         try:
             if callable(grad):
                 manual, native, note = host.gradient_on_host(user, None)
-                spread = host.scatter(user, native)
+                spread = host.scatter(user, native, manual)
                 notes += [note] if note else []
             else:
                 numbers = real_rows(theta, user.numbers())

@@ -19,6 +19,7 @@ from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.parts import Parts, gradient
 from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.sketch import component_scale
 from jaxcheck.program import kept
 from jaxcheck.program.compile import execute
 from jaxcheck.program.objective import Traced, call
@@ -58,6 +59,13 @@ def nearby(point: np.ndarray, seed: int, unit: float) -> np.ndarray:
     noise = signs(seed, point.size) * (4 * unit)
     with np.errstate(all="ignore"):
         return np.concatenate([point[None], point[None], point * (1 + noise)])
+
+
+def beside_zeros(problem: Problem, point: np.ndarray, seed: int) -> np.ndarray:
+    """(2, P): neighbours as in `nearby`, in which zeros move, too, by as much as the size of their leaf would: at a
+    network's zero initialisation nothing else would."""
+    size = np.concatenate([component_scale(point[leaf.start : leaf.stop], 1.0) for leaf in problem.theta.leaves])
+    return point + signs(seed, point.size) * (4 * problem.unit) * np.where(point == 0, size, np.abs(point))
 
 
 def measure(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: Ladder, seed: int, *,

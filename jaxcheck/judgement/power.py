@@ -44,7 +44,7 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     # A gradient that is nothing but its own round-off (a bias before batch norm) counts as zero.
     reached = reach(ev)
     faint = reached.max(initial=0.0) <= FAINT * influence.max(initial=0.0)
-    if not (norm > 0).any() or (faint and not (norm > OBVIOUS * norms(ev.m_error)).any()):
+    if not (norm > 0).any() or (faint and not (norm > OBVIOUS * norms(ev.m_error) + norms(ev.m_given)).any()):
         zero = _zero_floor(ev, tolerance, float(influence.max(initial=0.0)))
         return zero, zero
 
