@@ -139,17 +139,13 @@ def diff(old: str, new: str) -> None:
 
     Exit code: 0 nothing, 1 something.
     """
-    before, after = ({report.name: report for report in _read(path)[0]} for path in (old, new))
-    if len(before) == len(after) == 1:  # two reports, whatever they are called
-        before = dict(zip(after, before.values(), strict=True))
-    changed = False
-    for name in dict.fromkeys([*before, *after]):
-        lines = (("is gone",) if name not in after else ("is new",) if name not in before
-                 else after[name].diff(before[name]))
-        for line in lines:
-            click.echo(f"{name}: {line}")
-        changed |= bool(lines)
-    sys.exit(_FAIL if changed else _PASS)
+    from jaxcheck.report import changes
+
+    (before, was), (after, now) = _read(old), _read(new)
+    lines = list(changes.between_runs(before, after, dict(was), dict(now)))
+    for line in lines:
+        click.echo(line)
+    sys.exit(_FAIL if lines else _PASS)
 
 
 @main.command()

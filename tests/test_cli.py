@@ -388,6 +388,29 @@ def test_diff_says_what_changed(cases, tmp_path):
     assert call("diff", str(old), str(new)).stdout == "after: FAIL MANUAL_WRONG, was PASS\n"
 
 
+@pytest.mark.parametrize(("before", "after", "errors", "said"), [
+    # Several checks of one test bear its name.
+    ([("t", True), ("t", True)], [("t", False), ("t", True)], ({}, {}), ["t: FAIL MANUAL_WRONG, was PASS"]),
+    ([("t", True), ("t", True)], [("t", True), ("t", False)], ({}, {}), ["t (2): FAIL MANUAL_WRONG, was PASS"]),
+    ([("t", True), ("t", True)], [("t", True)], ({}, {}), ["t (2): is gone"]),
+    ([("a", True), ("b", True)], [("a", True)], ({}, {"b": "OSError: gone\nmore"}),
+     ["b: is in error (OSError: gone), was PASS"]),
+    ([("a", True)], [("a", True)], ({}, {"c": "OSError: gone"}), ["c: is in error (OSError: gone), was not there"]),
+    ([("a", True)], [("a", True), ("b", True)], ({"b": "OSError: gone"}, {}), ["b: PASS, was in error"]),
+    ([("a", True)], [("a", True)], ({"b": "OSError: gone"}, {}), ["b: is gone"]),
+    ([("a", True)], [("a", True)], ({"b": "OSError: gone"}, {"b": "OSError: again"}), []),
+    # One file's cases, and the same ones of a folder.
+    ([("a", True), ("b", True)], [("f.py::a", True), ("f.py::b", False)], ({}, {}), ["b: FAIL MANUAL_WRONG, was PASS"]),
+])
+def test_diff_of_runs_loses_nothing(tmp_path, before, after, errors, said):
+    paths = [tmp_path / "old.json", tmp_path / "new.json"]
+    for path, reports, failed in zip(paths, (before, after), errors, strict=True):
+        made = [(passing if ok else failing)(name=name, leaves=passing().leaves) for name, ok in reports]
+        save.save_all(made, path, list(failed.items()))
+    result = call("diff", *map(str, paths))
+    assert result.stdout.splitlines() == said and result.exit_code == bool(said)
+
+
 @pytest.mark.parametrize("word", [*Reason, *Verdict, "floor", "M", "kink", "|M|", "Error Bar"])
 def test_explain_a_word(word):
     result = call("explain", str(word))

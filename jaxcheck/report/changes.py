@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from jaxcheck.report import numbers
 from jaxcheck.result import LeafResult, Report
@@ -17,6 +17,44 @@ _EXACT = 1e-15
 def between(old: Report, new: Report) -> tuple[str, ...]:
     """From `old` to `new`: verdicts first, then leaf by leaf."""
     return tuple(_changes(old, new))
+
+
+def between_runs(old: Sequence[Report], new: Sequence[Report], old_errors: Mapping[str, str],
+                 new_errors: Mapping[str, str]) -> Iterator[str]:
+    """From the reports of one run to those of another, each by its name; several of one name in their order. `errors`
+    are names and texts of those that could not be run."""
+    before, after = _named(old), _named(new)
+    if len(before) == len(after) == 1 and not old_errors and not new_errors:  # two reports, whatever they are called
+        before = dict(zip(after, before.values(), strict=True))
+    elif not before.keys() & after.keys() and not old_errors and not new_errors:
+        # Of a folder's cases the names begin with the file, of one file's they do not.
+        before, after = _without_file(before), _without_file(after)
+    for name in dict.fromkeys([*before, *old_errors, *after, *new_errors]):
+        was, now = before.get(name), after.get(name)
+        if name in new_errors:
+            error = new_errors[name].splitlines()[0] if new_errors[name] else "no text"
+            if name not in old_errors:
+                yield f"{name}: is in error ({error}), was {_verdict(was) if was is not None else 'not there'}"
+        elif now is None:
+            yield f"{name}: is gone"
+        elif was is None:
+            yield f"{name}: {_verdict(now)}, was in error" if name in old_errors else f"{name}: is new"
+        else:
+            yield from (f"{name}: {line}" for line in between(was, now))
+
+
+def _named(reports: Sequence[Report]) -> dict[str, Report]:
+    found: dict[str, Report] = {}
+    for report in reports:
+        same = sum(other.name == report.name for other in found.values())
+        found[f"{report.name} ({same + 1})" if same else report.name] = report
+    return found
+
+
+def _without_file(named: dict[str, Report]) -> dict[str, Report]:
+    """By the part of the names behind the file's, where that is enough to tell them apart."""
+    short = {name.rpartition("::")[2]: report for name, report in named.items()}
+    return short if len(short) == len(named) else named
 
 
 def _changes(old: Report, new: Report) -> Iterator[str]:
