@@ -28,7 +28,7 @@ from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.resume import Call, Resumed, resuming
 from jaxcheck.settings import Settings
 from jaxcheck.stopping import finished, unprepared
-from jaxcheck.theta import take_apart
+from jaxcheck.theta import argument_paths, take_apart
 
 # Failing points that are examined one by one for the report; the others are counted and listed.
 EXAMINED = 8
@@ -157,7 +157,7 @@ def _check(loss: Callable, batch: Batch, grad: Any, args: tuple, has_aux: bool, 
 
 def _accepts(loss: Callable, tree: Any, args: Any) -> bool:
     """Whether the loss takes `tree` as its parameters, as far as shapes tell."""
-    theta, rest = take_apart(tree), take_apart(tuple(args), "args", differentiated=False)
+    theta, rest = take_apart(tree), take_apart(tuple(args), "args", argument_paths(args), differentiated=False)
     leaves = [to_array(x) for x in (*theta.inexact(), *rest.inexact())]
     count = len(theta.leaves)
     try:  # traced, as the check itself will: under a trace NumPy's arrays have the methods of JAX's

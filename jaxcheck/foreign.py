@@ -38,6 +38,9 @@ def refuse(path: str, leaf: Any, *, differentiated: bool = True) -> None:
     if isinstance(leaf, np.ma.MaskedArray):
         raise TypeError(f"`{path}` is a masked array, which JAX does not take: fill it (x.filled(0)) and pass the "
                         "mask beside it")
+    if isinstance(leaf, getattr(jax, "Ref", ())):
+        raise TypeError(f"`{path}` is a Ref, a mutable array of JAX's, and a check runs the function many times, and "
+                        "in float64: pass what it holds, ref[...]")
     if not differentiated or isinstance(leaf, jax.Array):
         return
     if is_array(leaf):
@@ -56,8 +59,11 @@ def refuse(path: str, leaf: Any, *, differentiated: bool = True) -> None:
 def _refuse_dtype(path: str, leaf: Any) -> None:
     dtype = leaf.dtype
     if dtype.kind in "fc" and (not dtype.isnative or dtype.itemsize > (8 if dtype.kind == "f" else 16)):
+        wanted = "float64" if dtype.kind == "f" else "complex128"
+        if not dtype.isnative and dtype.itemsize < np.dtype(wanted).itemsize:
+            wanted = dtype.newbyteorder("=").name
         raise TypeError(f"`{path}` has dtype {dtype.str if not dtype.isnative else dtype}, which JAX does not have: "
-                        f"use x.astype({'np.float64' if dtype.kind == 'f' else 'np.complex128'})")
+                        f"use x.astype(np.{wanted})")
     if dtype.fields or (dtype.kind == "O" and first_number(leaf)):
         what = "records" if dtype.fields else "objects that hold numbers"
         raise TypeError(f"`{path}` is an array of {what}, which JAX does not take: make it an array of floats, or a "

@@ -63,9 +63,9 @@ _ADVICE = {
     ),
     Reason.NUMERIC_SUSPECT: (
         "The differences contradict autodiff, with which the gradient under test agrees or which it is. "
-        "Either the program hides part of its derivative (stop_gradient, a rule that is not under test), or "
-        "the differences are off (rounding inside the program, a scale below their steps). Where a "
-        "derivative is hidden on purpose, pass surrogate=True."
+        "Either the program hides part of its derivative (stop_gradient, a number taken out by .item(), a rule that "
+        "is not under test), or the differences are off (rounding inside the program, a scale below their steps). "
+        "Where a derivative is hidden on purpose, pass surrogate=True."
     ),
     Reason.CONVERGED: (
         "A loop inside stops at a tolerance. The gradient under test is right at the loop's limit; from the derivative "
@@ -90,7 +90,8 @@ _ADVICE = {
     Reason.PRECISION_WRONG: (
         "Right in float64, and not what is run: in the caller's own dtypes the derivative under test is off by more "
         "than their rounding explains. Look for a branch or a constant that follows dtype, finfo or "
-        "jax_enable_x64, or for overflow and underflow on the way; the note has the numbers."
+        "jax_enable_x64, for overflow and underflow on the way, or for a jitted function that keeps a global's old "
+        "value; the note has the numbers."
     ),
     Reason.JUMP: "The function jumps at this point; it has no derivative here. Check at another point.",
     Reason.NOISE: (

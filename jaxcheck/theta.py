@@ -38,6 +38,11 @@ def _joined(name: str, rest: str) -> str:
     return name + (rest if not rest or rest.startswith("[") else f".{rest}")
 
 
+def argument_paths(args: Sequence[Any]) -> list[str]:
+    """What the caller calls the items of `args`."""
+    return [f"args[{k}]" for k in range(len(args))]
+
+
 def is_none(x: Any) -> bool:
     return x is None
 
@@ -137,6 +142,20 @@ def to_real(x: Any) -> np.ndarray:
     return x.astype(np.float64).ravel()
 
 
+# Variables of flax.nnx that a module keeps for itself: its transformations differentiate Param and its kinds alone.
+_STATISTICS = {"BatchStat", "Cache", "Intermediate", "RngState"}
+
+
+def _statistics(tree: Any) -> list[tuple[tuple[Any, ...], str]]:
+    """(path, why it is carried) of each variable of a flax.nnx module that is no parameter."""
+    def why(x: Any) -> str:
+        kinds = [c.__name__ for c in type(x).__mro__ if c.__module__.startswith("flax.nnx")]
+        return f"{kinds[0]}, which nnx does not differentiate" if _STATISTICS & set(kinds) else ""
+
+    nodes = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: bool(why(x)))[0]
+    return [(path, said) for path, x in nodes if (said := why(x))]
+
+
 def take_apart(tree: Any, root: str = "params", names: Sequence[str] | None = None, *,
                differentiated: bool = True) -> Theta:
     """Flatten `tree` into a `Theta`. `root` names a bare leaf; `names`, the items of a tuple of arguments.
@@ -153,9 +172,10 @@ def take_apart(tree: Any, root: str = "params", names: Sequence[str] | None = No
         paths = tuple(path_name(path, root) for path, _ in with_paths)
     else:
         paths = tuple(_joined(str(names[path[0].idx]), path_name(path[1:], "")) for path, _ in with_paths)
-    for position, (name, (_, value)) in enumerate(zip(paths, with_paths, strict=True)):
+    kept = _statistics(tree)
+    for position, (name, (path, value)) in enumerate(zip(paths, with_paths, strict=True)):
         refuse(name, value, differentiated=differentiated)
-        why = why_not_differentiable(value)
+        why = next((why for start, why in kept if path[: len(start)] == start), "") or why_not_differentiable(value)
         if why:
             carried.append((name, why))
             continue

@@ -159,6 +159,8 @@ BAD = {
     "both": (dict(points=POINTS, init=init, n=2), TypeError, "not both"),
     "n 0": (dict(init=init, n=0), ValueError, "n=0"),
     "no n": (dict(init=init), ValueError, "n=None"),
+    "n of points": (dict(points=POINTS, n=2), TypeError, "n= draws that many points from init="),
+    "generator": (dict(points=(point(k) for k in range(2))), TypeError, "give a list of pytrees, list(points)"),
     "empty list": (dict(points=[]), TypeError, "points holds no array"),
     "no point": (dict(points={"W": jnp.zeros((0, 4, 3)), "b": jnp.zeros((0, 3))}), ValueError, "points holds no point"),
     "ragged": (dict(points={"W": jnp.zeros((2, 4, 3)), "b": jnp.zeros((3, 3))}), ValueError, "equal length"),

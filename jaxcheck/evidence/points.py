@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -115,6 +116,11 @@ def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
             listed = tuple(init(key) for key in keys)
             return Batch(None, listed, *_names(n, f"init(jax.random.split(jax.random.key({seed}), {n})[%d])"))
         return Batch(stacked, None, *_names(n, f"init(jax.random.split(jax.random.key({seed}), {n})[%d])"))
+    if n is not None:
+        raise TypeError("n= draws that many points from init=; points= are as many as they are")
+    if isinstance(points, Iterator):
+        raise TypeError(f"points is a {type(points).__name__}, which can be run through once: give a list of pytrees, "
+                        "list(points)")
     if isinstance(points, (list, tuple)) and len(points) and accepts(points[0]):
         both = _stacks(points) and accepts(jax.tree_util.tree_map(lambda x: _item(x, 0), points))
         if not both or isinstance(points, list):

@@ -154,7 +154,8 @@ def _gradients(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, int]:
     """(K, G, P) autodiff's gradients at the points, one after the other; and programs compiled."""
     traced = problem.manual if problem.is_autodiff else problem.autodiff
     if traced is None:
-        return np.stack([there(problem.host_autodiff)(x) for x in points]), 0
+        on_host = problem.host_manual if problem.is_autodiff else problem.host_autodiff
+        return np.stack([there(on_host)(x) for x in points]), 0
 
     def build(programs, points, extras):
         return jax.lax.map(lambda x: gradient_of(problem, traced, programs[0], x, extras), points)

@@ -99,7 +99,10 @@ def effort(jaxpr: Any) -> float:
 def _known(eqn: Any) -> bool:
     known = getattr(batching, "fancy_primitive_batchers", {})
     # What takes nothing in (iota) has no rule, for there is nothing to batch.
-    return not eqn.invars or eqn.primitive in known or any(True for _ in interpret.sub_jaxprs(eqn.params))
+    if not eqn.invars or eqn.primitive in known:
+        return True
+    # Calls are batched by what they call; but for this one, of which JAX has no rule.
+    return eqn.primitive.name != "linear_call" and any(True for _ in interpret.sub_jaxprs(eqn.params))
 
 
 def _foreign(program: Any) -> bool:
