@@ -18,10 +18,10 @@ from jax.extend.core import jaxpr_as_fun
 
 from jaxcheck.program import constants
 from jaxcheck.program.compile import Program
-from jaxcheck.program.constants import LeakedTracer
 from jaxcheck.program.interpret import constants as constants_of
 from jaxcheck.program.interpret import walk, walk_jaxprs
 from jaxcheck.program.kernels import without_kernels
+from jaxcheck.program.leaks import LeakedTracer, refuse_leaks
 from jaxcheck.program.mode import is_wide
 from jaxcheck.program.native import jaxpr_of
 from jaxcheck.program.quiet import quiet
@@ -76,7 +76,7 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
     if precision == "native":
         closed, shape = jaxpr_of(f, list(leaves), list(extras))
         wide = is_wide()
-        constants.refuse_leaks(closed, "the function")
+        refuse_leaks(closed, "the function")
         said = tuple(sorted({type(e).__name__.removesuffix("Effect") for e in closed.effects}))
         closed = quiet(constants.settled(closed, wide))
         unit = coarsest(closed)
@@ -88,7 +88,7 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
     traced = trace_float64(f, list(leaves), list(extras))
     rounded = traced.wide and not is_wide()
     seen, closed = traced.closed, without_kernels(traced.closed)
-    constants.refuse_leaks(seen, "the function")
+    refuse_leaks(seen, "the function")
     native = islands(closed)
     mixed = traced.wide and constants.mixed(closed)
     if traced.how != "float64" or native or closed.effects or mixed:
@@ -236,7 +236,7 @@ def derived(traced: Traced, f: Callable, args: Sequence[Any], precision: str = "
     with jax.enable_x64(traced.wide):
         inner, shape = jax.make_jaxpr(f, return_shape=True)(*args)
     rounded = traced.rounded
-    constants.refuse_leaks(inner, "a custom rule")
+    refuse_leaks(inner, "a custom rule")
     inner = quiet(constants.settled(inner, traced.wide, rounded))
     tree = jax.tree_util.tree_structure(shape)
     if precision == "native":
