@@ -110,11 +110,10 @@ def run(wanted: list[File], keyword: str, resume: str | None = None) -> Generato
 def outcome(name: str, file: File, case: tuple[CaseInfo, Callable[[], Any]], resume: str | None) -> Outcome:
     """Run one case."""
     info, function = case
-    try:
-        with _kept(resume, f"{file.path}::{info.name}"):
-            report = _check(info, function)
-    except (Exception, SystemExit) as error:
-        return Outcome.raised(name, error)
+    with _kept(resume, f"{file.path}::{info.name}"):
+        report, raised = _tried(_check, info, function)
+    if raised is not None:
+        return Outcome.raised(name, raised)
     made = dataclasses.replace(report.made, again=f"jaxcheck run {shlex.quote(f'{file.path}::{info.name}')}")
     return Outcome(name, dataclasses.replace(report, name=name, made=made))
 
@@ -145,16 +144,20 @@ def loaded(file: File) -> Iterator[tuple[list[tuple[CaseInfo, Callable[[], Any]]
     module = importlib.util.module_from_spec(spec)
     sys.modules[_MODULE] = module  # dataclasses and pickle look their module up
     sys.path.insert(0, str(path.resolve().parent))
-    raised: BaseException | None = None
     try:
-        try:
-            spec.loader.exec_module(module)
-        except (Exception, SystemExit) as error:
-            raised = error
+        _, raised = _tried(spec.loader.exec_module, module)
         yield [] if raised is not None else _cases(module, file), raised
     finally:
         sys.path.remove(str(path.resolve().parent))
         del sys.modules[_MODULE]
+
+
+def _tried(f: Callable, *args: Any) -> tuple[Any, BaseException | None]:
+    """(result, None), or (None, what a file or a case raised): the others are run all the same."""
+    try:
+        return f(*args), None
+    except (Exception, SystemExit) as error:
+        return None, error
 
 
 def _cases(module: ModuleType, file: File) -> list[tuple[CaseInfo, Callable[[], Any]]]:

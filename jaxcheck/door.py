@@ -15,7 +15,7 @@ from jaxcheck import friends, session
 from jaxcheck.program import forked
 from jaxcheck.program.calm import calm
 from jaxcheck.result import GradientInconclusive, GradientMismatch, Report
-from jaxcheck.tracebacks import shorten
+from jaxcheck.tracebacks import OnError, shorten
 
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
@@ -42,7 +42,7 @@ def door(f: Any = None, /, *, silent: bool = False) -> Any:
     def jaxcheck_door(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         start = time.perf_counter()
-        try:
+        with OnError(lambda error: _leave(error, start)):
             forked.refuse(f.__name__)
             friends.refuse(f.__name__, kwargs, known)
             if not endless:
@@ -52,13 +52,6 @@ def door(f: Any = None, /, *, silent: bool = False) -> Any:
                 kwargs[name] = default(kwargs) if callable(default) else default
             with calm():
                 made = f(*args, **kwargs)
-        except (GradientMismatch, GradientInconclusive) as error:
-            _tell(error.report, start)
-            error.__traceback__ = None
-            raise
-        except Exception as error:
-            shorten(error)
-            raise
         _tell(made, start)
         return None if silent else made
 
@@ -66,6 +59,14 @@ def door(f: Any = None, /, *, silent: bool = False) -> Any:
 
 
 _UNNAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _leave(error: Exception, start: float) -> None:
+    if isinstance(error, (GradientMismatch, GradientInconclusive)):
+        _tell(error.report, start)
+        error.__traceback__ = None
+    else:
+        shorten(error)
 
 
 def _tell(report: Any, start: float) -> None:

@@ -10,12 +10,14 @@ import linecache
 import platform
 from collections.abc import Iterable
 from importlib import metadata
+from types import CodeType
 from typing import Any
 
 import jax
 import jaxlib
 import numpy as np
 
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.records_drawn import Line, Made
 from jaxcheck.result import Culprit
 
@@ -35,8 +37,8 @@ def made(subject: Any = None, culprits: Iterable[Culprit] = ()) -> Made:
         culprits: lines of source, which are kept with those around them.
     """
     file, line = "", 0
-    with contextlib.suppress(Exception):  # whatever a stranger's object does when it is asked
-        file, line = place(subject)
+    with contextlib.suppress(Refused):  # a stranger's object may do anything when it is asked for an attribute
+        file, line = ask(place, subject)
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     return Made(now.isoformat().replace("+00:00", "Z"), _versions(), _device(), file, line, _source(culprits))
 
@@ -78,7 +80,7 @@ def place(subject: Any) -> tuple[str, int]:
     if not hasattr(subject, "__code__"):
         subject = next((vars(c)["__call__"] for c in type(subject).__mro__ if "__call__" in vars(c)), None)
     code = getattr(inspect.unwrap(subject), "__code__", None) if callable(subject) else None
-    return ("", 0) if code is None else (code.co_filename, code.co_firstlineno)
+    return (code.co_filename, code.co_firstlineno) if isinstance(code, CodeType) else ("", 0)
 
 
 def _source(culprits: Iterable[Culprit]) -> tuple[Line, ...]:

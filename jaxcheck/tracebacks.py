@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 _OURS = str(Path(__file__).parent) + "/"
 _RAISE = dis.opmap["RAISE_VARARGS"]
+
+
+class OnError(contextlib.AbstractContextManager):
+    """Does something with an exception that comes by. It goes on its way."""
+
+    def __init__(self, do: Callable[[Exception], None]):
+        self._do = do
+
+    def __exit__(self, kind: Any, error: BaseException | None, tb: TracebackType | None) -> None:
+        if isinstance(error, Exception):
+            self._do(error)
+
+
+def note(said: str, but: type[Exception] | tuple[()] = ()) -> OnError:
+    """A line below the message of whatever is raised inside, `but` for some, in place of what that came from."""
+
+    def add(error: Exception) -> None:
+        if not isinstance(error, but):
+            error.add_note(said)
+            error.__cause__, error.__suppress_context__ = None, True
+
+    return OnError(add)
 
 
 def shorten(error: BaseException | None) -> None:

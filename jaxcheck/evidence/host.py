@@ -19,6 +19,7 @@ from jaxcheck.evidence.sketch import component_scale
 from jaxcheck.evidence.user import StructureError, User, check_scalar, first_line, real_rows
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.mode import as_jax, is_wide
+from jaxcheck.tracebacks import note
 
 
 def loss_on_host(user: User, why: BaseException) -> tuple[Guarded, bool, float]:
@@ -39,11 +40,8 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Guarded, bool, float]:
         return float(np.asarray(value))
 
     current().ask()
-    try:
+    with note("raised while loss(params, *args) was evaluated at the point of the check"):
         check_scalar(user.value(user.fresh(), user.fresh_args()))
-    except Exception as error:
-        error.add_note("raised while loss(params, *args) was evaluated at the point of the check")
-        raise error from None
 
     def timed(vector):
         clock.ask()
@@ -54,7 +52,7 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Guarded, bool, float]:
 
     point, clock = user.theta.ravel(), current()
     run, unit = primal, float(np.finfo(np.float64).eps)
-    try:
+    with note(f"raised by loss in float64, after it could not be traced by JAX ({first_line(why)})"):
         try:
             one, two = timed(point), timed(point)
         except (jax.errors.JaxRuntimeError, TypeError, ValueError):
@@ -62,9 +60,6 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Guarded, bool, float]:
                 raise
             run, unit = functools.partial(primal, wide=False), float(np.finfo(np.float32).eps)
             one, two = timed(point), timed(point)
-    except Exception as error:
-        error.add_note(f"raised by loss in float64, after it could not be traced by JAX ({first_line(why)})")
-        raise error from None
     unit = max(unit, _pinned(timed, point), _rounded_inside(timed, point))
     return Guarded(run, point), not differ(np.array([one]), np.array([two]), unit), unit
 
@@ -118,9 +113,9 @@ def autodiff_on_host(user: User) -> tuple[Callable | None, str]:
             return real_rows(user.theta, jax.grad(lambda xs: user.value(xs, user.wide_args()))(leaves))
 
     try:
-        autodiff(user.theta.ravel())
-    except Exception as error:
-        return None, f"the loss cannot be differentiated by JAX ({type(error).__name__})"
+        ask(autodiff, user.theta.ravel())
+    except Refused as no:
+        return None, f"the loss cannot be differentiated by JAX ({type(no.error).__name__})"
     return gradient(autodiff, user.theta.ravel()), ""
 
 
@@ -183,18 +178,13 @@ def gradient_on_host(user: User, why: BaseException | None) -> tuple[Callable, n
         StructureError: the gradient's structure is wrong.
         Whatever the gradient function raises, with a note.
     """
-    try:
-        picked, note = user.gradient(user.fresh(), user.fresh_args())
-    except StructureError:
-        raise
-    except Exception as error:
-        tail = f"; tracing it said: {first_line(why)}" if why is not None else ""
-        error.add_note(f"raised while grad(params, *args) was called at the point of the check{tail}")
-        raise error from None
+    tail = f"; tracing it said: {first_line(why)}" if why is not None else ""
+    with note(f"raised while grad(params, *args) was called at the point of the check{tail}", but=StructureError):
+        picked, said = user.gradient(user.fresh(), user.fresh_args())
     native = real_rows(user.theta, picked)
 
     def manual(vector: np.ndarray) -> Any:
         with jax.enable_x64(True):
             return real_rows(user.theta, user.gradient(user.host_leaves(user.theta, vector), user.wide_args())[0])
 
-    return gradient(manual, user.theta.ravel()), native, note
+    return gradient(manual, user.theta.ravel()), native, said

@@ -15,9 +15,7 @@ from typing import Any
 import jax
 from jax._src import config
 
-from jaxcheck.program.lifting import Unliftable
-from jaxcheck.program.mode import is_traced
-from jaxcheck.program.objective import NOT_TRACEABLE
+from jaxcheck.program.mode import NOT_TRACEABLE, is_traced
 
 _OURS = str(Path(__file__).resolve().parents[1])
 
@@ -49,15 +47,17 @@ def ask(f: Callable, *args: Any, **kwargs: Any) -> Any:
     except Refused:
         raise
     except Exception as error:
-        if not isinstance(error, Unliftable) and not hasattr(error, "on_purpose") and is_ours(error):
+        if not hasattr(error, "on_purpose") and _is_ours(error, f):
             raise
         raise Refused(error) from error
 
 
-def is_ours(error: BaseException) -> bool:
+def _is_ours(error: BaseException, asked: Callable) -> bool:
     """Whether a line of this package raised it. Known only where the traceback holds JAX's frames."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    return bool(frames) and frames[-1][0].f_code.co_filename.startswith(_OURS)
+    last = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)][-1]
+    if last is ask.__code__:  # what was asked has no frame: it is no Python, or was not given what it takes
+        last = getattr(asked, "__code__", None)
+    return last is not None and last.co_filename.startswith(_OURS)
 
 
 def leaks(error: BaseException) -> bool:

@@ -36,18 +36,17 @@ def taking_part(*trees: Any, alone: bool = False) -> Iterator[None]:
         return
     session = Session(_fingerprint(trees))
     token = _CURRENT.set(session)
-    try:
+    with contextlib.ExitStack() as leaving:
+        leaving.callback(_CURRENT.reset, token)
+        leaving.push(lambda _, error, __: _end(session, error))
         yield
-    except BaseException as error:
-        with contextlib.suppress(Lost):
-            said = str(error) if isinstance(error, Lost) else f"{type(error).__name__}: {error}"
-            session.say("end", error=said[:500])
-        raise
-    else:
-        with contextlib.suppress(Lost):
-            session.say("end", error="")
-    finally:
-        _CURRENT.reset(token)
+
+
+def _end(session: Session, error: BaseException | None) -> None:
+    """Tell the others that this process is done, and with what exception."""
+    said = "" if error is None else str(error) if isinstance(error, Lost) else f"{type(error).__name__}: {error}"
+    with contextlib.suppress(Lost):
+        session.say("end", error=said[:500])
 
 
 def _fingerprint(trees: Any) -> int:

@@ -8,6 +8,7 @@ loop is a scan.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections import OrderedDict
@@ -19,6 +20,7 @@ from jax.extend import core
 from jax.extend.core import primitives
 
 from jaxcheck.program import interpret
+from jaxcheck.program.ask import Refused, ask
 
 # Kernels that are remembered opened; each is a program in memory.
 _KEPT = 64
@@ -77,9 +79,9 @@ def _traced(eqn: Any) -> Any | None:
     avals = [v.aval for v in eqn.invars]
     try:
         with jax.enable_x64(interpret.is_64_bits([*eqn.invars, *eqn.outvars])):
-            program = jax.make_jaxpr(lambda *args: interpreted(*args, **params))(*avals)
-            return jax.make_jaxpr(_counted(program, eqn.params["grid_mapping"].grid))(*avals)
-    except Exception:  # what the interpreter does not know, said in any way
+            program = ask(jax.make_jaxpr(functools.partial(interpreted, **params)), *avals)
+            return ask(jax.make_jaxpr(_counted(program, eqn.params["grid_mapping"].grid)), *avals)
+    except Refused:  # what the interpreter does not know
         return None
 
 

@@ -18,6 +18,7 @@ from jax import lax
 from jax.extend import core
 
 from jaxcheck.program import draws, interpret, jaxpr, kernels, rules
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.own_bits import rounded_to, shut
 from jaxcheck.program.widths import cast, lift_value, lifted_aval, lifted_dtype, to_dtype_of
 
@@ -42,6 +43,8 @@ _INLINED = ("closed_call", "core_call", "call", "custom_vmap_call", "custom_dce_
 
 class Unliftable(Exception):
     """A program contains something that cannot be run in float64; the message names it."""
+
+    on_purpose = True  # where the caller's code is asked, this is an answer
 
 
 class Value(NamedTuple):
@@ -203,11 +206,10 @@ class Lifter:
             params["precision"] = _precision(params["precision"])
         params = interpret.map_jaxprs(params, self.nested(eqn, operands, drawn))
         try:
-            return interpret.bind(eqn, [v.array for v in operands], params)
-        except Exception as error:
+            return ask(interpret.bind, eqn, [v.array for v in operands], params)
+        except Refused as no:
             # Other libraries' primitives may keep dtypes in parameters that only they understand.
-            name = eqn.primitive.name
-            raise Unliftable(f"`{name}` cannot be emitted in float64: {error}") from error
+            raise Unliftable(f"`{eqn.primitive.name}` cannot be emitted in float64: {no}") from no.error
 
     def program(self, program: Any, moving: tuple[bool, ...], drawn: tuple[bool, ...] = ()) -> Any:
         """A nested program lifted, of the same kind: with its constants or without.

@@ -9,6 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+# What JAX raises where a function needs concrete values: NumPy, Python control flow on numbers.
+NOT_TRACEABLE = (
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+
 
 def is_wide() -> bool:
     """Whether the 64-bit mode is on, here and now."""
@@ -26,4 +35,4 @@ def as_jax(x: Any) -> Any:
     return jax.device_put(x) if isinstance(x, (np.ndarray, np.generic)) else jnp.asarray(x)
 
 
-__all__ = ["as_jax", "is_traced", "is_wide"]
+__all__ = ["NOT_TRACEABLE", "as_jax", "is_traced", "is_wide"]

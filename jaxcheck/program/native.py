@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -63,9 +64,12 @@ def jaxpr_of(f: Callable, leaves: list[Any], extras: list[Any]) -> Any:
         begun.extend(x._trace for x in leaves[:1] if is_traced(x))
         return f(leaves, extras)
 
-    try:
-        return jax.make_jaxpr(noted, return_shape=True)(leaves, extras)
-    except Exception:  # whoever raised it: it goes on its way once the trace is let go of
+    def let_go() -> None:
         for made in begun:
             getattr(made, "invalidate", lambda: None)()
-        raise
+
+    with contextlib.ExitStack() as failed:
+        failed.callback(let_go)
+        found = jax.make_jaxpr(noted, return_shape=True)(leaves, extras)
+        failed.pop_all()
+    return found

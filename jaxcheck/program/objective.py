@@ -22,7 +22,7 @@ from jaxcheck.program.interpret import constants as constants_of
 from jaxcheck.program.interpret import walk, walk_jaxprs
 from jaxcheck.program.kernels import without_kernels
 from jaxcheck.program.leaks import LeakedTracer, refuse_leaks
-from jaxcheck.program.mode import is_wide
+from jaxcheck.program.mode import NOT_TRACEABLE, is_wide
 from jaxcheck.program.native import jaxpr_of
 from jaxcheck.program.quiet import quiet
 from jaxcheck.program.rules import is_reverse_only
@@ -54,15 +54,6 @@ class Traced:
     stale: bool = False  # whether JAX gave its NumPy data the type of another mode, called in the 64-bit mode
     effects: tuple[str, ...] = ()  # what it does beside computing, prints and logs included
     source: Callable | None = None  # what was traced, of flat inputs: the last resort for its derivatives
-
-
-NOT_TRACEABLE = (
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerBoolConversionError,
-    jax.errors.TracerIntegerConversionError,
-    jax.errors.ConcretizationTypeError,
-    jax.errors.NonConcreteBooleanIndexError,
-)
 
 
 def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: str = "float64") -> Traced:

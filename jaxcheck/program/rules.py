@@ -7,6 +7,7 @@ a JAX version calls the parameters that hold the rule.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from jaxcheck.program import interpret
+from jaxcheck.program.ask import Refused, ask
 
 _VJP_NAMES = ("custom_vjp_call", "custom_vjp_call_jaxpr")
 _HI_LINEAR = "call_hi_primitive_linearized"
@@ -81,8 +83,8 @@ def _expanded(eqn: Any) -> Any | None:
 
     try:
         with jax.enable_x64(interpret.is_64_bits((*eqn.invars, *eqn.outvars))):
-            return jax.make_jaxpr(expand)(*abstract(eqn.invars))
-    except Exception:
+            return ask(jax.make_jaxpr(expand), *abstract(eqn.invars))
+    except Refused:
         # A user's primitive of high-level types may have no expansion over arrays.
         return None
 
@@ -180,11 +182,8 @@ def rule_programs(eqn: Any) -> list[Any]:
     if kind != "custom_jvp":
         builders += [lambda: fwd_program(eqn, live), lambda: vjp_program(eqn, live, outs)]
     for build in builders:
-        try:
-            found.append(build())
-        except Exception:
-            # Whatever a user's rule raises here, it raises for the user at differentiation time.
-            continue
+        with contextlib.suppress(Refused):  # what a user's rule raises here, it raises when it is differentiated
+            found.append(ask(build))
     return found
 
 
@@ -211,9 +210,8 @@ def _has_jvp(eqn: Any) -> bool:
     if rule_kind(eqn) == "custom_jvp":
         return True
     try:
-        jvp_program(eqn, live_operands(eqn))
-    except Exception:
-        # However it says no (it is the user's code), the other mode is what is left.
+        ask(jvp_program, eqn, live_operands(eqn))
+    except Refused:  # the other mode is what is left
         return False
     return True
 

@@ -15,6 +15,7 @@ import numpy as np
 from jax.extend import source_info_util
 
 from jaxcheck.program import rules
+from jaxcheck.program.ask import Refused, ask
 
 _JAX = os.path.dirname(os.path.abspath(jax.__file__)) + os.sep
 _SITES = tuple(
@@ -94,9 +95,8 @@ def _neighbours(value: Any) -> Iterator[Any]:
         return
     for name in _ATTRIBUTES:
         try:
-            inner = vars(value).get(name) if hasattr(value, "__dict__") else None
-            yield inner if inner is not None else getattr(value, name, None)
-        except Exception:  # an attribute of a foreign object may raise anything
+            yield ask(_attribute, value, name)
+        except Refused:
             continue
     yield getattr(value, "__self__", None)
     for cell in getattr(value, "__closure__", None) or ():
@@ -107,6 +107,11 @@ def _neighbours(value: Any) -> Iterator[Any]:
     transforms = getattr(value, "transforms", ())
     for transform in transforms if isinstance(transforms, (tuple, list)) else ():
         yield from transform[1] if isinstance(transform, tuple) and len(transform) > 1 else ()
+
+
+def _attribute(value: Any, name: str) -> Any:
+    inner = vars(value).get(name) if hasattr(value, "__dict__") else None
+    return inner if inner is not None else getattr(value, name, None)
 
 
 def _functions(roots: list[Any], limit: int = 5000) -> Iterator[tuple[str, str, int]]:

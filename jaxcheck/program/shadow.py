@@ -13,6 +13,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxcheck.program import constants, draws, interpret, lifting, own_bits, rules, rules_source
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.lifting import Unliftable
 from jaxcheck.program.mode import is_traced, is_wide
 from jaxcheck.program.native import NativeTrace, trace_native
@@ -177,7 +178,7 @@ def trace_float64(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
 def _promoted(f: Any, args: Any, kwargs: Any) -> tuple[NativeTrace | None, str]:
     wide_args, wide_kwargs = jax.tree_util.tree_map(to_float64, (args, kwargs))
     rounded = not is_wide()
-    try:
+    def promote() -> tuple[NativeTrace | None, str]:
         with jax.enable_x64(True):
             traced = trace_native(f, wide_args, wide_kwargs, _is_data)
             # What the caller's own program rounds is rounded here, too.
@@ -189,9 +190,11 @@ def _promoted(f: Any, args: Any, kwargs: Any) -> tuple[NativeTrace | None, str]:
         # A rule which refuses either way (one that forbids derivatives, say) is no reason.
         refused = failure and not _rule_failure(trace_native(f, args, kwargs, _is_data).closed)
         return (None, failure) if refused else (traced, "")
-    except Exception as error:
-        # A program written for one precision may fail in any way in another; native it is.
-        return None, _say(error)
+
+    try:
+        return ask(promote)
+    except Refused as no:  # a program written for one precision may fail in any way in another; native it is
+        return None, _say(no.error)
 
 
 def _try_callbacks(traced: NativeTrace) -> None:
@@ -218,11 +221,10 @@ def _try_callbacks(traced: NativeTrace) -> None:
 
         for way in (jax.grad(slopes, tuple(range(len(live)))), lambda *x: jax.jvp(slopes, x, x)):
             try:
-                jax.block_until_ready(jax.jit(way)(*(data[i] for i in live)))
-            except jax.errors.JaxRuntimeError:
-                raise
-            except Exception:  # in this mode the rules do not go, whatever they call
-                continue
+                ask(lambda way=way: jax.block_until_ready(jax.jit(way)(*(data[i] for i in live))))
+            except Refused as no:  # else in this mode the rules do not go, whatever they call
+                if isinstance(no.error, jax.errors.JaxRuntimeError):
+                    raise
 
 
 def _other_in_64_bits(programs: tuple[Any, ...]) -> str:
@@ -247,13 +249,13 @@ def _rule_failure(closed_jaxpr: Any) -> str:
         live, outs = rules.live_operands(eqn), rules.inexact_positions(eqn.outvars)
         try:
             if live and outs:
-                rules.vjp_program(eqn, live, outs)
-        except Exception as error:
-            return _say(error)
+                ask(rules.vjp_program, eqn, live, outs)
+        except Refused as no:
+            return _say(no.error)
     return ""
 
 
-def _say(error: Exception) -> str:
+def _say(error: BaseException) -> str:
     first = (str(error).splitlines() or [""])[0]
     return f"promotion fails: {type(error).__name__}: {first[:200]}"
 

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxcheck.program import interpret
+from jaxcheck.program.where.nonsense import NONSENSE
 
 Kernel = Callable[..., Sequence[np.ndarray]]
 
@@ -49,7 +50,7 @@ def bound(eqn: Any, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
     with jax.enable_x64(True):
         try:
             out = in_float64(eqn, list(map(np.asarray, operands)))
-        except Exception:
+        except NONSENSE:
             narrow = [np.asarray(x).astype(a.aval.dtype) for x, a in zip(operands, eqn.invars, strict=True)]
             out = interpret.bind(eqn, narrow)
         return [wide(x) for x in out]

@@ -13,6 +13,7 @@ from jaxcheck.bars import ASTRAY, REPAIRED
 from jaxcheck.program.where.constants import Constants
 from jaxcheck.program.where.edits import Edit
 from jaxcheck.program.where.matching import Known
+from jaxcheck.program.where.nonsense import tried
 from jaxcheck.program.where.places import Place
 from jaxcheck.program.where.sites import Group, own_values, sites
 from jaxcheck.program.where.tape import Tape, record
@@ -105,12 +106,14 @@ class Problem:
 
     def run(self, edit: Edit, point: int) -> list[np.ndarray] | None:
         """All values with a change made; None where it does not fit."""
-        try:
-            with np.errstate(all="ignore"):
-                edits = {k: f for e in (*self.made, edit) for k, f in e.at(self.tape, point).items()}
-                return self.tape.replay(self.runs[point], {}, edits, edit.site.ops[0])
-        except Exception:  # a change may be nonsense in any way
-            return None
+        edits = {k: f for e in (*self.made, edit) for k, f in e.at(self.tape, point).items()}
+        return tried(self.tape.replay, self.runs[point], {}, edits, edit.site.ops[0])
+
+    def first(self, edit: Edit) -> np.ndarray | None:
+        """What a change makes of the first instance; None where it does not fit."""
+        k, values = edit.site.ops[0], self.runs[0]
+        results = tried(edit.at(self.tape, 0)[k], [values[i] for i in self.tape.ops[k].ins], values)
+        return None if results is None else results[0]
 
     def only(self, k: int) -> Problem:
         """The problem of one result alone."""

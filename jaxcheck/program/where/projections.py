@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxcheck.bars import NICE, SAME_VALUE
 from jaxcheck.program.where.edits import OUT, Edit
+from jaxcheck.program.where.nonsense import tried
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.sites import Site
 
@@ -68,22 +69,24 @@ class Projections:
 
     def fits(self, edit: Edit) -> bool:
         """Whether a change at an affine site moves the projections as it must."""
+        moved = tried(self._moved, edit)
+        return moved is not None and bool(
+            np.linalg.norm(moved - self.required) <= SAME_VALUE * np.linalg.norm(self.required))
+
+    def _moved(self, edit: Edit) -> np.ndarray | None:
+        """How far a change moves the projections, to first order; None where it makes another shape of a value."""
         tape, values = self.p.tape, self.p.runs[0]
         moved = np.zeros(COUNT)
-        try:
-            with np.errstate(all="ignore"):
-                for k, run in edit.at(tape, 0).items():
-                    op = tape.ops[k]
-                    (new,) = run([values[i] for i in op.ins], values)
-                    step = np.asarray(new, float) - values[op.outs[0]]
-                    if step.shape != values[op.outs[0]].shape:
-                        return False
-                    for r in range(COUNT):
-                        if op.outs[0] in self._values[r]:
-                            moved[r] += (self._values[r][op.outs[0]] * step).sum()
-        except Exception:  # a change may be nonsense in any way
-            return False
-        return bool(np.linalg.norm(moved - self.required) <= SAME_VALUE * np.linalg.norm(self.required))
+        for k, run in edit.at(tape, 0).items():
+            op = tape.ops[k]
+            (new,) = run([values[i] for i in op.ins], values)
+            step = np.asarray(new, float) - values[op.outs[0]]
+            if step.shape != values[op.outs[0]].shape:
+                return None
+            for r in range(COUNT):
+                if op.outs[0] in self._values[r]:
+                    moved[r] += (self._values[r][op.outs[0]] * step).sum()
+        return moved
 
     def slot(self, site: Site, slot: int) -> list[np.ndarray] | None:
         """Per instance the weights (COUNT, n) of what is in a slot; None where the operation is not linear in it."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxcheck.bars import REPAIRED
+from jaxcheck.program.where.nonsense import tried
 from jaxcheck.program.where.sites import sites
 from jaxcheck.program.where.slip import Slip
 from jaxcheck.program.where.slip_kinds import KINDS
@@ -42,10 +43,8 @@ def explain(tape: Tape, runs: Sequence[Sequence[np.ndarray]], seeds: Mapping[int
 
 def _fits(slip: Slip, tape: Tape, values: Sequence[np.ndarray], seeds: Mapping[int, np.ndarray],
           grads: Sequence[np.ndarray]) -> bool:
-    try:
-        with np.errstate(all="ignore"):
-            total = slip.back(tape, values, seeds)
-    except Exception:  # what a slip makes of a program may be nonsense in any way
+    total = tried(slip.back, tape, values, seeds)
+    if total is None:
         return False
     for i, g in zip(tape.inputs, grads, strict=False):
         mine = np.reshape(total.get(i, np.zeros(g.shape)), -1)

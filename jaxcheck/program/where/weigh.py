@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,15 +53,9 @@ def first_was_right(problem: Problem, edit: Edit) -> bool:
     because of what became of the first."""
     if len(edit.site.ops) < 2:
         return False
-    op, values = problem.tape.ops[edit.site.ops[0]], problem.runs[0]
-    if not problem.knows(op.outs[0]):
-        return False
-    try:
-        with np.errstate(all="ignore"):
-            new = edit.at(problem.tape, 0)[edit.site.ops[0]]([values[i] for i in op.ins], values)[0]
-    except Exception:  # it may be nonsense in any way
-        return False
-    return not np.array_equal(new, values[op.outs[0]])
+    out = problem.tape.ops[edit.site.ops[0]].outs[0]
+    new = problem.first(edit) if problem.knows(out) else None
+    return new is not None and not np.array_equal(new, problem.runs[0][out])
 
 
 def is_cotangent(problem: Problem, site: Site) -> bool:
@@ -103,15 +96,7 @@ def operand_becomes(problem: Problem, edit: Edit) -> bool:
 
 def becomes(problem: Problem, edit: Edit) -> tuple[bool, bool]:
     """(whether a change makes sense at the first instance, whether that becomes a value that the loss knows)."""
-    values: Sequence[np.ndarray] = problem.runs[0]
-    k = edit.site.ops[0]
-    op = problem.tape.ops[k]
-    try:
-        with np.errstate(all="ignore"):
-            new = edit.at(problem.tape, 0)[k]([values[i] for i in op.ins], values)[0]
-    except Exception:  # it may be nonsense in any way
-        return False, False
-    old = values[op.outs[0]]
-    if np.shape(new) != np.shape(old) or (np.array_equal(new, old) and len(edit.site.ops) == 1):
+    old, new = problem.runs[0][problem.tape.ops[edit.site.ops[0]].outs[0]], problem.first(edit)
+    if new is None or np.shape(new) != np.shape(old) or (np.array_equal(new, old) and len(edit.site.ops) == 1):
         return False, False
     return True, new in problem.known
