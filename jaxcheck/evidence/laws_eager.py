@@ -11,8 +11,9 @@ import numpy as np
 
 from jaxcheck.evidence import laws_state
 from jaxcheck.evidence.laws_run import Job, run
-from jaxcheck.evidence.laws_site import Site, draw, finite, host, norm, unit_of, unsupported, worst
+from jaxcheck.evidence.laws_site import Arrays, Site, draw, finite, host, norm, unit_of, unsupported, worst
 from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.eagerly import as_it_is
 from jaxcheck.result import Row
 
 # What JAX cannot do, or what a rule's author forbids; other TypeErrors and ValueErrors are the rule's mistakes.
@@ -74,26 +75,17 @@ def rows(site: Site, wide: Callable[[], Site], seed: int) -> list[Row]:
     found = [_primal(site, wide, seed)]
     titles = ("the same twice", "no hidden state")
     try:
-        ask(jax.vjp, site.call, *x)  # a forward pass of which nobody asks the way back is none of the others' business
-        first, pull1 = ask(jax.vjp, site.call, *x)
-        g = draw(first, seed, "g1")
-        u1, again = host(ask(pull1, g)), host(ask(pull1, g))
-        x2 = laws_state.elsewhere(x)
-        second, pull2 = ask(jax.vjp, site.call, *x2)
-        u2 = host(ask(pull2, g))
-        repeat, pull_a = ask(jax.vjp, site.call, *x)
-        # Before the first's backward: what a rule keeps aside is now the second's.
-        _, pull_b = ask(jax.vjp, site.call, *x2)
-        ua, ub = host(ask(pull_a, g)), host(ask(pull_b, g))
+        ran = as_it_is(lambda eager: _in_turn(site, seed, eager))
     except Refused as no:
         return [*found, *(unsupported("law", t, no.error) for t in titles)]
+    first, u1, again, second, u2, repeat, ua, ub = ran
     if not finite(u1):
         return [*found, *(unsupported("law", t, "the rule's result is not finite at this point") for t in titles)]
     unit = unit_of(*(v.dtype for v in x))
-    d, bad = _compare([*again, *host(repeat)], [*u1, *host(first)], unit)
+    d, bad = _compare([*again, *repeat], [*u1, *first], unit)
     text = _which(site, bad, "two calls differ")
     found.append(Row("law", titles[0], "OK" if bad < 0 else "WRONG", d, text))
-    if not finite([*u2, *host(second)]):  # the neighbour lies outside the domain: the point itself must do
+    if not finite([*u2, *second]):  # the neighbour lies outside the domain: the point itself must do
         ub = u2
     d, bad = _compare([*ua, *ub], [*u1, *u2], unit)
     text = _which(site, bad % len(x) if bad >= 0 else bad, "fwd, fwd, bwd, bwd differs from fwd, bwd, fwd, bwd")
@@ -101,6 +93,21 @@ def rows(site: Site, wide: Callable[[], Site], seed: int) -> list[Row]:
     if bad < 0:
         found[-1] = _remembered(site, seed, found[-1], (u1, u2))
     return found
+
+
+def _in_turn(site: Site, seed: int, eager: Callable) -> list[Arrays]:
+    """What two points give in turn, and then both forward passes before either's way back."""
+    x, x2 = site.live, laws_state.elsewhere(site.live)
+    eager(jax.vjp, site.call, *x)  # a forward pass of which nobody asks the way back is none of the others' business
+    first, pull1 = eager(jax.vjp, site.call, *x)
+    g = draw(first, seed, "g1")
+    u1, again = host(eager(pull1, g)), host(eager(pull1, g))
+    second, pull2 = eager(jax.vjp, site.call, *x2)
+    u2 = host(eager(pull2, g))
+    repeat, pull_a = eager(jax.vjp, site.call, *x)
+    # Before the first's backward: what a rule keeps aside is now the second's.
+    _, pull_b = eager(jax.vjp, site.call, *x2)
+    return [host(first), u1, again, host(second), u2, host(repeat), host(eager(pull_a, g)), host(eager(pull_b, g))]
 
 
 def _remembered(site: Site, seed: int, row: Row, eager: Sequence[Any]) -> Row:

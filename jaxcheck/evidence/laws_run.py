@@ -15,7 +15,7 @@ from jaxcheck.program import interpret
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.converge import run_on
-from jaxcheck.program.mode import is_wide
+from jaxcheck.program.mode import as_jax, is_wide
 from jaxcheck.program.objective import NOT_TRACEABLE
 from jaxcheck.program.rules import is_reverse_only
 
@@ -48,7 +48,7 @@ class Once:
 
     def __call__(self, *args: Any) -> list[Any]:
         flat, tree = jax.tree_util.tree_flatten(args)
-        flat = list(map(jnp.asarray, flat))
+        flat = list(map(as_jax, flat))
         key = (tree, tuple((x.shape, str(x.dtype)) for x in flat), is_wide())
         if key not in self._programs:
             self._programs[key] = self._traced(flat, tree)
@@ -76,7 +76,7 @@ class Pulled:
 
     def values(self, x: Sequence[Any]) -> list[Any]:
         """The results at `x`, also where there is no pull-back."""
-        x = list(map(jnp.asarray, x))
+        x = list(map(as_jax, x))
         try:
             outs = ask(jax.eval_shape, self._alone.fn, *x)
             found = self._both(x, [np.zeros(o.shape, o.dtype) for o in outs])

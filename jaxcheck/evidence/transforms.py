@@ -36,6 +36,7 @@ from jaxcheck.evidence.transforms_programs import BATCHES, SINGLE, TRANSFORMED
 from jaxcheck.program import spread
 from jaxcheck.program.ask import Refused, ask, leaks
 from jaxcheck.program.compile import Program, execute
+from jaxcheck.program.eagerly import run_eagerly
 from jaxcheck.program.interpret import walk
 from jaxcheck.program.strip import strip_rules
 from jaxcheck.result import Row
@@ -89,7 +90,8 @@ def _eagerly(site: Site, seed: int, rows: list[Row]) -> list[Row]:
     try:
         # One way after the other: what a rule keeps aside is looked at elsewhere.
         g = draw(ask(jax.eval_shape, site.call, *site.live), seed, "row0")
-        eager, compiled = host(ask(pull(site.call), list(site.live), g)), Pulled(site.call).back
+        eager = host(run_eagerly(pull(site.call), list(site.live), g))
+        compiled = Pulled(site.call).back
         found = host(compiled(list(site.live), g))
         if not finite(eager) and not finite(found):
             return rows

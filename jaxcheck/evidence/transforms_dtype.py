@@ -31,6 +31,7 @@ from jaxcheck.evidence.transforms_formula import Formula
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.compile import Program
 from jaxcheck.program.converge import iterates
+from jaxcheck.program.eagerly import run_eagerly
 from jaxcheck.program.mode import as_jax
 from jaxcheck.program.rounding import round_off
 from jaxcheck.program.shadow import lift, to_float64, uses_random_bits
@@ -151,7 +152,7 @@ class Wide:
         return all(norm(a - b) <= 1e-6 * norm(b) for a, b in zip(plain, self.own, strict=True))
 
     def _lifted(self, closed: Any, wide: bool) -> list[np.ndarray]:
-        return host(ask(lift(closed, wide=wide), *map(to_float64, [*self.site.live, *self.g])))
+        return host(run_eagerly(lift(closed, wide=wide), *map(to_float64, [*self.site.live, *self.g])))
 
     def eager(self, x: Sequence[Any]) -> list[np.ndarray]:
         return host(ask(self.back, list(x), self.g))

@@ -18,6 +18,7 @@ from jaxcheck.evidence.laws_site import Arrays, Site, finite, host, norm, pull
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.compile import Program
+from jaxcheck.program.eagerly import run_eagerly
 from jaxcheck.program.rounding import round_off
 from jaxcheck.program.shadow import islands, lift, to_float64, uses_random_bits
 from jaxcheck.program.strip import strip_rules
@@ -71,7 +72,7 @@ class Formula:
 
     def _run(self, closed: Any) -> list[np.ndarray]:
         with jax.enable_x64(True):
-            return host(ask(lift(closed, wide=False), *map(to_float64, [*self.x, *self.g])))
+            return host(run_eagerly(lift(closed, wide=False), *map(to_float64, [*self.x, *self.g])))
 
     def _autodiff(self, narrow: Site) -> list[np.ndarray] | None:
         try:
@@ -84,7 +85,7 @@ class Formula:
         with jax.enable_x64(False):
             closed = ask(jax.make_jaxpr(narrow.call), *narrow.live)
         with jax.enable_x64(True):
-            value = host(ask(lift(closed, wide=False), *map(to_float64, self.x)))
+            value = host(run_eagerly(lift(closed, wide=False), *map(to_float64, self.x)))
         return all(norm(a - b) <= SPACINGS * spacing * norm(b) for a, b in zip(value, self.value, strict=True))
 
     def _constants(self, closed: Any, spacing: float) -> list[float] | None:

@@ -25,7 +25,7 @@ class StructureError(Exception):
 def refuse_tracing(*trees: Any) -> None:
     """Raise TypeError when called under jit, grad or vmap."""
     traced = any(is_traced(x) for x in jax.tree_util.tree_leaves(trees))
-    if traced or is_traced(jnp.zeros(())):
+    if traced or is_traced(as_jax(np.zeros(()))):
         raise TypeError(
             "a gradient check was called while JAX is tracing (inside jit, grad, vmap or scan); "
             "call it outside, on concrete parameters: it is for debugging, not for the training step"

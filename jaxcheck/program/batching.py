@@ -17,7 +17,7 @@ from jax.interpreters import batching
 
 from jaxcheck.program import interpret, rules
 
-_CALLBACKS = ("pure_callback", "io_callback", "debug_callback")
+CALLBACKS = ("pure_callback", "io_callback", "debug_callback")
 
 
 def sequential(program: Any, which: int | None = None) -> str:
@@ -64,7 +64,7 @@ def calls_back(program: Any, wide: bool = False) -> bool:
     """Whether a program may call Python while it runs; `wide`: with 64-bit floats."""
     for eqn, _ in interpret.walk(program):
         floats = [v for v in (*eqn.invars, *eqn.outvars) if rules.is_inexact(v.aval)]
-        if (eqn.primitive.name in _CALLBACKS or not _known(eqn)) and (not wide or interpret.is_64_bits(floats)):
+        if (eqn.primitive.name in CALLBACKS or not _known(eqn)) and (not wide or interpret.is_64_bits(floats)):
             return True
     return False
 
@@ -84,7 +84,7 @@ def effort(jaxpr: Any) -> float:
             total += sum(inner) * (_STEPS if name == "while" else eqn.params.get("length", 1))
             continue
         size = float(sum(math.prod(getattr(v.aval, "shape", ())) for v in eqn.outvars))
-        if name in _CALLBACKS or not _known(eqn):
+        if name in CALLBACKS or not _known(eqn):
             size += _CALL
         elif name == "dot_general":
             (contracted, _), _ = eqn.params["dimension_numbers"]
@@ -118,7 +118,7 @@ def _batches_badly(jaxpr: Any, moving: Sequence[bool]) -> tuple[list[bool], str]
         name = eqn.primitive.name
         if name == "conv_general_dilated" and all(at):
             return [], "a convolution of two moving operands"
-        if name in _CALLBACKS and any(at) and not eqn.params.get("vmap_method"):
+        if name in CALLBACKS and any(at) and not eqn.params.get("vmap_method"):
             return [], f"{name} without a vmap_method"
         if name == "clamp" and at == [False, False, True] and not eqn.invars[1].aval.shape:
             return [], "a clamp of scalars of which the upper bound alone moves"  # JAX's own rule fails on it

@@ -42,6 +42,8 @@ _MODE = threading.RLock()
 # Together these compile small programs five times faster than the defaults (jaxlib 0.10, CPU).
 _LLVM = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 _PLAIN = {**_LLVM, "xla_cpu_use_fusion_emitters": False}
+# Elements that a program computes, below which compiling it costs more than running it.
+SMALL = 3e7
 QUICK = ({**_PLAIN, "xla_cpu_parallel_codegen_split_count": 1}, _PLAIN, _LLVM)
 
 
@@ -177,7 +179,7 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
     consts = [tuple(p.closed.consts) for p in programs]
     if not any(p.placed for p in programs):
         consts, args = [p.copies(over) for p in programs], spread.placed(args, over, split)
-    small = work < 3e7 and jax.default_backend() == "cpu"
+    small = work < SMALL and jax.default_backend() == "cpu"
     device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     key = (name, small, over or str(device), tuple(p.identity for p in programs),
            _signature(consts), _signature(args), is_wide())
@@ -240,7 +242,23 @@ def _new(key: Any, build: Callable, programs: Sequence[Program], small: bool, co
         return build([p.bind(c) for p, c in zip(programs, consts, strict=True)], *args)
 
     lowered = jax.jit(spread.rows(whole, over, split)).lower(consts, *args)
-    executable = _compile(lowered, small)
+    return _keep(key, _compile(lowered, small))
+
+
+def compiled_small(key: Any, f: Callable, args: Sequence[Any]) -> Any:
+    """The executable of `f` at `args`, compiled with little optimisation; `key` says all that it depends on."""
+    with _LOCK:
+        hit = _CACHE.get(key)
+        if hit is not None:
+            _CACHE.move_to_end(key)
+    if hit is None:
+        start = time.perf_counter()
+        hit = _keep(key, _compile(jax.jit(f).lower(*args), True))
+        budget.current().compiled(time.perf_counter() - start)
+    return hit[0]
+
+
+def _keep(key: Any, executable: Any) -> tuple[Any, memory.Need]:
     kept = executable, memory.Need.of(executable)
     with _LOCK:
         _CACHE[key] = kept

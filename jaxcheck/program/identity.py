@@ -22,6 +22,8 @@ from jaxcheck.program.mode import is_traced
 
 # Parameters that say how a program is called in messages, not what it computes.
 _SPOKEN = frozenset({"name", "debug_info", "name_and_src_info", "ctx_mesh_names"})
+# How it is differentiated: nothing to a program that is only run.
+_RULES = frozenset({"fwd_jaxpr_thunk", "bwd", "jvp_jaxpr_fun", "jvp_jaxpr_thunk", "out_trees"})
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type(Ellipsis), np.dtype)
 
 
@@ -43,10 +45,11 @@ class Same:
 class _Writer:
     """Writes a program into a digest, and what no digest can hold into `others`."""
 
-    def __init__(self, by_name: bool, done: dict[int, Any]):
+    def __init__(self, by_name: bool, done: dict[int, Any], unsaid: frozenset[str] = _SPOKEN):
         self.sink = hashlib.blake2b(digest_size=20)
         self.others: list[Any] = []
         self.by_name = by_name
+        self._unsaid = unsaid
         self._done = done
         self._numbers: dict[Any, int] = {}
 
@@ -69,10 +72,7 @@ class _Writer:
             self.put("eqn", eqn.primitive.name)
             for atom in eqn.invars:
                 self.atom(atom)
-            for key in sorted(eqn.params):
-                if key not in _SPOKEN:
-                    self.put(key)
-                    self.value(eqn.params[key])
+            self.parameters(eqn.params)
             for effect in sorted(map(self.effect, eqn.effects)):
                 self.put(effect)
             context = getattr(eqn, "ctx", None)
@@ -83,11 +83,17 @@ class _Writer:
         for atom in jaxpr.outvars:
             self.atom(atom)
 
+    def parameters(self, params: dict[str, Any]) -> None:
+        for key in sorted(params):
+            if key not in self._unsaid:
+                self.put(key)
+                self.value(params[key])
+
     def nested(self, program: Any) -> None:
         """A program inside, each occurring one once: it sees nothing of what is around it."""
         known = self._done.get(id(program))
         if known is None:
-            inner = _Writer(self.by_name, self._done)
+            inner = _Writer(self.by_name, self._done, self._unsaid)
             inner.program(program, True)
             known = self._done[id(program)] = (inner.sink.digest(), inner.others)
         self.put("program", known[0])
@@ -173,6 +179,13 @@ def identity(program: Any, *, own_constants: bool = False, by_name: bool = False
     """
     writer = _Writer(by_name, {})
     writer.program(program, own_constants)
+    return writer.sink.digest(), tuple(writer.others)
+
+
+def called_with(params: dict[str, Any]) -> tuple[bytes, tuple[Any, ...]]:
+    """What the parameters of an equation make of its primitive where it is run, and not differentiated; hashable."""
+    writer = _Writer(False, {}, _SPOKEN | _RULES)
+    writer.parameters(params)
     return writer.sink.digest(), tuple(writer.others)
 
 
