@@ -32,8 +32,9 @@ from jaxcheck.evidence.laws_site import (
     unsupported,
     worst,
 )  # fmt: skip
-from jaxcheck.evidence.transforms_programs import BATCHES, SINGLE, TRANSFORMED
+from jaxcheck.evidence.transforms_programs import BATCHES, SINGLE, TRANSFORMED, batch
 from jaxcheck.program import spread
+from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask, leaks
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.eagerly import run_eagerly
@@ -42,6 +43,7 @@ from jaxcheck.program.strip import strip_rules
 from jaxcheck.result import Row
 
 POINTS = 3  # not 2: a batch of two is broadcast by mistake more easily, and found less
+BOTH = "vmap over both"
 
 
 def transformations(f: Callable, args: Sequence[Any], kwargs: dict | None = None, *, argnums: Any = (0,),
@@ -91,13 +93,13 @@ def _eagerly(site: Site, seed: int, rows: list[Row]) -> list[Row]:
         # One way after the other: what a rule keeps aside is looked at elsewhere.
         g = draw(ask(jax.eval_shape, site.call, *site.live), seed, "row0")
         eager = host(run_eagerly(pull(site.call), list(site.live), g))
-        compiled = Pulled(site.call).back
-        found = host(compiled(list(site.live), g))
+        rule = Pulled(site.call)
+        found = host(rule.back(list(site.live), g))
         if not finite(eager) and not finite(found):
             return rows
-        unit = unit_in(ask(jax.make_jaxpr(pull(site.call)), list(site.live), g))
+        unit = unit_in(rule.traced(list(site.live), g) or ask(jax.make_jaxpr(pull(site.call)), list(site.live), g))
         beside = nearby(site.live, 8 * unit, seed, "noise")
-        noise = [norm(a - b) for a, b in zip(host(compiled(beside, g)), found, strict=True)]
+        noise = [norm(a - b) for a, b in zip(host(rule.back(beside, g)), found, strict=True)]
     except Refused:
         return rows
     sizes = [norm(u) for u in eager]
@@ -124,6 +126,7 @@ class Matrix:
         self.g = [draw(outs, seed, f"row{k}") for k in range(POINTS)]
         self.t = draw(site.live, seed, "second"), draw(outs, seed, "second g")
         eager = self.back = rule.back
+        self.closed = rule.traced(self.x[0], self.g[0])
         first = [host(eager(self.x[0], g)) for g in self.g]
         self.reference = [first[0], *(host(eager(x, g)) for x, g in zip(self.x[1:], self.g[1:], strict=True))]
         self.cotangents = first
@@ -144,21 +147,57 @@ class Matrix:
             status = "WRONG" if nan else "UNSUPPORTED"
             eager = Row("transformation", "eager", status, float("nan"), f"leaf `{bad}`: not finite")
             return [eager, *(unsupported("transformation", n, why) for n in (*TRANSFORMED, "sharded"))]
-        programs, failures = {}, {}
+        results = self._results()
+        rows = [Row("transformation", "eager", "OK", 0.0), *(self._row(name, *results[name]) for name in TRANSFORMED)]
+        return [*rows, self._sharded()]
+
+    def _results(self) -> dict[str, tuple[Any, Any]]:
+        """What each transformation gives, or why it gives nothing, and its program; no result where it is known."""
+        programs: dict[str, Any] = {}
+        run, found = {}, {}
         for name, transform in TRANSFORMED.items():
             try:
-                programs[name] = Program(self._traced(transform, self.site.call))
+                if name == "jit" and self._is_reference(transform):
+                    programs[name], found[name] = self.closed, None
+                    continue
+                programs[name] = self._traced(transform, self.site.call)
+                run[name] = Program(programs[name])
             except Refused as no:  # JAX's reason is the answer
-                failures[name] = no.error
-        results = self._run(programs)
-        rows = [Row("transformation", "eager", "OK", 0.0)]
-        for name in TRANSFORMED:
-            found: Any = failures.get(name, results.get(name))
-            if isinstance(found, BaseException):
-                rows.append(self._failed(name, found))
-            else:
-                rows.append(self._judge(name, found, programs[name].closed))
-        return [*rows, self._sharded()]
+                found[name] = no.error
+        found |= self._run(run)
+        if not isinstance(found.get(BOTH), BaseException):
+            found[BOTH] = self._other_batches(found[BOTH], programs[BOTH])
+        return {name: (found[name], programs.get(name)) for name in TRANSFORMED}
+
+    def _is_reference(self, transform: Callable) -> bool:
+        """Whether what is transformed is the program that gave the reference: then it gives the same, and need not be
+        run."""
+        def at_a_point(x: Any, g: Any) -> Any:
+            return transform(self.site.call, [[v] for v in x], [[v] for v in g], None)
+
+        return self.closed is not None and _same(ask(jax.make_jaxpr(at_a_point), self.x[0], self.g[0]), self.closed)
+
+    def _other_batches(self, found: Any, closed: Any) -> Any:
+        """The results in batches, one after the other; not in those whose program differs by its length alone."""
+        batches = [found]
+        for points in BATCHES:
+            at = [[jax.ShapeDtypeStruct((len(points), *v.shape), v.dtype) for v in row]
+                  for row in (self.x[0], self.g[0])]
+            try:
+                one = ask(jax.make_jaxpr(lambda *a: TRANSFORMED[BOTH](self.site.call, *a)), *at, self.t)
+                if _same(one, closed, (len(points), POINTS)):
+                    batches.append(None)
+                    continue
+                several = Program(self._traced(batch(points), self.site.call))
+                batches.append(self._compiled({BOTH: several})[BOTH])
+            except Refused as no:
+                return no.error
+        return batches
+
+    def _row(self, name: str, found: Any, closed: Any) -> Row:
+        if isinstance(found, BaseException):
+            return self._failed(name, found)
+        return Row("transformation", name, "OK", 0.0) if found is None else self._judge(name, found, closed)
 
     def _traced(self, transform: Callable, call: Callable) -> Any:
         return ask(jax.make_jaxpr(lambda x, g, t: transform(call, x, g, t)), *self._data())
@@ -214,14 +253,12 @@ class Matrix:
             wanted = [self.reference[0]]
         count = len(self.site.live)
         stacked = [np.stack([row[k] for row in wanted]) if name not in SINGLE else wanted[0][k] for k in range(count)]
-        d, bad = self._differs(found[:count], stacked, unit)
-        if name == "jit" and bad < 0:
-            d, bad = self._differs(found[count:], stacked, unit)
         said = ""
-        for k, points in enumerate(BATCHES[1:] if name == "vmap over both" else (), 1):
-            if bad < 0:
-                batch = [v[list(points)] for v in stacked]
-                d, bad = self._differs(found[k * count : (k + 1) * count], batch, unit)
+        first, *others = found if name == BOTH else [found]
+        d, bad = self._differs(first[:count], stacked, unit)
+        for points, other in zip(BATCHES, others, strict=False):
+            if bad < 0 and other is not None:
+                d, bad = self._differs(other, [v[list(points)] for v in stacked], unit)
                 said = f" in a batch of {len(points)}"
         if bad >= 0:
             text = f"leaf `{self.site.paths[bad]}` differs from the eager gradient{said}"
@@ -281,6 +318,11 @@ class Matrix:
         d, bad = self._differs(found, self.reference[0], unit_of(*(v.dtype for v in x)))
         text = "" if bad < 0 else f"leaf `{self.site.paths[bad]}` differs from the gradient on one device"
         return Row("transformation", name, "OK" if bad < 0 else "WRONG", d, text)
+
+
+def _same(one: Any, other: Any, sizes: tuple[int, int] = (1, 1)) -> bool:
+    """Whether two programs are one, in one precision; see `alike`."""
+    return unit_in(one) == unit_in(other) and alike(one, other, sizes=sizes)
 
 
 def _split(value: Any) -> jax.sharding.PartitionSpec:
