@@ -25,25 +25,23 @@ from jaxcheck.evidence.laws_site import (
     natural,
     nearby,
     norm,
-    pull,
     reason,
     unit_in,
     unit_of,
     unsupported,
     worst,
 )  # fmt: skip
+from jaxcheck.evidence.transforms_eager import as_eagerly
+from jaxcheck.evidence.transforms_known import BOTH, at_a_point, in_a_batch
 from jaxcheck.evidence.transforms_programs import BATCHES, SINGLE, TRANSFORMED, batch
-from jaxcheck.program import spread
-from jaxcheck.program.alike import alike
+from jaxcheck.evidence.transforms_sharded import sharded
 from jaxcheck.program.ask import Refused, ask, leaks
 from jaxcheck.program.compile import Program, execute
-from jaxcheck.program.eagerly import run_eagerly
 from jaxcheck.program.interpret import walk
 from jaxcheck.program.strip import strip_rules
 from jaxcheck.result import Row
 
 POINTS = 3  # not 2: a batch of two is broadcast by mistake more easily, and found less
-BOTH = "vmap over both"
 
 
 def transformations(f: Callable, args: Sequence[Any], kwargs: dict | None = None, *, argnums: Any = (0,),
@@ -66,7 +64,7 @@ def transformations(f: Callable, args: Sequence[Any], kwargs: dict | None = None
     native = build(f, args, kwargs, argnums)
     jax.eval_shape(native.call, *native.live)  # what f itself raises is not about its rules
     with np.errstate(all="ignore"):  # what is not finite is said in the rows
-        rows = _eagerly(native, seed, _matrix(f, args, kwargs, argnums, seed, wide))
+        rows = as_eagerly(native, seed, _matrix(f, args, kwargs, argnums, seed, wide))
         return (*rows, *transforms_dtype.rows(f, args, kwargs, argnums, seed, wide, iterative))
 
 
@@ -82,33 +80,6 @@ def _matrix(f: Callable, args: Any, kwargs: dict, argnums: Any, seed: int, wide:
         return Matrix(build(f, args, kwargs, argnums), seed).rows()
     except Refused as no:
         return [unsupported("transformation", name, no.error) for name in names]
-
-
-def _eagerly(site: Site, seed: int, rows: list[Row]) -> list[Row]:
-    """The rows, that of "jit" wrong where the rule gives something else outside of a trace, at the caller's dtypes."""
-    at = next((k for k, r in enumerate(rows) if r.name == "jit"), None)
-    if at is None or rows[at].status != "OK":
-        return rows
-    try:
-        # One way after the other: what a rule keeps aside is looked at elsewhere.
-        g = draw(ask(jax.eval_shape, site.call, *site.live), seed, "row0")
-        eager = host(run_eagerly(pull(site.call), list(site.live), g))
-        rule = Pulled(site.call)
-        found = host(rule.back(list(site.live), g))
-        if not finite(eager) and not finite(found):
-            return rows
-        unit = unit_in(rule.traced(list(site.live), g) or ask(jax.make_jaxpr(pull(site.call)), list(site.live), g))
-        beside = nearby(site.live, 8 * unit, seed, "noise")
-        noise = [norm(a - b) for a, b in zip(host(rule.back(beside, g)), found, strict=True)]
-    except Refused:
-        return rows
-    sizes = [norm(u) for u in eager]
-    floor = 64 * unit * max(sizes, default=0.0)
-    d, bad = worst(found, eager, [4096 * unit * s + 64 * n + floor for s, n in zip(sizes, noise, strict=True)], sizes)
-    if bad >= 0:
-        text = f"leaf `{site.paths[bad]}` differs from the eager gradient"
-        return [Row("transformation", "jit", "WRONG", d, text) if k == at else r for k, r in enumerate(rows)]
-    return rows
 
 
 class Matrix:
@@ -170,22 +141,14 @@ class Matrix:
         return {name: (found[name], programs.get(name)) for name in TRANSFORMED}
 
     def _is_reference(self, transform: Callable) -> bool:
-        """Whether what is transformed is the program that gave the reference: then it gives the same, and need not be
-        run."""
-        def at_a_point(x: Any, g: Any) -> Any:
-            return transform(self.site.call, [[v] for v in x], [[v] for v in g], None)
-
-        return self.closed is not None and _same(ask(jax.make_jaxpr(at_a_point), self.x[0], self.g[0]), self.closed)
+        return self.closed is not None and at_a_point(transform, self.site.call, self.x[0], self.g[0], self.closed)
 
     def _other_batches(self, found: Any, closed: Any) -> Any:
         """The results in batches, one after the other; not in those whose program differs by its length alone."""
         batches = [found]
         for points in BATCHES:
-            at = [[jax.ShapeDtypeStruct((len(points), *v.shape), v.dtype) for v in row]
-                  for row in (self.x[0], self.g[0])]
             try:
-                one = ask(jax.make_jaxpr(lambda *a: TRANSFORMED[BOTH](self.site.call, *a)), *at, self.t)
-                if _same(one, closed, (len(points), POINTS)):
+                if in_a_batch(len(points), self.site.call, self.x[0], self.g[0], self.t, closed):
                     batches.append(None)
                     continue
                 several = Program(self._traced(batch(points), self.site.call))
@@ -301,30 +264,13 @@ class Matrix:
         return Row("transformation", name, "OK", d)
 
     def _sharded(self) -> Row:
-        name, devices = "sharded", spread.of_this_process()
-        if len(devices) < 2:
-            return unsupported("transformation", name, "one device")
-        mesh = jax.sharding.Mesh(np.array(devices[:2]), ("rows",))
-        specs = [_split(v) for v in self.x[0]]
-        if not any(any(s) for s in specs):
-            return unsupported("transformation", name, "no axis of even length to split")
+        name = "sharded"
         try:
-            x = [jax.device_put(v, jax.sharding.NamedSharding(mesh, s)) for v, s in zip(self.x[0], specs, strict=True)]
-            everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-            g = [jax.device_put(v, everywhere) for v in self.g[0]]
-            found = host(ask(jax.jit(pull(self.site.call)), x, g))
+            found, x = sharded(self.site.call, self.x[0], self.g[0])
         except Refused as no:
             return unsupported("transformation", name, no.error)
-        d, bad = self._differs(found, self.reference[0], unit_of(*(v.dtype for v in x)))
+        if found is None:
+            return unsupported("transformation", name, x)
+        d, bad = self._differs(host(found), self.reference[0], unit_of(*(v.dtype for v in x)))
         text = "" if bad < 0 else f"leaf `{self.site.paths[bad]}` differs from the gradient on one device"
         return Row("transformation", name, "OK" if bad < 0 else "WRONG", d, text)
-
-
-def _same(one: Any, other: Any, sizes: tuple[int, int] = (1, 1)) -> bool:
-    """Whether two programs are one, in one precision; see `alike`."""
-    return unit_in(one) == unit_in(other) and alike(one, other, sizes=sizes)
-
-
-def _split(value: Any) -> jax.sharding.PartitionSpec:
-    axis = next((i for i, n in enumerate(value.shape) if n and n % 2 == 0), None)
-    return jax.sharding.PartitionSpec(*([None] * axis + ["rows"] if axis is not None else []))
