@@ -209,7 +209,7 @@ class Matrix:
         found, _ = ask(execute, ("matrix", len(chosen)), whole, chosen, *data, work=work)
         return {n: host(v) for n, v in zip(programs, found, strict=True)}
 
-    def _judge(self, name: str, found: list[np.ndarray], closed: Any) -> Row:
+    def _judge(self, name: str, found: list[Any], closed: Any) -> Row:
         unit = unit_in(closed)
         wanted = {"vmap over cotangents": self.cotangents, "vmap over primals": self.primals}.get(name, self.reference)
         if name in SINGLE:

@@ -40,7 +40,8 @@ def batch(points: Sequence[int]) -> Callable[..., Arrays]:
     """The same for a batch of some of the points."""
 
     def batched(call: Callable, x: Arrays, g: Arrays, t: Any) -> Arrays:
-        return _vmap_both(call, *([jnp.stack([v[k] for k in points]) for v in stacks] for stacks in (x, g)), t)
+        some_x, some_g = ([jnp.stack([v[k] for k in points]) for v in stacks] for stacks in (x, g))
+        return _vmap_both(call, some_x, some_g, t)
 
     return batched
 
