@@ -20,6 +20,7 @@ from jaxcheck.evidence import as_run, batched, batched_sides
 from jaxcheck.evidence.points import Batch, collect
 from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.prepare_rule import name_of
+from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.user import copies, to_array
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program import hosts, spread
@@ -133,16 +134,7 @@ def _check(loss: Callable, batch: Batch, grad: Any, args: tuple, has_aux: bool, 
         return _one_by_one(batch, alone, label, settings)
     rows = batch.theta_rows(problem)
     table = batched.measure(problem, rows, settings.seed, _directions(settings))
-    clear = batched.clear(table, settings.tolerance, settings.must_catch, problem.sharp)
-    kinked = np.flatnonzero(~clear & table.kink.any(axis=1) & table.finite)
-    if len(kinked) and problem.autodiff is not None:
-        # Another choice than autodiff's is right where it is that of an adjacent piece.
-        adjacent = np.zeros(len(clear), bool)
-        granted = settings.tolerance.between_programs(problem.sharp)
-        with until_stopped():
-            adjacent[kinked], more, new = batched_sides.adjacent(problem, rows[kinked], granted, settings.seed)
-            table = dataclasses.replace(table, evaluations=table.evaluations + more, compiled=table.compiled + new)
-        clear = batched.clear(table, settings.tolerance, settings.must_catch, problem.sharp, adjacent)
+    table, clear = _beside_kinks(problem, rows, table, settings)
     run, path = preface.run, None
     if run is not None and not problem.is_autodiff and not as_run.one_formula(problem, run):
         other = as_run.without_rounding(problem, run)
@@ -153,6 +145,22 @@ def _check(loss: Callable, batch: Batch, grad: Any, args: tuple, has_aux: bool, 
             clear &= batched.clear(path, Tolerance(granted, settings.tolerance.atol),
                                    max(settings.must_catch, 2 * granted), sharp=False)
     return _report(batch, problem, table, path, clear, alone, label, settings, run is not None)
+
+
+def _beside_kinks(problem: Problem, rows: np.ndarray, table: batched.Table, settings: Settings
+                  ) -> tuple[batched.Table, np.ndarray]:
+    """(the table with what this took, which points plainly pass), those on a kink looked at from the side: another
+    choice than autodiff's is right there where it is that of an adjacent piece."""
+    clear = batched.clear(table, settings.tolerance, settings.must_catch, problem.sharp)
+    kinked = np.flatnonzero(~clear & table.kink.any(axis=1) & table.finite)
+    if not len(kinked) or problem.autodiff is None:
+        return table, clear
+    adjacent = np.zeros(len(clear), bool)
+    granted = settings.tolerance.between_programs(problem.sharp)
+    with until_stopped():
+        adjacent[kinked], more, new = batched_sides.adjacent(problem, rows[kinked], granted, settings.seed)
+        table = dataclasses.replace(table, evaluations=table.evaluations + more, compiled=table.compiled + new)
+    return table, batched.clear(table, settings.tolerance, settings.must_catch, problem.sharp, adjacent)
 
 
 def _accepts(loss: Callable, tree: Any, args: Any) -> bool:
@@ -190,6 +198,22 @@ def _one_by_one(batch: Batch, alone: Callable, label: str, settings: Settings) -
     return left_open(written(batch, order[0], shown, verdicts, points, (), label), verdicts)
 
 
+def _examined(order: np.ndarray, by_numbers: np.ndarray, verdicts: list[Verdict], alone: Callable
+              ) -> dict[int, Report | None]:
+    """The reports of unclear points, the worst first; None where the check was stopped. `verdicts` are set, those of
+    points that only numbers judge as well."""
+    found: dict[int, Report | None] = {}
+    for index in map(int, order):
+        # Gross failures of a kind already examined need no second opinion; anything doubtful gets one.
+        enough = sum(report is not None for report in found.values()) >= EXAMINED or current().stopped
+        if enough and by_numbers[index] and Verdict.FAIL in verdicts:
+            verdicts[index] = Verdict.FAIL
+            continue
+        found[index] = report = alone(index)
+        verdicts[index] = Verdict.INCONCLUSIVE if report is None else report.verdict
+    return found
+
+
 def _report(batch, problem, table: batched.Table, path: batched.Table | None, clear, alone, label, settings,
             runs: bool) -> Report:
     """Examine the unclear points alone (the first few), settle the others by the batch's own numbers.
@@ -202,31 +226,19 @@ def _report(batch, problem, table: batched.Table, path: batched.Table | None, cl
     unclear = np.flatnonzero(~clear)
     order = unclear[np.argsort(-bad[unclear], kind="stable")]
     verdicts = [Verdict.PASS] * len(clear) + [Verdict.INCONCLUSIVE] * (len(batch) - len(clear))
-    unknown = list(range(len(clear), len(batch)))
-    reports: dict[int, Report] = {}
     by_numbers = in_float64 = batched.fails(table, settings.tolerance.bound, settings.tolerance.atol)
     if path is not None:
         by_numbers = in_float64 | batched.fails(path, bars.COUNTED, settings.tolerance.atol)
     if settings.surrogate:
         by_numbers = np.zeros_like(by_numbers)  # only a check of its own knows what is declared
-    for index in map(int, order):
-        # Gross failures of a kind already examined need no second opinion; anything doubtful gets one.
-        enough = len(reports) >= EXAMINED or current().stopped
-        if enough and by_numbers[index] and Verdict.FAIL in verdicts:
-            verdicts[index] = Verdict.FAIL
-            continue
-        report = alone(index)
-        verdicts[index] = Verdict.INCONCLUSIVE if report is None else report.verdict
-        if report is None:
-            unknown.append(index)
-        else:
-            reports[index] = report
-    if not reports:
+    looked_at = _examined(order, by_numbers, verdicts, alone)
+    if not any(looked_at.values()):
         worst = int(np.argmax(bad))
-        for index in (worst, 0) if runs and worst else (worst,):
-            report = alone(index)
-            if report is not None:
-                reports[index], verdicts[index] = report, report.verdict
+        looked_at |= {index: alone(index) for index in ((worst, 0) if runs and worst else (worst,))}
+    reports = {index: report for index, report in looked_at.items() if report is not None}
+    for index, report in reports.items():
+        verdicts[index] = report.verdict
+    unknown = [*(i for i in looked_at if i not in reports and not clear[i]), *range(len(clear), len(batch))]
     shown = max(reports, key=lambda i: badness(reports[i]), default=0)
     best = reports[shown] if reports else unprepared("check_batch", label, batch.tree(0), settings.seed)
     # By the batch's own measure those that only it has judged are less bad than the ones examined.

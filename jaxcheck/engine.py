@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from jaxcheck.budget import current, until_stopped
 from jaxcheck.evidence import exhaustive, flat, gather, witnesses
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.preface import Preface
-from jaxcheck.evidence.problem import Evidence, LeafEvidence, Problem
+from jaxcheck.evidence.problem import Evidence, LeafEvidence, Probes, Problem
 from jaxcheck.evidence.repeat import LOSS, differ
 from jaxcheck.judgement import measures
 from jaxcheck.judgement.vote import Opinion
@@ -65,18 +66,23 @@ def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str
     if known and not np.isfinite(evidence.outputs).all():
         what = "the function's value" if problem.columns > 1 else f"loss(params) = {value}"
         return stop(Verdict.INCONCLUSIVE, Reason.NONFINITE, f"{what} is not finite at this point", value=value)
+    return _judged(case, evidence, unseen, directions, dict(mode=mode, why=why, value=value, head=head, start=start))
+
+
+def _judged(case: Case, evidence: Evidence, unseen: tuple[int, ...], directions, said: dict[str, Any]) -> Report:
+    """The report on what was gathered, and on what the doubtful of it asks for besides; `said` goes into it."""
     if evidence.sharpened:
-        why += "; path integrals of the gradient sharpen what low precision allows"
-    leaves, extra, left_out = _add_exhaustive(case, evidence, mode)
+        said["why"] += "; path integrals of the gradient sharpen what low precision allows"
+    leaves, extra, left_out = _add_exhaustive(case, evidence, said["mode"])
     leaves, opinions, seconds = _opinions(case, list(leaves), unseen, directions)
     if left_out:
         opinions = stopping.without(opinions, left_out, leaves)
         extra = None if any(left_out) else extra
     evidence = dataclasses.replace(evidence, leaves=tuple(leaves))
-    step = settings.mode.step if isinstance(settings.mode, Exhaustive) else None
+    step = case.settings.mode.step if isinstance(case.settings.mode, Exhaustive) else None
     each = 0 if not left_out else 4 if step is None else 2
     current().left_out += evidence.left_out * len(case.ladder.offsets) + each * sum(left_out or ())
-    return write(case, evidence, opinions, seconds, extra, head, mode, why, value, start)
+    return write(case, evidence, opinions, seconds, extra, **said)
 
 
 def _gathered(case: Case, directions, wanted: int, mode: str) -> Evidence:
@@ -177,13 +183,8 @@ def _against_autodiff(case: Case, number: int, ev: LeafEvidence, opinion: Opinio
     if opinion.reason is not Reason.AUTODIFF_DIFFERS or ev.a is None or not np.isfinite(ev.a).all():
         return ev, opinion
     if case.problem.unit < FINE_UNIT:
-        dense = [p for p in ev.probes if p.directions is not None]
-        indices = suspects(case, number, ev, opinion)
-        (single, other), spent, compiled = gather.follow_up(
-            case.problem, case.point, number, indices, FINER, case.settings.seed, 0.0, again=dense)
-        case.evaluations += spent
-        case.compiled += compiled
-        finer = dataclasses.replace(ev, probes=measures.believed((*((other,) if dense else ()), single)))
+        single, again = _finer(case, number, ev, suspects(case, number, ev, opinion))
+        finer = dataclasses.replace(ev, probes=measures.believed((*again, single)))
         second = case.judge(finer)
         if second.verdict is Verdict.FAIL:
             return finer, second
@@ -211,36 +212,44 @@ def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence
     if every and not kinked and not small.any() and not suspect:
         return ev, opinion, case.ladder
     indices = suspects(case, number, ev, opinion) if suspect or not every else np.flatnonzero(small)[:FOLLOW_UP]
-    probes, spent, compiled = gather.follow_up(case.problem, case.point, number, indices, case.ladder,
-                                                  case.settings.seed, 0.0 if small.any() else gather.FLOOR)
-    case.evaluations += spent
-    case.compiled += compiled
-    single, tied = probes
-    # Coarser differences of components that now have the ladder are dropped, or, moved by more, compared.
-    replaced = np.setdiff1d(indices, np.flatnonzero(small))
-    kept = tuple(measures.without(p, replaced) for p in ev.probes)
-    more = (single, tied) if kinked else (single,)
-    ev = dataclasses.replace(ev, probes=measures.believed((*kept, *more)))
-    ev = _by_claim(case, number, ev)
+    ev = _with_ladder(case, number, ev, indices, np.flatnonzero(small), kinked)
     opinion = case.judge(ev)
     alone = opinion.reason is Reason.MANUAL_WRONG and ev.a is None
     if (opinion.reason is Reason.NUMERIC_SUSPECT or alone) and case.problem.unit < FINE_UNIT:
         # The differences against all claims there are: the function may live on a scale below the ladder's.
-        dense = [p for p in ev.probes if p.directions is not None]
-        (single, other), spent, compiled = gather.follow_up(
-            case.problem, case.point, number, indices, FINER, case.settings.seed, 0.0, again=dense)
-        case.evaluations += spent
-        case.compiled += compiled
+        single, again = _finer(case, number, ev, indices)
         gone = np.zeros(0, int) if alone else indices
         kept = tuple(measures.without(p, gone) for p in ev.probes if p.directions is None)
         # What the directions contradicted, of which these components are a part, is not forgotten.
-        more = (other,) if alone and dense else ()
-        finer = dataclasses.replace(ev, probes=measures.believed((*kept, *more, single)))
+        finer = dataclasses.replace(ev, probes=measures.believed((*kept, *(again if alone else ()), single)))
         second = case.judge(finer)
         if second.verdict is not Verdict.FAIL or measures.excluded(ev.probes, single):
             # Also where they exclude the coarser ones: those look at another scale, and so have no say.
             return finer, second, FINER
     return ev, opinion, case.ladder
+
+
+def _with_ladder(case: Case, number: int, ev: LeafEvidence, indices: np.ndarray, small: np.ndarray, kinked: bool
+                 ) -> LeafEvidence:
+    """The full ladder on the chosen components, `small` ones of them by their own size, and on ties at a kink."""
+    (single, tied), spent, compiled = gather.follow_up(case.problem, case.point, number, indices, case.ladder,
+                                                       case.settings.seed, 0.0 if small.size else gather.FLOOR)
+    case.evaluations += spent
+    case.compiled += compiled
+    # Coarser differences of components that now have the ladder are dropped, or, moved by more, compared.
+    kept = tuple(measures.without(p, np.setdiff1d(indices, small)) for p in ev.probes)
+    more = (single, tied) if kinked else (single,)
+    return _by_claim(case, number, dataclasses.replace(ev, probes=measures.believed((*kept, *more))))
+
+
+def _finer(case: Case, number: int, ev: LeafEvidence, indices: np.ndarray) -> tuple[Probes, tuple[Probes, ...]]:
+    """(the chosen components, all directions of a leaf once more) by finer steps."""
+    dense = [p for p in ev.probes if p.directions is not None]
+    (single, other), spent, compiled = gather.follow_up(
+        case.problem, case.point, number, indices, FINER, case.settings.seed, 0.0, again=dense)
+    case.evaluations += spent
+    case.compiled += compiled
+    return single, (other,) if dense else ()
 
 
 def _by_claim(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:

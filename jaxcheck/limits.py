@@ -8,6 +8,7 @@ rests. Nothing is waived: leaves that no loop feeds are what they were, and a wr
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -36,7 +37,7 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
     if not doubted or not stops(case.problem):
         return opinions
     there, limit = _at_limit(case, directions, doubted, LONG)
-    short = None
+    short = functools.cache(lambda: _at_limit(case, directions, doubted, SHORT)[1])
     for k in doubted:
         if opinions[k].verdict is Verdict.FAIL and _same(case, leaves[k], limit[k]):
             # No loop feeds this leaf, or none that was stopped before its limit.
@@ -44,33 +45,45 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
             continue
         ev, second = settle(there, k, limit[k])
         if second.verdict is not Verdict.PASS:
-            short = short or _at_limit(case, directions, doubted, SHORT)[1]
-            if not _same(case, short[k], limit[k]):
-                ev = _as_far_as_known(leaves[k], short[k], limit[k])
-                second = None if ev is None else case.judge(ev)
-        failed = second is not None and second.verdict is Verdict.FAIL
-        if failed and ev is not None and not _traced_claim(case.problem):
-            ev = _with_stopping_error(leaves[k], ev)
-            second = case.judge(ev)
-        if (second is None or ev is None or second.verdict is Verdict.INCONCLUSIVE
-                or second.error_bar > case.settings.must_catch):
-            opinions[k] = _unjudged(opinions[k])
-            continue
-        if second.verdict is Verdict.PASS:
-            if _fades(leaves[k], ev):
-                continue
-            leaves[k], opinions[k] = _right(case, leaves[k], opinions[k], ev, second)
-        elif opinions[k].verdict is not Verdict.FAIL:
-            leaves[k], opinions[k] = ev, dataclasses.replace(second, note=_said(
-                "wrong at the loop's limit; as stopped, the differences cannot tell", second.note))
-        elif second.difference < opinions[k].difference:
-            # What is wrong shows best where the stopping error does not hide it.
-            leaves[k], opinions[k] = dataclasses.replace(ev, stopped=leaves[k].m), dataclasses.replace(
-                second, note=_said(f"at the loop's limit it differs by {second.difference:.1g}, as stopped by "
-                                   f"{opinions[k].difference:.1g}", second.note))
+            ev, second = _doubted_again(case, leaves[k], short()[k], limit[k], (ev, second))
+        leaves[k], opinions[k] = _decided(case, leaves[k], opinions[k], ev, second)
     case.evaluations += there.evaluations
     case.compiled += there.compiled
     return opinions
+
+
+def _doubted_again(case: Case, stopped: LeafEvidence, short: LeafEvidence, limit: LeafEvidence,
+                   found: tuple[LeafEvidence, Opinion]) -> tuple[LeafEvidence | None, Opinion | None]:
+    """What is `found` at the limit, with how far that is known in its bars; None where no limit is approached."""
+    ev, second = found
+    if not _same(case, short, limit):
+        known = _as_far_as_known(stopped, short, limit)
+        if known is None:
+            return None, None
+        ev, second = known, case.judge(known)
+    if second.verdict is Verdict.FAIL and not _traced_claim(case.problem):
+        ev = _with_stopping_error(stopped, ev)
+        second = case.judge(ev)
+    return ev, second
+
+
+def _decided(case: Case, stopped: LeafEvidence, first: Opinion, ev: LeafEvidence | None, second: Opinion | None
+             ) -> tuple[LeafEvidence, Opinion]:
+    """What is held of a leaf: of what is known of it as stopped, and at the limit."""
+    if (second is None or ev is None or second.verdict is Verdict.INCONCLUSIVE
+            or second.error_bar > case.settings.must_catch):
+        return stopped, _unjudged(first)
+    if second.verdict is Verdict.PASS:
+        return (stopped, first) if _fades(stopped, ev) else _right(case, stopped, first, ev, second)
+    if first.verdict is not Verdict.FAIL:
+        return ev, dataclasses.replace(second, note=_said(
+            "wrong at the loop's limit; as stopped, the differences cannot tell", second.note))
+    if second.difference < first.difference:
+        # What is wrong shows best where the stopping error does not hide it.
+        return dataclasses.replace(ev, stopped=stopped.m), dataclasses.replace(second, note=_said(
+            f"at the loop's limit it differs by {second.difference:.1g}, as stopped by {first.difference:.1g}",
+            second.note))
+    return stopped, first
 
 
 def _unjudged(opinion: Opinion) -> Opinion:

@@ -18,6 +18,17 @@ from jaxcheck.judgement.vote import Opinion, judge
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 
 
+def _mode(given: Any) -> Exhaustive | Sketch | None:
+    if isinstance(given, str):
+        known = {"exhaustive": Exhaustive(), "sketch": Sketch()}
+        if given not in known:
+            raise ValueError(f'mode={given!r}: use "exhaustive", "sketch", Exhaustive(...) or Sketch(...)')
+        return known[given]
+    if given is not None and not isinstance(given, (Exhaustive, Sketch)):
+        raise TypeError(f"mode must be Exhaustive(...) or Sketch(...), not {type(given).__name__}")
+    return given
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Validated options of a check."""
@@ -32,13 +43,7 @@ class Settings:
     @staticmethod
     def make(mode, tolerance, must_catch, surrogate, seed, precision) -> Settings:
         """Raises TypeError or ValueError naming the option."""
-        if isinstance(mode, str):
-            known = {"exhaustive": Exhaustive(), "sketch": Sketch()}
-            if mode not in known:
-                raise ValueError(f'mode={mode!r}: use "exhaustive", "sketch", Exhaustive(...) or Sketch(...)')
-            mode = known[mode]
-        if mode is not None and not isinstance(mode, (Exhaustive, Sketch)):
-            raise TypeError(f"mode must be Exhaustive(...) or Sketch(...), not {type(mode).__name__}")
+        mode = _mode(mode)
         if tolerance is None:
             tolerance = Tolerance()
         if isinstance(tolerance, numbers.Real) and not isinstance(tolerance, bool):

@@ -10,24 +10,22 @@ and what could be judged only in part, or only as a subgradient, is told by a `G
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 
 from jaxcheck import as_run, limits_maps
-from jaxcheck.bars import UNITS
 from jaxcheck.bounds import Bounds, bounds_of
 from jaxcheck.by_leaf import by_leaf
 from jaxcheck.by_value import wrong_values
 from jaxcheck.door import door
-from jaxcheck.evidence import derivatives, maps
+from jaxcheck.evidence import again, derivatives, maps
 from jaxcheck.evidence.preface import narrow
 from jaxcheck.evidence.prepare_rule import argument_names
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
@@ -36,8 +34,7 @@ from jaxcheck.judgement.maps import judge
 from jaxcheck.made import made
 from jaxcheck.options import Tolerance
 from jaxcheck.program.constants import own
-from jaxcheck.program.identity import same_program
-from jaxcheck.program.objective import LeakedTracer, Traced, trace
+from jaxcheck.program.objective import Traced, trace
 from jaxcheck.result import (
     GradientInconclusive,
     GradientMismatch,
@@ -135,11 +132,7 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, v
            err_msg: str = "") -> Report | None:
     """The report of what passed, which the doors tell to whoever listens and do not return."""
     args = tuple(args)
-    refuse_tracing(args)
-    theta = take_apart(args, "args")
-    if not theta.leaves:
-        found = ", ".join(f"`{path}` ({why})" for path, why in theta.carried[:5]) or "nothing"
-        raise TypeError(f"args has no differentiable leaf (float or complex); it holds {found}")
+    theta = _taken_apart(args)
 
     def flat(leaves, extras):
         out = jax.tree_util.tree_leaves(f(*theta.rebuild(leaves)))
@@ -150,19 +143,7 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, v
     head = {"kind": "check_grads", "name": getattr(f, "__name__", type(f).__name__), "carried": theta.carried,
             "made": made(f)}
     random = Report(verdict=Verdict.INCONCLUSIVE, reason=Reason.NONDETERMINISTIC, **head)
-    try:
-        as_traced = _same_when_traced_again(flat, list(point))
-    except jax.errors.UnexpectedTracerError as error:
-        said = dataclasses.replace(random, reason=Reason.UNDIFFERENTIABLE, notes=(first_line(error),))
-        return _inconclusive(said, err_msg)
-    if as_traced is None:
-        return _inconclusive(random, err_msg)
-    primal = trace(flat, list(point), [])
-    # What runs natively is foreign code, or holds some: a trace does not show whether it is random.
-    if primal.note and not _same_when_run_again(flat, list(point), primal.unit):
-        _inconclusive(random, err_msg)
-    if not primal.closed.out_avals:
-        raise TypeError("f returned no float or complex output: there is nothing to differentiate")
+    as_traced, primal = _traced(flat, list(point), random, err_msg)
     if not theta.size:
         return None  # every differentiable leaf is empty, and of an empty array nothing can be wrong
     found = make(primal, point, theta)
@@ -170,6 +151,51 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, v
     head |= {"evaluations": sum(len(maps.LADDER.offsets) * len(ev.directions) for ev in evidence),
              "compiled": compiled}
     rtol, atol = bounds({str(x.dtype) for x in (*as_traced.closed.in_avals, *as_traced.closed.out_avals)})
+    findings = _findings(found, evidence, rtol, atol)
+    if narrow(theta, primal):
+        first = [finding for name, finding in findings if not name]
+        first = as_run.of_map(found[0], lambda: native(as_traced, point, theta), first, rtol, atol, 0, as_traced.unit)
+        findings = [*(("", finding) for finding in first), *(pair for pair in findings if pair[0])]
+    findings = [*findings, *wrong_values(primal, point, valued(primal, point, theta), rtol, atol)]
+    names = [leaf.path for leaf in take_apart(args, names=argument_names(f, len(args))).leaves]
+    first_of = {one.name: (one, ev) for one, ev in zip(reversed(found), reversed(evidence), strict=True)}
+
+    def looked_into(name: str, finding: Finding) -> Report | None:
+        return None if finding.what in _VALUES else by_leaf(*first_of[name], names, finding, Tolerance(rtol, atol))
+
+    return _tell(findings, head, err_msg, looked_into)
+
+
+def _traced(flat: Callable, point: list[Any], random: Report, err_msg: str) -> tuple[Traced, Traced]:
+    """(the program in the caller's dtypes, in float64). Raises with `random` where it is another one each time."""
+    try:
+        as_traced = again.traced(flat, point)
+    except jax.errors.UnexpectedTracerError as error:
+        said = dataclasses.replace(random, reason=Reason.UNDIFFERENTIABLE, notes=(first_line(error),))
+        _inconclusive(said, err_msg)
+    if as_traced is None:
+        _inconclusive(random, err_msg)
+    primal = trace(flat, point, [])
+    # What runs natively is foreign code, or holds some: a trace does not show whether it is random.
+    if primal.note and not again.runs_alike(flat, point, primal.unit):
+        _inconclusive(random, err_msg)
+    if not primal.closed.out_avals:
+        raise TypeError("f returned no float or complex output: there is nothing to differentiate")
+    return as_traced, primal
+
+
+def _taken_apart(args: tuple[Any, ...]) -> Theta:
+    refuse_tracing(args)
+    theta = take_apart(args, "args")
+    if not theta.leaves:
+        found = ", ".join(f"`{path}` ({why})" for path, why in theta.carried[:5]) or "nothing"
+        raise TypeError(f"args has no differentiable leaf (float or complex); it holds {found}")
+    return theta
+
+
+def _findings(found: Sequence[maps.Map], evidence: Sequence[maps.MapEvidence], rtol: float, atol: float
+              ) -> list[tuple[str, Finding]]:
+    """What is found of each derivative, by its name; at the loops' limits as well, where there are loops."""
 
     def measure(those: Sequence[maps.Map]) -> list[maps.MapEvidence]:
         return maps.measure(those, seed=0)[0]
@@ -178,43 +204,7 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, v
         return judge(ev, rtol, atol)
 
     told = limits_maps.second_opinions(found, evidence, [judged(ev, rtol) for ev in evidence], measure, judged, rtol)
-    findings = [(one.name, finding) for one, those in zip(found, told, strict=True) for finding in those]
-    if narrow(theta, primal):
-        first = [finding for name, finding in findings if not name]
-        first = as_run.of_map(found[0], lambda: native(as_traced, point, theta), first, rtol, atol, 0,
-                              as_traced.unit)
-        findings = [*(("", finding) for finding in first), *(pair for pair in findings if pair[0])]
-    names = [leaf.path for leaf in take_apart(args, names=argument_names(f, len(args))).leaves]
-
-    def looked_into(name: str, finding: Finding) -> Report | None:
-        if finding.what in _VALUES:
-            return None
-        number = next(i for i, one in enumerate(found) if one.name == name)
-        return by_leaf(found[number], evidence[number], names, finding, Tolerance(rtol, atol))
-
-    findings = [*findings, *wrong_values(primal, point, valued(primal, point, theta), rtol, atol)]
-    return _tell(findings, head, err_msg, looked_into)
-
-
-def _same_when_traced_again(flat: Callable, point: list[Any]) -> Traced | None:
-    """The native trace, None where another one is another program: NumPy's randomness is baked into each.
-
-    The first one raises UnexpectedTracerError where `f` closes over a tracer of its own: no other can be left behind.
-    """
-    with contextlib.suppress(LeakedTracer):
-        one = trace(flat, point, [], "native")
-        # Under another name: JAX remembers the trace of a function it has seen.
-        with contextlib.suppress(jax.errors.UnexpectedTracerError):  # f keeps state between calls
-            again = trace(lambda leaves, extras: flat(leaves, extras), point, [], "native")
-            return one if same_program(one.closed, again.closed) else None
-    return None
-
-
-def _same_when_run_again(flat: Callable, point: list[Any], unit: float) -> bool:
-    """Whether two calls agree to rounding."""
-    one, two = (maps.to_vector(flat(point, []), np) for _ in range(2))
-    with np.errstate(all="ignore"):
-        return bool((np.abs(one - two) <= UNITS * unit * np.abs(one)).all()) or not np.isfinite(one - two).all()
+    return [(one.name, finding) for one, those in zip(found, told, strict=True) for finding in those]
 
 
 def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg: str,
@@ -279,6 +269,6 @@ def _report(name: str, finding: Finding, reason: Reason, head: dict[str, Any], e
     return Report(verdict=finding.verdict, reason=reason, difference=finding.difference, notes=notes, **head)
 
 
-def _inconclusive(report: Report, err_msg: str) -> None:
+def _inconclusive(report: Report, err_msg: str) -> NoReturn:
     notes = (err_msg, *report.notes) if err_msg else report.notes
     raise GradientInconclusive(dataclasses.replace(report, notes=notes))

@@ -190,6 +190,22 @@ def take_apart(tree: Any, root: str = "params", names: Sequence[str] | None = No
     return Theta(treedef, values, paths, tuple(leaves), tuple(carried))
 
 
+def _unfit(leaf: Leaf, g: Any) -> str:
+    """Why something is no gradient of a leaf, "" where it is one."""
+    if g is None:
+        return f"the gradient of leaf `{leaf.path}` is None; return an array of shape {leaf.shape}"
+    if not hasattr(g, "dtype") and not isinstance(g, (int, float, complex)):
+        return f"the gradient of leaf `{leaf.path}` is a {type(g).__name__}, not an array"
+    if tuple(np.shape(g)) != leaf.shape:
+        return f"the gradient of leaf `{leaf.path}` has shape {np.shape(g)}, the parameter {leaf.shape}"
+    dtype = jax.dtypes.result_type(g)
+    if not jax.dtypes.issubdtype(dtype, np.inexact) and not isinstance(g, int):
+        return f"the gradient of leaf `{leaf.path}` has dtype {dtype}, the parameter {leaf.dtype}"
+    if jax.dtypes.issubdtype(dtype, np.complexfloating) and not leaf.is_complex:
+        return f"the gradient of the real leaf `{leaf.path}` is complex ({dtype})"
+    return ""
+
+
 def mismatch(theta: Theta, grads: Any) -> tuple[list[Any] | None, str]:
     """Match a gradient tree against the parameters' tree, leaf by leaf.
 
@@ -214,19 +230,11 @@ def mismatch(theta: Theta, grads: Any) -> tuple[list[Any] | None, str]:
     notes = []
     for leaf in theta.leaves:
         g = given[leaf.path]
-        if g is None:
-            return None, f"the gradient of leaf `{leaf.path}` is None; return an array of shape {leaf.shape}"
-        if not hasattr(g, "dtype") and not isinstance(g, (int, float, complex)):
-            return None, f"the gradient of leaf `{leaf.path}` is a {type(g).__name__}, not an array"
-        if tuple(np.shape(g)) != leaf.shape:
-            return None, f"the gradient of leaf `{leaf.path}` has shape {np.shape(g)}, the parameter {leaf.shape}"
+        if wrong := _unfit(leaf, g):
+            return None, wrong
         dtype = jax.dtypes.result_type(g)
-        if not jax.dtypes.issubdtype(dtype, np.inexact):
-            if isinstance(g, int):
-                continue
-            return None, f"the gradient of leaf `{leaf.path}` has dtype {dtype}, the parameter {leaf.dtype}"
-        if jax.dtypes.issubdtype(dtype, np.complexfloating) and not leaf.is_complex:
-            return None, f"the gradient of the real leaf `{leaf.path}` is complex ({dtype})"
+        if isinstance(g, int):
+            continue
         # Without 64-bit mode a float32 gradient of a float64 parameter is what JAX itself gives.
         if str(dtype) not in (leaf.dtype, leaf.native) and leaf.path in wanted:
             notes.append(f"`{leaf.path}`: gradient {dtype}, parameter {leaf.dtype}")

@@ -59,3 +59,34 @@ def test_and_such_a_handler_is_seen():
         assert broad({"x.py": ast.parse(source)}) == [("x.py", "")]
     assert not broad({"x.py": ast.parse("try:\n  f()\nexcept (ValueError, KeyError):\n  pass")})
 
+
+
+# Longer than the others, or with more branches, and why it stays so.
+LINES, BRANCHES = 40, 10
+LONG = {
+    ("evidence/maps.py", "measure"): "one step after the other",
+    ("evidence/prepare_rule.py", "prepare_rule"): "one step after the other",
+    ("judgement/kinds.py", "meaning"): "one kind of mistake a line",
+    ("judgement/maps.py", "_tangents"): "one column of facts a line",
+    ("program/lifting.py", "_results"): "one kind of equation a line",
+}
+
+
+def size(node: ast.FunctionDef) -> tuple[int, int]:
+    """(lines of the body without its docstring, branches of its own): a signature is as long as its options."""
+    body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    own = [one for inner, one in functions(node, node.name) if inner == node.name]
+    return (node.end_lineno or 0) - body[0].lineno + 1 if body else 0, sum(
+        isinstance(one, (ast.If, ast.For, ast.While, ast.ExceptHandler, ast.match_case)) for one in own)
+
+
+def test_no_function_needs_a_drawing():
+    found = {(file, node.name) for file, tree in trees().items() for node in ast.walk(tree)
+             if isinstance(node, ast.FunctionDef) and (size(node)[0] > LINES or size(node)[1] > BRANCHES)}
+    assert found == set(LONG), "one that is short by now leaves the list"
+
+
+def test_and_the_size_of_a_function_is_seen():
+    source = 'def f(\n  x,\n):\n  """Two\n  lines."""\n  def g():\n    if x: pass\n  if x:\n    pass\n  elif g: pass\n'
+    node = ast.parse(source).body[0]
+    assert isinstance(node, ast.FunctionDef) and size(node) == (5, 2)

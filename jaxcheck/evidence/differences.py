@@ -196,10 +196,7 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarr
     shape = (-1,) + (1,) * (samples.ndim - 1)
     h = steps.reshape(shape)
     middle, plus, minus = samples[0], samples[1 : count + 1], samples[count + 1 :]
-    finite = np.where(np.isfinite(samples), np.abs(samples), 0.0)
-    # Large steps may reach huge values (exp); rounding at the small steps is what limits the slope.
-    near = np.concatenate([finite[:1], finite[1 + count // 2 : count + 1], finite[1 + count + count // 2 :]])
-    size = near.max(axis=0)
+    size = _size(samples, count)
     floor = 2 * unit * size if measured is None else np.maximum(measured, 0.5 * unit * size)
     centred = (plus - minus) / (2 * h)
     right, left = (plus - middle) / h, (middle - minus) / h
@@ -215,12 +212,8 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarr
     kink = both & (gap > 4 * bars) & (gap > 1e-6 * np.maximum(np.abs(r), np.abs(l)))
     # A gap too small to call a kink (one close by, seen through a few rungs) widens the bar instead.
     error = np.where(both & ~kink, np.maximum(error, 0.5 * (gap - bars)), error)
-    # A jump: at the three smallest steps the increment keeps its size although the step shrinks 16-fold.
     up, down = np.abs(plus - middle), np.abs(minus - middle)
-    jump = np.zeros(size.shape, bool)
-    for side in (up, down):
-        tail = side[-3:]
-        jump |= (tail.min(axis=0) > 0.7 * tail.max(axis=0)) & (tail.min(axis=0) > 100 * floor)
+    jump = _jumps(up[-3:], floor) | _jumps(down[-3:], floor)
     one_sided = (seen_right != seen_left) & ~np.isfinite(error)
     value = np.where(one_sided, np.where(seen_right, r, l), value)
     error = np.where(one_sided, np.where(seen_right, r_error, l_error), error)
@@ -235,6 +228,19 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarr
     return Slopes(value, error, l, l_error, r, r_error, kink & ~jump, jump, one_sided, rough, noisy, size,
                   np.moveaxis(moved, 0, -1), reach, noise, steepest, span, moves.wakes(np.fmax(up, down), steps, floor),
                   np.broadcast_to(steps, (*size.shape, count)), moves.increments(samples, count))
+
+
+def _size(samples: np.ndarray, count: int) -> np.ndarray:
+    """Largest |phi| near the point: large steps may reach huge values (exp), and rounding at the small ones is what
+    limits the slope."""
+    finite = np.where(np.isfinite(samples), np.abs(samples), 0.0)
+    near = np.concatenate([finite[:1], finite[1 + count // 2 : count + 1], finite[1 + count + count // 2 :]])
+    return near.max(axis=0)
+
+
+def _jumps(tail: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """Whether the increment keeps its size at the three smallest steps (3, ...), although they shrink 16-fold."""
+    return (tail.min(axis=0) > 0.7 * tail.max(axis=0)) & (tail.min(axis=0) > 100 * floor)
 
 
 def two_steps(outer: tuple[np.ndarray, np.ndarray], inner: tuple[np.ndarray, np.ndarray], h: Any, ratio: float,

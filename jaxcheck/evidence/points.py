@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -106,29 +106,15 @@ def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
             return _trained(points, "points", train_step, steps)
         return _trained(init(jax.random.key(seed)), f"init(jax.random.key({seed}))", train_step, steps)
     if init is not None:
-        if not isinstance(n, int) or n < 1:
-            raise ValueError(f"n={n!r}: how many points to draw from init, a whole number of at least 1")
-        keys = jax.random.split(jax.random.key(seed), n)
-        try:
-            stacked = ask(jax.jit(jax.vmap(init)), keys)
-        except Refused:
-            # An init written in NumPy, or with Python control flow, is called key by key.
-            listed = tuple(init(key) for key in keys)
-            return Batch(None, listed, *_names(n, f"init(jax.random.split(jax.random.key({seed}), {n})[%d])"))
-        return Batch(stacked, None, *_names(n, f"init(jax.random.split(jax.random.key({seed}), {n})[%d])"))
+        return _drawn(init, n, seed)
     if n is not None:
         raise TypeError("n= draws that many points from init=; points= are as many as they are")
     if isinstance(points, Iterator):
         raise TypeError(f"points is a {type(points).__name__}, which can be run through once: give a list of pytrees, "
                         "list(points)")
-    if isinstance(points, (list, tuple)) and len(points) and accepts(points[0]):
-        both = _stacks(points) and accepts(jax.tree_util.tree_map(lambda x: _item(x, 0), points))
-        if not both or isinstance(points, list):
-            count = len(points)
-            other = len(jax.tree_util.tree_leaves(points)[0]) if both else 0
-            said = (f"points is read as a list of {count} points; where it means {other} points stacked leaf by leaf, "
-                    "make it a tuple",) if both else ()
-            return Batch(None, tuple(points), *_names(count, "points[%d]"), said)
+    listed = _listed(points, accepts)
+    if listed is not None:
+        return listed
     leaves = [x for x in jax.tree_util.tree_leaves(points) if hasattr(x, "shape")]
     if not leaves:
         raise TypeError("points holds no array; give a pytree whose leaves have a leading axis, or a list of pytrees")
@@ -138,6 +124,31 @@ def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
     if lengths == {0}:
         raise ValueError("points holds no point: its leading axis has length 0")
     return Batch(points, None, *_names(lengths.pop(), "jax.tree.map(lambda x: x[%d], points)"))
+
+
+def _drawn(init: Callable, n: Any, seed: int) -> Batch:
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"n={n!r}: how many points to draw from init, a whole number of at least 1")
+    keys = jax.random.split(jax.random.key(seed), n)
+    names = _names(n, f"init(jax.random.split(jax.random.key({seed}), {n})[%d])")
+    try:
+        return Batch(ask(jax.jit(jax.vmap(init)), keys), None, *names)
+    except Refused:
+        # An init written in NumPy, or with Python control flow, is called key by key.
+        return Batch(None, tuple(init(key) for key in keys), *names)
+
+
+def _listed(points: Any, accepts: Callable) -> Batch | None:
+    """The points of a list; None for a stacked pytree."""
+    if not (isinstance(points, (list, tuple)) and len(points) and accepts(points[0])):
+        return None
+    both = _stacks(points) and accepts(jax.tree_util.tree_map(lambda x: _item(x, 0), points))
+    if both and not isinstance(points, list):
+        return None
+    other = len(jax.tree_util.tree_leaves(points)[0]) if both else 0
+    said = (f"points is read as a list of {len(points)} points; where it means {other} points stacked leaf by leaf, "
+            "make it a tuple",) if both else ()
+    return Batch(None, tuple(points), *_names(len(points), "points[%d]"), said)
 
 
 def _stacks(points: Any) -> bool:

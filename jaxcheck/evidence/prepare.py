@@ -106,6 +106,13 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
     runnable = dataclasses.replace(primal, program=plain(primal))
     problem = Problem(theta, extras, runnable, claim.program, autodiff, numbers=claim.numbers, host_manual=claim.host,
                       is_autodiff=grad is None and not rules, layout=layout_of(theta))
+    return _with_preface(call, problem, claim, own, said, random)
+
+
+def _with_preface(call: Call, problem: Problem, claim: Claim, own: Traced, said: Witness, random: str
+                  ) -> tuple[Problem, Preface]:
+    """The problem with what is said before anything is measured; `said` is of autodiff."""
+    user, theta, primal = call.user, problem.theta, problem.loss
     if claim.numbers is not None:
         problem = _with_numbers(problem, call, own)
     preface = Preface(user.name, (claim.witness, Witness("numeric", primal.how, primal.note), said),

@@ -57,45 +57,32 @@ def sides(problem: Problem, point: np.ndarray, m: np.ndarray, a: np.ndarray, bar
     Args:
         m, a: (G, P) the gradient under test and autodiff's; bars: (G, P) the round-off of both.
     """
-    rng = np.random.default_rng([seed, 19])
-    scale = np.concatenate([own_scale(point[leaf.start : leaf.stop], 1e-2) for leaf in problem.theta.leaves])
     with np.errstate(all="ignore"):
         bars = np.where(np.isfinite(a), bars, 0.0)
         apart = np.abs(m - a) > bars + ALIKE * np.maximum(np.abs(m), np.abs(a))
     column = int(np.argmax(apart.sum(axis=1)))
-    towards = np.where(apart, np.sign(m - a), 0.0)[column]
+    out = _Out.of(problem, point, np.where(apart, np.sign(m - a), 0.0)[column], seed)
     # Where the gradient rises as the component does the function is convex, else concave.
     curved = np.zeros(point.size)
-    owner = np.concatenate([np.full(leaf.stop - leaf.start, k) for k, leaf in enumerate(problem.theta.leaves)])
-    doubted = np.unique(owner[towards != 0])
     least, largest = np.full(a.shape, np.nan), np.full(a.shape, np.nan)
     widest, spent, compiled, adjacent, any_confirmed = bars, 0, 0, False, False
     for turn in range(ROUNDS):
-        ways = rng.choice([-1.0, 1.0], (DIRECTIONS, point.size))
-        bent = towards if not turn else towards * np.sign(curved)
-        ways[: DIRECTIONS if turn else 1] = np.where(towards != 0, bent, ways[: DIRECTIONS if turn else 1])
-        ways *= scale * rng.uniform(0.5, 1.5, ways.shape)
-        lead = np.ones(ways.shape)
-        for d in range(1, DIRECTIONS if len(doubted) > 1 else 1):
-            # Leaves that stand on one kink, a bias and the weights before it: each decides it once.
-            lead[d] = np.where(owner == doubted[(d + turn * (DIRECTIONS - 1)) % len(doubted)], 1.0, BEHIND)
-        ways *= lead
-        pieces, error, confirmed, more, new = _look(problem, point, ways, a, bars, ladder, seed)
-        spent, compiled = spent + more, compiled + new
+        ways, lead = out.ways(turn, curved)
+        found = _look(problem, point, ways, a, bars, ladder, seed)
+        pieces, confirmed = found.gradients, found.confirmed
+        spent, compiled = spent + found.evaluations, compiled + found.compiled
         if not confirmed.any():
             break
         any_confirmed = True
         with np.errstate(all="ignore"):
             least, largest = np.fmin(least, pieces[confirmed].min(axis=0)), np.fmax(
                 largest, pieces[confirmed].max(axis=0))
-            widest = np.maximum(widest, error[confirmed].max(axis=0))
+            widest = np.maximum(widest, found.error[confirmed].max(axis=0))
             both = np.flatnonzero(confirmed.all(axis=0))
             bends = (pieces[0, both, column] - pieces[1, both, column]) * ways[both]
-            # Where leaves move together a kink of theirs says whose it is no more.
-            alone = (lead == 1) & ((np.arange(DIRECTIONS) > 0) | (len(doubted) < 2))[:, None]
-            curved += np.sum(bends * alone[both], axis=0)
-        adjacent = any(between(m, pieces[0, d], pieces[1, d], error[:, d].max(axis=0)) for d in both)
-        if adjacent or not (largest - least > 2 * BARS * widest)[:, towards != 0].any():
+            curved += np.sum(bends * lead[both], axis=0)
+        adjacent = any(between(m, pieces[0, d], pieces[1, d], found.error[:, d].max(axis=0)) for d in both)
+        if adjacent or not (largest - least > 2 * BARS * widest)[:, out.towards != 0].any():
             break
     if not any_confirmed:
         return None, spent, compiled
@@ -106,10 +93,53 @@ def sides(problem: Problem, point: np.ndarray, m: np.ndarray, a: np.ndarray, bar
     return Sides(least - BARS * widest, largest + BARS * widest, kinked, adjacent), spent, compiled
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Out:
+    """Ways out of a point: `towards` (P,) is the sign of the gradient under test less autodiff's, `owner` (P,) the
+    leaf of each component, `doubted` the leaves that this is about."""
+
+    rng: np.random.Generator
+    scale: np.ndarray
+    towards: np.ndarray
+    owner: np.ndarray
+    doubted: np.ndarray
+
+    @staticmethod
+    def of(problem: Problem, point: np.ndarray, towards: np.ndarray, seed: int) -> _Out:
+        leaves = problem.theta.leaves
+        scale = np.concatenate([own_scale(point[leaf.start : leaf.stop], 1e-2) for leaf in leaves])
+        owner = np.concatenate([np.full(leaf.stop - leaf.start, k) for k, leaf in enumerate(leaves)])
+        return _Out(np.random.default_rng([seed, 19]), scale, towards, owner, np.unique(owner[towards != 0]))
+
+    def ways(self, turn: int, curved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """((D, P) ways, which components lead on each: where leaves move together, a kink of theirs does not say whose
+        it is). `curved` (P,) is above 0 where the function is convex."""
+        ways = self.rng.choice([-1.0, 1.0], (DIRECTIONS, self.scale.size))
+        bent = self.towards if not turn else self.towards * np.sign(curved)
+        ways[: DIRECTIONS if turn else 1] = np.where(self.towards != 0, bent, ways[: DIRECTIONS if turn else 1])
+        ways *= self.scale * self.rng.uniform(0.5, 1.5, ways.shape)
+        several, lead = len(self.doubted) > 1, np.ones(ways.shape)
+        for d in range(1, DIRECTIONS if several else 1):
+            # Leaves that stand on one kink, a bias and the weights before it: each decides it once.
+            leader = self.doubted[(d + turn * (DIRECTIONS - 1)) % len(self.doubted)]
+            lead[d] = np.where(self.owner == leader, 1.0, BEHIND)
+        return ways * lead, (lead == 1) & ((np.arange(DIRECTIONS) > 0) | (not several))[:, None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Pieces:
+    """The pieces that meet at a point, on both sides along each of D ways: their gradients and the errors of these
+    (2, D, G, P), which of them the function's own slopes confirm (2, D), and what it took."""
+
+    gradients: np.ndarray
+    error: np.ndarray
+    confirmed: np.ndarray
+    evaluations: int
+    compiled: int
+
+
 def _look(problem: Problem, point: np.ndarray, ways: np.ndarray, a: np.ndarray, bars: np.ndarray, ladder: Ladder,
-          seed: int):
-    """(gradients of the pieces that meet at the point, on both sides along each of D ways (2, D, G, P), their errors,
-    which of them the function's own slopes confirm (2, D), evaluations, programs compiled)."""
+          seed: int) -> _Pieces:
     near = max(NEAR, ROOTS * np.sqrt(problem.unit))
     steps = np.append(near * np.array([1.0, -1.0, 2.0, -2.0]), AT * problem.resolution * np.array([1.0, -1.0]))
     found, compiled = _gradients(problem, (point + steps[:, None, None] * ways).reshape(-1, point.size))
@@ -128,7 +158,7 @@ def _look(problem: Problem, point: np.ndarray, ways: np.ndarray, a: np.ndarray, 
         near_enough = np.abs(said - seen) <= BARS * (seen_error + doubt) + ALIKE * size
         confirmed = (near_enough & np.isfinite(seen_error)).all(axis=2) & np.isfinite(pieces).all(axis=(2, 3))
         pieces = meeting(pieces, beside, a)
-    return pieces, error, confirmed, len(steps) * len(ways) + len(ways) * len(ladder.offsets), compiled + new
+    return _Pieces(pieces, error, confirmed, len(ways) * (len(steps) + len(ladder.offsets)), compiled + new)
 
 
 def meeting(pieces: np.ndarray, beside: np.ndarray, a: np.ndarray) -> np.ndarray:

@@ -69,19 +69,22 @@ class _Writer:
             for value in interpret.constants(program):
                 self.value(value)
         for eqn in jaxpr.eqns:
-            self.put("eqn", eqn.primitive.name)
-            for atom in eqn.invars:
-                self.atom(atom)
-            self.parameters(eqn.params)
-            for effect in sorted(map(self.effect, eqn.effects)):
-                self.put(effect)
-            context = getattr(eqn, "ctx", None)
-            if context is not None:
-                self.put(getattr(context, "threefry_partitionable", ""), getattr(context, "xla_metadata", ""))
-            for var in eqn.outvars:
-                self.variable(var)
+            self.equation(eqn)
         for atom in jaxpr.outvars:
             self.atom(atom)
+
+    def equation(self, eqn: Any) -> None:
+        self.put("eqn", eqn.primitive.name)
+        for atom in eqn.invars:
+            self.atom(atom)
+        self.parameters(eqn.params)
+        for effect in sorted(map(self.effect, eqn.effects)):
+            self.put(effect)
+        context = getattr(eqn, "ctx", None)
+        if context is not None:
+            self.put(getattr(context, "threefry_partitionable", ""), getattr(context, "xla_metadata", ""))
+        for var in eqn.outvars:
+            self.variable(var)
 
     def parameters(self, params: dict[str, Any]) -> None:
         for key in sorted(params):

@@ -42,31 +42,7 @@ DARK = {
     "smooth": "#223142",
 }
 
-# (foreground, grounds that it stands on): words, and marks of pictures.
-WORDS = (
-    ("ink", ("ground", "card", "sunken", "smooth", "fail-tint", "pass-tint", "inconclusive-tint")),
-    ("muted", ("ground", "card", "sunken", "fail-tint", "pass-tint", "inconclusive-tint")),
-    ("focus", ("ground", "card")),
-    *((verdict, ("ground", "card", "sunken", f"{verdict}-tint")) for verdict in ("fail", "pass", "inconclusive")),
-)
-MARKS = (
-    ("edge", ("ground", "card")),
-    *((mark, ("card", "smooth")) for mark in ("fail", "pass", "inconclusive", "second", "third")),
-)
-
 
 def declared(colours: dict[str, str]) -> str:
     """As CSS variables."""
     return " ".join(f"--{name}: {value};" for name, value in colours.items())
-
-
-def contrast(one: str, other: str) -> float:
-    """The contrast ratio of WCAG 2.2, from 1 to 21, of two colours `#rrggbb`."""
-    low, high = sorted((_luminance(one), _luminance(other)))
-    return (high + 0.05) / (low + 0.05)
-
-
-def _luminance(colour: str) -> float:
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -134,6 +134,12 @@ _DROPPED = ("transpose", "neg", "rev", "square", "integer_pow", "sqrt", "sign", 
 _COMMUTE = ("sub", "div", "gt", "lt", "ge", "le", "select_n", "dot_general", "pow")
 
 
+def _powers(site: Site, y: int) -> Iterator[Edit]:
+    for power in {y - 2, y - 1, y + 1, y + 2, -y, 2 * y} - {0, y}:
+        yield Edit(site, OUT, "power", other=lambda op, xs, n=power: [np.asarray(xs[0], float) ** n],
+                   detail=str(power))
+
+
 def structural(tape: Tape, site: Site) -> Iterator[Edit]:
     """Another operation at a site: dropped, exchanged, its operands exchanged, other axes, another power."""
     op = tape.ops[site.ops[0]]
@@ -154,10 +160,7 @@ def structural(tape: Tape, site: Site) -> Iterator[Edit]:
         if operands[a].shape == operands[b].shape:
             yield Edit(site, OUT, "exchange", other=_exchanged(a, b))
     if op.name == "integer_pow":
-        y = op.eqn.params["y"]
-        for power in {y - 2, y - 1, y + 1, y + 2, -y, 2 * y} - {0, y}:
-            yield Edit(site, OUT, "power", other=lambda op, xs, n=power: [np.asarray(xs[0], float) ** n],
-                       detail=str(power))
+        yield from _powers(site, op.eqn.params["y"])
     if op.name == "cumsum":
         yield Edit(site, OUT, "reverse", other=lambda op, xs: [np.flip(op.run(np.flip(xs[0]))[0])])
 

@@ -139,20 +139,24 @@ class Search:
         for slot in self._slots(site):
             weights = self.projections.slot(site, slot)
             if weights is not None:
-                olds = self._olds(site, slot)
-                now = sum(w @ x.ravel() for w, x in zip(weights, olds, strict=True))
-                self._solve(Edit(site, slot, "scale"), now, self.projections.required + now)
-                for group in self.sources:
-                    if self.p.late():
-                        return
-                    if group not in later:
-                        self._with(site, slot, group, weights, olds)
+                self._weighed(site, slot, weights, later)
             elif slot != OUT and self.p.tape.ops[site.ops[0]].ins[slot] not in self.p.tape.literals:
                 for edit in self._foreign(site, slot, self.sources):
                     if self.p.late():
                         return
                     if edit.form in ("swap", "scale") and self.projections.fits(edit):
                         self._take(edit)
+
+    def _weighed(self, site: Site, slot: int, weights: Any, later: Any) -> None:
+        """Changes of what is in a slot on which the projections depend linearly."""
+        olds = self._olds(site, slot)
+        now = sum(w @ x.ravel() for w, x in zip(weights, olds, strict=True))
+        self._solve(Edit(site, slot, "scale"), now, self.projections.required + now)
+        for group in self.sources:
+            if self.p.late():
+                return
+            if group not in later:
+                self._with(site, slot, group, weights, olds)
 
     def _slots(self, site: Site) -> range:
         return range(OUT, len(self.p.tape.ops[site.ops[0]].ins))

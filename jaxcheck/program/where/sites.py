@@ -77,12 +77,8 @@ def own_values(tape: Tape, those: list[Site]) -> list[Group]:
     for site in those:
         for j in range(len(tape.ops[site.ops[0]].outs)):
             add(tuple(tape.ops[k].outs[j] for k in site.ops), site.place)
-    rows: dict[Any, list[int]] = defaultdict(list)
-    for op in tape.ops:
-        if op.label is not None:
-            rows[op.label].append(op.outs[0])
-    for ids in rows.values():
-        add(tuple(ids), None)
+    for ids in _carried(tape):
+        add(ids, None)
     for site in those:  # what comes from one turn of a Python loop to the next
         for j in range(len(tape.ops[site.ops[0]].ins)):
             add(tuple(tape.ops[k].ins[j] for k in site.ops), _place_of(tape, made, tape.ops[site.ops[0]], j))
@@ -91,6 +87,15 @@ def own_values(tape: Tape, those: list[Site]) -> list[Group]:
             for i in {group.ids[0], group.ids[-1]}:
                 add((i,), group.place)
     return list(found.values())
+
+
+def _carried(tape: Tape) -> list[tuple[int, ...]]:
+    """What each value of a loop's body is, turn by turn."""
+    rows: dict[Any, list[int]] = defaultdict(list)
+    for op in tape.ops:
+        if op.label is not None:
+            rows[op.label].append(op.outs[0])
+    return [tuple(ids) for ids in rows.values()]
 
 
 def _place_of(tape: Tape, made: dict[int, int], op: Op, j: int) -> Place | None:

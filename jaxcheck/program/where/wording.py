@@ -80,13 +80,11 @@ def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, t
     if edit.form == "drop":
         operand = source.operand(node, int(edit.detail), len(problem.tape.ops[edit.site.ops[0]].ins))
         return _segment(edit.site.place.file, operand) if operand is not None else ""
-    if edit.form == "instead" and isinstance(node, (ast.BinOp, ast.Compare)) and edit.detail in _SIGNS:
-        left, right = (_held(edit.site.place.file, there(source.operand(node, j, 2))) for j in (0, 1))
-        return f"{left} {_SIGNS[edit.detail]} {right}"
-    if edit.form == "exchange" and isinstance(node, (ast.BinOp, ast.Compare)):
+    instead = edit.form == "instead" and edit.detail in _SIGNS
+    if isinstance(node, (ast.BinOp, ast.Compare)) and (instead or edit.form == "exchange"):
         left, right = (_held(edit.site.place.file, there(source.operand(node, j, 2))) for j in (0, 1))
         sign = source.sign(node)
-        return f"{right} {sign} {left}" if sign else ""
+        return f"{left} {_SIGNS[edit.detail]} {right}" if instead else f"{right} {sign} {left}" if sign else ""
     old = problem.tape.ops[edit.site.ops[0]]
     shape = problem.runs[0][old.outs[0] if edit.slot == OUT else old.ins[edit.slot]].shape
     names = [_shaped(problem, g, edit, shape) for g in edit.groups]
