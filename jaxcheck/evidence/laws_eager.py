@@ -72,12 +72,13 @@ def _leaf(site: Site, text: str) -> str:
 def rows(site: Site, wide: Callable[[], Site], seed: int) -> list[Row]:
     """The rows "primal", "the same twice" and "no hidden state", run eagerly at the caller's dtypes."""
     x = site.live
-    found = [_primal(site, wide, seed)]
     titles = ("the same twice", "no hidden state")
     try:
+        # First: what it compiles, others need not.
         ran = as_it_is(lambda eager: _in_turn(site, seed, eager))
     except Refused as no:
-        return [*found, *(unsupported("law", t, no.error) for t in titles)]
+        return [_primal(site, wide, seed), *(unsupported("law", t, no.error) for t in titles)]
+    found = [_primal(site, wide, seed)]
     first, u1, again, second, u2, repeat, ua, ub = ran
     if not finite(u1):
         return [*found, *(unsupported("law", t, "the rule's result is not finite at this point") for t in titles)]

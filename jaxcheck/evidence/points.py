@@ -107,12 +107,7 @@ def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
         return _trained(init(jax.random.key(seed)), f"init(jax.random.key({seed}))", train_step, steps)
     if init is not None:
         return _drawn(init, n, seed)
-    if n is not None:
-        raise TypeError("n= draws that many points from init=; points= are as many as they are")
-    if isinstance(points, Iterator):
-        raise TypeError(f"points is a {type(points).__name__}, which can be run through once: give a list of pytrees, "
-                        "list(points)")
-    listed = _listed(points, accepts)
+    listed = _listed(points, n, accepts)
     if listed is not None:
         return listed
     leaves = [x for x in jax.tree_util.tree_leaves(points) if hasattr(x, "shape")]
@@ -138,8 +133,13 @@ def _drawn(init: Callable, n: Any, seed: int) -> Batch:
         return Batch(None, tuple(init(key) for key in keys), *names)
 
 
-def _listed(points: Any, accepts: Callable) -> Batch | None:
+def _listed(points: Any, n: Any, accepts: Callable) -> Batch | None:
     """The points of a list; None for a stacked pytree."""
+    if n is not None:
+        raise TypeError("n= draws that many points from init=; points= are as many as they are")
+    if isinstance(points, Iterator):
+        raise TypeError(f"points is a {type(points).__name__}, which can be run through once: give a list of pytrees, "
+                        "list(points)")
     if not (isinstance(points, (list, tuple)) and len(points) and accepts(points[0])):
         return None
     both = _stacks(points) and accepts(jax.tree_util.tree_map(lambda x: _item(x, 0), points))

@@ -36,6 +36,7 @@ from jaxcheck.evidence.transforms_known import BOTH, at_a_point, in_a_batch
 from jaxcheck.evidence.transforms_programs import BATCHES, SINGLE, TRANSFORMED, batch
 from jaxcheck.evidence.transforms_sharded import sharded
 from jaxcheck.program.ask import Refused, ask, leaks
+from jaxcheck.program.by_pieces import pieces
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.interpret import walk
 from jaxcheck.program.strip import strip_rules
@@ -200,6 +201,11 @@ class Matrix:
 
     def _compiled(self, programs: dict[str, Program]) -> dict[str, list[np.ndarray]]:
         data = jax.tree_util.tree_leaves(self._data())
+        small = {n: one for n, p in programs.items() if (one := pieces(p)) is not None}
+        known = {n: host(v) for n, one in small.items() if (v := one(*data)) is not None}
+        programs = {n: p for n, p in programs.items() if n not in known}
+        if not programs:
+            return known
 
         def whole(calls, *flat):
             return [call(*flat) for call in calls]
@@ -207,7 +213,7 @@ class Matrix:
         chosen = list(programs.values())
         work = sum(p.cost for p in chosen)
         found, _ = ask(execute, ("matrix", len(chosen)), whole, chosen, *data, work=work)
-        return {n: host(v) for n, v in zip(programs, found, strict=True)}
+        return known | {n: host(v) for n, v in zip(programs, found, strict=True)}
 
     def _judge(self, name: str, found: list[Any], closed: Any) -> Row:
         unit = unit_in(closed)
@@ -271,6 +277,7 @@ class Matrix:
             return unsupported("transformation", name, no.error)
         if found is None:
             return unsupported("transformation", name, x)
-        d, bad = self._differs(host(found), self.reference[0], unit_of(*(v.dtype for v in x)))
+        inside = () if self.closed is None else (unit_in(self.closed),)  # what is computed in less than was given
+        d, bad = self._differs(host(found), self.reference[0], max([unit_of(*(v.dtype for v in x)), *inside]))
         text = "" if bad < 0 else f"leaf `{self.site.paths[bad]}` differs from the gradient on one device"
         return Row("transformation", name, "OK" if bad < 0 else "WRONG", d, text)

@@ -51,10 +51,18 @@ def _chosen(which: Any, *cases: Any) -> Any:
 
 
 def _contracted(a: Any, b: Any, dimension_numbers: Any, preferred_element_type: Any = None, **_: Any) -> Any:
-    (left, right), (each, _each) = dimension_numbers
+    (a_sum, b_sum), (a_each, b_each) = dimension_numbers
     wanted = a.dtype if preferred_element_type is None else np.dtype(preferred_element_type)
-    return np.tensordot(a, b, (tuple(left), tuple(right))) if not each and a.dtype == b.dtype == wanted and (
-        a.dtype.kind == "f") else None
+    if not a.dtype == b.dtype == wanted or a.dtype.kind != "f":
+        return None
+    if not a_each:
+        return np.tensordot(a, b, (tuple(a_sum), tuple(b_sum)))
+    of_a = list(range(a.ndim))
+    of_b = [a.ndim + i for i in range(b.ndim)]
+    for i, k in (*zip(a_sum, b_sum, strict=True), *zip(a_each, b_each, strict=True)):
+        of_b[k] = i
+    out = [*a_each, *(i for i in of_a if i not in (*a_sum, *a_each)), *(i for i in of_b if i >= a.ndim)]
+    return np.einsum(a, of_a, b, of_b, out, optimize=True)
 
 
 def _sliced(x: Any, start_indices: Any, limit_indices: Any, strides: Any) -> Any:
@@ -116,10 +124,11 @@ def by_numpy(primitive: Any, avals: Sequence[Any], args: Sequence[Any], params: 
         known = closed is not None and not any(getattr(v.aval, "weak_type", False) for v in closed.jaxpr.outvars)
         return _jitted(params, args) if known else None
     weak = params.get("weak_type", bool(avals) and all(a.weak_type for a in avals))
-    return None if weak else _result(primitive, avals, args, params)  # a weak type is not lost on the way
+    return None if weak else result(primitive, avals, args, params)  # a weak type is not lost on the way
 
 
-def _result(primitive: Any, avals: Sequence[Any], args: Sequence[Any], params: dict[str, Any]) -> list[Any] | None:
+def result(primitive: Any, avals: Sequence[Any], args: Sequence[Any], params: dict[str, Any]) -> list[Any] | None:
+    """The same where weak types do not matter, and of a single operation."""
     f = _OF.get(primitive.name)
     if f is None or not all(a.dtype.name in _DTYPES for a in avals):
         return None
@@ -144,11 +153,17 @@ def _jitted(params: dict[str, Any], args: Sequence[Any]) -> list[Any] | None:
     for eqn in closed.jaxpr.eqns:
         values, avals = list(map(value, eqn.invars)), [v.aval for v in eqn.invars]
         inner = eqn.primitive.name == "jit"
-        found = _jitted(eqn.params, values) if inner else _result(eqn.primitive, avals, values, eqn.params)
+        found = _jitted(eqn.params, values) if inner else result(eqn.primitive, avals, values, eqn.params)
         if found is None:
             return None
         known.update(zip(eqn.outvars, found, strict=True))
     return [np.asarray(value(v), v.aval.dtype) for v in closed.jaxpr.outvars]
+
+
+def known_by_numpy(eqn: Any) -> bool:
+    """Whether an equation is one of these, as far as its name and its types tell."""
+    return eqn.primitive.name in _OF and all(getattr(v.aval, "dtype", None) is not None and v.aval.dtype.name in _DTYPES
+                                             for v in (*eqn.invars, *eqn.outvars))
 
 
 def _is_known(closed: Any) -> bool:
@@ -158,4 +173,4 @@ def _is_known(closed: Any) -> bool:
         else eqn.primitive.name in _OF for eqn in closed.jaxpr.eqns)
 
 
-__all__ = ["by_numpy"]
+__all__ = ["by_numpy", "known_by_numpy", "result"]

@@ -247,15 +247,21 @@ def _new(key: Any, build: Callable, programs: Sequence[Program], small: bool, co
 
 def compiled_small(key: Any, f: Callable, args: Sequence[Any]) -> Any:
     """The executable of `f` at `args`, compiled with little optimisation; `key` says all that it depends on."""
-    with _LOCK:
-        hit = _CACHE.get(key)
-        if hit is not None:
-            _CACHE.move_to_end(key)
+    hit = kept_small(key)
     if hit is None:
         start = time.perf_counter()
-        hit = _keep(key, _compile(jax.jit(f).lower(*args), True))
+        hit, _ = _keep(key, _compile(jax.jit(f).lower(*args), True))
         budget.current().compiled(time.perf_counter() - start)
-    return hit[0]
+    return hit
+
+
+def kept_small(key: Any) -> Any | None:
+    """What `compiled_small` made for this key."""
+    with _LOCK:
+        if key not in _CACHE:
+            return None
+        _CACHE.move_to_end(key)
+        return _CACHE[key][0]
 
 
 def _keep(key: Any, executable: Any) -> tuple[Any, memory.Need]:

@@ -19,7 +19,7 @@ from jax.sharding import SingleDeviceSharding
 from jaxcheck.program import batching
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.by_numpy import by_numpy
-from jaxcheck.program.compile import SMALL, compiled_small, work
+from jaxcheck.program.compile import SMALL, compiled_small, kept_small, work
 from jaxcheck.program.identity import called_with
 from jaxcheck.program.interpret import is_jaxpr
 from jaxcheck.program.mode import as_jax, is_traced, is_wide
@@ -97,12 +97,22 @@ def _program(primitive: Any, avals: Any, args: Any, params: dict[str, Any]) -> C
     turns = params.get("length", 20 if primitive.name == "while" else 1)
     if max(sum(a.size for a in avals), turns * sum(work(v) for v in params.values() if is_jaxpr(v))) > SMALL:
         return None
-    random = getattr(jax.config, "jax_threefry_partitionable", None)
-    key = primitive, called_with(params), avals, is_wide(), random
     try:
-        return ask(compiled_small, key, functools.partial(_bind, primitive, params), args)
+        return ask(compiled_small, _key(primitive, avals, params), functools.partial(_bind, primitive, params), args)
     except Refused:  # JAX meets it again, and says so as it does
         return None
+
+
+def _key(primitive: Any, avals: Any, params: dict[str, Any]) -> Any:
+    random = getattr(jax.config, "jax_threefry_partitionable", None)
+    return primitive, called_with(params), avals, is_wide(), random
+
+
+def compiled_before(eqn: Any) -> Callable | None:
+    """The compiled form of an equation's operation, where it was run eagerly before."""
+    if not (_is_program(eqn.primitive) and all(map(_is_quiet, eqn.params.values()))):
+        return None
+    return kept_small(_key(eqn.primitive, tuple(v.aval for v in eqn.invars), eqn.params))
 
 
 def _bind(primitive: Any, params: dict[str, Any], *args: Any) -> Any:

@@ -1,0 +1,69 @@
+"""Small programs without a compiler: what the compiled ones give, and only where it is less work."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxcheck.program import by_numpy, compile
+from jaxcheck.program.by_pieces import pieces
+from jaxcheck.program.compile import Program
+from jaxcheck.program.eagerly import run_eagerly
+
+A = np.asarray(np.random.default_rng(0).normal(size=(3, 4)), np.float32)
+B = np.asarray(np.random.default_rng(1).normal(size=(3, 4, 2)), np.float32)
+
+
+def attention(a, b):
+    return [jax.nn.softmax(jnp.einsum("ij,ijk->ik", a, b)) @ b[0].T, jnp.where(jnp.tril(a) > 0, a, -1e9).mean()]
+
+
+SMALL = {
+    "attention": attention,
+    "a gradient": lambda a, b: jax.grad(lambda a: sum(jnp.sum(jnp.sin(x)) for x in attention(a, b)))(a),
+    "a batch": lambda a, b: jax.vmap(lambda x: attention(a, b * x))(jnp.arange(3.0)),
+    "calls": lambda a, b: jax.checkpoint(jax.jit(attention))(a, jax.nn.silu(b)),
+}
+
+
+def of(f):
+    return Program.of(jax.make_jaxpr(f)(A, B))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_what_the_compiler_gives(name):
+    program = of(SMALL[name])
+    found = pieces(program)(A, B)
+    for x, y, v in zip(found, jax.jit(program)(A, B), program.closed.out_avals, strict=True):
+        assert x.dtype == v.dtype and x.shape == v.shape
+        np.testing.assert_allclose(x, y, 1e-5, 1e-6)
+
+
+def test_what_differs_is_seen(monkeypatch):
+    monkeypatch.setitem(by_numpy._OF, "exp", lambda x, **_: x)
+    with pytest.raises(AssertionError):
+        test_what_the_compiler_gives("attention")
+
+
+def test_what_was_run_eagerly_is_at_hand():
+    def f(a, b):
+        return jnp.sort(a * 2) + jax.lax.scan(lambda h, x: (h * x + jnp.sin(h), None), a, B[:, :3, 0].T @ b[:, :, 0])[0]
+
+    compile.clear()
+    assert pieces(of(f)) is None
+    run_eagerly(f, A, B)
+    np.testing.assert_allclose(pieces(of(f))(A, B)[0], f(A, B), 1e-5, 1e-6)
+
+
+@pytest.mark.parametrize("f", [
+    lambda a, b: jnp.sort(a),  # not NumPy's here
+    lambda a, b: (jax.debug.print("{}", a), a)[1],
+    lambda a, b: jnp.broadcast_to(a, (2000, 1000, 3, 4)) * 2,
+    lambda a, b: jax.jit(lambda x: [x := x + 1 for _ in range(5000)][-1])(a),
+    lambda a, b: a.astype(jnp.bfloat16) + 1,
+])  # fmt: skip
+def test_what_is_left_to_the_compiler(f):
+    compile.clear()
+    assert pieces(of(f)) is None
