@@ -200,7 +200,9 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarr
     # Large steps may reach huge values (exp); rounding at the small steps is what limits the slope.
     near = np.concatenate([finite[:1], finite[1 + count // 2 : count + 1], finite[1 + count + count // 2 :]])
     size = near.max(axis=0)
-    floor = 2 * unit * size if measured is None else np.maximum(measured, 0.5 * unit * size)
+    floor = 2 * unit * size
+    if measured is not None:
+        floor = np.where(np.isfinite(measured), np.maximum(measured, 0.5 * unit * size), floor)
     centred = (plus - minus) / (2 * h)
     right, left = (plus - middle) / h, (middle - minus) / h
     noise = np.maximum(floor, moves.scatter(centred, steps))
