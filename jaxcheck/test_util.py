@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcheck import as_run, limits_maps
+from jaxcheck import again, as_run_maps
 from jaxcheck.bars import UNITS
 from jaxcheck.bounds import Bounds, bounds_of
 from jaxcheck.by_leaf import by_leaf
@@ -34,7 +34,6 @@ from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.judgement.findings import Finding
 from jaxcheck.judgement.maps import judge
 from jaxcheck.made import made
-from jaxcheck.options import Tolerance
 from jaxcheck.program.constants import own
 from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import LeakedTracer, Traced, trace
@@ -45,6 +44,7 @@ from jaxcheck.result import (
     Report,
     Verdict,
 )
+from jaxcheck.settings import Settings
 from jaxcheck.theta import Theta, take_apart
 from jaxcheck.warned import warned
 
@@ -169,20 +169,19 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, v
     evidence, compiled = maps.measure(found, seed=0)
     head |= {"evaluations": sum(len(maps.LADDER.offsets) * len(ev.directions) for ev in evidence),
              "compiled": compiled}
-    rtol, atol = bounds({str(x.dtype) for x in (*as_traced.closed.in_avals, *as_traced.closed.out_avals)})
-
-    def measure(those: Sequence[maps.Map]) -> list[maps.MapEvidence]:
-        return maps.measure(those, seed=0)[0]
-
-    def judged(ev: maps.MapEvidence, rtol: float) -> list[Finding]:
-        return judge(ev, rtol, atol)
-
-    told = limits_maps.second_opinions(found, evidence, [judged(ev, rtol) for ev in evidence], measure, judged, rtol)
-    findings = [(one.name, finding) for one, those in zip(found, told, strict=True) for finding in those]
+    tolerance = bounds({str(x.dtype) for x in (*as_traced.closed.in_avals, *as_traced.closed.out_avals)})
+    settings = Settings.make(None, tolerance, None, False, 0, "float64")
+    findings: list[tuple[str, Finding]] = []
+    for one, ev in zip(found, evidence, strict=True):
+        told = judge(ev, tolerance)
+        if all(finding.verdict is not Verdict.FAIL for _, finding in findings):
+            told = again.settled(one, ev, told, settings)
+        findings += [(one.name, finding) for finding in told]
+    head["evaluations"] += sum(finding.evaluations for _, finding in findings)
+    head["compiled"] += sum(finding.compiled for _, finding in findings)
     if narrow(theta, primal):
         first = [finding for name, finding in findings if not name]
-        first = as_run.of_map(found[0], lambda: native(as_traced, point, theta), first, rtol, atol, 0,
-                              as_traced.unit)
+        first = as_run_maps.of_map(found[0], lambda: native(as_traced, point, theta), first, settings, as_traced.unit)
         findings = [*(("", finding) for finding in first), *(pair for pair in findings if pair[0])]
     names = [leaf.path for leaf in take_apart(args, names=argument_names(f, len(args))).leaves]
 
@@ -190,9 +189,9 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, v
         if finding.what in _VALUES:
             return None
         number = next(i for i, one in enumerate(found) if one.name == name)
-        return by_leaf(found[number], evidence[number], names, finding, Tolerance(rtol, atol))
+        return by_leaf(found[number], evidence[number], names, finding, settings)
 
-    findings = [*findings, *wrong_values(primal, point, valued(primal, point, theta), rtol, atol)]
+    findings = [*findings, *wrong_values(primal, point, valued(primal, point, theta), tolerance.bound, tolerance.atol)]
     return _tell(findings, head, err_msg, looked_into)
 
 
