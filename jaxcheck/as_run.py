@@ -65,6 +65,7 @@ def unknown(leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion]) -> dict
 def _on_host(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion]) -> dict[int, Second]:
     """The gradient as the caller's own NumPy code computes it, beside what its scatter between neighbours explains."""
     native, spread, found = there(case.preface.native), there(case.preface.native_scatter), {}
+    farther = case.preface.native_otherwise
     if native.shape[1] != sum(ev.m.shape[1] for ev in leaves):
         return {}
     for k, (ev, opinion) in enumerate(zip(leaves, opinions, strict=True)):
@@ -74,6 +75,10 @@ def _on_host(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequence[Opin
         run = judgement.LeafRun(ev.leaf, ev.values, native[:, where], ev.m, ev.m,
                                 bars.underflow(*as_run.range_of(ev.leaf)), spread[:, where])
         off = judgement.lost(run, case.settings.must_catch, as_run.spacing_of(ev.leaf))
+        if off.any() and farther is not None:
+            spread, farther = np.fmax(spread, farther()), None
+            run = dataclasses.replace(run, bar=spread[:, where])
+            off = judgement.lost(run, case.settings.must_catch, as_run.spacing_of(ev.leaf))
         if off.any():
             numbers = judgement.components(run, off, lambda c, i, ev=ev: locate.numeric_component(ev, c, i))
             found[k] = Second(Verdict.FAIL, Reason.PRECISION_WRONG, judgement.said(run, off), numbers)

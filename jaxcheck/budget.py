@@ -205,13 +205,21 @@ def _one_interrupt(budget: Budget) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def until_stopped() -> Iterator[None]:
-    """What is done inside ends early where the budget, the user or the memory says so; the budget knows why."""
+def cut_short() -> Iterator[None]:
+    """What is done inside ends early where the budget or the user says so; the budget knows why."""
     try:
         yield
     except Stopped:
         pass
     except KeyboardInterrupt:
         current().pressed()
+
+
+@contextlib.contextmanager
+def until_stopped() -> Iterator[None]:
+    """As `cut_short`, and where the memory does not suffice."""
+    try:
+        with cut_short():
+            yield
     except MemoryError as error:
         current().out_of_memory(str(error))

@@ -10,7 +10,7 @@ import contextlib
 import io
 import multiprocessing
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -48,7 +48,7 @@ def run(wanted: list[File], keyword: str, resume: str | None, count: int, device
         except BrokenProcessPool:
             return _alone(task)
 
-    try:
+    with _ended(pool, futures, others):
         for one, future, task in zip(found, futures, tasks, strict=True):
             if future is None:
                 yield one
@@ -61,6 +61,14 @@ def run(wanted: list[File], keyword: str, resume: str | None, count: int, device
                     one.name, error="KeyboardInterrupt: not begun"))
         if interrupted:
             raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _ended(pool: ProcessPoolExecutor, futures: Sequence[Future[Outcome | None] | None], others: Sequence[Any]
+           ) -> Iterator[None]:
+    """The pool's processes are ended when this is left, those at work at once; `others` are not its own."""
+    try:
+        yield
     finally:
         if not all(future is None or future.done() for future in futures):
             for child in multiprocessing.active_children():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 
@@ -19,11 +20,8 @@ from jaxcheck.there import there
 
 def write(case, evidence, opinions, seconds, extra, head, mode, why, value, start) -> Report:
     influence = power.influence(evidence.leaves)
-    results, floors_ok = [], True
-    for number, (ev, opinion) in enumerate(zip(evidence.leaves, opinions, strict=True)):
-        result, ok = _leaf_result(case, evidence, number, ev, opinion, seconds.get(number), influence, extra)
-        floors_ok &= ok
-        results.append(result)
+    results = [_leaf_result(case, evidence, number, opinion, seconds.get(number), influence, extra)
+               for number, opinion in enumerate(opinions)]
     verdict, reason = _overall(results)
     notes = [*guarded.said({"the loss": case.problem.host_primal, "the gradient": case.problem.host_manual}),
              *case.preface.notes]
@@ -63,69 +61,94 @@ def _whole_difference(evidence: Evidence) -> float:
     return by_column(np.concatenate(m, axis=1), np.concatenate(n, axis=1))
 
 
-def _leaf_result(case, evidence, number, ev, opinion, second, influence, extra) -> tuple[LeafResult, bool]:
-    settings, leaf = case.settings, ev.leaf
-    verdict, reason, note = opinion.verdict, opinion.reason, opinion.note
-    floor, floor_component = power.UNKNOWN
-    if verdict is Verdict.PASS and reason is not Reason.SURROGATE and leaf.size:
-        floor, floor_component = power.floors(ev, settings.tolerance, settings.must_catch, influence)
-        weakest = max(floor, floor_component)
-        zero = not ev.m.any() and (ev.a is None or not ev.a.any() or not np.isfinite(ev.a).all())
-        # On a kink a whole range of gradients is right; that is no weakness of the check.
-        if not weakest <= settings.must_catch and reason is not Reason.KINK:
-            coarse = bool((ev.m_given > COUNTS * settings.must_catch * np.abs(ev.m).max(initial=0.0)).any())
-            verdict, reason = Verdict.INCONCLUSIVE, Reason.PRECISION if coarse else Reason.VACUOUS
-            note = note or _unseen(zero, floor, floor_component, settings.must_catch)
-        elif zero and case.preface.left_out:
-            verdict, reason = Verdict.INCONCLUSIVE, Reason.VACUOUS
-            note = "no output that was looked at responds; some were left out, for they are not finite"
-        elif reason is not Reason.KINK and (blind := power.unresolved(ev, settings.must_catch)):
-            verdict, reason = Verdict.INCONCLUSIVE, Reason.NOISE
-            which = "zero" if zero else f"{blind} of its {ev.m.shape[1]} components zero"
-            note = (f"{which}, and the function does move when they do, by too little next to its own rounding to "
-                    "tell a slope")
-        elif zero and reason is not Reason.KINK:
-            note = note or ("zero, and the differences see none; what would have been caught is relative to what "
-                            "the other leaves do")
-        if not weakest < math.inf:
-            floor, floor_component = power.UNKNOWN
-    difference, norm_numeric, error_bar = opinion.difference, opinion.norm_numeric, opinion.error_bar
-    if extra is not None and leaf.size:
-        n, error = (x.T for x in extra.leaves[number])
-        difference, norm_numeric = by_column(ev.m, n), float(np.linalg.norm(n))
-        # The bar of these differences, not of the ladder's: the textbook's have none.
-        both = np.linalg.norm(ev.m) + norm_numeric
-        error_bar = float(np.linalg.norm(error) / both) if both else NAN
-    asked = settings.mode
-    if isinstance(asked, Exhaustive) and asked.step is not None and leaf.size and verdict is not Verdict.FAIL:
-        if np.array_equal(ev.values + asked.step, ev.values) and np.array_equal(ev.values - asked.step, ev.values):
-            verdict, reason = Verdict.INCONCLUSIVE, Reason.DEAD_STEP
-            note = f"step={asked.step:g} is below the spacing of the floats here"
-    precision = NAN
-    if case.preface.native is not None:
-        native = case.preface.native[:, leaf.start : leaf.stop]
-        if native.shape == ev.m.shape:
-            precision = formula2(native, ev.m if ev.stopped is None else ev.stopped)
-        if verdict is Verdict.PASS and not np.isfinite(native).all():
-            note = f"the formula is right in float64, but the gradient is NaN or inf in {leaf.native}"
-            # Where the function itself overflows, its gradient can do no better.
-            verdict, reason = Verdict.FAIL if case.preface.native_finite else Verdict.INCONCLUSIVE, Reason.NONFINITE
-    if second is not None and verdict is Verdict.PASS:
-        verdict, reason, note = second.verdict, second.reason, second.note
-    bad = verdict is not Verdict.PASS or opinion.reason in (Reason.KINK, Reason.AUTODIFF_DIFFERS)
+@dataclasses.dataclass(frozen=True)
+class _Said:
+    """What is said of a leaf."""
+
+    verdict: Verdict
+    reason: Reason
+    note: str
+
+    def instead(self, reason: Reason, note: str) -> _Said:
+        """Nothing, and why."""
+        return _Said(Verdict.INCONCLUSIVE, reason, note)
+
+
+def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> LeafResult:
+    ev, settings = evidence.leaves[number], case.settings
+    leaf, said, floor = ev.leaf, _Said(opinion.verdict, opinion.reason, opinion.note), power.UNKNOWN
+    if said.verdict is Verdict.PASS and said.reason is not Reason.SURROGATE and leaf.size:
+        floor = power.floors(ev, settings.tolerance, settings.must_catch, influence)
+        said = _weighed(case, ev, said, floor)
+        floor = floor if max(floor) < math.inf else power.UNKNOWN
+    said = _with_step(settings.mode, ev, said)
+    native = None if case.preface.native is None else case.preface.native[:, leaf.start : leaf.stop]
+    if native is not None and said.verdict is Verdict.PASS and not np.isfinite(native).all():
+        # Where the function itself overflows, its gradient can do no better.
+        said = _Said(Verdict.FAIL if case.preface.native_finite else Verdict.INCONCLUSIVE, Reason.NONFINITE,
+                     f"the formula is right in float64, but the gradient is NaN or inf in {leaf.native}")
+    if second is not None and said.verdict is Verdict.PASS:
+        said = _Said(second.verdict, second.reason, second.note)
+    bad = said.verdict is not Verdict.PASS or opinion.reason in (Reason.KINK, Reason.AUTODIFF_DIFFERS)
+    as_run = said.reason is Reason.PRECISION_WRONG
     others = [e for e in evidence.leaves if e is not ev]
     return LeafResult(
-        path=leaf.path, shape=leaf.shape, dtype=leaf.dtype, verdict=verdict, reason=reason,
-        norm_manual=float(np.linalg.norm(ev.m)), norm_numeric=norm_numeric,
-        norm_autodiff=NAN if ev.a is None else float(np.linalg.norm(ev.a)),
-        difference=difference, difference_autodiff=opinion.difference_autodiff, error_bar=error_bar,
-        floor=floor, floor_component=floor_component,
-        worst=there(second).worst if reason is Reason.PRECISION_WRONG else locate.worst(ev, opinion, 5) if bad else (),
-        hint=pattern.hint(ev, others, case.preface.beside)
-        if verdict is Verdict.FAIL and reason is not Reason.PRECISION_WRONG else "",
-        precision=precision, kinks=opinion.kinks,
-        probes=sum(len(p.slopes.value) for p in ev.probes), note=note, native=leaf.native,
-    ), True
+        path=leaf.path, shape=leaf.shape, dtype=leaf.dtype, verdict=said.verdict, reason=said.reason, note=said.note,
+        norm_manual=float(np.linalg.norm(ev.m)), norm_autodiff=NAN if ev.a is None else float(np.linalg.norm(ev.a)),
+        difference_autodiff=opinion.difference_autodiff, floor=floor[0], floor_component=floor[1],
+        worst=there(second).worst if as_run else locate.worst(ev, opinion, 5) if bad else (),
+        hint=pattern.hint(ev, others, case.preface.beside) if said.verdict is Verdict.FAIL and not as_run else "",
+        precision=NAN if native is None or native.shape != ev.m.shape else formula2(
+            native, ev.m if ev.stopped is None else ev.stopped),
+        kinks=opinion.kinks, probes=sum(len(p.slopes.value) for p in ev.probes), native=leaf.native,
+        **_differences(ev, opinion, None if extra is None or not leaf.size else extra.leaves[number]))
+
+
+def _weighed(case, ev, said: _Said, floor: tuple[float, float]) -> _Said:
+    """What is left of a PASS, by what it would have caught."""
+    must_catch = case.settings.must_catch
+    zero = not ev.m.any() and (ev.a is None or not ev.a.any() or not np.isfinite(ev.a).all())
+    # On a kink a whole range of gradients is right; that is no weakness of the check.
+    kink = said.reason is Reason.KINK
+    if not kink and not max(floor) <= must_catch:
+        coarse = bool((ev.m_given > COUNTS * must_catch * np.abs(ev.m).max(initial=0.0)).any())
+        return said.instead(Reason.PRECISION if coarse else Reason.VACUOUS,
+                            said.note or _unseen(zero, *floor, must_catch))
+    if zero and case.preface.left_out:
+        return said.instead(Reason.VACUOUS,
+                            "no output that was looked at responds; some were left out, for they are not finite")
+    if kink:
+        return said
+    if blind := power.unresolved(ev, must_catch):
+        which = "zero" if zero else f"{blind} of its {ev.m.shape[1]} components zero"
+        return said.instead(Reason.NOISE, f"{which}, and the function does move when they do, by too little next to "
+                                          "its own rounding to tell a slope")
+    if zero and not said.note:
+        return dataclasses.replace(said, note="zero, and the differences see none; what would have been caught is "
+                                              "relative to what the other leaves do")
+    return said
+
+
+def _with_step(mode, ev, said: _Said) -> _Said:
+    """The caller's own step may be too small to be seen."""
+    step = mode.step if isinstance(mode, Exhaustive) else None
+    if step is None or not ev.leaf.size or said.verdict is Verdict.FAIL:
+        return said
+    if np.array_equal(ev.values + step, ev.values) and np.array_equal(ev.values - step, ev.values):
+        return said.instead(Reason.DEAD_STEP, f"step={step:g} is below the spacing of the floats here")
+    return said
+
+
+def _differences(ev, opinion, textbook) -> dict[str, float]:
+    """How far M is off, from the differences of every component (and their bar) where those were asked for."""
+    if textbook is None:
+        return dict(difference=opinion.difference, norm_numeric=opinion.norm_numeric, error_bar=opinion.error_bar)
+    n, error = (x.T for x in textbook)
+    norm = float(np.linalg.norm(n))
+    # The bar of these differences, not of the ladder's: the textbook's have none.
+    both = np.linalg.norm(ev.m) + norm
+    return dict(difference=by_column(ev.m, n), norm_numeric=norm,
+                error_bar=float(np.linalg.norm(error) / both) if both else NAN)
 
 
 def _unseen(zero: bool, floor: float, component: float, must_catch: float) -> str:

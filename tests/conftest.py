@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import jax
 import pytest
+
+from jaxcheck import session
 
 # Before any backend starts. Two CPU devices, so that what is said of several devices is tested everywhere.
 jax.config.update("jax_num_cpu_devices", 2)
@@ -42,6 +45,16 @@ def _configuration_is_restored():
         pytest.fail(f"the test left JAX's configuration changed (before, after): {changed}")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # Before any fixture is made. After a FAIL the search for the wrong line takes more than all else, and most tests
+    # of a FAIL are not about it: those that are say so, by the mark or by `where=True`.
+    if item.get_closest_marker("where"):
+        session.defaults.pop("where", None)
+    else:
+        session.defaults["where"] = False
+
+
 class _Seed(int):
     """An int whose repr says how to run the same test again."""
 
@@ -68,6 +81,14 @@ def pytest_report_header() -> list[str]:
     return [
         f"jax {jax.__version__}, {jax.device_count()} {jax.default_backend()} devices, seed {SEED} (JAXCHECK_TEST_SEED)"
     ]
+
+
+def pytest_collection_finish() -> None:
+    # Thousands of tests, and JAX, are there to stay: looking through them for garbage again and again takes a twentieth
+    # of the time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -31,6 +31,7 @@ def name_of(page: Path) -> str:
     return page.name if page.parent == ROOT else page.relative_to(DOCS).as_posix()
 
 
+@pytest.mark.where
 @pytest.mark.parametrize("page", [p for p in PAGES if name_of(p) in QUICK], ids=name_of)
 def test_a_page_runs(page, tmp_path):
     pages.run(page, tmp_path, shell=False)

@@ -91,7 +91,8 @@ def test_a_rule(monkeypatch):
 def test_a_primitive_of_high_level_types(monkeypatch):
     x = jax.make_jaxpr(jnp.sin)(1.0).eqns[0]
     tree = jax.tree_util.tree_structure((1.0,))
-    eqn = SimpleNamespace(params={"_prim": SimpleNamespace(in_tree=tree, expand=theirs)}, invars=x.invars, outvars=[])
+    prim = SimpleNamespace(in_tree=tree, expand=theirs)
+    eqn = SimpleNamespace(primitive=x.primitive, params={"_prim": prim}, invars=x.invars, outvars=[])
     assert rules.primal(eqn) is None
     eqn.params["_prim"].expand = ours(rules)
     with comes_out():

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from test_algebra import RIGHT, W, X, layer
 
-from jaxcheck.evidence.transforms import transformations
+from jaxcheck.evidence.transforms import TRANSFORMED, Matrix, transformations
+from jaxcheck.program.alike import alike
 
 NAMES = ["eager", "jit", "vmap over primals", "vmap over cotangents", "vmap over both", "scan", "remat", "jvp of vjp",
          "sharded", "float32", "bfloat16", "float16", "float64"]  # fmt: skip
@@ -143,3 +144,34 @@ def test_values_kept_outside_leak():
     f.defvjp(fwd, lambda _, g: (jnp.cos(kept["x"]) * g,))
     rows = table(f, (X,), 0)
     assert rows["eager"].status == "OK" and rows["scan"].status == "WRONG" and "side effect" in rows["scan"].detail
+
+
+def test_what_is_the_same_program_is_not_run(monkeypatch):
+    """A rule under jit, and in batches of another length."""
+    run = []
+    compiled = Matrix._compiled
+    monkeypatch.setattr(Matrix, "_compiled", lambda self, programs: run.append([*programs]) or compiled(self, programs))
+    assert wrong(table(layer())) == []
+    assert run == [[n for n in TRANSFORMED if n != "jit"]]
+    run.clear()
+    cosine = jax.custom_batching.custom_vmap(jnp.cos)
+    cosine.def_vmap(lambda n, which, x: (jnp.cos(x[:4]) if n <= 4 else jnp.concatenate([jnp.cos(x[:4]), x[4:]]), True))
+
+    @jax.custom_vjp
+    def f(x):
+        return jnp.sin(x)
+
+    f.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (g * cosine(x),))
+    assert wrong(table(f, (X,), 0)) == ["vmap over both"] and len(run) == 2
+
+
+def test_a_program_for_another_length_is_alike():
+    def of(f, n):
+        return jax.make_jaxpr(jax.vmap(f))(jax.ShapeDtypeStruct((n, 6), jnp.float32))
+
+    def pieces(x):
+        return jnp.concatenate([x[:3], x[3:] * 2]).reshape(2, 3).sum(0)
+
+    assert alike(of(pieces, 7), of(pieces, 3), sizes=(7, 3)) and not alike(of(pieces, 7), of(pieces, 3))
+    assert not alike(of(pieces, 7), of(lambda x: pieces(3 * x), 3), sizes=(7, 3))
+    assert not alike(of(lambda x: x[:4], 7), of(lambda x: x[:5], 3), sizes=(7, 3))

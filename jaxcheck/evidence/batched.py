@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +13,14 @@ import numpy as np
 
 from jaxcheck import budget
 from jaxcheck.evidence import blocks, rows, sketch
-from jaxcheck.evidence.differences import Ladder, slopes
+from jaxcheck.evidence.differences import Ladder, Slopes, slopes
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.witnesses import gradient_of, outputs_of
 from jaxcheck.options import Tolerance
 from jaxcheck.program import kept, spread
 from jaxcheck.program.compile import execute
+from jaxcheck.program.objective import Traced
+from jaxcheck.theta import Leaf
 
 # Fewer, coarser rungs than a single check: enough for a bar near 1e-9, half the evaluations.
 RUNGS = Ladder(first=0.02, ratio=8.0, count=6)
@@ -55,16 +59,26 @@ def first(table: Table, count: int) -> Table:
     return dataclasses.replace(table, **{name: getattr(table, name)[:count] for name in _BY_POINT})
 
 
-def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) -> Table:
-    """Run the ladder along every leaf, M and A, at every point (n, P); at as many of the first ones as time allows.
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is done at n points (n, P): along D `signs` (D, P), each `owner`'s of the leaves, times each point's own
+    `scales` (n, P); `mixed` (n, L) says which leaf has several units there."""
 
-    Raises:
-        Stopped: before there was any.
-    """
-    theta = problem.theta
-    leaves = [leaf for leaf in theta.leaves if leaf.size]
-    n, size = points.shape
-    signs = np.zeros((directions * len(leaves), size))
+    leaves: list[Leaf]
+    owner: np.ndarray
+    signs: np.ndarray
+    points: np.ndarray
+    scales: np.ndarray
+    mixed: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """Values of the function at one point."""
+        return len(self.signs) * len(RUNGS.offsets)
+
+
+def _planned(leaves: list[Leaf], points: np.ndarray, seed: int, directions: int) -> _Plan:
+    signs = np.zeros((directions * len(leaves), points.shape[1]))
     owner = np.repeat(np.arange(len(leaves)), directions)
     for k, leaf in enumerate(leaves):
         signs[owner == k, leaf.start : leaf.stop] = sketch.directions(
@@ -74,12 +88,25 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
                              for leaf in leaves], axis=1)
     mixed = np.stack([[len(np.unique(sketch.units(x))) > 1 for x in points[:, leaf.start : leaf.stop]]
                       for leaf in leaves], axis=1)
-    offsets = RUNGS.offsets
-    per_point = len(signs) * len(offsets) * problem.cost
+    return _Plan(leaves, owner, signs, points, scales, mixed)
+
+
+def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) -> Table:
+    """Run the ladder along every leaf, M and A, at every point (n, P); at as many of the first ones as time allows.
+
+    Raises:
+        Stopped: before there was any.
+    """
+    plan = _planned([leaf for leaf in problem.theta.leaves if leaf.size], points, seed, directions)
     # A program whose rows vmap badly runs one point, and one row, after the other.
-    group = 1 if problem.loss.program.sequential else rows.chunk_rows(per_point, n)
-    inner = rows.chunk_of(problem.loss.program, len(signs) * len(offsets))
-    traced = [t for t in (problem.manual, problem.autodiff) if t is not None]
+    group = 1 if problem.loss.program.sequential else rows.chunk_rows(plan.rows * problem.cost, len(points))
+    with jax.enable_x64(True):
+        found, compiled = blocks.within_memory(group, lambda group: _in_groups(problem, plan, group))
+    return Table(**dict(zip(_BY_POINT, found, strict=True)), evaluations=len(found[0]) * plan.rows, compiled=compiled)
+
+
+def _program(problem: Problem, traced: list[Traced], inner: int) -> Callable:
+    """What is run at points: (values of the outputs' first, gradients, how far M scatters)."""
 
     def build(programs, points, scales, extras, signs, offsets, group):
         primal, *rest = programs
@@ -96,109 +123,110 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
         where = (points, scales)
         return jax.lax.map(at, where, batch_size=group) if group > 1 else jax.lax.map(at, where)
 
+    return build
+
+
+def _in_groups(problem: Problem, plan: _Plan, group: int) -> tuple[list[np.ndarray], int]:
+    """(the columns of a `Table`, programs compiled), from calls of about a second each, all of one length: between
+    them the clock is looked at."""
+    traced = [t for t in (problem.manual, problem.autodiff) if t is not None]
     programs = [problem.loss.program, *(t.program for t in traced)]
-    effort = len(signs) * len(offsets) * problem.loss.program.effort + 3 * sum(p.effort for p in programs[1:])
-    shares = spread.shares(programs, effort * n, problem.extras, signs)
+    n, effort = len(plan.points), plan.rows * problem.loss.program.effort + 3 * sum(p.effort for p in programs[1:])
+    shares = spread.shares(programs, effort * n, problem.extras, plan.signs)
+    room, share = max(1, int(blocks.ONE_CALL / max(effort, 1.0))), -(-n // shares.width)
+    group = min(group, share)
+    each = shares.lanes * (share if share <= room else min(share, -(-room // group) * group))
+    inner = rows.chunk_of(problem.loss.program, plan.rows)
+    build, compiled, clock = functools.partial(_program(problem, traced, inner), group=group), 0, budget.current()
 
-    def run(group: int):
-        # Calls of about a second each, all of one length: between them the clock is looked at.
-        room, share = max(1, int(blocks.ONE_CALL / max(effort, 1.0))), -(-n // shares.width)
-        group = min(group, share)
-        each = shares.lanes * (share if share <= room else min(share, -(-room // group) * group))
-        compiled, clock = 0, budget.current()
+    def work() -> list[list[np.ndarray]]:
+        nonlocal compiled
+        parts, name = [], ("batch", each, group, inner, tuple(problem.theta.leaves))
+        shelf = kept.shelf(name, programs, (kept.problem(), plan.signs, RUNGS.offsets))
+        with budget.cut_short():
+            for start in range(shares.process * each, n, shares.processes * each):
+                clock.tell("points", start, n)
+                earlier = shelf.take(start) if shelf is not None else None
+                if earlier is not None:
+                    clock.ask()
+                    parts.append(earlier.value)
+                    continue
+                # Points past the end repeat the last one; they are cut off below.
+                at = np.minimum(np.arange(start, start + each), n - 1)
+                before = clock.run_seconds
+                out, new = execute(name, build, programs, plan.points[at], plan.scales[at], tuple(problem.extras),
+                                   plan.signs, RUNGS.offsets, work=plan.rows * problem.cost * each, part=each / n,
+                                   over=shares.mesh, split=(0, 1))
+                compiled += new
+                parts.append(_columns(plan, start, problem.unit, *out))
+                if shelf is not None:
+                    shelf.put(parts[-1], clock.run_seconds - before)
+        return parts
 
-        def work() -> list:
-            nonlocal compiled
-            parts, name = [], ("batch", each, group, inner, tuple(theta.leaves))
-            shelf = kept.shelf(name, programs, (kept.problem(), signs, offsets))
-            try:
-                for start in range(shares.process * each, n, shares.processes * each):
-                    clock.tell("points", start, n)
-                    earlier = shelf.take(start) if shelf is not None else None
-                    if earlier is not None:
-                        clock.ask()
-                        parts.append(earlier.value)
-                        continue
-                    # Points past the end repeat the last one; they are cut off below.
-                    at = np.minimum(np.arange(start, start + each), n - 1)
-                    before = clock.run_seconds
-                    out, new = execute(
-                        name, functools.partial(build, group=group), programs, points[at], scales[at],
-                        tuple(problem.extras), signs, offsets, work=per_point * each, part=each / n,
-                        over=shares.mesh, split=(0, 1))
-                    compiled += new
-                    parts.append(rows_of(start, *out))
-                    if shelf is not None:
-                        shelf.put(parts[-1], clock.run_seconds - before)
-            except (budget.Stopped, KeyboardInterrupt) as why:
-                if isinstance(why, KeyboardInterrupt):
-                    clock.pressed()
-            return parts
-
-        parts = shares.joined(f"{n} points, {each} at a time", work)
-        if not parts:
-            raise budget.Stopped(clock.stopped)
-        return [np.concatenate(x) for x in zip(*parts, strict=True)], compiled
-
-    def rows_of(start: int, samples, grads, scatter) -> list[np.ndarray]:
-        here = slice(start, min(n, start + len(samples)))
-        count = here.stop - start
-        found = slopes(np.moveaxis(np.asarray(samples)[:count], 1, 0), RUNGS, problem.unit)  # (count, D)
-        m, *a = (np.asarray(g)[:count] for g in grads)
-        return _columns(leaves, owner, found, signs * scales[here, None], m, a[0] if a else None,
-                        np.asarray(scatter)[:count], mixed[here])
-
-    with jax.enable_x64(True):
-        found, compiled = blocks.within_memory(group, run)
-    return Table(**dict(zip(_BY_POINT, found, strict=True)), evaluations=len(found[0]) * len(signs) * len(offsets),
-                 compiled=compiled)
+    parts = shares.joined(f"{n} points, {each} at a time", work)
+    if not parts:
+        raise budget.Stopped(clock.stopped)
+    return [np.concatenate(x) for x in zip(*parts, strict=True)], compiled
 
 
-def _columns(leaves, owner, found, v, m, a, scatter, mixed) -> list[np.ndarray]:
-    """The columns of a `Table`, in its order, of n points."""
-    n = len(m)
-    shape = (n, len(leaves))
-    columns = {name: np.full(shape, np.nan) for name in ("difference", "bar", "difference_a", "round_off")}
-    kink, zero, rest = (np.zeros(shape, bool) for _ in range(3))
-    moves, faint = np.zeros(shape), np.zeros(shape)
+def _columns(plan: _Plan, start: int, unit: float, samples, grads, scatter) -> list[np.ndarray]:
+    """The columns of a `Table`, in its order, of some points from `start` on."""
+    here = slice(start, min(len(plan.points), start + len(samples)))
+    count = here.stop - start
+    found = slopes(np.moveaxis(np.asarray(samples)[:count], 1, 0), RUNGS, unit)  # (count, D)
+    m, *others = (np.asarray(g)[:count] for g in grads)
+    a, scatter, v = others[0] if others else None, np.asarray(scatter)[:count], plan.signs * plan.scales[here, None]
     with np.errstate(all="ignore"):
-        for k, leaf in enumerate(leaves):
-            where, mine = slice(leaf.start, leaf.stop), owner == k
-            g, d = m[:, where], v[:, mine, where]
-            projected = np.einsum("ndp,np->nd", d, g)
-            norm = np.sqrt(np.einsum("ndp,np->nd", d**2, g**2))
-            size = norm + np.abs(found.value[:, mine])
-            off = np.abs(projected - found.value[:, mine])
-            moves[:, k] = size.max(axis=1)
-            faint[:, k] = found.error[:, mine].max(axis=1)
-            columns["difference"][:, k] = np.max(np.where(size > 0, off / size, 0.0), axis=1)
-            columns["bar"][:, k] = np.max(np.where(size > 0, found.error[:, mine] / size, 0.0), axis=1)
-            kink[:, k] = (found.kink[:, mine] | found.jump[:, mine]).any(axis=1)
-            length = np.linalg.norm(g, axis=1)
-            zero[:, k] = length == 0
-            rest[:, k] = (np.abs(found.value[:, mine]) <= 5 * found.error[:, mine]).all(axis=1)
-            if a is not None:
-                both = length + np.linalg.norm(a[:, where], axis=1)
-                plain = np.where(both > 0, np.linalg.norm(g - a[:, where], axis=1) / both, 0.0)
-                # And by what each component does to the output.
-                parts = [np.sqrt(np.einsum("ndp,np->nd", d**2, x**2)) for x in (g - a[:, where], g, a[:, where])]
-                weighed = np.where(parts[1] + parts[2] > 0, parts[0] / (parts[1] + parts[2]), 0.0).max(axis=1)
-                columns["difference_a"][:, k] = np.maximum(plain, weighed)
-                columns["round_off"][:, k] = np.where(both > 0, np.linalg.norm(scatter[:, where], axis=1) / both, 0.0)
+        each = []
+        for k, leaf in enumerate(plan.leaves):
+            where, mine = slice(leaf.start, leaf.stop), plan.owner == k
+            each.append(_of_leaf(v[:, mine, where], found[:, mine], m[:, where], None if a is None else a[:, where],
+                                 scatter[:, where]))
+        columns = {name: np.stack([one[name] for one in each], axis=1) for name in each[0]}
         # A leaf without a gradient has no size of its own; it is held against what the others do.
-        still, influence = zero & rest, moves.max(axis=1, keepdims=True, initial=0.0)
-        for name, absolute in (("difference", moves), ("bar", faint)):
-            relative = np.where(influence > 0, absolute / influence, np.inf)
+        still = columns["zero"] & columns["rest"]
+        influence = columns["moves"].max(axis=1, keepdims=True, initial=0.0)
+        for name, absolute in (("difference", "moves"), ("bar", "faint")):
+            relative = np.where(influence > 0, columns[absolute] / influence, np.inf)
             columns[name] = np.where(still, relative, columns[name])
-        reference = a if a is not None else None
-        if reference is None:
-            whole = np.nanmax(columns["difference"], axis=1)
-        else:
-            both = np.linalg.norm(m, axis=1) + np.linalg.norm(reference, axis=1)
-            whole = np.where(both > 0, np.linalg.norm(m - reference, axis=1) / both, 0.0)
-    finite = np.isfinite(m).all(axis=1) & np.isfinite(found.value).all(axis=1)
-    return [columns["difference"], columns["bar"], columns["difference_a"], columns["round_off"], kink, finite, zero,
-            rest, mixed, whole]
+        whole = np.nanmax(columns["difference"], axis=1) if a is None else _apart(m, a)
+    columns |= {"finite": np.isfinite(m).all(axis=1) & np.isfinite(found.value).all(axis=1), "mixed": plan.mixed[here],
+                "whole": whole}
+    return [np.asarray(columns[name]) for name in _BY_POINT]
+
+
+def _of_leaf(v: np.ndarray, found: Slopes, m: np.ndarray, a: np.ndarray | None, scatter: np.ndarray
+             ) -> dict[str, Any]:
+    """What is known of one leaf at n points, from its directions (n, D, p), slopes (n, D) and gradients (n, p); in
+    units of the output, besides, `moves`: how far it goes, and `faint`: the bar of that."""
+    size = np.sqrt(np.einsum("ndp,np->nd", v**2, m**2)) + np.abs(found.value)
+    off = np.abs(np.einsum("ndp,np->nd", v, m) - found.value)
+    unknown = np.full(len(m), np.nan)
+    return {
+        "difference": np.max(np.where(size > 0, off / size, 0.0), axis=1),
+        "bar": np.max(np.where(size > 0, found.error / size, 0.0), axis=1),
+        "kink": (found.kink | found.jump).any(axis=1),
+        "zero": np.linalg.norm(m, axis=1) == 0,
+        "rest": (np.abs(found.value) <= 5 * found.error).all(axis=1),
+        "moves": size.max(axis=1),
+        "faint": found.error.max(axis=1),
+        **({"difference_a": unknown, "round_off": unknown} if a is None else _beside_autodiff(v, m, a, scatter)),
+    }
+
+
+def _beside_autodiff(v: np.ndarray, m: np.ndarray, a: np.ndarray, scatter: np.ndarray) -> dict[str, np.ndarray]:
+    both = np.linalg.norm(m, axis=1) + np.linalg.norm(a, axis=1)
+    # And by what each component does to the output.
+    parts = [np.sqrt(np.einsum("ndp,np->nd", v**2, x**2)) for x in (m - a, m, a)]
+    weighed = np.where(parts[1] + parts[2] > 0, parts[0] / (parts[1] + parts[2]), 0.0).max(axis=1)
+    return {"difference_a": np.maximum(_apart(m, a), weighed),
+            "round_off": np.where(both > 0, np.linalg.norm(scatter, axis=1) / both, 0.0)}
+
+
+def _apart(m: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """(n,) formula (2)."""
+    both = np.linalg.norm(m, axis=1) + np.linalg.norm(a, axis=1)
+    return np.where(both > 0, np.linalg.norm(m - a, axis=1) / both, 0.0)
 
 
 def clear(table: Table, tolerance: Tolerance, must_catch: float, sharp: bool,

@@ -4,12 +4,14 @@ may differ from autodiff's choice. One program for all; what it cannot confirm i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import sides, sketch
-from jaxcheck.evidence.differences import Ladder, slopes
+from jaxcheck.evidence.differences import Ladder, Slopes, slopes
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.witnesses import gradient_of, outputs_of
 from jaxcheck.program.compile import execute
@@ -33,6 +35,26 @@ def adjacent(problem: Problem, points: np.ndarray, rtol: float, seed: int) -> tu
     signs = rng.choice([-1.0, 1.0], size)
     # Padded to a power of two, so that the next batch finds this one's program.
     rows = np.minimum(np.arange(1 << int(np.ceil(np.log2(n)))), n - 1)
+    programs = [there(t).program for t in (problem.primal, problem.manual, problem.autodiff)]
+    with jax.enable_x64(True):
+        out, compiled = execute(("adjacent", len(rows), rtol, tuple(problem.theta.leaves)), _program(problem, rtol),
+                                programs, points[rows], scale[rows], signs, tuple(problem.extras), RUNGS.offsets,
+                                work=problem.cost * len(rows) * 30, keep=True)
+    m, a, found, way, samples = (np.asarray(x)[:n] for x in out)
+    near, beside = found[:, :4], found[:, 4:]
+    with np.errstate(all="ignore"):
+        pieces = 2 * near[:, :2] - near[:, 2:]
+        error = np.abs(near[:, 2:] - near[:, :2]) + 16 * problem.unit * np.abs(near[:, :2])
+    sure = _confirmed(pieces, error, way, slopes(samples.T, RUNGS, problem.unit))
+    with np.errstate(all="ignore"):
+        pieces = sides.meeting(pieces, beside, a[:, None])
+    right = [sides.between(m[k][None], pieces[k, 0][None], pieces[k, 1][None], error[k].max(axis=0)[None], rtol)
+             for k in range(n)]
+    return sure & np.array(right), n * (len(RUNGS.offsets) + 8), compiled
+
+
+def _program(problem: Problem, rtol: float) -> Callable:
+    """What is run at points: (M, A, A at six steps along a way, that way, values along it)."""
     near, beside = max(sides.NEAR, sides.ROOTS * np.sqrt(problem.unit)), sides.AT * problem.resolution
 
     def build(programs, points, scales, signs, extras, offsets):
@@ -56,25 +78,15 @@ def adjacent(problem: Problem, points: np.ndarray, rtol: float, seed: int) -> tu
 
         return jax.lax.map(at, (points, scales))
 
-    programs = [there(t).program for t in (problem.primal, problem.manual, problem.autodiff)]
-    with jax.enable_x64(True):
-        out, compiled = execute(("adjacent", len(rows), rtol, tuple(problem.theta.leaves)), build, programs,
-                                points[rows], scale[rows], signs, tuple(problem.extras), RUNGS.offsets,
-                                work=problem.cost * len(rows) * 30, keep=True)
-    m, a, found, way, samples = (np.asarray(x)[:n] for x in out)
-    at_once, found = found[:, 4:], found[:, :4]
-    along = slopes(samples.T, RUNGS, problem.unit)
+    return build
+
+
+def _confirmed(pieces: np.ndarray, error: np.ndarray, way: np.ndarray, along: Slopes) -> np.ndarray:
+    """(n,) whether the function's own slopes on both sides are those of the pieces' gradients (n, 2, P)."""
     with np.errstate(all="ignore"):
-        pieces = 2 * found[:, :2] - found[:, 2:]
-        error = np.abs(found[:, 2:] - found[:, :2]) + 16 * problem.unit * np.abs(found[:, :2])
         said = np.einsum("nsp,np->sn", pieces, way)
         doubt = np.einsum("nsp,np->sn", error, np.abs(way))
         size = np.sqrt(np.einsum("nsp,np->sn", pieces**2, way**2))
         seen, seen_error = np.stack([along.right, along.left]), np.stack([along.right_error, along.left_error])
         sure = (np.abs(said - seen) <= sides.BARS * (seen_error + doubt) + sides.ALIKE * size).all(axis=0)
-        sure &= (seen_error <= 1e-3 * size.max(axis=0)).all(axis=0) & np.isfinite(pieces).all(axis=(1, 2))
-    with np.errstate(all="ignore"):
-        pieces = sides.meeting(pieces, at_once, a[:, None])
-    right = [sides.between(m[k][None], pieces[k, 0][None], pieces[k, 1][None], error[k].max(axis=0)[None], rtol)
-             for k in range(n)]
-    return sure & np.array(right), n * (len(RUNGS.offsets) + 8), compiled
+        return sure & (seen_error <= 1e-3 * size.max(axis=0)).all(axis=0) & np.isfinite(pieces).all(axis=(1, 2))

@@ -6,8 +6,10 @@ program, whose number of chunks is an argument of it. A chunk that does not fit 
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -59,6 +61,49 @@ def within_memory(chunk: int, run: Callable[[int], T]) -> T:
         chunk = max(1, chunk // 2)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows in `turns` turns of `chunk` rows on each lane, `room` turns in one call at most."""
+
+    total: int
+    chunk: int
+    turns: int
+    room: int
+    shares: spread.Shares
+
+    @staticmethod
+    def of(programs: Sequence[Program], total: int, chunk: int, given: tuple) -> _Rows:
+        shares = spread.shares(programs, sum(p.effort for p in programs) * total, *given)
+        chunk = min(chunk, -(-total // shares.width))
+        turns = -(-total // (chunk * shares.width))
+        return _Rows(total, chunk, turns, min(turns, ROOM), shares)
+
+    def number(self, pace: float, left: int) -> int:
+        """Turns of the next call, by the seconds that one takes; one where that is not known yet."""
+        clock = budget.current()
+        return min(left, self.room, max(1, int(min(clock.block, clock.left) / pace))) if pace else 1
+
+
+def _program(make: Callable, plan: _Rows) -> Callable:
+    """What one call runs."""
+
+    def build(calls, args, theta, directions, offsets, begin, number):
+        f, steps = make(calls, args), len(offsets)
+
+        def row(index):
+            index = jnp.minimum(index, plan.total - 1)
+            return f(theta + offsets[index % steps] * directions[index // steps])
+
+        def block(at):
+            return jax.vmap(row)(at * plan.chunk + jnp.arange(plan.chunk)) if plan.chunk > 1 else row(at)[None]
+
+        like = jax.eval_shape(block, begin[0])
+        return jax.lax.fori_loop(0, number, lambda i, out: out.at[i].set(block(begin[0] + i * plan.shares.width)),
+                                 jnp.zeros((plan.room, *like.shape), like.dtype))
+
+    return build
+
+
 def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, theta: Any, directions: Any, offsets: Any,
            chunk: int, first: int | None = None) -> tuple[np.ndarray, int]:
     """`rows.sample` of `make(calls, args)`, a function of theta, in several calls.
@@ -71,75 +116,65 @@ def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, th
     Returns:
         ((T, D, G), programs compiled); with `first` perhaps of fewer directions.
     """
-    steps = len(offsets)
-    total = len(directions) * steps
-    work = sum(p.cost for p in programs) * total
-    shares = spread.shares(programs, sum(p.effort for p in programs) * total, args, theta, directions)
-    lanes, width, over = shares.lanes, shares.width, shares.mesh
-    chunk = min(chunk, -(-total // width))
-    turns = -(-total // (chunk * width))
-    room = min(turns, ROOM)
-
-    def build(calls, args, theta, directions, offsets, begin, number):
-        f = make(calls, args)
-
-        def row(index):
-            index = jnp.minimum(index, total - 1)
-            return f(theta + offsets[index % steps] * directions[index // steps])
-
-        def block(at):
-            return jax.vmap(row)(at * chunk + jnp.arange(chunk)) if chunk > 1 else row(at)[None]
-
-        like = jax.eval_shape(block, begin[0])
-        return jax.lax.fori_loop(0, number, lambda i, out: out.at[i].set(block(begin[0] + i * width)),
-                                 jnp.zeros((room, *like.shape), like.dtype))
-
-    compiled, clock = 0, budget.current()
+    steps, given = len(offsets), (args, theta, directions)
+    plan = _Rows.of(programs, len(directions) * steps, chunk, given)
+    needed, compiled = None if first is None else first * steps, 0
 
     def run() -> list[np.ndarray]:
-        """The blocks of each turn, (lanes, chunk, G)."""
         nonlocal compiled
-        parts, pace = [], 0.0
-        key = (name, "blocks", chunk, room, total, width)
-        shelf = kept.shelf(key, programs, (args, theta, directions, offsets))
-        given, *arrays = spread.everywhere((args, theta, directions, offsets), over)
-        try:
-            while len(parts) < turns:
-                done = len(parts) * width * chunk
-                earlier = shelf.take(len(parts)) if shelf is not None else None
-                if earlier is not None:
-                    clock.ask()
-                    parts += list(earlier.value)
-                    pace = earlier.seconds / len(earlier.value)
-                    clock.row_seconds = pace / (chunk * lanes)
-                    continue
-                part = budget.DIRECTIONS if first is not None and done >= first * steps else 1.0
-                number = min(turns - len(parts), room, max(1, int(min(clock.block, clock.left) / pace))) if pace else 1
-                clock.ask(seconds=pace * number, part=part)
-                clock.tell("rows", done, total)
-                before = clock.run_seconds
-                begin = (len(parts) * shares.processes + shares.process) * lanes + np.arange(lanes)
-                out, new = execute(key, build, programs, given, *arrays, begin, np.int64(number), work=work,
-                                   part=number / turns, over=over, split=(4,))
-                found = np.swapaxes(np.asarray(out).reshape(lanes, room, chunk, -1)[:, :number], 0, 1)
-                parts += list(found)
-                if shelf is not None:
-                    shelf.put(found, clock.run_seconds - before)
-                pace = (clock.run_seconds - before) / number
-                clock.row_seconds, compiled = pace / (chunk * lanes), compiled + new
-        except (budget.Stopped, KeyboardInterrupt) as why:
-            if isinstance(why, KeyboardInterrupt):
-                clock.pressed()
+        parts: list[np.ndarray] = []
+        with budget.cut_short():
+            for found, new in _turns(name, _program(make, plan), programs, plan, (*given, offsets), needed):
+                parts += found
+                compiled += new
         return parts
 
-    parts = shares.joined(f"rows of {total}, {chunk} at a time", run)
-    if first is None and len(parts) < turns * shares.processes:
-        raise budget.Stopped(clock.stopped)
+    shares = plan.shares
+    parts = shares.joined(f"rows of {plan.total}, {plan.chunk} at a time", run)
+    if first is None and len(parts) < plan.turns * shares.processes:
+        raise budget.Stopped(budget.current().stopped)
     if not parts:
         return np.zeros((steps, 0, 1)), compiled
-    flat = np.concatenate(parts).reshape(len(parts) * lanes * chunk, -1)
-    whole = min(len(flat), total) // steps
+    flat = np.concatenate(parts).reshape(len(parts) * shares.lanes * plan.chunk, -1)
+    whole = min(len(flat), plan.total) // steps
     return np.swapaxes(flat[: whole * steps].reshape(whole, steps, -1), 0, 1), compiled
+
+
+def _turns(name: Any, build: Callable, programs: Sequence[Program], plan: _Rows, given: tuple, needed: int | None
+           ) -> Iterator[tuple[list[np.ndarray], int]]:
+    """(blocks of some turns, (lanes, chunk, G) each; programs compiled for them), call by call.
+
+    Args:
+        given: what the program is given beside the turns.
+        needed: rows after which time may be short.
+    """
+    clock, shares, pace, done = budget.current(), plan.shares, 0.0, 0
+    key = (name, "blocks", plan.chunk, plan.room, plan.total, shares.width)
+    shelf = kept.shelf(key, programs, given)
+    arrays = spread.everywhere(given, shares.mesh)
+    while done < plan.turns:
+        found_rows = done * shares.width * plan.chunk
+        earlier = shelf.take(done) if shelf is not None else None
+        if earlier is not None:
+            clock.ask()
+            found, new, pace = list(earlier.value), 0, earlier.seconds / len(earlier.value)
+        else:
+            number = plan.number(pace, plan.turns - done)
+            clock.ask(seconds=pace * number,
+                      part=budget.DIRECTIONS if needed is not None and found_rows >= needed else 1.0)
+            clock.tell("rows", found_rows, plan.total)
+            before = clock.run_seconds
+            begin = (done * shares.processes + shares.process) * shares.lanes + np.arange(shares.lanes)
+            out, new = execute(key, build, programs, *arrays, begin, np.int64(number), part=number / plan.turns,
+                               work=sum(p.cost for p in programs) * plan.total, over=shares.mesh, split=(4,))
+            out = np.asarray(out).reshape(shares.lanes, plan.room, plan.chunk, -1)[:, :number]
+            found = list(np.swapaxes(out, 0, 1))
+            if shelf is not None:
+                shelf.put(np.stack(found), clock.run_seconds - before)
+            pace = (clock.run_seconds - before) / number
+        clock.row_seconds = pace / (plan.chunk * shares.lanes)
+        done += len(found)
+        yield found, new
 
 
 def sample_host(f: Callable, theta: np.ndarray, directions: np.ndarray, offsets: np.ndarray,
@@ -163,14 +198,9 @@ def sample_host(f: Callable, theta: np.ndarray, directions: np.ndarray, offsets:
         return np.asarray(found, np.float64)
 
     shelf = kept.shelf(("rows of Python's", of), [], (theta, directions, offsets))
-    try:
+    with contextlib.nullcontext() if first is None else budget.cut_short():
         for found in kept.in_turn(shelf, len(directions), along):
             out.append(found)  # one by one: what is known when it ends early is kept
-    except (budget.Stopped, KeyboardInterrupt) as why:
-        if first is None:
-            raise
-        if isinstance(why, KeyboardInterrupt):
-            clock.pressed()
     if not out:
         return np.zeros((len(offsets), 0, 1))
     return np.swapaxes(np.asarray(out, np.float64).reshape(len(out), len(offsets), -1), 0, 1)

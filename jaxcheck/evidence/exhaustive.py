@@ -103,7 +103,34 @@ def _in_calls(problem: Problem, point: np.ndarray, number: int, steps: np.ndarra
     turns = -(-size // (chunk * shares.width))
     calls = -(-turns // max(1, int(blocks.ONE_CALL / effort / count / chunk)))
     per_call = chunk * shares.lanes * -(-turns // calls)
-    avals = program.closed.in_avals
+    build, compiled, clock, named = _program(problem, number, chunk, plan), 0, budget.current(), (
+        f"the components of leaf {number}, {per_call} at a time")
+
+    def work() -> list[np.ndarray]:
+        nonlocal compiled
+        parts = []
+        values, moves = spread.everywhere(([as_jax(v) for v in theta.unravel(point)], as_jax(steps)), over)
+        name = ("components", number, per_call, chunk, plan is not None)
+        with budget.cut_short():
+            for start in range(shares.process * per_call, size, shares.processes * per_call):
+                clock.tell("components", theta.leaves[number].start + start, theta.size)
+                indices = np.arange(start, start + per_call)
+                out, new = execute(name, build, [program], program.copies(over), values, tuple(problem.extras),
+                                   indices, moves, work=cost * size * count, part=min(1.0, per_call / size), over=over,
+                                   split=(3,), keep=True)
+                parts.append(np.moveaxis(np.asarray(out), 0, 1))
+                compiled += new
+        return parts
+
+    with jax.enable_x64(True):
+        parts = shares.joined(named, work)
+    parts.append(np.full((count, max(0, size - per_call * len(parts)), problem.columns), np.nan))
+    return np.concatenate(parts, axis=1)[:, :size], compiled
+
+
+def _program(problem: Problem, number: int, chunk: int, plan: columns.Plan | None) -> Callable:
+    """What one call runs."""
+    avals = problem.loss.program.closed.in_avals
 
     def build(programs, consts, values, extras, indices, steps):
         if plan is not None:
@@ -117,31 +144,7 @@ def _in_calls(problem: Problem, point: np.ndarray, number: int, steps: np.ndarra
 
         return rows.components(row, indices, chunk, steps)
 
-    compiled, clock, named = 0, budget.current(), f"the components of leaf {number}, {per_call} at a time"
-
-    def work() -> list[np.ndarray]:
-        nonlocal compiled
-        parts = []
-        values, moves = spread.everywhere(([as_jax(v) for v in theta.unravel(point)], as_jax(steps)), over)
-        name = ("components", number, per_call, chunk, plan is not None)
-        try:
-            for start in range(shares.process * per_call, size, shares.processes * per_call):
-                clock.tell("components", theta.leaves[number].start + start, theta.size)
-                indices = np.arange(start, start + per_call)
-                out, new = execute(name, build, [program], program.copies(over), values, tuple(problem.extras),
-                                   indices, moves, work=cost * size * count, part=min(1.0, per_call / size), over=over,
-                                   split=(3,), keep=True)
-                parts.append(np.moveaxis(np.asarray(out), 0, 1))
-                compiled += new
-        except (budget.Stopped, KeyboardInterrupt) as why:
-            if isinstance(why, KeyboardInterrupt):
-                clock.pressed()
-        return parts
-
-    with jax.enable_x64(True):
-        parts = shares.joined(named, work)
-    parts.append(np.full((count, max(0, size - per_call * len(parts)), problem.columns), np.nan))
-    return np.concatenate(parts, axis=1)[:, :size], compiled
+    return build
 
 
 def textbook(problem: Problem, point: np.ndarray, step: float, scheme: str, chunk: int | None) -> Differences:

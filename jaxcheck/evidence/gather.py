@@ -30,71 +30,91 @@ def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | Non
             them, and every component. Where time is short the others are left out, and a leaf that lacks what is
             needed is among `unseen`. Default: all are needed, or the check stops.
     """
-    theta = problem.theta
-    blocks, slots = [], []
-    for number, leaf in enumerate(theta.leaves):
-        local = plan.get(number, np.zeros((0, leaf.stop - leaf.start)))
-        if local is None:
-            local = _single(point[leaf.start : leaf.stop])
-        else:
-            local = [(None, local)]
-        slots.append(local)
-        for _, directions in local:
-            wide = np.zeros((len(directions), theta.size))
-            wide[:, leaf.start : leaf.stop] = directions
-            blocks.append(wide)
-    directions = np.concatenate(blocks)
-    order, needed = np.arange(len(directions)), np.ones(len(directions), bool)
-    if wanted is not None and is_long(problem, len(directions) * len(ladder.offsets)):
-        order, needed = _turns(slots, wanted)
-    first = int(needed.sum()) if wanted is not None else None
-    samples, m, a, compiled = measure(problem, point, directions[order], ladder, seed, first=first)
-    order = order[: samples.shape[1]]
-    taken = directions[order]
-    found = slopes(samples, ladder, problem.unit)
-    spent = len(order) * len(ladder.offsets) + 8
-    sharpened = 0
+    asked = _Asked.of(problem, point, plan)
+    if wanted is not None and is_long(problem, len(asked.directions) * len(ladder.offsets)):
+        asked = dataclasses.replace(asked, **_turns(asked.slots, wanted))
+    first = int(asked.needed.sum()) if wanted is not None else None
+    samples, m, a, compiled = measure(problem, point, asked.directions[asked.order], ladder, seed, first=first)
+    order = asked.order[: samples.shape[1]]
+    found, spent, sharpened = slopes(samples, ladder, problem.unit), len(order) * len(ladder.offsets) + 8, 0
     if problem.unit > 1e-12 and problem.manual is not None and problem.primal is not None and len(order):
         with until_stopped():
-            found, sharpened, more, new = path.sharpen(problem, point, taken, found, there(m)[0])
-            spent, compiled = spent + more, compiled + new
-    random = repeat.GRADIENT if m is not None and repeat.differ(m[0], m[1], problem.unit) else ""
-    if len(order) > 1 and np.isfinite(samples[0]).all():
-        # The point itself was sampled once per direction.
-        random = repeat.LOSS if repeat.wandering(samples[0], problem.unit) else random
+            sharp = path.sharpen(problem, point, asked.directions[order], found, there(m)[0])
+            found, sharpened = sharp.slopes, sharp.count
+            spent, compiled = spent + sharp.evaluations, compiled + sharp.compiled
+    random = _random(problem, samples, m)
     m, m_error = map(there, _gradient_with_error(m, problem, point))
     a, a_error = _gradient_with_error(a, None, point, problem.unit)
-    at = np.full(len(directions), -1)
+    at = np.full(len(asked.directions), -1)
     at[order] = np.arange(len(order))
     leaves, unseen, row = [], [], 0
-    for number, leaf in enumerate(theta.leaves):
-        probes, lacks = [], False
-        for indices, local in slots[number]:
-            mine, must, row = at[row : row + len(local)], needed[row : row + len(local)], row + len(local)
-            here = np.flatnonzero(mine >= 0)
-            lacks |= bool((must & (mine < 0)).any())
-            if not len(here):
-                continue
-            if indices is None:
-                probes.append(Probes(found[mine[here]], directions=local[here]))
-            else:
-                at_most = indices[here]
-                probes.append(per_component(found[mine[here]], at_most, local[here, at_most]))
+    for number, leaf in enumerate(problem.theta.leaves):
+        rows = slice(row, row := row + sum(len(local) for _, local in asked.slots[number]))
         where = slice(leaf.start, leaf.stop)
         leaves.append(LeafEvidence(
             leaf, point[where], m[:, where], m_error[:, where],
-            None if a is None else a[:, where], None if a_error is None else a_error[:, where], tuple(probes),
-            given_error(problem, point, m, where), problem.unit, problem.is_autodiff,
-            sharp=problem.sharp,
+            None if a is None else a[:, where], None if a_error is None else a_error[:, where],
+            _probes(asked.slots[number], at[rows], found), given_error(problem, point, m, where), problem.unit,
+            problem.is_autodiff, sharp=problem.sharp,
         ))
-        unseen += [number] if lacks else []
+        unseen += [number] if (asked.needed[rows] & (at[rows] < 0)).any() else []
     seen = samples.shape[1] and samples.shape[2]
     return Evidence(samples[0, 0] if seen else np.full(problem.columns, np.nan), tuple(leaves),
-                    random, spent, compiled, sharpened, tuple(unseen), len(directions) - len(order))
+                    random, spent, compiled, sharpened, tuple(unseen), len(asked.directions) - len(order))
 
 
-def _turns(slots, wanted: int) -> tuple[np.ndarray, np.ndarray]:
-    """(the order in which directions are taken, which of all are needed): every leaf's first ones come first, then
+# [(components of a leaf, one direction for each)], or (None, directions), all of the leaf's size.
+Slots = list[tuple[np.ndarray | None, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Asked:
+    """`directions` (D, P) of all leaves, by leaf in `slots`; the `order` (D,) in which they are taken, and which of
+    them are `needed` (D,)."""
+
+    directions: np.ndarray
+    slots: list[Slots]
+    order: np.ndarray
+    needed: np.ndarray
+
+    @staticmethod
+    def of(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | None]) -> _Asked:
+        blocks, slots = [], []
+        for number, leaf in enumerate(problem.theta.leaves):
+            local = plan.get(number, np.zeros((0, leaf.stop - leaf.start)))
+            slots.append(_single(point[leaf.start : leaf.stop]) if local is None else [(None, local)])
+            for _, directions in slots[-1]:
+                wide = np.zeros((len(directions), problem.theta.size))
+                wide[:, leaf.start : leaf.stop] = directions
+                blocks.append(wide)
+        directions = np.concatenate(blocks)
+        return _Asked(directions, slots, np.arange(len(directions)), np.ones(len(directions), bool))
+
+
+def _random(problem: Problem, samples: np.ndarray, m: np.ndarray | None) -> str:
+    """What of a check differs from call to call, "" for nothing."""
+    # The point itself was sampled once per direction.
+    if samples.shape[1] > 1 and np.isfinite(samples[0]).all() and repeat.wandering(samples[0], problem.unit):
+        return repeat.LOSS
+    return repeat.GRADIENT if m is not None and repeat.differ(m[0], m[1], problem.unit) else ""
+
+
+def _probes(slots: Slots, at: np.ndarray, found: Slopes) -> tuple[Probes, ...]:
+    """The probes of one leaf; `at` says of each of its directions where it is among those found, -1 for nowhere."""
+    probes, row = [], 0
+    for indices, local in slots:
+        mine, row = at[row : row + len(local)], row + len(local)
+        here = np.flatnonzero(mine >= 0)
+        if len(here) and indices is None:
+            probes.append(Probes(found[mine[here]], directions=local[here]))
+        elif len(here):
+            single = there(indices)[here]
+            probes.append(per_component(found[mine[here]], single, local[here, single]))
+    return tuple(probes)
+
+
+def _turns(slots: list[Slots], wanted: int) -> dict[str, np.ndarray]:
+    """The order in which directions are taken, and which of all are needed: every leaf's first ones come first, then
     every leaf's second ones."""
     turn, needed, row = [], [], 0
     for local in slots:
@@ -105,7 +125,7 @@ def _turns(slots, wanted: int) -> tuple[np.ndarray, np.ndarray]:
                 turn.append((bool(extra), count, row))
                 needed.append(not extra)
                 count, row = count + 1, row + 1
-    return np.array([row for *_, row in sorted(turn)], int), np.array(needed, bool)
+    return {"order": np.array([row for *_, row in sorted(turn)], int), "needed": np.array(needed, bool)}
 
 
 def _moves(values: np.ndarray, chosen: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -118,7 +138,7 @@ def _moves(values: np.ndarray, chosen: np.ndarray) -> list[tuple[np.ndarray, np.
     return [(chosen, first[chosen]), *([(again, own[again])] if again.size else [])]
 
 
-def _single(values: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def _single(values: np.ndarray) -> Slots:
     """[(components, one direction for each)] of all components, see `_moves`."""
     out = []
     for indices, scale in _moves(values, np.arange(len(values))):

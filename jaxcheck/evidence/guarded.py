@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from jaxcheck.budget import current
 from jaxcheck.evidence.user import first_line
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.memory import is_exhausted
@@ -26,6 +28,7 @@ class Guarded:
         self.said, self.raised = "", 0
 
     def __call__(self, vector: np.ndarray) -> Any:
+        start = time.perf_counter()
         try:
             return ask(self._run, vector)
         except Refused as refused:
@@ -34,6 +37,8 @@ class Guarded:
                 raise error from None
             self.said, self.raised = self.said or first_line(error).rstrip(": "), self.raised + 1
             return self._nothing
+        finally:
+            current().run_seconds += time.perf_counter() - start
 
 
 def gradient(run: Callable[[np.ndarray], np.ndarray], point: np.ndarray) -> Guarded:

@@ -128,47 +128,56 @@ BESIDE = 1e-2
 NEIGHBOURS = 4
 
 
-def scatter(user: User, native: np.ndarray, wide: Callable[[np.ndarray], Any], seed: int = 0) -> np.ndarray:
-    """(1, P) how far rounding may take the gradient in the caller's own dtypes, where nobody can look inside: how far
-    it moves when parameters and arguments do by a spacing each, up or down at random; and, where it is run in less
-    than float64, how its distance from `wide`, the gradient in float64, scatters over points near by, at which all
-    roundings fall otherwise. What stays the same there is no rounding. Infinite where it cannot be had."""
+def scatter(user: User, native: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(1, P) how far the gradient in the caller's own dtypes moves when parameters and arguments do by a spacing each,
+    up or down at random: what rounding does to it where nobody can look inside. Infinite where it cannot be had."""
     rng, found = np.random.default_rng(seed), np.zeros_like(native)
 
-    def moved(leaves: list[Any], size: float | None = None) -> list[Any]:
-        """By a spacing each; by up to `size` of their own or their leaf's, if given."""
-        out = []
-        for x in leaves:
-            value = np.asarray(x)
-            if size is None:
-                step = np.float64(jnp.finfo(value.dtype).eps) * rng.choice([-1.0, 1.0], value.shape) * value
-            else:  # zeros, too
-                scale = component_scale(np.abs(value).astype(np.float64).ravel(), 0.0).reshape(value.shape)
-                step = size * rng.uniform(-1, 1, value.shape) * scale
-            value = (value + step).astype(value.dtype)
-            out.append(as_jax(value) if isinstance(x, jax.Array) else value if hasattr(x, "dtype") else x)
-        return out
-
-    def at(leaves: list[Any], args: list[Any]) -> np.ndarray:
-        current().ask()
-        return real_rows(user.theta, ask(user.gradient, leaves, args)[0])
+    def spacing(value: np.ndarray) -> np.ndarray:
+        return np.float64(jnp.finfo(value.dtype).eps) * rng.choice([-1.0, 1.0], value.shape) * value
 
     try:
         with np.errstate(all="ignore"):
             for _ in range(NEIGHBOURS):
-                found = np.fmax(found, np.abs(at(moved(user.fresh()), moved(user.fresh_args())) - native))
+                there = _native(user, _moved(user.fresh(), spacing), _moved(user.fresh_args(), spacing))
+                found = np.fmax(found, np.abs(there - native))
     except Refused:
         return np.full_like(native, np.inf)
-    if all(leaf.native in ("float64", "complex128") for leaf in user.theta.leaves):
-        return found
-    with contextlib.suppress(Refused), np.errstate(all="ignore"):
-        off = []
-        for _ in range(NEIGHBOURS):
-            leaves = moved(user.fresh(), BESIDE)
-            there = user.theta.ravel(leaves)  # before the function may write into them
-            off.append(at(leaves, user.fresh_args()) - wide(there))
-        found = np.fmax(found, np.abs(off - np.mean(off, axis=0)).max(axis=0))
     return found
+
+
+def fallen_otherwise(user: User, wide: Callable[[np.ndarray], Any], seed: int = 0) -> np.ndarray:
+    """(1, P) the same where a spacing is too little to make a rounding inside fall otherwise: how the distance of the
+    gradient as it is run from `wide`, the one in float64, scatters over points near by. What is the same at all of them
+    is no rounding. Zero where it cannot be had."""
+    rng, off = np.random.default_rng([seed, 1]), []
+
+    def near(value: np.ndarray) -> np.ndarray:  # zeros, too
+        scale = component_scale(np.abs(value).astype(np.float64).ravel(), 0.0).reshape(value.shape)
+        return BESIDE * rng.uniform(-1, 1, value.shape) * scale
+
+    with contextlib.suppress(Refused), np.errstate(all="ignore"):
+        for _ in range(NEIGHBOURS):
+            leaves = _moved(user.fresh(), near)
+            point = user.theta.ravel(leaves)  # before the function may write into them
+            off.append(_native(user, leaves, user.fresh_args()) - wide(point))
+        return np.abs(off - np.mean(off, axis=0)).max(axis=0)
+    return np.zeros((1, user.theta.size))
+
+
+def _native(user: User, leaves: list[Any], args: list[Any]) -> np.ndarray:
+    current().ask()
+    return real_rows(user.theta, ask(user.gradient, leaves, args)[0])
+
+
+def _moved(leaves: list[Any], step: Callable[[np.ndarray], np.ndarray]) -> list[Any]:
+    """Each of its own kind and dtype."""
+    out = []
+    for x in leaves:
+        value = np.asarray(x)
+        value = (value + step(value)).astype(value.dtype)
+        out.append(as_jax(value) if isinstance(x, jax.Array) else value if hasattr(x, "dtype") else x)
+    return out
 
 
 def gradient_on_host(user: User, why: BaseException | None) -> tuple[Callable, np.ndarray, str]:

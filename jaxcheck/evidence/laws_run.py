@@ -47,16 +47,21 @@ class Once:
         self.fn, self._programs = fn, {}
 
     def __call__(self, *args: Any) -> list[Any]:
+        program = self.program(*args)
+        if program is None:
+            return list(ask(self.fn, *args))
+        flat = list(map(as_jax, jax.tree_util.tree_leaves(args)))
+        found, _ = ask(execute, ("once",), lambda calls, *x: list(calls[0](*x)), [program], *flat, work=program.cost)
+        return found
+
+    def program(self, *args: Any) -> Program | None:
+        """The traced form for arguments of these shapes, or None where JAX cannot trace it."""
         flat, tree = jax.tree_util.tree_flatten(args)
         flat = list(map(as_jax, flat))
         key = (tree, tuple((x.shape, str(x.dtype)) for x in flat), is_wide())
         if key not in self._programs:
             self._programs[key] = self._traced(flat, tree)
-        program = self._programs[key]
-        if program is None:
-            return list(ask(self.fn, *args))
-        found, _ = ask(execute, ("once",), lambda calls, *x: list(calls[0](*x)), [program], *flat, work=program.cost)
-        return found
+        return self._programs[key]
 
     def _traced(self, flat: list[Any], tree: Any) -> Program | None:
         try:
@@ -87,6 +92,13 @@ class Pulled:
     def back(self, x: Sequence[Any], g: Sequence[Any]) -> list[Any]:
         """The cotangents of `x` for `g`."""
         return list(self._both(list(x), list(g))[len(g) :])
+
+    def traced(self, x: Sequence[Any], g: Sequence[Any]) -> Any:
+        """The program of the pull-back, closed, of x and g; None where JAX cannot trace it."""
+        program = self._both.program(list(x), list(g))
+        if program is None:
+            return None
+        return interpret.results(program.closed, len(g))
 
 
 def _with_values(call: Callable, x: Sequence[Any], g: Sequence[Any]) -> list[Any]:

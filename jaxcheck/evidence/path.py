@@ -25,25 +25,51 @@ REACH = 0.1
 COARSE, FINE = 5, 8
 
 
-def sharpen(problem: Problem, point: np.ndarray, directions: np.ndarray, found: Slopes, m: np.ndarray):
-    """Replace slopes by the path integral's where its bar is smaller.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sharpened:
+    """Slopes, how many of them were sharpened, and what that took."""
+
+    slopes: Slopes
+    count: int
+    evaluations: int
+    compiled: int
+
+
+def sharpen(problem: Problem, point: np.ndarray, directions: np.ndarray, found: Slopes, m: np.ndarray) -> Sharpened:
+    """Replace slopes by the path integral's where its bar is smaller: by M.v plus the mean of what the path says is
+    missing, in the units of the slopes.
 
     Args:
         directions: (D, P); found: their slopes (D, G); m: (G, P), the gradient under test at the point.
-
-    Returns:
-        (slopes, how many were sharpened, evaluations, programs compiled). A sharpened value is M.v plus
-        the mean of what the path says is missing, in the units of the slopes.
     """
     nodes, weights = zip(np.polynomial.legendre.leggauss(COARSE), np.polynomial.legendre.leggauss(FINE), strict=True)
-    places = REACH * np.concatenate(nodes)
+    (plus, minus, slope), compiled = _along(problem, point, directions, REACH * np.concatenate(nodes))
+    with np.errstate(all="ignore"):
+        coarse = np.einsum("s,dsg->dg", weights[0], slope[:, :COARSE])
+        fine = np.einsum("s,dsg->dg", weights[1], slope[:, COARSE:])
+        mean = fine / 2  # weights add up to 2
+        measured = (plus - minus) / (2 * REACH)
+        claimed = directions @ m.T
+        value = claimed + measured - mean
+        size = np.maximum(np.abs(plus), np.abs(minus))
+        terms = np.sqrt(directions**2 @ (m**2).T)
+        error = np.abs(fine - coarse) / 2 + (2 * problem.unit * size + found.noise) / REACH + 4 * problem.unit * terms
+        better = np.isfinite(error) & (error < found.error) & ~found.kink & ~found.jump
+    sharp = dataclasses.replace(
+        found, value=np.where(better, value, found.value), error=np.where(better, error, found.error),
+        rough=np.where(better, error, found.rough), quotients=np.where(better[..., None], np.nan, found.quotients))
+    return Sharpened(sharp, int(better.sum()), len(directions) * (2 + COARSE + FINE), compiled)
+
+
+def _along(problem: Problem, point: np.ndarray, directions: np.ndarray, places: np.ndarray
+           ) -> tuple[list[np.ndarray], int]:
+    """([values (D, G) at either end, slopes (D, S, G) at the places between], programs compiled)."""
 
     def build(programs, point, extras, directions, places):
         primal, manual = programs
 
         def along(v):
             ends = [outputs_of(problem, primal, point + s * v, extras) for s in (REACH, -REACH)]
-
 
             def slope(s):
                 return gradient_of(problem, there(problem.manual), manual, point + s * v, extras) @ v
@@ -61,21 +87,4 @@ def sharpen(problem: Problem, point: np.ndarray, directions: np.ndarray, found: 
                                       tuple(problem.extras), problem.place(some), places, keep=True)
             parts.append([np.asarray(x) for x in found_here])
             compiled += new
-    plus, minus, slope = (np.concatenate(x) for x in zip(*parts, strict=True))
-    with np.errstate(all="ignore"):
-        coarse = np.einsum("s,dsg->dg", weights[0], slope[:, :COARSE])
-        fine = np.einsum("s,dsg->dg", weights[1], slope[:, COARSE:])
-        mean = fine / 2  # weights add up to 2
-        measured = (plus - minus) / (2 * REACH)
-        claimed = directions @ m.T
-        value = claimed + measured - mean
-        size = np.maximum(np.abs(plus), np.abs(minus))
-        terms = np.sqrt(directions**2 @ (m**2).T)
-        error = np.abs(fine - coarse) / 2 + (2 * problem.unit * size + found.noise) / REACH + 4 * problem.unit * terms
-        better = np.isfinite(error) & (error < found.error) & ~found.kink & ~found.jump
-    fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
-    fields["value"] = np.where(better, value, found.value)
-    fields["error"] = np.where(better, error, found.error)
-    fields["rough"] = np.where(better, error, found.rough)
-    fields["quotients"] = np.where(better[..., None], np.nan, found.quotients)
-    return Slopes(**fields), int(better.sum()), len(directions) * (2 + COARSE + FINE), compiled
+    return [np.concatenate(x) for x in zip(*parts, strict=True)], compiled

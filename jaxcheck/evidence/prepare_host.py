@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from jaxcheck.evidence import host, repeat
 from jaxcheck.evidence.beside import of_data
 from jaxcheck.evidence.preface import Preface, units
@@ -16,7 +18,7 @@ def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
     primal, repeats, unit = host.loss_on_host(user, why)
     notes = [f"The loss cannot be traced by JAX ({first_line(why)}); it was evaluated on the host, row by row."]
     autodiff, silent = host.autodiff_on_host(user)
-    manual = numbers = native = spread = None
+    manual = numbers = native = spread = otherwise = None
     structure = ""
     if grad is None:
         if autodiff is None:
@@ -27,7 +29,8 @@ def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
         try:
             if callable(grad):
                 manual, native, note = host.gradient_on_host(user, None)
-                spread = host.scatter(user, native, manual)
+                spread = host.scatter(user, native)
+                otherwise = functools.partial(host.fallen_otherwise, user, manual)
                 notes += [note] if note else []
             else:
                 numbers = real_rows(theta, user.numbers())
@@ -41,5 +44,5 @@ def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
                       host_autodiff=autodiff, is_autodiff=grad is None, host_unit=unit,
                       numbers_unit=None if numbers is None else units(user))
     return problem, Preface(user.name, witnesses, tuple(notes), structure, "" if repeats else repeat.LOSS, native,
-                            native_scatter=spread,
+                            native_scatter=spread, native_otherwise=otherwise,
                             beside=of_data([leaf.shape for leaf in theta.leaves], user.args.values))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -70,26 +71,26 @@ AT = (16.0, 256.0)
 
 def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: Ladder) -> tuple[Pieces, int]:
     """The pieces met along `directions` (D, P), and how many programs were compiled."""
-    program = problem.loss.program
-    closed, theta = program.closed, problem.theta
-    count = len(closed.consts)
-    opened = as_inputs(closed)
-    moving = [count <= i < count + len(theta.leaves) for i in range(count + len(closed.in_avals))]
     beside = problem.resolution * np.outer(AT, [1.0, -1.0]).ravel()
     offsets = np.concatenate([ladder.offsets, beside])
-    total = len(directions) * len(offsets)
+    found, compiled = _signatures(problem, point, directions, offsets)
+    found, beside = np.split(found, [len(ladder.offsets)])
+    steps = len(ladder.steps)
+    plus, minus = found[1 : steps + 1], found[steps + 1 :]
+    here = np.stack([plus, minus]) == found[0]
+    own = np.flip(np.logical_and.accumulate(np.flip(here, 1), axis=1), 1)
+    decided = (beside != found[0]).any(axis=0)
+    sure = ((plus[-SURE:] == plus[-1]) & (minus[-SURE:] == minus[-1])).all(axis=0)
+    same = plus[-1] == minus[-1]
+    return Pieces(own, decided, sure & ~same, sure & same, here[:, -SURE:].all(axis=(0, 1))), compiled
 
-    def make(given: Any) -> Any:
-        consts, extras = given
-        run = signed(opened, moving)
 
-        def signature(x: Any) -> Any:
-            return run(*consts, *cast(closed.in_avals, [*theta.unravel(x), *extras]))[1].reshape(1)
-
-        return signature
-
-    given = tuple(closed.consts), tuple(problem.extras)
-    name = ("pieces", tuple(theta.leaves))
+def _signatures(problem: Problem, point: np.ndarray, directions: np.ndarray, offsets: np.ndarray
+                ) -> tuple[np.ndarray, int]:
+    """((T, D) what the program decides at every sample, as one number, programs compiled)."""
+    program, make = problem.loss.program, _signature(problem)
+    given = tuple(program.closed.consts), tuple(problem.extras)
+    name, total = ("pieces", tuple(problem.theta.leaves)), len(directions) * len(offsets)
 
     def at_once(chunk: int) -> tuple[Any, int]:
         def build(_: Any, given: Any, vector: Any, directions: Any, offsets: Any) -> Any:
@@ -107,15 +108,25 @@ def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: 
         long = blocks.long(program, total)
         chunk = (blocks if long else rows).chunk_of(program, total)
         found, compiled = blocks.within_memory(chunk, in_blocks if long else at_once)
-    found, beside = np.split(np.asarray(found)[..., 0], [len(ladder.offsets)])
-    steps = len(ladder.steps)
-    plus, minus = found[1 : steps + 1], found[steps + 1 :]
-    here = np.stack([plus, minus]) == found[0]
-    own = np.flip(np.logical_and.accumulate(np.flip(here, 1), axis=1), 1)
-    decided = (beside != found[0]).any(axis=0)
-    sure = ((plus[-SURE:] == plus[-1]) & (minus[-SURE:] == minus[-1])).all(axis=0)
-    same = plus[-1] == minus[-1]
-    return Pieces(own, decided, sure & ~same, sure & same, here[:, -SURE:].all(axis=(0, 1))), compiled
+    return np.asarray(found)[..., 0], compiled
+
+
+def _signature(problem: Problem) -> Callable:
+    """From (constants, extra inputs) to what the program decides at a theta, as a (1,) number."""
+    closed, theta = problem.loss.program.closed, problem.theta
+    opened, count = as_inputs(closed), len(closed.consts)
+    moving = [count <= i < count + len(theta.leaves) for i in range(count + len(closed.in_avals))]
+
+    def make(given: Any) -> Any:
+        consts, extras = given
+        run = signed(opened, moving)
+
+        def signature(x: Any) -> Any:
+            return run(*consts, *cast(closed.in_avals, [*theta.unravel(x), *extras]))[1].reshape(1)
+
+        return signature
+
+    return make
 
 
 # What a sample may step over when it is asked what is decided at the point: a step that moves every float a little.

@@ -25,18 +25,18 @@ from jaxcheck.evidence.laws_site import (
     natural,
     nearby,
     norm,
-    pull,
     reason,
     unit_in,
     unit_of,
     unsupported,
     worst,
 )  # fmt: skip
-from jaxcheck.evidence.transforms_programs import BATCHES, SINGLE, TRANSFORMED
-from jaxcheck.program import spread
+from jaxcheck.evidence.transforms_eager import as_eagerly
+from jaxcheck.evidence.transforms_known import BOTH, at_a_point, in_a_batch
+from jaxcheck.evidence.transforms_programs import BATCHES, SINGLE, TRANSFORMED, batch
+from jaxcheck.evidence.transforms_sharded import sharded
 from jaxcheck.program.ask import Refused, ask, leaks
 from jaxcheck.program.compile import Program, execute
-from jaxcheck.program.eagerly import run_eagerly
 from jaxcheck.program.interpret import walk
 from jaxcheck.program.strip import strip_rules
 from jaxcheck.result import Row
@@ -64,7 +64,7 @@ def transformations(f: Callable, args: Sequence[Any], kwargs: dict | None = None
     native = build(f, args, kwargs, argnums)
     jax.eval_shape(native.call, *native.live)  # what f itself raises is not about its rules
     with np.errstate(all="ignore"):  # what is not finite is said in the rows
-        rows = _eagerly(native, seed, _matrix(f, args, kwargs, argnums, seed, wide))
+        rows = as_eagerly(native, seed, _matrix(f, args, kwargs, argnums, seed, wide))
         return (*rows, *transforms_dtype.rows(f, args, kwargs, argnums, seed, wide, iterative))
 
 
@@ -82,33 +82,6 @@ def _matrix(f: Callable, args: Any, kwargs: dict, argnums: Any, seed: int, wide:
         return [unsupported("transformation", name, no.error) for name in names]
 
 
-def _eagerly(site: Site, seed: int, rows: list[Row]) -> list[Row]:
-    """The rows, that of "jit" wrong where the rule gives something else outside of a trace, at the caller's dtypes."""
-    at = next((k for k, r in enumerate(rows) if r.name == "jit"), None)
-    if at is None or rows[at].status != "OK":
-        return rows
-    try:
-        # One way after the other: what a rule keeps aside is looked at elsewhere.
-        g = draw(ask(jax.eval_shape, site.call, *site.live), seed, "row0")
-        eager = host(run_eagerly(pull(site.call), list(site.live), g))
-        compiled = Pulled(site.call).back
-        found = host(compiled(list(site.live), g))
-        if not finite(eager) and not finite(found):
-            return rows
-        unit = unit_in(ask(jax.make_jaxpr(pull(site.call)), list(site.live), g))
-        beside = nearby(site.live, 8 * unit, seed, "noise")
-        noise = [norm(a - b) for a, b in zip(host(compiled(beside, g)), found, strict=True)]
-    except Refused:
-        return rows
-    sizes = [norm(u) for u in eager]
-    floor = 64 * unit * max(sizes, default=0.0)
-    d, bad = worst(found, eager, [4096 * unit * s + 64 * n + floor for s, n in zip(sizes, noise, strict=True)], sizes)
-    if bad >= 0:
-        text = f"leaf `{site.paths[bad]}` differs from the eager gradient"
-        return [Row("transformation", "jit", "WRONG", d, text) if k == at else r for k, r in enumerate(rows)]
-    return rows
-
-
 class Matrix:
     """The reference of one site, and the transformed programs to compare with it."""
 
@@ -124,6 +97,7 @@ class Matrix:
         self.g = [draw(outs, seed, f"row{k}") for k in range(POINTS)]
         self.t = draw(site.live, seed, "second"), draw(outs, seed, "second g")
         eager = self.back = rule.back
+        self.closed = rule.traced(self.x[0], self.g[0])
         first = [host(eager(self.x[0], g)) for g in self.g]
         self.reference = [first[0], *(host(eager(x, g)) for x, g in zip(self.x[1:], self.g[1:], strict=True))]
         self.cotangents = first
@@ -144,21 +118,49 @@ class Matrix:
             status = "WRONG" if nan else "UNSUPPORTED"
             eager = Row("transformation", "eager", status, float("nan"), f"leaf `{bad}`: not finite")
             return [eager, *(unsupported("transformation", n, why) for n in (*TRANSFORMED, "sharded"))]
-        programs, failures = {}, {}
+        results = self._results()
+        rows = [Row("transformation", "eager", "OK", 0.0), *(self._row(name, *results[name]) for name in TRANSFORMED)]
+        return [*rows, self._sharded()]
+
+    def _results(self) -> dict[str, tuple[Any, Any]]:
+        """What each transformation gives, or why it gives nothing, and its program; no result where it is known."""
+        programs: dict[str, Any] = {}
+        run, found = {}, {}
         for name, transform in TRANSFORMED.items():
             try:
-                programs[name] = Program(self._traced(transform, self.site.call))
+                if name == "jit" and self._is_reference(transform):
+                    programs[name], found[name] = self.closed, None
+                    continue
+                programs[name] = self._traced(transform, self.site.call)
+                run[name] = Program(programs[name])
             except Refused as no:  # JAX's reason is the answer
-                failures[name] = no.error
-        results = self._run(programs)
-        rows = [Row("transformation", "eager", "OK", 0.0)]
-        for name in TRANSFORMED:
-            found: Any = failures.get(name, results.get(name))
-            if isinstance(found, BaseException):
-                rows.append(self._failed(name, found))
-            else:
-                rows.append(self._judge(name, found, programs[name].closed))
-        return [*rows, self._sharded()]
+                found[name] = no.error
+        found |= self._run(run)
+        if not isinstance(found.get(BOTH), BaseException):
+            found[BOTH] = self._other_batches(found[BOTH], programs[BOTH])
+        return {name: (found[name], programs.get(name)) for name in TRANSFORMED}
+
+    def _is_reference(self, transform: Callable) -> bool:
+        return self.closed is not None and at_a_point(transform, self.site.call, self.x[0], self.g[0], self.closed)
+
+    def _other_batches(self, found: Any, closed: Any) -> Any:
+        """The results in batches, one after the other; not in those whose program differs by its length alone."""
+        batches = [found]
+        for points in BATCHES:
+            try:
+                if in_a_batch(len(points), self.site.call, self.x[0], self.g[0], self.t, closed):
+                    batches.append(None)
+                    continue
+                several = Program(self._traced(batch(points), self.site.call))
+                batches.append(self._compiled({BOTH: several})[BOTH])
+            except Refused as no:
+                return no.error
+        return batches
+
+    def _row(self, name: str, found: Any, closed: Any) -> Row:
+        if isinstance(found, BaseException):
+            return self._failed(name, found)
+        return Row("transformation", name, "OK", 0.0) if found is None else self._judge(name, found, closed)
 
     def _traced(self, transform: Callable, call: Callable) -> Any:
         return ask(jax.make_jaxpr(lambda x, g, t: transform(call, x, g, t)), *self._data())
@@ -207,21 +209,19 @@ class Matrix:
         found, _ = ask(execute, ("matrix", len(chosen)), whole, chosen, *data, work=work)
         return {n: host(v) for n, v in zip(programs, found, strict=True)}
 
-    def _judge(self, name: str, found: list[np.ndarray], closed: Any) -> Row:
+    def _judge(self, name: str, found: list[Any], closed: Any) -> Row:
         unit = unit_in(closed)
         wanted = {"vmap over cotangents": self.cotangents, "vmap over primals": self.primals}.get(name, self.reference)
         if name in SINGLE:
             wanted = [self.reference[0]]
         count = len(self.site.live)
         stacked = [np.stack([row[k] for row in wanted]) if name not in SINGLE else wanted[0][k] for k in range(count)]
-        d, bad = self._differs(found[:count], stacked, unit)
-        if name == "jit" and bad < 0:
-            d, bad = self._differs(found[count:], stacked, unit)
         said = ""
-        for k, points in enumerate(BATCHES[1:] if name == "vmap over both" else (), 1):
-            if bad < 0:
-                batch = [v[list(points)] for v in stacked]
-                d, bad = self._differs(found[k * count : (k + 1) * count], batch, unit)
+        first, *others = found if name == BOTH else [found]
+        d, bad = self._differs(first[:count], stacked, unit)
+        for points, other in zip(BATCHES, others, strict=False):
+            if bad < 0 and other is not None:
+                d, bad = self._differs(other, [v[list(points)] for v in stacked], unit)
                 said = f" in a batch of {len(points)}"
         if bad >= 0:
             text = f"leaf `{self.site.paths[bad]}` differs from the eager gradient{said}"
@@ -264,25 +264,13 @@ class Matrix:
         return Row("transformation", name, "OK", d)
 
     def _sharded(self) -> Row:
-        name, devices = "sharded", spread.of_this_process()
-        if len(devices) < 2:
-            return unsupported("transformation", name, "one device")
-        mesh = jax.sharding.Mesh(np.array(devices[:2]), ("rows",))
-        specs = [_split(v) for v in self.x[0]]
-        if not any(any(s) for s in specs):
-            return unsupported("transformation", name, "no axis of even length to split")
+        name = "sharded"
         try:
-            x = [jax.device_put(v, jax.sharding.NamedSharding(mesh, s)) for v, s in zip(self.x[0], specs, strict=True)]
-            everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-            g = [jax.device_put(v, everywhere) for v in self.g[0]]
-            found = host(ask(jax.jit(pull(self.site.call)), x, g))
+            found, x = sharded(self.site.call, self.x[0], self.g[0])
         except Refused as no:
             return unsupported("transformation", name, no.error)
-        d, bad = self._differs(found, self.reference[0], unit_of(*(v.dtype for v in x)))
+        if found is None:
+            return unsupported("transformation", name, x)
+        d, bad = self._differs(host(found), self.reference[0], unit_of(*(v.dtype for v in x)))
         text = "" if bad < 0 else f"leaf `{self.site.paths[bad]}` differs from the gradient on one device"
         return Row("transformation", name, "OK" if bad < 0 else "WRONG", d, text)
-
-
-def _split(value: Any) -> jax.sharding.PartitionSpec:
-    axis = next((i for i, n in enumerate(value.shape) if n and n % 2 == 0), None)
-    return jax.sharding.PartitionSpec(*([None] * axis + ["rows"] if axis is not None else []))

@@ -117,7 +117,7 @@ class Wide:
         outs = self.call(site.live)
         self.g = [_round(g, dtype) for g in draw(outs, seed, "dtype")]
         self.back = rule.back
-        self.closed = ask(jax.make_jaxpr(pull(site.call)), list(site.live), self.g)
+        self.closed = rule.traced(site.live, self.g) or ask(jax.make_jaxpr(pull(site.call)), list(site.live), self.g)
         self.unit = unit_in(self.closed)
         self.granted = self.unit if self.unit <= given else 0.0
         self.own = self.eager(site.live)

@@ -8,6 +8,7 @@ see, since nothing is run; where it cannot be seen nothing is said.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -68,7 +69,26 @@ def _graph(program: Any, inputs: list[_Node]) -> list[_Node]:
     return [read(a) for a in opened.outvars]
 
 
-def alike(one: Any, two: Any, unit: float = 0.0, tolerances: bool = False) -> bool:
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    """What `alike` is given, for programs at every depth."""
+
+    unit: float = 0.0
+    tolerances: bool = False
+    sizes: tuple[int, int] = (1, 1)
+
+    def same_size(self, m: Any, n: Any) -> bool:
+        """Whether two lengths are equal, or the same number of batches each."""
+        return m == n or (type(m) is type(n) is int and m * self.sizes[1] == n * self.sizes[0])
+
+    def same_shape(self, a: _Node, b: _Node) -> bool:
+        m, n = getattr(a.aval, "shape", None), getattr(b.aval, "shape", None)
+        sized = m == n or (m is not None and n is not None and len(m) == len(n)
+                           and all(map(self.same_size, m, n)))
+        return sized and _kind(a.aval) == _kind(b.aval)
+
+
+def alike(one: Any, two: Any, unit: float = 0.0, tolerances: bool = False, sizes: tuple[int, int] = (1, 1)) -> bool:
     """Whether two closed jaxprs are one formula of their inputs, in whatever dtypes.
 
     False where that cannot be seen.
@@ -78,12 +98,18 @@ def alike(one: Any, two: Any, unit: float = 0.0, tolerances: bool = False) -> bo
             are not compared at all.
         tolerances: whether the floats in the conditions of loops may differ: where the formula is the same and a
             loop stops earlier, what it gives is off by its stopping error.
+        sizes: of a batch, in either program: lengths may differ as these do.
     """
+    return _alike(one, two, _Given(unit, tolerances, sizes))
+
+
+def _alike(one: Any, two: Any, given: _Given) -> bool:
+    unit, tolerances = given.unit, given.tolerances
     first, second = interpret.opened(one), interpret.opened(two)
     if len(first.invars) != len(second.invars) or len(first.outvars) != len(second.outvars):
         return False
     ins = [[_Node(v.aval, place=k) for k, v in enumerate(p.invars)] for p in (first, second)]
-    if any(_shape(a) != _shape(b) for a, b in zip(*ins, strict=True)):
+    if not all(map(given.same_shape, *ins)):
         return False
     pending = list(zip(_graph(one, ins[0]), _graph(two, ins[1]), strict=True))
     done: dict[tuple[int, int], Any] = {}  # with the nodes, so that their ids stay their own
@@ -92,22 +118,18 @@ def alike(one: Any, two: Any, unit: float = 0.0, tolerances: bool = False) -> bo
         if (id(a), id(b)) in done:
             continue
         done[id(a), id(b)] = a, b
-        if _shape(a) != _shape(b) or a.place != b.place or (a.eqn is None) != (b.eqn is None):
+        if not given.same_shape(a, b) or a.place != b.place or (a.eqn is None) != (b.eqn is None):
             return False
         if a.eqn is None:
             if (a.value is None) != (b.value is None) or not (a.value is None or _same_value(a, b, unit)):
                 return False
-        elif not _same_equation(a.eqn, b.eqn, unit, tolerances):
+        elif not _same_equation(a.eqn, b.eqn, given):
             return False
         else:
             asked = a.eqn.params["cond_nconsts"] if tolerances and a.eqn.primitive.name == "while" else 0
             pending += [(x, y) for k, (x, y) in enumerate(zip(a.inputs, b.inputs, strict=True))
                         if k >= asked or x.value is None or y.value is None or _kind(x.aval) != "floating"]
     return True
-
-
-def _shape(node: _Node) -> tuple[Any, str]:
-    return getattr(node.aval, "shape", None), _kind(node.aval)
 
 
 def _same_value(a: _Node, b: _Node, given: float) -> bool:
@@ -127,26 +149,27 @@ def _same_value(a: _Node, b: _Node, given: float) -> bool:
         return bool((near | (x == y) | (np.isnan(x) & np.isnan(y))).all())
 
 
-def _same_equation(a: Any, b: Any, unit: float, tolerances: bool) -> bool:
+def _same_equation(a: Any, b: Any, given: _Given) -> bool:
     if a is b:
         return True
     if a.primitive.name != b.primitive.name or len(a.invars) != len(b.invars):
         return False
     if a.effects or b.effects or a.params.keys() != b.params.keys():
         return False
-    free = tolerances and a.primitive.name == "while"
-    return all(_same_parameter(value, b.params[key], np.inf if free and key == "cond_jaxpr" else unit, tolerances)
+    free = given.tolerances and a.primitive.name == "while"
+    loose = dataclasses.replace(given, unit=np.inf)
+    return all(_same_parameter(value, b.params[key], loose if free and key == "cond_jaxpr" else given)
                for key, value in a.params.items() if key not in _UNSEEN)
 
 
-def _same_parameter(a: Any, b: Any, unit: float, tolerances: bool) -> bool:
+def _same_parameter(a: Any, b: Any, given: _Given) -> bool:
     if interpret.is_jaxpr(a) and interpret.is_jaxpr(b):
-        return alike(a, b, unit, tolerances)
+        return _alike(a, b, given)
     if isinstance(a, (tuple, list)) and type(a) is type(b):
-        return len(a) == len(b) and all(_same_parameter(x, y, unit, tolerances) for x, y in zip(a, b, strict=True))
+        return len(a) == len(b) and all(_same_parameter(x, y, given) for x, y in zip(a, b, strict=True))
     if isinstance(a, (np.ndarray, jax.Array)) or isinstance(b, (np.ndarray, jax.Array)):
         return bool(np.array_equal(np.asarray(a), np.asarray(b)))
-    return a is b or bool(_plain(a) and _plain(b) and a == b)
+    return a is b or bool(_plain(a) and _plain(b) and given.same_size(a, b))
 
 
 def _plain(x: Any) -> bool:

@@ -51,9 +51,9 @@ def _chosen(which: Any, *cases: Any) -> Any:
 
 
 def _contracted(a: Any, b: Any, dimension_numbers: Any, preferred_element_type: Any = None, **_: Any) -> Any:
-    contracted, (each, _each) = dimension_numbers
+    (left, right), (each, _each) = dimension_numbers
     wanted = a.dtype if preferred_element_type is None else np.dtype(preferred_element_type)
-    return np.tensordot(a, b, tuple(map(tuple, contracted))) if not each and a.dtype == b.dtype == wanted and (
+    return np.tensordot(a, b, (tuple(left), tuple(right))) if not each and a.dtype == b.dtype == wanted and (
         a.dtype.kind == "f") else None
 
 
@@ -112,8 +112,9 @@ def by_numpy(primitive: Any, avals: Sequence[Any], args: Sequence[Any], params: 
         avals: JAX's types of `args`, arrays and Python numbers.
     """
     if primitive.name == "jit":
-        weak = any(getattr(v.aval, "weak_type", False) for v in getattr(params.get("jaxpr"), "jaxpr", params).outvars)
-        return None if weak else _jitted(params, args)
+        closed = params.get("jaxpr")
+        known = closed is not None and not any(getattr(v.aval, "weak_type", False) for v in closed.jaxpr.outvars)
+        return _jitted(params, args) if known else None
     weak = params.get("weak_type", bool(avals) and all(a.weak_type for a in avals))
     return None if weak else _result(primitive, avals, args, params)  # a weak type is not lost on the way
 

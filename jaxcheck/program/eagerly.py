@@ -97,10 +97,11 @@ def _program(primitive: Any, avals: Any, args: Any, params: dict[str, Any]) -> C
     turns = params.get("length", 20 if primitive.name == "while" else 1)
     if max(sum(a.size for a in avals), turns * sum(work(v) for v in params.values() if is_jaxpr(v))) > SMALL:
         return None
-    key = primitive, called_with(params), avals, is_wide(), jax.config.jax_threefry_partitionable
+    random = getattr(jax.config, "jax_threefry_partitionable", None)
+    key = primitive, called_with(params), avals, is_wide(), random
     try:
-        return compiled_small(key, functools.partial(_bind, primitive, params), args)
-    except Exception:  # whatever it is, JAX meets it again, and says so as it does
+        return ask(compiled_small, key, functools.partial(_bind, primitive, params), args)
+    except Refused:  # JAX meets it again, and says so as it does
         return None
 
 

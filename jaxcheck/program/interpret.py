@@ -51,6 +51,11 @@ def closed(jaxpr: Any) -> Any:
     return jaxpr if hasattr(jaxpr, "consts") else core.ClosedJaxpr(jaxpr, ())
 
 
+def results(program: Any, first: int) -> Any:
+    """The closed jaxpr with its results from the `first` on alone."""
+    return core.ClosedJaxpr(program.jaxpr.replace(outvars=program.jaxpr.outvars[first:]), program.consts)
+
+
 def sub_jaxprs(params: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Each jaxpr among an equation's parameters, with the label of its role."""
     for key, value in params.items():

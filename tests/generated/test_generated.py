@@ -1,4 +1,5 @@
-"""Two hundred generated programs of fixed seed, each with its right gradient or with a wrong one, through every door.
+"""Two hundred generated programs of fixed seed, each with its right gradient or with a wrong one, through every door;
+every other of them under the marker `slow`.
 
 `python -m tests.generated.rates` runs as many as asked for and prints the rates.
 """
@@ -16,11 +17,13 @@ from tests.generated.plant import KINDS, Plant, plant
 from tests.generated.programs import ALIKE, program
 
 FIRST, COUNT = 0, 200
+FAST = range(FIRST, FIRST + COUNT, 2 * ALIKE)
 # What a verdict may not be, whatever the program.
 NEVER = ("RIGHT FAIL", "WRONG passed", "CRASH", "BLAME")
 
 
-@pytest.mark.parametrize("first", range(FIRST, FIRST + COUNT, ALIKE))
+@pytest.mark.parametrize("first", [pytest.param(n, marks=[] if n in FAST else pytest.mark.slow)
+                                   for n in range(FIRST, FIRST + COUNT, ALIKE)])
 def test_no_right_gradient_is_accused_and_no_wrong_one_passes_above_its_floor(first):
     said = []
     for number in range(first, first + ALIKE):
@@ -37,12 +40,11 @@ def test_a_number_is_a_program():
 
 
 def test_the_programs_are_of_every_kind():
-    doors = {rates.door_of(n) for n in range(FIRST, FIRST + COUNT, ALIKE)}
-    assert doors == set(DOORS)
-    several = [program(n) for n in range(FIRST, FIRST + COUNT, 5 * ALIKE)]
+    assert {rates.door_of(n) for n in FAST} == set(DOORS)
+    several = [program(n) for n in FAST]
     assert {p.dtype for p in several} == {"float32", "float64"}
     assert any(p.outputs > 1 for p in several) and any(p.structure.mixed for p in several)
-    assert len({plant(program(n), 2).kind for n in range(0, COUNT, ALIKE)} & set(KINDS)) >= 4
+    assert len({plant(p, 2).kind for p in several} & set(KINDS)) >= 4
 
 
 def test_an_error_is_as_large_as_it_says():

@@ -1,19 +1,34 @@
-"""A sample of the ordinary matrix, by a fixed seed; `python -m tests.ordinary.matrix` runs all of it."""
+"""A sample of the ordinary matrix, by a fixed seed; `python -m tests.ordinary.matrix` runs all of it.
+
+Every choice is in it, and every pair of two of `check_grad` and `check_grads`.
+"""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import pytest
 
 from tests.ordinary import matrix
 
-SEED, SAMPLE = 3, {"check_grad": 48, "check_grads": 20, "check_rule": 12, "check_batch": 12}
+SEED, TOGETHER = 3, {"check_grad": 2, "check_grads": 2, "check_rule": 1, "check_batch": 1}
+
+
+def choices(cell, together):
+    """Which choices, so many at a time, a cell is of."""
+    return set(itertools.combinations(enumerate(cell[:-1]), together))
 
 
 def sample(door):
-    cells = matrix.cells(door)
-    chosen = np.random.default_rng(SEED).permutation(len(cells))[: SAMPLE[door]]
-    return [cells[i] for i in chosen]
+    """Cells with every choice in them, those first that bring most."""
+    cells = [matrix.cells(door)[i] for i in np.random.default_rng(SEED).permutation(len(matrix.cells(door)))]
+    missing = set().union(*(choices(c, TOGETHER[door]) for c in cells))
+    chosen = []
+    while missing:
+        chosen.append(max(cells, key=lambda c: len(choices(c, TOGETHER[door]) & missing)))
+        missing -= choices(chosen[-1], TOGETHER[door])
+    return chosen
 
 
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64")

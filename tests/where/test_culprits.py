@@ -14,6 +14,8 @@ from jaxcheck.report import line
 from tests.where import build, rates
 from tests.where.cases import CASES
 
+pytestmark = pytest.mark.where
+
 # One of each kind: a factor, a transposition, another value, a term, a scan, a rule, an alias.
 NAMED = {
     ("dense", "dz3 = q - y"): "dz3 = (q - y) / 9",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import jaxcheck as jc
 from tests.where import build
+
+pytestmark = pytest.mark.where
 
 RNG = np.random.default_rng(0)
 

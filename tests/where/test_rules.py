@@ -9,6 +9,8 @@ import pytest
 
 import jaxcheck as jc
 
+pytestmark = pytest.mark.where
+
 A, B = (np.random.default_rng(k).normal(size=5).astype(np.float32) for k in (0, 1))
 QUICK = dict(level="quick", algebra=False)
 

@@ -15,6 +15,8 @@ from jaxcheck.program.where.problem import of_loss
 from tests.where import build
 from tests.where.cases import CASES, Case
 
+pytestmark = pytest.mark.where
+
 
 def explained(found) -> list[str]:
     """What is said of the wrong pass of a module."""

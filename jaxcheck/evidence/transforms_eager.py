@@ -1,0 +1,38 @@
+"""A rule outside of a trace, beside the same compiled."""
+
+from __future__ import annotations
+
+import jax
+
+from jaxcheck.evidence.laws_run import Pulled
+from jaxcheck.evidence.laws_site import Site, draw, finite, host, nearby, norm, pull, unit_in, worst
+from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.eagerly import run_eagerly
+from jaxcheck.result import Row
+
+
+def as_eagerly(site: Site, seed: int, rows: list[Row]) -> list[Row]:
+    """The rows, that of "jit" wrong where the rule gives something else outside of a trace, at the caller's dtypes."""
+    at = next((k for k, r in enumerate(rows) if r.name == "jit"), None)
+    if at is None or rows[at].status != "OK":
+        return rows
+    try:
+        # One way after the other: what a rule keeps aside is looked at elsewhere.
+        g = draw(ask(jax.eval_shape, site.call, *site.live), seed, "row0")
+        eager = host(run_eagerly(pull(site.call), list(site.live), g))
+        rule = Pulled(site.call)
+        found = host(rule.back(list(site.live), g))
+        if not finite(eager) and not finite(found):
+            return rows
+        unit = unit_in(rule.traced(list(site.live), g) or ask(jax.make_jaxpr(pull(site.call)), list(site.live), g))
+        beside = nearby(site.live, 8 * unit, seed, "noise")
+        noise = [norm(a - b) for a, b in zip(host(rule.back(beside, g)), found, strict=True)]
+    except Refused:
+        return rows
+    sizes = [norm(u) for u in eager]
+    floor = 64 * unit * max(sizes, default=0.0)
+    d, bad = worst(found, eager, [4096 * unit * s + 64 * n + floor for s, n in zip(sizes, noise, strict=True)], sizes)
+    if bad >= 0:
+        text = f"leaf `{site.paths[bad]}` differs from the eager gradient"
+        return [Row("transformation", "jit", "WRONG", d, text) if k == at else r for k, r in enumerate(rows)]
+    return rows
