@@ -188,8 +188,11 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: b
             numeric = _beside(numeric, reference, np.stack(sides))
         point = to_vector(one.point, np)
         (tangent, moves), (pulled, sways) = _at_point(tangent, len(v)), _at_point(pulled, owner[2])
-        evidence.append(MapEvidence(samples[0, 0], v, numeric, tangent, reference, g[: owner[2]], pulled, *owner[:2],
-                                    point, is_wide(point, v), _at_point(other, owner[2])[0], one.own, (moves, sways)))
+        evidence.append(MapEvidence(
+            outputs=samples[0, 0], directions=v, numeric=numeric, tangent=tangent, reference=reference,
+            cotangents=g[: owner[2]], pulled=pulled, inputs=owner[0], results=owner[1], point=point,
+            wide=is_wide(point, v), pulled_reference=_at_point(other, owner[2])[0], own=one.own,
+            scatter=(moves, sways)))
     return evidence, compiled
 
 
