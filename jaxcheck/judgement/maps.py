@@ -109,7 +109,10 @@ def _judged(ev: MapEvidence, held: _Held) -> list[Finding]:
             vouched = _tangents(ev, trusted, None, held).verdict is not Verdict.FAIL
             trusted = trusted if vouched else None
         if ev.pulled is not None:
-            findings.append(_cotangents(ev, trusted, held))
+            found = _cotangents(ev, trusted, held)
+            # Where the ladder contradicts what was to vouch for it, or cannot tell, nothing has.
+            unsure = ev.reference is not None and trusted is None and found.reason is not Reason.NONFINITE
+            findings.append(dataclasses.replace(found, doubtful=found.doubtful or unsure))
         return findings
 
 
