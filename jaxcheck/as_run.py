@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxcheck import bars
-from jaxcheck.evidence import as_run, gather, maps
-from jaxcheck.evidence.maps import Map
+from jaxcheck.evidence import as_run, gather
 from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.judgement import as_run as judgement
 from jaxcheck.judgement import locate
-from jaxcheck.judgement.maps import Finding
-from jaxcheck.judgement.maps import judge as judge_map
 from jaxcheck.judgement.vote import Opinion
-from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Component, Reason, Verdict
 from jaxcheck.settings import Case
 from jaxcheck.there import there
@@ -91,45 +87,8 @@ def _on_host(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequence[Opin
     return found
 
 
-def of_map(one: Map, native: Callable[[], Map], findings: list[Finding], rtol: float, atol: float, seed: int,
-           spacing: float) -> list[Finding]:
-    """Findings on a map, and where all of them passed in float64, what its native programs add.
-
-    They are looked at without rounding: what a constant that was rounded may change is granted.
-
-    Args:
-        native: makes the same map of the native programs. spacing: of the caller's coarsest dtype.
-    """
-    if any(f.verdict is not Verdict.PASS for f in findings):
-        return findings
-    try:
-        other = ask(native)
-    except Refused:
-        return findings
-    if as_run.same_maps(one, other):
-        return findings
-    lifted = as_run.map_without_rounding(other)
-    if lifted is None:
-        return findings
-    (evidence,), _ = maps.measure([lifted], seed)
-    granted = max(rtol, bars.CONSTANTS * spacing)
-    found = judge_map(evidence, granted, atol)
-    if any(map(_is_wrong, found)):
-        granted = max(granted, 2 * as_run.constants_of_map(lifted, evidence, spacing / 2))
-        found = judge_map(evidence, granted, atol)
-    return [_of_path(a, b) for a, b in zip(findings, found, strict=True)] if len(found) == len(findings) else findings
-
-
-def _is_wrong(said: Finding | Opinion) -> bool:
+def is_wrong(said: Opinion) -> bool:
     return said.verdict is Verdict.FAIL and said.reason in (Reason.MANUAL_WRONG, Reason.NONFINITE)
-
-
-def _of_path(wide: Finding, run: Finding) -> Finding:
-    if not _is_wrong(run):
-        return wide
-    note = ("right in float64, but in the caller's own dtypes another formula is run; the numbers are its, before any "
-            "rounding")
-    return dataclasses.replace(run, reason=Reason.PRECISION_WRONG, note=note)
 
 
 class _Walk:
@@ -198,7 +157,7 @@ class _Walk:
     def _judged(self, k: int, ev: LeafEvidence, problem: Problem, spacing: float) -> Second | None:
         opinion = self.case.judge(ev)
         dtype = ev.leaf.native
-        if _is_wrong(opinion):
+        if is_wrong(opinion):
             if self.constants is None:
                 self.constants, compiled = as_run.of_constants(problem, self.case.point, spacing / 2)
                 self.case.compiled += compiled

@@ -55,10 +55,6 @@ NEXT_TO_NOTHING = 1e-9
 # Rounding of a number computed from others of its size: a derivative is not known better than the rounding of the
 # outputs themselves (x -> f(x)/f(x) has derivative 1e-17, not 0), a component than that of its leaf. A choice: units.
 ROUND_OFF = 16 * _UNIT
-# Nor is a derivative whose terms cancel, a leaf that is nothing but the rounding residue of larger numbers. Then it
-# scatters when the point moves by some rounding units, and no further than the values' own noise; in units of either.
-# A choice.
-CANCELLED = 8.0
 # Rounding units by which two right runs of one program may differ, and a gradient scatter among neighbours. A choice.
 UNITS = 1e3
 # Nor by more than so many units of a dtype whose sums are made in a wider one: those of half precision are made in
@@ -76,10 +72,6 @@ ONLY_ROUNDING = 1e-13
 # A leaf that does this part of what the most influential one does to the output may be zero but for its rounding
 # (a bias before batch norm). A choice.
 FAINT = 1e-8
-# Rounding of a derivative that is zero where the function itself is not at rest (a singular matrix). A choice.
-AT_REST = 1e-9
-# The bar that is shown for an inner product of two vectors that are known: some units of float64.
-INNER = 1e-15
 # Stands for an unknown bar in sums that must not overflow.
 HUGE = sys.float_info.max / 1e3
 # Rounding unit below which a precision bears steps as small as float64's; a coarser one would only sample rounding.

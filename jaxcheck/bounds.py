@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck.bars import TEXTBOOK
+from jaxcheck.options import Tolerance
 
-Bounds = Callable[[set[str]], tuple[float, float]]
+Bounds = Callable[[set[str]], Tolerance]
 
 
 def bounds_of(rtol: Any, atol: Any) -> Bounds:
-    """The caller's bounds as two numbers, once the dtypes that take part are known; what is not given, or not for
+    """The caller's bounds, once the dtypes that take part are known; what is not given, or not for
     these, stays at jaxcheck's own.
 
     Raises:
@@ -32,8 +32,8 @@ def bounds_of(rtol: Any, atol: Any) -> Bounds:
             raise ValueError(f"{name}={given!r}: a finite number, not negative, or a dict of such numbers by dtype")
         return found
 
-    def number(found: dict[str | None, float], dtypes: set[str], default: float) -> float:
-        return max((x for key, x in found.items() if key is None or key in dtypes), default=default)
+    def number(found: dict[str | None, float], dtypes: set[str]) -> float | None:
+        return max((x for key, x in found.items() if key is None or key in dtypes), default=None)
 
     tables = table("rtol", rtol), table("atol", atol)
-    return lambda dtypes: (number(tables[0], dtypes, TEXTBOOK), number(tables[1], dtypes, 0.0))
+    return lambda dtypes: Tolerance(number(tables[0], dtypes), number(tables[1], dtypes) or 0.0)

@@ -9,14 +9,13 @@ from jaxcheck.engine import examine
 from jaxcheck.evidence import map_problem, maps
 from jaxcheck.evidence.preface import Preface
 from jaxcheck.judgement.maps import Finding
-from jaxcheck.options import Tolerance
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Report, Verdict, Witness
 from jaxcheck.settings import Settings
 
 
 def by_leaf(one: maps.Map, ev: maps.MapEvidence, names: Sequence[str], finding: Finding,
-             tolerance: Tolerance) -> Report | None:
+            settings: Settings) -> Report | None:
     """What is wrong, leaf by leaf and component by component; None where it is nowhere to be seen in that light."""
     theta = map_problem.theta_of(one, names)
     try:
@@ -27,7 +26,6 @@ def by_leaf(one: maps.Map, ev: maps.MapEvidence, names: Sequence[str], finding: 
                          "there is none beside this derivative")
         witnesses = (Witness("manual", one.primal.how), Witness("numeric", one.primal.how, one.primal.note),
                      Witness("autodiff", one.primal.how) if problem.autodiff else silent)
-        settings = Settings.make(None, tolerance, None, False, 0, "float64")
         report = ask(examine, problem, Preface("", witnesses, ()), settings, kind="", name="",
                      start=time.perf_counter())
     except Refused:  # a derivative that cannot be run this way, too

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
 
-from jaxcheck.bars import BARS, COUNTS, GROSS, LEAST_MOVE, OBVIOUS
+from jaxcheck.bars import BARS, COUNTS, LEAST_MOVE
 from jaxcheck.budget import current
 from jaxcheck.evidence import gather
 from jaxcheck.evidence.differences import Ladder
@@ -125,10 +126,15 @@ def placed(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
 
 
 def measured(case: Case, ev: LeafEvidence) -> LeafEvidence:
-    """The evidence of a leaf with the round-off of M and A measured."""
+    """The evidence of a leaf with the round-off of M and A measured; where it could not be, it stays estimated."""
     bars, where = case.round_off(), slice(ev.leaf.start, ev.leaf.stop)
-    return dataclasses.replace(ev, measured=True, m_error=ev.m_error if bars.m is None else bars.m[:, where],
-                               a_error=ev.a_error if bars.a is None else bars.a[:, where])
+
+    def known(found: np.ndarray | None, estimated: Any) -> Any:
+        if found is None or estimated is None:
+            return estimated
+        return np.where(np.isfinite(found[:, where]), found[:, where], estimated)
+
+    return dataclasses.replace(ev, measured=True, m_error=known(bars.m, ev.m_error), a_error=known(bars.a, ev.a_error))
 
 
 def is_at_rest(ev: LeafEvidence) -> bool:
@@ -154,17 +160,6 @@ def rested(case: Case, ev: LeafEvidence) -> LeafEvidence:
         with np.errstate(all="ignore"):
             found = np.fmax(found, np.abs(problem.host_manual(point)[:, where] - ev.m))
     return dataclasses.replace(ev, m_error=found)
-
-
-def beyond_rounding(ev: LeafEvidence, opinion: Opinion) -> bool:
-    """Whether M is off so far that to measure its round-off would be a waste: two witnesses speak against it, and by
-    far more than the gradients scatter between inputs that differ by rounding alone."""
-    if opinion.reason is not Reason.MANUAL_WRONG or opinion.doubtful or ev.a is None or opinion.kinks:
-        return False
-    with np.errstate(all="ignore"):
-        bars = measures.norms(ev.m_error) + measures.norms(there(ev.a_error)) + measures.norms(ev.m_given)
-        apart, size = measures.norms(ev.m - ev.a), measures.norms(ev.m) + measures.norms(ev.a)
-        return bool((apart > np.maximum(OBVIOUS * bars, GROSS * size)).any())
 
 
 def closer(case: Case, number: int, ev: LeafEvidence, indices: np.ndarray, ladder: Ladder) -> LeafEvidence:

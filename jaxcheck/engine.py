@@ -17,7 +17,7 @@ from jaxcheck.evidence.preface import Preface
 from jaxcheck.evidence.problem import Evidence, LeafEvidence, Probes, Problem
 from jaxcheck.evidence.repeat import LOSS, differ
 from jaxcheck.judgement import measures
-from jaxcheck.judgement.vote import Opinion
+from jaxcheck.judgement.vote import Opinion, beyond_rounding
 from jaxcheck.options import Exhaustive
 from jaxcheck.plan import PER_LEAF, ladder_for, plan
 from jaxcheck.result import NAN, Reason, Report, Verdict
@@ -83,6 +83,19 @@ def _judged(case: Case, evidence: Evidence, unseen: tuple[int, ...], directions,
     each = 0 if not left_out else 4 if step is None else 2
     current().left_out += evidence.left_out * len(case.ladder.offsets) + each * sum(left_out or ())
     return write(case, evidence, opinions, seconds, extra, **said)
+
+
+def opinions_of(problem: Problem, settings: Settings) -> tuple[Case, list[LeafEvidence], list[Opinion]]:
+    """What is found of each leaf of a problem that is part of another check; of none where time did not allow it."""
+    case = Case(problem, Preface("", (), ()), settings, problem.theta.ravel(), ladder_for(problem))
+    directions, wanted, mode, _ = plan(problem, settings, case.point)
+    evidence = _gathered(case, directions, wanted, mode)
+    case.evaluations += evidence.evaluations
+    case.compiled += evidence.compiled
+    if evidence.random or evidence.unseen:
+        return case, [], []
+    leaves, opinions, _ = _opinions(case, list(evidence.leaves), (), directions)
+    return case, leaves, opinions
 
 
 def _gathered(case: Case, directions, wanted: int, mode: str) -> Evidence:
@@ -165,7 +178,7 @@ def _settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Op
         if doubt.is_at_rest(ev):
             return doubt.rested(case, ev), opinion
     done = opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size
-    if done or case.problem.primal is None or doubt.beyond_rounding(ev, opinion):
+    if done or case.problem.primal is None or beyond_rounding(ev, opinion):
         return ev, opinion
     if plain:
         # Bars that count beside the tolerance decide what would have been caught: they are measured, too.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxcheck import as_run, limits_maps
+from jaxcheck import again, as_run_maps, limits_maps
 from jaxcheck.bars import SYMMETRIC
 from jaxcheck.evidence import derivatives, maps
 from jaxcheck.evidence.prepare_rule import Subject, second_order, second_order_forward
@@ -27,14 +27,14 @@ def forward(one: Subject, settings: Settings) -> list[Row]:
         return [Row("forward", "JVP", "UNSUPPORTED", NAN, first_line(no.error))]
     if settings.surrogate:
         return []
-    rows, evidence = _rows("forward", made, settings, FIRST)
-    bounds = settings.tolerance.bound, settings.tolerance.atol
+    findings, _ = _findings(made, settings)
+    rows = [_row("forward", FIRST[f.what], f) for f in findings]
     if one.native is None or any(r.status != "OK" for r in rows):
         return rows
-    found = as_run.of_map(
+    found = as_run_maps.of_map(
         made,
         lambda: derivatives.make("", there(one.native), one.point, ("fwd",), first_order=True, precision="native"),
-        judge(evidence, *bounds), *bounds, settings.seed, one.native.unit)
+        findings, settings, one.native.unit)
     return [*rows, *(_row("forward as run", f.what, f) for f in found if f.reason is Reason.PRECISION_WRONG)]
 
 
@@ -42,14 +42,15 @@ def second(one: Subject, settings: Settings) -> list[Row]:
     rows = []
     forward, why = second_order_forward(one)
     if forward is not None:
-        rows += _rows("second order", forward, settings, SECOND_FORWARD)[0]
+        rows += [_row("second order", SECOND_FORWARD[f.what], f) for f in _findings(forward, settings)[0]]
     elif why:
         rows.append(Row("second order", SECOND_FORWARD["JVP"], "UNSUPPORTED", NAN, why))
     made, why = second_order(one)
     if made is None:
         return [*rows, Row("second order", "derivative of the gradient", "UNSUPPORTED", NAN, why)]
     real = not any(np.iscomplexobj(x) for x in one.point)
-    found, evidence = _rows("second order", made, settings, SECOND, symmetric=real)
+    findings, evidence = _findings(made, settings, symmetric=real)
+    found = [_row("second order", SECOND[f.what], f) for f in findings]
     known = real and evidence.pulled is not None and np.isfinite(evidence.outputs).all()
     return [*rows, *found, *([_symmetry(made, evidence, settings)] if known else [])]
 
@@ -73,18 +74,10 @@ def _asymmetry(evidence: maps.MapEvidence) -> float:
         return float(abs(products[0, 1] - products[1, 0]) / size) if size else 0.0
 
 
-def _rows(group: str, one: maps.Map, settings: Settings, titles: dict[str, str], symmetric: bool = False):
-    """(rows, evidence) of one map."""
-    def measure(those):
-        return maps.measure(those, settings.seed, symmetric=symmetric)[0]
-
-    def judged(ev, rtol):
-        return judge(ev, rtol, settings.tolerance.atol)
-
-    rtol = settings.tolerance.bound
-    (evidence,) = measure([one])
-    (findings,) = limits_maps.second_opinions([one], [evidence], [judged(evidence, rtol)], measure, judged, rtol)
-    return [_row(group, titles[f.what], f) for f in findings], evidence
+def _findings(one: maps.Map, settings: Settings, symmetric: bool = False) -> tuple[list[Finding], maps.MapEvidence]:
+    """What is found of one map, and from what."""
+    (evidence,), _ = maps.measure([one], settings.seed, symmetric=symmetric)
+    return again.settled(one, evidence, judge(evidence, settings.tolerance, settings.must_catch), settings), evidence
 
 
 def _row(group: str, title: str, finding: Finding) -> Row:

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck import budget, doubt, limits
+from jaxcheck import budget, limits
 from jaxcheck.budget import Budget, current, until_stopped
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.judgement import measures
-from jaxcheck.judgement.vote import Opinion, judge
+from jaxcheck.judgement.vote import Opinion, beyond_rounding, judge
 from jaxcheck.made import made
 from jaxcheck.result import NAN, Cost, LeafResult, Reason, Report, Verdict
 from jaxcheck.settings import Case
@@ -65,7 +65,7 @@ def unconfirmed(case: Case, ev: LeafEvidence) -> Opinion:
 def _plainly_wrong(case: Case, ev: LeafEvidence, first: Opinion) -> bool:
     """Whether no closer look could excuse it: differences and autodiff agree with each other, on smooth ground, and
     are both far from M; and no loop stops somewhere."""
-    if first.verdict is not Verdict.FAIL or not doubt.beyond_rounding(ev, first) or limits.stops(case.problem):
+    if first.verdict is not Verdict.FAIL or not beyond_rounding(ev, first) or limits.stops(case.problem):
         return False
     other = judge(ev, case.settings.tolerance, m=ev.a, must_catch=case.settings.must_catch)
     return other.verdict is Verdict.PASS and other.reason is Reason.AGREE and not other.kinks

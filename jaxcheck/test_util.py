@@ -20,19 +20,18 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from jaxcheck import as_run, limits_maps
+from jaxcheck import again, as_run_maps
 from jaxcheck.bounds import Bounds, bounds_of
 from jaxcheck.by_leaf import by_leaf
 from jaxcheck.by_value import wrong_values
 from jaxcheck.door import door
-from jaxcheck.evidence import again, derivatives, maps
+from jaxcheck.evidence import derivatives, maps, twice
 from jaxcheck.evidence.preface import narrow
 from jaxcheck.evidence.prepare_rule import argument_names
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.judgement.findings import Finding
 from jaxcheck.judgement.maps import judge
 from jaxcheck.made import made
-from jaxcheck.options import Tolerance
 from jaxcheck.program.constants import own
 from jaxcheck.program.objective import Traced, trace
 from jaxcheck.result import (
@@ -42,6 +41,7 @@ from jaxcheck.result import (
     Report,
     Verdict,
 )
+from jaxcheck.settings import Settings
 from jaxcheck.theta import Theta, take_apart
 from jaxcheck.warned import warned
 
@@ -150,18 +150,21 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, v
     evidence, compiled = maps.measure(found, seed=0)
     head |= {"evaluations": sum(len(maps.LADDER.offsets) * len(ev.directions) for ev in evidence),
              "compiled": compiled}
-    rtol, atol = bounds({str(x.dtype) for x in (*as_traced.closed.in_avals, *as_traced.closed.out_avals)})
-    findings = _findings(found, evidence, rtol, atol)
+    tolerance = bounds({str(x.dtype) for x in (*as_traced.closed.in_avals, *as_traced.closed.out_avals)})
+    settings = Settings.make(None, tolerance, None, False, 0, "float64")
+    findings = _findings(found, evidence, settings)
+    head["evaluations"] += sum(finding.evaluations for _, finding in findings)
+    head["compiled"] += sum(finding.compiled for _, finding in findings)
     if narrow(theta, primal):
         first = [finding for name, finding in findings if not name]
-        first = as_run.of_map(found[0], lambda: native(as_traced, point, theta), first, rtol, atol, 0, as_traced.unit)
+        first = as_run_maps.of_map(found[0], lambda: native(as_traced, point, theta), first, settings, as_traced.unit)
         findings = [*(("", finding) for finding in first), *(pair for pair in findings if pair[0])]
-    findings = [*findings, *wrong_values(primal, point, valued(primal, point, theta), rtol, atol)]
+    findings = [*findings, *wrong_values(primal, point, valued(primal, point, theta), tolerance.bound, tolerance.atol)]
     names = [leaf.path for leaf in take_apart(args, names=argument_names(f, len(args))).leaves]
     first_of = {one.name: (one, ev) for one, ev in zip(reversed(found), reversed(evidence), strict=True)}
 
     def looked_into(name: str, finding: Finding) -> Report | None:
-        return None if finding.what in _VALUES else by_leaf(*first_of[name], names, finding, Tolerance(rtol, atol))
+        return None if finding.what in _VALUES else by_leaf(*first_of[name], names, finding, settings)
 
     return _tell(findings, head, err_msg, looked_into)
 
@@ -169,7 +172,7 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, v
 def _traced(flat: Callable, point: list[Any], random: Report, err_msg: str) -> tuple[Traced, Traced]:
     """(the program in the caller's dtypes, in float64). Raises with `random` where it is another one each time."""
     try:
-        as_traced = again.traced(flat, point)
+        as_traced = twice.traced(flat, point)
     except jax.errors.UnexpectedTracerError as error:
         said = dataclasses.replace(random, reason=Reason.UNDIFFERENTIABLE, notes=(first_line(error),))
         _inconclusive(said, err_msg)
@@ -177,7 +180,7 @@ def _traced(flat: Callable, point: list[Any], random: Report, err_msg: str) -> t
         _inconclusive(random, err_msg)
     primal = trace(flat, point, [])
     # What runs natively is foreign code, or holds some: a trace does not show whether it is random.
-    if primal.note and not again.runs_alike(flat, point, primal.unit):
+    if primal.note and not twice.runs_alike(flat, point, primal.unit):
         _inconclusive(random, err_msg)
     if not primal.closed.out_avals:
         raise TypeError("f returned no float or complex output: there is nothing to differentiate")
@@ -193,18 +196,16 @@ def _taken_apart(args: tuple[Any, ...]) -> Theta:
     return theta
 
 
-def _findings(found: Sequence[maps.Map], evidence: Sequence[maps.MapEvidence], rtol: float, atol: float
+def _findings(found: Sequence[maps.Map], evidence: Sequence[maps.MapEvidence], settings: Settings
               ) -> list[tuple[str, Finding]]:
-    """What is found of each derivative, by its name; at the loops' limits as well, where there are loops."""
-
-    def measure(those: Sequence[maps.Map]) -> list[maps.MapEvidence]:
-        return maps.measure(those, seed=0)[0]
-
-    def judged(ev: maps.MapEvidence, rtol: float) -> list[Finding]:
-        return judge(ev, rtol, atol)
-
-    told = limits_maps.second_opinions(found, evidence, [judged(ev, rtol) for ev in evidence], measure, judged, rtol)
-    return [(one.name, finding) for one, those in zip(found, told, strict=True) for finding in those]
+    """What is found of each derivative, by its name; whoever is in doubt examined until the first that is wrong."""
+    findings: list[tuple[str, Finding]] = []
+    for one, ev in zip(found, evidence, strict=True):
+        told = judge(ev, settings.tolerance)
+        if all(finding.verdict is not Verdict.FAIL for _, finding in findings):
+            told = again.settled(one, ev, told, settings)
+        findings += [(one.name, finding) for finding in told]
+    return findings
 
 
 def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg: str,

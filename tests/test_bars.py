@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck import Reason, Verdict, bars, doubt
+from jaxcheck import Reason, Verdict, bars
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.problem import Probes
 from jaxcheck.judgement import as_run, kinds, measures
+from jaxcheck.judgement.vote import beyond_rounding
 from jaxcheck.options import Tolerance
 from jaxcheck.theta import Leaf
 
@@ -24,7 +25,7 @@ PACKAGE = Path(bars.__file__).parent
 PLAIN = {0.0, 1.0, 2.0, 0.5}
 JUDGES = sorted((PACKAGE / "judgement").glob("*.py")) + [
     PACKAGE / f"{name}.py" for name in (
-        "engine", "doubt", "limits", "limits_maps", "kinks", "writing", "options", "plan", "stopping")]
+        "engine", "doubt", "again", "limits", "limits_maps", "kinks", "writing", "options", "plan", "stopping")]
 BOUNDING = {"max", "min", "maximum", "minimum", "fmax", "fmin", "clip", "allclose", "isclose"}
 
 
@@ -198,9 +199,9 @@ def test_beyond_rounding(move, name, apart, scatter):
     one = np.ones((1, 1))
     ev = SimpleNamespace(m=one, a=(1 + apart) * one, m_error=scatter * one, a_error=scatter * one, m_given=0 * one)
     opinion = SimpleNamespace(reason=Reason.MANUAL_WRONG, doubtful=False, kinks=0)
-    assert doubt.beyond_rounding(ev, opinion)
+    assert beyond_rounding(ev, opinion)
     move(name, 1e5)
-    assert not doubt.beyond_rounding(ev, opinion)
+    assert not beyond_rounding(ev, opinion)
 
 
 @pytest.mark.parametrize(("name", "exact", "factor"), [("SHARP", True, 1 + 1e-8), ("TEXTBOOK", False, 1 + 1e-6)])

@@ -297,7 +297,8 @@ def test_what_is_random_is_not_judged(make):
 
 @pytest.mark.parametrize("order", [1, 2])
 def test_the_evaluations_are_those_that_were_made(order):
-    """Counted where they happen, in the function itself; derivatives call it now and then as well."""
+    """Counted where they happen, in the function itself; derivatives call it now and then as well, and a look at what
+    the program decides runs all but the call."""
     calls = []
 
     def f(x):
@@ -310,7 +311,7 @@ def test_the_evaluations_are_those_that_were_made(order):
         check_grads(f, (V,), order, "fwd")
     report = caught.value.report
     assert report.evaluations and "0 evaluations" not in str(report)
-    assert 0 <= len(calls) - report.evaluations <= 8
+    assert len(calls) - 8 <= report.evaluations <= 1.5 * len(calls)
 
 
 def same_error(f, args, **options):

@@ -21,9 +21,9 @@ LAYERS = (
     ("program",),
     ("evidence",),
     ("judgement",),
-    ("check", "engine", "appeal", "as_run", "doubt", "kinks", "limits", "limits_maps", "batch", "rule", "settings",
-     "writing", "door", "arguments", "bounds", "by_leaf", "by_value", "stopping", "plan", "rule_rows", "batch_report",
-     "where", "made", "resume", "minimise", "script", "suspects", "implicit", "warned"),
+    ("check", "engine", "again", "appeal", "as_run", "as_run_maps", "doubt", "kinks", "limits", "limits_maps", "batch",
+     "rule", "settings", "writing", "door", "arguments", "bounds", "by_leaf", "by_value", "stopping", "plan",
+     "rule_rows", "batch_report", "where", "made", "resume", "minimise", "script", "suspects", "implicit", "warned"),
     ("test_util", "cli", "cli_options", "cases", "pool", "demo", "pytest_plugin", "pytest_section", "pytest_grads",
      "__main__"),
 )

@@ -197,7 +197,9 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarr
     h = steps.reshape(shape)
     middle, plus, minus = samples[0], samples[1 : count + 1], samples[count + 1 :]
     size = _size(samples, count)
-    floor = 2 * unit * size if measured is None else np.maximum(measured, 0.5 * unit * size)
+    floor = 2 * unit * size
+    if measured is not None:
+        floor = np.where(np.isfinite(measured), np.maximum(measured, 0.5 * unit * size), floor)
     centred = (plus - minus) / (2 * h)
     right, left = (plus - middle) / h, (middle - minus) / h
     noise = np.maximum(floor, moves.scatter(centred, steps))

@@ -6,6 +6,7 @@ component, to say where a derivative that is wrong goes wrong.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from jaxcheck.evidence.maps import Map, MapEvidence, from_vector, to_vector
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.program.compile import Program
 from jaxcheck.program.objective import Traced, cast
+from jaxcheck.there import there
 from jaxcheck.theta import Theta, take_apart
 
 # Inputs up to this many real numbers are pushed forward one by one, where there is no reverse mode.
@@ -36,14 +38,15 @@ def theta_of(one: Map, names: Sequence[str]) -> Theta:
     return take_apart(tuple(one.point), names=named)
 
 
-def problem_of(one: Map, ev: MapEvidence, theta: Theta, reverse: bool) -> Problem | None:
+def problem_of(one: Map, ev: MapEvidence, theta: Theta, reverse: bool, own: bool = False) -> Problem | None:
     """The problem, or None where there is no way to gradients of this size.
 
     Args:
         reverse: the cotangent of the map is under test, else its tangent.
+        own: of the very cotangents of the evidence, so that what a rule makes of these is under test.
     """
     finite = np.isfinite(ev.outputs)
-    g = cotangents(ev.results, 0, ev.outputs) * finite
+    g = ev.cotangents if own else cotangents(ev.results, 0, ev.outputs) * finite
     g = g[g.any(axis=1)]
     manual = _pulled(one.cotangent, len(one.point)) if reverse else _pushed(one.tangent, theta)
     if manual is None or not len(g):
@@ -55,11 +58,7 @@ def problem_of(one: Map, ev: MapEvidence, theta: Theta, reverse: bool) -> Proble
         out = to_vector(one.primal.program(*flat[:-1]))
         return [flat[-1] @ jnp.where(finite, out, 0.0)]
 
-    def made(f: Callable) -> Traced:
-        with jax.enable_x64(True):
-            closed = jax.make_jaxpr(f)(*avals)
-        return Traced(Program.of(closed), None, one.primal.how, one.primal.note, closed, one.primal.unit)
-
+    made = functools.partial(_made, one, avals)
     return Problem(theta, (g,), made(projected), made(manual), made(autodiff) if autodiff else None, columns=len(g),
                    is_autodiff=one.own)
 
@@ -100,3 +99,39 @@ def _pushed(traced: Traced | None, theta: Theta) -> Callable | None:
         return found
 
     return gradients
+
+def along(one: Map, ev: MapEvidence, outputs: np.ndarray) -> Problem:
+    """The tangents of a map as a problem: its parameters are how far one goes from the point along each of the
+    directions of the evidence, its columns are `outputs`. What a rule makes of these very tangents is under test, not
+    what it would make of their parts."""
+    ins = one.primal.program.closed.in_avals
+    given = (to_vector(one.point, np), ev.directions)
+    avals = [jax.ShapeDtypeStruct(x.shape, np.float64) for x in (np.zeros(len(ev.directions)), *given)]
+
+    def moved(t: Any, point: Any, directions: Any) -> Any:
+        return point + t @ directions
+
+    def primal(*flat: Any) -> list[Any]:
+        return [to_vector(one.primal.program(*from_vector(moved(*flat), ins)))[outputs]]
+
+    def pushed(traced: Traced) -> Callable:
+        avals = traced.program.closed.in_avals
+        half = len(avals) // 2
+
+        def gradients(*flat: Any) -> list[Any]:
+            xs = from_vector(moved(*flat), avals[:half])
+            return [jax.lax.map(lambda v: to_vector(traced.program(*xs, *from_vector(v, avals[half:])))[outputs],
+                                flat[-1]).T]
+
+        return gradients
+
+    made = functools.partial(_made, one, avals)
+    theta = take_apart(np.zeros(len(ev.directions)), "along")
+    return Problem(theta, given, made(primal), made(pushed(there(one.tangent))),
+                   made(pushed(one.reference)) if one.reference else None, columns=len(outputs), is_autodiff=one.own)
+
+
+def _made(one: Map, avals: Sequence[Any], f: Callable) -> Traced:
+    with jax.enable_x64(True):
+        closed = jax.make_jaxpr(f)(*avals)
+    return Traced(Program.of(closed), None, one.primal.how, one.primal.note, closed, one.primal.unit)

@@ -33,8 +33,6 @@ from jaxcheck.there import there
 LADDER = Ladder(first=0.1, ratio=5.0, count=10)
 # Elements computed, and kept, for the sake of directions of single leaves: beyond it the dense ones must do.
 OWN_WORK, OWN_SIZE = 2e8, 1e7
-# Neighbours a few rounding units away: a derivative's scatter over them is its round-off.
-NEAR = 2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,9 +67,11 @@ class MapEvidence:
         tangent, reference: (D, m) or None. cotangents: (G, m), zero where an output is not finite at the point, and
             their pull-backs (G, P) or None.
         inputs, results: (P,) and (m,) the leaf that each real number belongs to.
+        point: (P,) the inputs.
         wide: (D,) directions that move some component by far more than its own size.
-        scatter: how far tangent, reference, pulled and pulled_reference move when the point does by some rounding
-            units; of their shapes, None where they are, NaN where that was not asked.
+        own: see `Map`.
+        scatter: how far the tangents (D, m) and the pull-backs (G, P) move when the point does by some rounding units;
+            None where they are, or that was not asked.
     """
 
     outputs: np.ndarray
@@ -83,9 +83,11 @@ class MapEvidence:
     pulled: np.ndarray | None
     inputs: np.ndarray
     results: np.ndarray
+    point: np.ndarray
     wide: np.ndarray
-    scatter: tuple[np.ndarray | None, ...]
     pulled_reference: np.ndarray | None = None
+    own: bool = False
+    scatter: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
 
 
 def real_size(values: Sequence[ArrayLike]) -> int:
@@ -126,7 +128,7 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: b
     derivative is a Hessian, in the inputs that come first) the directions in these are the cotangents.
     """
     programs: list[Program] = []
-    inputs, plans, owners, plain, sizes = [], [], [], [], []
+    inputs, plans, owners, plain = [], [], [], []
     for number, one in enumerate(maps):
         rng = np.random.default_rng([seed, number])
         point = to_vector(one.point, np)
@@ -143,21 +145,18 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: b
         slots = [one.primal, one.tangent, one.reference, one.cotangent, one.reference_pull]
         programs += [t.program for t in slots if t is not None]
         plans.append([t is not None for t in slots])
-        owners.append((leaves, results))
+        owners.append((leaves, results, len(g)))
         # Made here: the rows are few and small, and arithmetic on them would only be compiled.
         moved = (point + LADDER.offsets[:, None, None] * v).reshape(-1, point.size)
-        count = 0 if one.name and not symmetric else NEAR
-        near = 1 + 4 * one.primal.unit * rng.choice([-1.0, 1.0], (count, point.size))
+        near = 1 + 4 * one.primal.unit * rng.choice([-1.0, 1.0], (0 if one.name else 1, point.size))
         points = np.concatenate([point[None], np.where(np.isfinite(point), point, 0.0) * near])
         plain.append(v)
-        # Paired here as well, and only the cotangents that are to be divided by the outputs are finished there.
-        weigh = None if weigh is None else np.tile(weigh, len(points))
         # What vouches for a tangent is also asked on both sides of the point, close by, along every direction.
         sides = np.concatenate([point + AT * one.primal.unit * v, point - AT * one.primal.unit * v])
-        at, along = _pairs(points, v)
-        vouched = np.concatenate([at, sides]), np.concatenate([along, v, v])
-        inputs.append((moved, (at, along), vouched, _pairs(points, g), weigh))
-        sizes.append(len(points))
+        vouched = np.concatenate([np.repeat(point[None], len(v), axis=0), sides]), np.concatenate([v, v, v])
+        # Only the cotangents that are to be divided by the outputs are finished there.
+        weigh = None if weigh is None else np.tile(weigh, len(points))
+        inputs.append((moved, _pairs(points, v), vouched, _pairs(points, g), weigh))
     total = len(LADDER.offsets)
 
     work = sum(one.cost * total * len(v) for one, v in zip(maps, plain, strict=True))
@@ -181,22 +180,19 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: b
             found, compiled = run((1,) * len(maps))  # what cannot be batched goes row by row
         found = jax.tree_util.tree_map(np.asarray, found)
     evidence = []
-    for one, v, owner, size, (samples, tangent, reference, g, pulled, other) in zip(
-            maps, plain, owners, sizes, found, strict=True):
+    for one, v, owner, (samples, tangent, reference, g, pulled, other) in zip(maps, plain, owners, found, strict=True):
         samples = samples.reshape(total, len(v), -1)
         numeric = slopes(samples, LADDER, one.primal.unit)
         if reference is not None:
-            reference, *sides = np.split(reference, [size * len(v), (size + 1) * len(v)])
-            numeric = _beside(numeric, reference[: len(v)], np.stack(sides))
-        tangent, reference, pulled, other = found = [None if x is None else x.reshape(size, len(x) // size, x.shape[-1])
-                                                     for x in (tangent, reference, pulled, other)]
-        with np.errstate(all="ignore"):
-            scatter = tuple(None if x is None else _scatter(x) for x in found)
-        tangent, reference, pulled, other = (None if x is None else x[0] for x in found)
-        wide = is_wide(to_vector(one.point, np), v)
-        inputs_of, results_of = owner
-        evidence.append(MapEvidence(samples[0, 0], v, numeric, tangent, reference, g[: len(g) // size], pulled,
-                                    inputs_of, results_of, wide, scatter, other))
+            reference, *sides = np.split(reference, 3)
+            numeric = _beside(numeric, reference, np.stack(sides))
+        point = to_vector(one.point, np)
+        (tangent, moves), (pulled, sways) = _at_point(tangent, len(v)), _at_point(pulled, owner[2])
+        evidence.append(MapEvidence(
+            outputs=samples[0, 0], directions=v, numeric=numeric, tangent=tangent, reference=reference,
+            cotangents=g[: owner[2]], pulled=pulled, inputs=owner[0], results=owner[1], point=point,
+            wide=is_wide(point, v), pulled_reference=_at_point(other, owner[2])[0], own=one.own,
+            scatter=(moves, sways)))
     return evidence, compiled
 
 
@@ -217,9 +213,12 @@ def _beside(numeric: Slopes, reference: np.ndarray, sides: np.ndarray) -> Slopes
                                error=np.where(beside, error, n.error), rough=np.where(beside, error, n.rough))
 
 
-def _scatter(x: np.ndarray) -> np.ndarray:
-    """How far the rows beside the first differ from it; NaN where there are none."""
-    return np.abs(x[1:] - x[0]).max(axis=0) if len(x) > 1 else np.full(x.shape[1:], np.nan)
+def _at_point(rows: np.ndarray | None, count: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """What was found at the point, the first `count` rows, and how far the others, next to it, are off; if any."""
+    if rows is None or len(rows) == count:
+        return rows, None
+    with np.errstate(all="ignore"):
+        return rows[:count], np.abs(rows[count:] - rows[:count])
 
 
 def _each(f: Callable, rows: tuple[Any, Any]) -> Any:

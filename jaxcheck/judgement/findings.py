@@ -17,7 +17,8 @@ class Finding:
 
     `output` is the flat real output (JVP) that is off most; `claimed` and `reference` its values. `place` says
     in words where the worst is: the leaf of the results, and of the inputs where one was looked at alone.
-    `left_out` says in words which outputs took no part, where some did not.
+    `left_out` says in words which outputs took no part, where some did not. `doubtful`: it is not plainly right, and
+    is examined before anyone is blamed; `evaluations` and `compiled`: what that took.
     """
 
     what: str
@@ -31,6 +32,9 @@ class Finding:
     note: str = ""
     place: str = ""
     left_out: str = ""
+    doubtful: bool = False
+    evaluations: int = 0
+    compiled: int = 0
 
 
 def value_of_forward(outputs: np.ndarray, value: np.ndarray, owner: np.ndarray, rtol: float, atol: float,

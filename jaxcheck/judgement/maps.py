@@ -1,37 +1,79 @@
-"""The judgement of a map: its tangents against the ladder, its cotangents by adjointness. Pure."""
+"""The judgement of a map: what was measured of it as the evidence of leaves, judged by the one table. Pure.
+
+A leaf of a map's results is to its tangents what a leaf of parameters is to a gradient: its real numbers are the
+components, the directions are the columns, and the slopes along them are differences of single components. The
+pull-backs are gradients of what their cotangents make of the results, seen along the same directions.
+
+What stays apart: one program measures many maps at once, so the bars of tangents and pull-backs are not measured here,
+and whoever is not plainly right is `doubtful`: examined as a problem of its own before anyone is blamed
+(`jaxcheck/again.py`). Outputs that are infinite by design are left out. A pull-back is also held to tangents that the
+differences have confirmed, by adjointness: they are known far better than differences. And one that was seen with some
+of the results alone is not said to be right.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
-from jaxcheck.bars import AT_REST, BARS, CANCELLED, COMPONENT, HUGE, INNER, ROUND_OFF, TEXTBOOK
+from jaxcheck.bars import BARS, GROSS, MUST_CATCH, OBVIOUS, ROUND_OFF
+from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.maps import MapEvidence
+from jaxcheck.evidence.problem import LeafEvidence, Probes
+from jaxcheck.evidence.projected import exact, projected, transposed
+from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.judgement.findings import Finding, at_worst
-from jaxcheck.judgement.measures import coarse
+from jaxcheck.judgement.measures import steep
+from jaxcheck.judgement.vote import Opinion, beyond_rounding
+from jaxcheck.judgement.vote import judge as vote
+from jaxcheck.options import Tolerance
 from jaxcheck.result import Reason, Verdict
 from jaxcheck.there import there
+from jaxcheck.theta import Leaf
 
+DARK = "of some outputs there are no differences, and there autodiff without the rule says otherwise"
 STEEP = ("by the derivative under test the function would move more, within the smallest steps, than it does at any: "
          "it may live on a smaller scale than theirs")
-DARK = "of some outputs there are no differences, and there autodiff without the rule says otherwise"
+ORDER = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
 
 
-def judge(ev: MapEvidence, rtol: float = TEXTBOOK, atol: float = 0.0) -> list[Finding]:
+@dataclasses.dataclass(frozen=True)
+class _Held:
+    """What a claim is held to: the caller's bounds, and what is granted of each number, relative."""
+
+    tolerance: Tolerance
+    must_catch: float
+    granted: float
+
+    def vote(self, leaf: LeafEvidence) -> Opinion:
+        given = self.granted / BARS * np.abs(leaf.m)
+        return vote(dataclasses.replace(leaf, m_given=given), self.tolerance, must_catch=self.must_catch)
+
+    def apart(self, claim: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        bound = max(self.tolerance.bound, self.granted)
+        return np.abs(claim - reference) > bound * np.maximum(np.abs(claim), np.abs(reference))
+
+
+def judge(ev: MapEvidence, tolerance: Tolerance, must_catch: float = MUST_CATCH, granted: float = 0.0) -> list[Finding]:
     """Findings on the JVP and on the VJP, as far as they were asked for.
+
+    Args:
+        granted: what each number of a claim may be off by, relative, beside its bars.
+
 
     Outputs that are infinite or NaN at the point (a mask of -inf is no mistake) have no differences and are left out;
     of the others nothing is taken away.
     """
-    finite = np.isfinite(ev.outputs)
+    finite, held = np.isfinite(ev.outputs), _Held(tolerance, must_catch, granted)
     if finite.all():
-        return _judged(ev, rtol, atol)
+        return _judged(ev, held)
     asked = [what for what, claim in (("JVP", ev.tangent), ("VJP", ev.pulled)) if claim is not None]
     if not finite.any():
         return [Finding(what, Verdict.INCONCLUSIVE, Reason.NONFINITE,
                         note="every output is infinite or NaN at this point") for what in asked]
-    found = _judged(_part(ev, finite), rtol, atol)
+    found = _judged(_part(ev, finite), held)
     said = f"{int((~finite).sum())} of {finite.size} outputs are infinite or NaN at this point and were left out"
     at = np.flatnonzero(finite)
     return [dataclasses.replace(_blameless(f), output=int(at[f.output]) if f.output >= 0 else -1, left_out=said)
@@ -53,244 +95,173 @@ def _part(ev: MapEvidence, keep: np.ndarray) -> MapEvidence:
     return dataclasses.replace(
         ev, outputs=ev.outputs[keep], numeric=ev.numeric[:, keep], tangent=columns(ev.tangent),
         reference=columns(ev.reference), cotangents=columns(ev.cotangents), results=ev.results[keep],
-        scatter=(columns(ev.scatter[0]), columns(ev.scatter[1]), *ev.scatter[2:]))
+        scatter=(columns(ev.scatter[0]), ev.scatter[1]))
 
 
-def _judged(ev: MapEvidence, rtol: float, atol: float) -> list[Finding]:
+def _judged(ev: MapEvidence, held: _Held) -> list[Finding]:
     with np.errstate(all="ignore"):
-        findings = []
-        trusted = ev.reference
-        if ev.tangent is None and trusted is not None:
-            # Reverse mode alone is asked for: what vouches for it must itself agree with the ladder.
-            vouched = _tangents(ev, trusted, None, rtol, atol, ev.scatter[1]).verdict is not Verdict.FAIL
-            trusted = trusted if vouched else None
+        findings, trusted = [], ev.reference
         if ev.tangent is not None:
-            findings.append(_tangents(ev, ev.tangent, ev.reference, rtol, atol, ev.scatter[0]))
-            if findings[0].verdict is Verdict.PASS and trusted is None:
-                trusted = ev.tangent
+            findings.append(_tangents(ev, ev.tangent, ev.reference, held))
+            trusted = ev.tangent if trusted is None and findings[0].verdict is Verdict.PASS else trusted
+        elif trusted is not None:
+            # Reverse mode alone is asked for: what vouches for it must itself agree with the ladder.
+            vouched = _tangents(ev, trusted, None, held).verdict is not Verdict.FAIL
+            trusted = trusted if vouched else None
         if ev.pulled is not None:
-            vouch = ev.scatter[1] if trusted is ev.reference and trusted is not None else ev.scatter[0]
-            found = _cotangents(ev, trusted, rtol, atol, vouch)
-            if found.verdict is Verdict.PASS and (ev.numeric.kink & np.isfinite(ev.numeric.value)).any():
-                # Tangents that are trusted on a kink are themselves but one of many right ones.
-                found = dataclasses.replace(found, reason=Reason.KINK)
-            findings.append(found)
+            found = _cotangents(ev, trusted, held)
+            # Where the ladder contradicts what was to vouch for it, or cannot tell, nothing has.
+            unsure = ev.reference is not None and trusted is None and found.reason is not Reason.NONFINITE
+            findings.append(dataclasses.replace(found, doubtful=found.doubtful or unsure))
         return findings
 
 
-def _tangents(ev: MapEvidence, claim, reference, rtol: float, atol: float, scatter) -> Finding:
-    """A claimed tangent (D, m), which scatters by so much, against the ladder and autodiff without the rules."""
-    n = ev.numeric
-    scale = _leaf_rms(claim, ev.results)
-    usable = np.isfinite(n.value) & np.isfinite(n.error) & ~n.jump
-    live = usable & np.isfinite(claim)
-    lost = usable & ~np.isfinite(claim)
-    rest = atol + ROUND_OFF * np.abs(ev.outputs) + _at_rest(n)
-    # What a residue explains is at most what one scale for all leaves would have let pass.
-    residue = _residue(ev, scatter if reference is None else np.maximum(scatter, there(ev.scatter[1])))
-    whole = np.sqrt(np.mean(claim**2, axis=1, keepdims=True)) if claim.size else np.zeros((len(claim), 1))
-
-    leaf = rtol * np.maximum(np.abs(claim), scale)
-    component = COMPONENT * rtol * np.abs(claim) + ROUND_OFF * scale
-    slack = np.minimum(leaf, component) + np.minimum(residue, rtol * whole) + rest
-    off = _excess(n, claim, slack)
-    bad = live & (off > 0)
-    gap = np.abs(claim - n.value) / (np.abs(claim) + np.abs(n.value))
-    relative = float(np.max(np.where(live & (gap > 0), gap, 0.0), initial=0.0))
-    bar = float(np.max(np.where(live, n.error / np.maximum(np.abs(claim), scale), 0.0), initial=0.0))
-    # Where the smallest steps are quantised, several larger ones may confirm the claim.
-    quantised = coarse(n, claim, scale)
-    if reference is not None and np.isfinite(reference[usable]).all():
-        apart = np.where(usable, np.abs(claim - reference), 0.0)
-        far = _far(np.where(usable, claim, 0.0), np.where(usable, reference, 0.0), ev.results, rtol, atol, slack)
-        wrong_reference = live & (_excess(n, reference, slack) > 0)
-        if far.any() and not ((wrong_reference & ~n.kink).any() and not bad.any()):
-            inside = n.kink & ~bad
-            if (far & ~inside).any() or bad.any():
-                outside = np.where(inside, 0.0, apart)
-                return at_worst(ev, "JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, reference, outside, bar,
-                                outside / slack)
-        bad = bad & ~((~(np.abs(claim - reference) > slack)) & quantised)
-    else:
-        bad = bad & ~quantised
-    if lost.any():
-        return Finding("JVP", Verdict.FAIL, Reason.NONFINITE, note="the tangent is NaN or infinite")
-    excused = np.abs(claim - n.value) <= BARS * n.rough + slack
-    bad = bad & ~(excused & n.noisy)
-    # Far outside a component's own scale the differences of larger steps may mislead; a direction that moves each
-    # in proportion stands beside such a one.
-    bad = bad & ~ev.wide[:, None]
-    steep = live & ~ev.wide[:, None] & (np.abs(claim) > n.steepest) & (reference is None)
-    bad = bad & ~steep
-    if bad.any():
-        return at_worst(ev, "JVP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, n.value, np.where(bad, off, 0.0), bar,
-                        np.where(bad, off / (slack + n.error), 0.0))
-    if claim.size and not usable.any():
-        reason = Reason.JUMP if n.jump.any() else Reason.DOMAIN
-        return Finding("JVP", Verdict.INCONCLUSIVE, reason)
-    if steep.any():
-        return Finding("JVP", Verdict.INCONCLUSIVE, Reason.NOISE, note=STEEP)
-    dark = ~usable.any(axis=0)
-    if reference is not None and dark.any() and (
-            _far(claim, reference, ev.results, rtol, atol, leaf + rest)[:, dark]).any():
-        return Finding("JVP", Verdict.INCONCLUSIVE, Reason.JUMP if n.jump[:, dark].any() else Reason.DOMAIN, note=DARK)
-    reason = Reason.KINK if (n.kink & usable).any() else Reason.AGREE
-    return Finding("JVP", Verdict.PASS, reason, relative, bar)
-
-
-def _residue(ev: MapEvidence, scatter: np.ndarray) -> np.ndarray:
-    """(D, m) how far a tangent may be off because its terms cancel."""
-    noise = np.where(np.isfinite(ev.numeric.noise), ev.numeric.noise, np.inf)
-    found = np.maximum(_leaf_rms(scatter, ev.results), scatter)
-    return CANCELLED * np.minimum(np.where(np.isfinite(found), found, np.inf), noise)
-
-
-def _leaf_rms(x: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """(D, m): for every entry the RMS of its leaf in that row; NaN where the leaf is not finite."""
-    total, count = _leaf_squares(x, owner)
-    return np.sqrt(total / np.maximum(count, 1))[:, owner] if x.size else np.zeros(x.shape)
-
-
-def _leaf_squares(x: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """((D, leaves) sums of squares, entries per leaf)."""
-    count = np.bincount(owner)
-    edges = np.concatenate([[0], np.cumsum(count)[:-1]])
-    filled = np.flatnonzero(count)  # a leaf without entries has no sum; reduceat would take the next one's
-    total = np.zeros((len(x), len(count)))
-    if filled.size:
-        total[:, filled] = np.add.reduceat(x**2, edges[filled], axis=1)
-    return total, count
-
-
-def _far(claim, reference, owner: np.ndarray, rtol: float, atol: float, slack: np.ndarray) -> np.ndarray:
-    """(D, m): where two claims differ, leaf by leaf by formula (2) and component by component."""
-    norms = [np.sqrt(_leaf_squares(x, owner)[0]) for x in (claim - reference, claim, reference)]
-    beyond = norms[0] > rtol * (norms[1] + norms[2]) + atol
-    apart = np.abs(claim - reference)
-    alone = apart > COMPONENT * rtol * np.maximum(np.abs(claim), np.abs(reference))
-    return (apart > slack) & (beyond[:, owner] | alone)
-
-
-def _at_rest(n) -> np.ndarray:
-    """Rounding of a derivative that is zero where the function itself is not at rest (a singular matrix)."""
-    return AT_REST * np.where(np.isfinite(n.reach), n.reach, 0.0)
-
-
-def _excess(n, claim, slack):
-    """How far a claim lies outside what the ladder allows; <= 0 inside."""
-    smooth = np.abs(claim - n.value) - BARS * n.error - slack
-    low = np.minimum(n.left - BARS * n.left_error, n.right - BARS * n.right_error) - slack
-    high = np.maximum(n.left + BARS * n.left_error, n.right + BARS * n.right_error) + slack
-    return np.where(n.kink, np.maximum(low - claim, claim - high), smooth)
-
-
-def _cotangents(ev: MapEvidence, trusted, rtol: float, atol: float, vouch) -> Finding:
-    """Pull-backs (G, P) by adjointness against trusted tangents, which scatter by so much, or against the ladder."""
-    pulled = there(ev.pulled)
-    claim = pulled @ ev.directions.T  # (G, D)
-    if not np.isfinite(pulled).all():
-        known = np.isfinite(ev.numeric.value).all() and (trusted is None or np.isfinite(trusted).all())
-        verdict = Verdict.FAIL if known else Verdict.INCONCLUSIVE
-        return Finding("VJP", verdict, Reason.NONFINITE, note="the cotangent is NaN or infinite")
-    moved = _pulled_residue(ev, there(ev.scatter[2]))
-    if ev.pulled_reference is not None and np.isfinite(ev.pulled_reference).all():
-        plain = ev.pulled_reference @ ev.directions.T
-        own, other = (np.sqrt(x**2 @ (ev.directions**2).T) for x in (pulled, ev.pulled_reference))
-        both = np.maximum(moved, _pulled_residue(ev, there(ev.scatter[3])))
-        allowed = _slack(ev, own, other, rtol, atol, both)[0]
-        far = np.abs(claim - plain) > allowed
-        # Autodiff without the rule is believed where the differences do not speak against it.
-        if far.any() and _against_ladder(ev, plain, rtol, atol).verdict is Verdict.PASS and not ev.numeric.kink.any():
-            apart = np.abs(claim - plain)
-            return at_worst(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, plain, apart, INNER, apart / allowed)
-    if trusted is not None and np.isfinite(trusted).all():
-        expected = ev.cotangents @ trusted.T
-        off = np.abs(claim - expected)
-        slack, size = _slack(ev, np.sqrt(pulled**2 @ (ev.directions**2).T),
-                             np.sqrt(ev.cotangents**2 @ (trusted**2).T), rtol, atol,
-                             moved + np.abs(ev.cotangents) @ _residue(ev, vouch).T)
-        bar = INNER
-        if (off <= slack).all():
-            relative = float(np.max(off / np.where(size > 0, size, 1), initial=0.0))
-            return Finding("VJP", Verdict.PASS, Reason.AGREE, relative, bar)
-        # Where the point is on a kink, forward and reverse mode may choose different subgradients.
-        kinked = ev.numeric.kink.any()
-        if not kinked:
-            beyond = np.where(off > slack, off, 0.0)
-            return at_worst(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, beyond, bar, beyond / slack)
-    return _against_ladder(ev, claim, rtol, atol)
-
-
-def _pulled_residue(ev: MapEvidence, scatter: np.ndarray) -> np.ndarray:
-    """(G, D) how far a projected pull-back may be off because its terms cancel."""
-    found = CANCELLED * np.sqrt(scatter**2 @ (ev.directions**2).T)
-    return np.where(np.isfinite(found), found, np.inf)
-
-
-def _slack(ev: MapEvidence, left: np.ndarray, right: np.ndarray, tolerance: float, atol: float, residue: np.ndarray):
-    """((G, D) what two inner products may differ by, the size of their terms: what rounding is relative to)."""
-    weight = np.abs(ev.cotangents)
-    size = np.maximum(np.abs(left), np.abs(right))
-    slack = tolerance * size + atol + ROUND_OFF * (weight @ np.abs(ev.outputs))[:, None]
-    noise = np.where(np.isfinite(ev.numeric.noise), CANCELLED * ev.numeric.noise, HUGE)
-    residue = np.minimum(np.minimum(residue, weight @ noise.T), tolerance * size.max(initial=0.0))
-    return slack + weight @ _at_rest(ev.numeric).T + residue, size
-
-
-def _against_ladder(ev: MapEvidence, claim, rtol: float, atol: float) -> Finding:
-    """Projected pull-backs (G, D) against projected differences; kinked outputs allow their whole range.
-
-    A pair of a cotangent and a direction is judged where the differences of every output that it weighs
-    are known. Each leaf of the inputs must be seen together with each of the results.
+def _tangents(ev: MapEvidence, claim: np.ndarray, reference: np.ndarray | None, held: _Held) -> Finding:
+    """A claimed tangent (D, m) beside the ladder's slopes and autodiff without the rules, leaf by leaf of the results.
     """
+    jumps = np.asarray(ev.numeric.jump.any(axis=0))
+    if jumps.any() and not jumps.all():
+        return _beside_jumps(ev, claim, reference, held, jumps)
+    found = []
+    for k in np.unique(ev.results):
+        at = np.flatnonzero(ev.results == k)
+        m, a = claim[:, at], None if reference is None else reference[:, at]
+        largest = np.abs(m).max(axis=0)
+        # What one output of a leaf is in the unit of another: each shows its own in its tangents.
+        values = np.where(largest > 0, largest.max(initial=0.0) / largest, 0.0)
+        values = np.where(np.isfinite(values), values, 0.0)
+        rounding = ROUND_OFF * (typical(m, units(values)) + np.abs(ev.outputs[at]))
+        probes = (Probes(transposed(ev.numeric[:, at]), indices=np.arange(len(at))),)
+        leaf = _evidence(values, m, a, rounding, probes, ev.own)
+        opinion, moves = held.vote(leaf), ev.scatter[0] if claim is ev.tangent else None
+        known = None if moves is None else dataclasses.replace(leaf, m_error=leaf.m_error + moves[:, at])
+        found.append((opinion, at, steep(leaf), known is not None and beyond_rounding(known, opinion)))
+    finding = _unless_steep(worst_of("JVP", [opinion for opinion, *_ in found]), any(x[2] for x in found))
+    finding = dataclasses.replace(finding, doubtful=finding.doubtful and not any(x[3] for x in found))
+    if finding.verdict is not Verdict.FAIL or not np.isfinite(claim).all():
+        return finding
+    bad = np.zeros(claim.shape[1], bool)
+    for opinion, at, *_ in found:
+        bad[at] = opinion.verdict is Verdict.FAIL
     n = ev.numeric
-    usable = np.isfinite(n.value) & np.isfinite(n.error) & ~n.jump
-    narrow = usable & ~ev.wide[:, None]  # where none is left, the wide ones must do
-    usable = narrow if narrow.any() else usable
-    judged = ~((ev.cotangents != 0).astype(float) @ (~usable).T.astype(float) > 0)
-    if not _covered(ev, judged):
-        return Finding("VJP", Verdict.INCONCLUSIVE, Reason.JUMP if n.jump.any() else Reason.DOMAIN)
-    n = dataclasses.replace(n, **{f.name: np.where(usable, getattr(n, f.name), 0) for f in dataclasses.fields(n)
-                                  if getattr(n, f.name).shape == usable.shape})
-    kink = n.kink.astype(bool)
-    centre = np.where(kink, 0.5 * (n.left + n.right), n.value)
-    reach = np.where(kink, 0.5 * np.abs(n.left - n.right) + BARS * np.maximum(n.left_error, n.right_error), 0.0)
-    expected = ev.cotangents @ centre.T
-    error = BARS * np.sqrt(ev.cotangents**2 @ (np.where(kink, 0.0, n.error) ** 2).T)
-    error = error + np.abs(ev.cotangents) @ reach.T
-    rough = BARS * np.sqrt(ev.cotangents**2 @ (n.rough**2).T)
-    terms = np.sqrt(there(ev.pulled)**2 @ (ev.directions**2).T)
-    size = np.maximum(terms, np.sqrt(ev.cotangents**2 @ (centre**2).T))
-    slack = rtol * size + atol + np.where(n.noisy.any(), np.maximum(error, rough), error)
-    steep = _too_steep(ev, n, claim) & judged
-    judged &= ~steep
-    off = np.where(judged, np.abs(claim - expected), 0.0)
-    relative = float(np.max(off / np.where(size > 0, size, 1), initial=0.0))
-    bar = float(np.max(np.where(judged, slack / np.where(size > 0, size, 1), 0.0), initial=0.0))
-    if (off <= slack).all() and steep.any() and not _covered(ev, judged):
-        return Finding("VJP", Verdict.INCONCLUSIVE, Reason.NOISE, note=STEEP)
-    if (off <= slack).all():
-        return Finding("VJP", Verdict.PASS, Reason.KINK if kink.any() else Reason.AGREE, relative, bar)
-    beyond = np.where(off > slack, off, 0.0)
-    return at_worst(ev, "VJP", Verdict.FAIL, Reason.MANUAL_WRONG, claim, expected, beyond, bar, beyond / slack)
+    against = n.value if reference is None else np.where(held.apart(claim, reference), reference, n.value)
+    size = np.maximum(np.abs(claim), np.abs(against))
+    off = np.where(bad & np.isfinite(against), np.abs(claim - against), 0.0)
+    return _placed(ev, finding, claim, against, off, size)
 
 
-def _too_steep(ev: MapEvidence, n, claim: np.ndarray) -> np.ndarray:
-    """(G, D) whether the differences cannot judge a claim, see `Slopes.steepest`: some of the outputs that it weighs
-    scatter, and it is more than what these may move by and the others do."""
-    scatters = np.isfinite(n.steepest)
-    most = np.where(scatters, n.steepest, np.abs(n.value) + BARS * n.error)
-    weighs = (ev.cotangents != 0).astype(float) @ scatters.T.astype(float) > 0
-    return weighs & (np.abs(claim) > np.abs(ev.cotangents) @ most.T)
+def _beside_jumps(ev: MapEvidence, claim: np.ndarray, reference: np.ndarray | None, held: _Held,
+                  jumps: np.ndarray) -> Finding:
+    """Outputs that jump at the point have no differences; where autodiff does not object they are left out."""
+    said = f"{int(jumps.sum())} of {jumps.size} outputs jump at this point and were left out"
+    rest = None if reference is None else reference[:, ~jumps]
+    found = _tangents(_part(ev, ~jumps), claim[:, ~jumps], rest, held)
+    output = int(np.flatnonzero(~jumps)[found.output]) if found.output >= 0 else -1
+    found = dataclasses.replace(found, output=output, left_out=said)
+    if found.verdict is Verdict.PASS and reference is not None and held.apart(claim, reference)[:, jumps].any():
+        return dataclasses.replace(found, verdict=Verdict.INCONCLUSIVE, reason=Reason.JUMP, note=DARK, doubtful=False)
+    return found
 
 
-def _covered(ev: MapEvidence, judged: np.ndarray) -> bool:
-    """Whether the judged pairs (G, D) see every leaf of the inputs with every leaf of the results."""
-    weighs = np.stack([(ev.cotangents[:, ev.results == k] != 0).any(axis=1) for k in np.unique(ev.results)], axis=1) \
-        if len(ev.results) else np.ones((len(judged), 1), bool)
+def _cotangents(ev: MapEvidence, trusted: np.ndarray | None, held: _Held) -> Finding:
+    """Pull-backs (G, P) beside the slopes of their projections, and tangents that are trusted."""
+    pulled, g, v = there(ev.pulled), ev.cotangents, ev.directions
+    seen = projected(ev.numeric, g)
+    kinked = bool((ev.numeric.kink & np.isfinite(ev.numeric.value)).any())
+    m_error = ROUND_OFF * np.maximum(np.abs(pulled), np.sqrt(np.mean(pulled**2, axis=1, keepdims=True)))
+
+    def said(probes: Probes) -> Finding:
+        leaf = _evidence(ev.point, pulled, ev.pulled_reference, m_error, (probes,), ev.own)
+        return _unless_steep(worst_of("VJP", [held.vote(leaf)]), steep(leaf))
+
+    if trusted is not None and np.isfinite(trusted).all():
+        # By adjointness: known far better than differences.
+        error = ROUND_OFF * (np.sqrt(trusted**2 @ (g**2).T) + np.abs(ev.outputs) @ np.abs(g).T)
+        known = exact(trusted @ g.T, error)
+        finding = said(Probes(known, directions=v))
+        if finding.verdict is Verdict.PASS and kinked:
+            # Tangents that are trusted on a kink are themselves but one of many right ones.
+            return dataclasses.replace(finding, reason=Reason.KINK)
+        # There, forward and reverse mode may choose different subgradients.
+        if not kinked:
+            doubtful = finding.doubtful and not _obvious(ev, pulled @ v.T, known.value.T, seen)
+            return _where(ev, dataclasses.replace(finding, doubtful=doubtful), known.value.T, held)
+    narrow = ~ev.wide if (np.isfinite(seen.value).any(axis=1) & ~ev.wide).any() else np.ones(len(v), bool)
+    finding = said(Probes(seen[narrow], directions=v[narrow]))
+    if finding.verdict is Verdict.PASS and not _covered(ev, seen):
+        jumps = Reason.JUMP if ev.numeric.jump.any() else Reason.DOMAIN
+        return dataclasses.replace(finding, verdict=Verdict.INCONCLUSIVE, reason=jumps, doubtful=True)
+    return _where(ev, finding, seen.value.T, held)
+
+
+def _obvious(ev: MapEvidence, claim: np.ndarray, known: np.ndarray, seen: Slopes) -> bool:
+    """Whether projections (G, D) are off from those of trusted tangents, which the ladder supports, by far more than
+    pull-backs scatter between inputs that differ by rounding alone."""
+    if ev.scatter[1] is None:
+        return False
+    moves, size = (np.sqrt(x**2 @ (ev.directions**2).T) for x in (ev.scatter[1], there(ev.pulled)))
+    off = np.abs(claim - known) > np.maximum(OBVIOUS * moves, GROSS * size)
+    return bool((off & (np.abs(known - seen.value.T) <= BARS * seen.error.T)).any())
+
+
+def _where(ev: MapEvidence, finding: Finding, against: np.ndarray, held: _Held) -> Finding:
+    """The finding on pull-backs that are wrong, with the projection (G, D) that is off most."""
+    pulled, a, v = there(ev.pulled), ev.pulled_reference, ev.directions
+    if finding.verdict is not Verdict.FAIL or not np.isfinite(pulled).all():
+        return finding
+    claim = pulled @ v.T
+    if a is not None and np.isfinite(a).all() and held.apart(claim, a @ v.T).any():
+        against = a @ v.T
+    size = np.maximum(np.sqrt(pulled**2 @ (v**2).T), np.abs(against))
+    return _placed(ev, finding, claim, against, np.where(np.isfinite(against), np.abs(claim - against), 0.0), size)
+
+
+def _unless_steep(finding: Finding, beyond: bool) -> Finding:
+    if not beyond or finding.verdict is not Verdict.PASS:
+        return finding
+    return dataclasses.replace(finding, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=STEEP, doubtful=True)
+
+
+def _placed(ev: MapEvidence, finding: Finding, claim, against, off, size) -> Finding:
+    worst = at_worst(ev, finding.what, finding.verdict, finding.reason, claim, against, off, finding.bar,
+                     off / np.where(size > 0, size, 1.0))
+    return dataclasses.replace(worst, note=finding.note, doubtful=finding.doubtful)
+
+
+def _evidence(values: np.ndarray, m: np.ndarray, a: np.ndarray | None, rounding: np.ndarray, probes: tuple[Probes, ...],
+              own: bool) -> LeafEvidence:
+    leaf = Leaf("", (len(values),), "float64", "float64", False, 0, 0, len(values))
+    bars = np.broadcast_to(rounding, m.shape)
+    return LeafEvidence(leaf, values, m, bars, a, None if a is None else bars, probes, np.zeros_like(m),
+                        is_autodiff=own)
+
+
+def worst_of(what: str, opinions: Sequence[Opinion]) -> Finding:
+    """The finding of the leaf that is worst."""
+    if not opinions:
+        return Finding(what, Verdict.PASS, Reason.AGREE)
+    def rank(one: Opinion) -> tuple:
+        return ORDER.index(one.verdict), one.reason is Reason.AGREE, -np.nan_to_num(one.difference)
+
+    worst = min(opinions, key=rank)
+    known = [o.difference for o in opinions if np.isfinite(o.difference)]
+    bars = [o.error_bar for o in opinions if np.isfinite(o.error_bar)]
+    # A NaN is no matter of bars.
+    plain = worst.reason is Reason.NONFINITE or all(
+        o.verdict is Verdict.PASS and o.reason in (Reason.AGREE, Reason.KINK) and not o.doubtful for o in opinions)
+    return Finding(what, worst.verdict, worst.reason, max(known, default=np.nan), max(bars, default=np.nan),
+                   note="" if worst.reason in (Reason.AGREE, Reason.MANUAL_WRONG) else worst.note, doubtful=not plain)
+
+
+def _covered(ev: MapEvidence, seen: Slopes) -> bool:
+    """Whether the pairs (G, D) that were judged see every leaf of the inputs with every leaf of the results."""
+    if not len(ev.results) or not len(ev.inputs):
+        return True
+    judged = (np.isfinite(seen.value) & np.isfinite(seen.error)).T
+    weighs = np.stack([(ev.cotangents[:, ev.results == k] != 0).any(axis=1) for k in np.unique(ev.results)], axis=1)
     moves = np.stack([(ev.directions[:, ev.inputs == k] != 0).any(axis=1) for k in np.unique(ev.inputs)], axis=1)
-    seen = weighs.T.astype(float) @ judged.astype(float) @ moves.astype(float)
-    return bool((seen > 0).all())
+    together = weighs.T.astype(float) @ judged.astype(float) @ moves.astype(float)
+    return bool((together > 0).all())
 
 
-__all__ = ["Finding", "judge"]
+__all__ = ["Finding", "judge", "worst_of"]

@@ -104,6 +104,24 @@ def by_column(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.max([formula2(x, y) for x, y in zip(a[told], b[told], strict=True)]))
 
 
+def steep(ev: LeafEvidence) -> bool:
+    """Whether M claims of some difference, which nothing else judges, more than it can judge (`Slopes.steepest`)."""
+    if ev.a is not None or ev.is_autodiff:
+        return False
+    beyond = np.zeros(ev.m.shape, bool)
+    judged = np.zeros(ev.m.shape, bool)
+    with np.errstate(all="ignore"):
+        for p in ev.probes:
+            over = np.abs(p.project(ev.m)) > p.slopes.steepest
+            if p.directions is not None:
+                if over.any():
+                    return True
+                continue
+            beyond[:, p.at] |= over.T
+            judged[:, p.at] |= (~over & np.isfinite(p.slopes.value)).T
+    return bool((beyond & ~judged).any())
+
+
 def coarse(slopes: Slopes, claim: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Whether several successive larger steps confirm the claim although the smallest do not.
 

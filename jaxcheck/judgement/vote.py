@@ -10,12 +10,13 @@ import dataclasses
 
 import numpy as np
 
-from jaxcheck.bars import MUST_CATCH
+from jaxcheck.bars import GROSS, MUST_CATCH, OBVIOUS
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.judgement import facts, table
-from jaxcheck.judgement.measures import relative_numbers
+from jaxcheck.judgement.measures import norms, relative_numbers
 from jaxcheck.options import Tolerance
 from jaxcheck.result import Reason, Verdict
+from jaxcheck.there import there
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,3 +56,14 @@ def judge(ev: LeafEvidence, tolerance: Tolerance, *, m: np.ndarray | None = None
         found = facts.find(ev, tolerance, m, numbers, must_catch, surrogate)
     row = table.first(found.facts)
     return Opinion(row.verdict, row.name(found.facts), *numbers, found.residual, found.kinks, row.note, row.doubtful)
+
+
+def beyond_rounding(ev: LeafEvidence, opinion: Opinion) -> bool:
+    """Whether M is off so far that to measure its round-off would be a waste: two witnesses speak against it, and by
+    far more than the gradients scatter between inputs that differ by rounding alone."""
+    if opinion.reason is not Reason.MANUAL_WRONG or opinion.doubtful or ev.a is None or opinion.kinks:
+        return False
+    with np.errstate(all="ignore"):
+        bars = norms(ev.m_error) + norms(there(ev.a_error)) + norms(ev.m_given)
+        apart, size = norms(ev.m - ev.a), norms(ev.m) + norms(ev.a)
+        return bool((apart > np.maximum(OBVIOUS * bars, GROSS * size)).any())

@@ -124,10 +124,14 @@ def _cost(eqn: Any) -> units.Cost:
     return cost
 
 
+# Operands that are whole numbers, of which the function knows no others.
+_WHOLE = {"polygamma": (0,)}
+
+
 def _rounded(step: Step, cost: units.Cost) -> list[Any]:
     operands = list(step.noisy)
     if cost.operand:
-        moved = range(len(operands))
+        moved = [i for i in range(len(operands)) if i not in _WHOLE.get(step.eqn.primitive.name, ())]
         if step.eqn.primitive.name in _PRODUCTS:
             # One factor is enough to move every term by itself; the smaller one costs less.
             moved = (min(moved, key=lambda i: np.size(operands[i])),)

@@ -1,0 +1,61 @@
+"""A map that was right in float64: is what is run in the caller's own dtypes that formula too?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from jaxcheck import again, bars
+from jaxcheck.evidence import as_run, maps
+from jaxcheck.evidence.maps import Map
+from jaxcheck.judgement.maps import Finding, judge
+from jaxcheck.options import Tolerance
+from jaxcheck.program.ask import Refused, ask
+from jaxcheck.result import Reason, Verdict
+from jaxcheck.settings import Settings
+
+
+def of_map(one: Map, native: Callable[[], Map], findings: list[Finding], settings: Settings,
+           spacing: float) -> list[Finding]:
+    """Findings on a map, and where all of them passed in float64, what its native programs add.
+
+    They are looked at without rounding: what a constant that was rounded may change is granted.
+
+    Args:
+        native: makes the same map of the native programs. spacing: of the caller's coarsest dtype.
+    """
+    if any(f.verdict is not Verdict.PASS for f in findings):
+        return findings
+    try:
+        other = ask(native)
+    except Refused:
+        return findings
+    if as_run.same_maps(one, other):
+        return findings
+    lifted = as_run.map_without_rounding(other)
+    if lifted is None:
+        return findings
+    (evidence,), _ = maps.measure([lifted], settings.seed)
+    granted = bars.CONSTANTS * spacing
+    found = judge(evidence, settings.tolerance, settings.must_catch, granted)
+    if any(map(_is_wrong, found)):
+        granted = max(granted, 2 * as_run.constants_of_map(lifted, evidence, spacing / 2))
+        found = judge(evidence, settings.tolerance, settings.must_catch, granted)
+    if any(map(_is_wrong, found)):
+        loose = dataclasses.replace(settings, tolerance=Tolerance(
+            max(settings.tolerance.bound, granted), settings.tolerance.atol))
+        found = again.settled(lifted, evidence, found, loose)
+    return [_of_path(a, b) for a, b in zip(findings, found, strict=True)] if len(found) == len(findings) else findings
+
+
+def _is_wrong(said: Finding) -> bool:
+    wrong = Reason.MANUAL_WRONG, Reason.NUMERIC_SUSPECT, Reason.NONFINITE
+    return said.verdict is Verdict.FAIL and said.reason in wrong
+
+
+def _of_path(wide: Finding, run: Finding) -> Finding:
+    if not _is_wrong(run):
+        return wide
+    note = ("right in float64, but in the caller's own dtypes another formula is run; the numbers are its, before any "
+            "rounding")
+    return dataclasses.replace(run, reason=Reason.PRECISION_WRONG, note=note)
