@@ -102,14 +102,14 @@ def _pushed(traced: Traced | None, theta: Theta) -> Callable | None:
 
 def along(one: Map, ev: MapEvidence, outputs: np.ndarray) -> Problem:
     """The tangents of a map as a problem: its parameters are how far one goes from the point along each of the
-    directions of the evidence, its columns are `outputs`. What a rule makes of these very tangents is under test, not
-    what it would make of their parts."""
-    ins = one.primal.program.closed.in_avals
+    directions of the evidence, a leaf each, for each has its own scale; its columns are `outputs`. What a rule makes of
+    these very tangents is under test, not what it would make of their parts."""
+    ins, count = one.primal.program.closed.in_avals, len(ev.directions)
     given = (to_vector(one.point, np), ev.directions)
-    avals = [jax.ShapeDtypeStruct(x.shape, np.float64) for x in (np.zeros(len(ev.directions)), *given)]
+    avals = [jax.ShapeDtypeStruct(x.shape, np.float64) for x in (*[np.zeros(())] * count, *given)]
 
-    def moved(t: Any, point: Any, directions: Any) -> Any:
-        return point + t @ directions
+    def moved(*flat: Any) -> Any:
+        return flat[-2] + jnp.stack(flat[:count]) @ flat[-1]
 
     def primal(*flat: Any) -> list[Any]:
         return [to_vector(one.primal.program(*from_vector(moved(*flat), ins)))[outputs]]
@@ -120,13 +120,13 @@ def along(one: Map, ev: MapEvidence, outputs: np.ndarray) -> Problem:
 
         def gradients(*flat: Any) -> list[Any]:
             xs = from_vector(moved(*flat), avals[:half])
-            return [jax.lax.map(lambda v: to_vector(traced.program(*xs, *from_vector(v, avals[half:])))[outputs],
-                                flat[-1]).T]
+            return list(jax.lax.map(lambda v: to_vector(traced.program(*xs, *from_vector(v, avals[half:])))[outputs],
+                                    flat[-1]))
 
         return gradients
 
     made = functools.partial(_made, one, avals)
-    theta = take_apart(np.zeros(len(ev.directions)), "along")
+    theta = take_apart([np.zeros(()) for _ in range(count)], "along")
     return Problem(theta, given, made(primal), made(pushed(there(one.tangent))),
                    made(pushed(one.reference)) if one.reference else None, columns=len(outputs), is_autodiff=one.own)
 
