@@ -190,7 +190,10 @@ class _Walk:
             return {}
         found = {}
         for k in suspect:
-            off = judgement.lost(self.leaf(k), must_catch, spacing)
+            run = self.leaf(k)
+            if run.bar is None and run.autodiff_bar is None:  # nobody knows what rounding explains
+                continue
+            off = judgement.lost(run, must_catch, spacing)
             if off.any():
                 found[k] = self._wrong(k, off)
         return found

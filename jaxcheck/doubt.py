@@ -137,6 +137,19 @@ def measured(case: Case, ev: LeafEvidence) -> LeafEvidence:
     return dataclasses.replace(ev, measured=True, m_error=known(bars.m, ev.m_error), a_error=known(bars.a, ev.a_error))
 
 
+def coarser(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
+    """Before anyone is convicted on what Python computes: the evidence of a leaf with what is rounded inside of loss
+    and gradient, where it shows; else itself."""
+    coarse = case.coarseness()[:, ev.leaf.start : ev.leaf.stop]
+    if case.problem.unit > ev.unit:
+        directions = [p.directions for p in ev.probes if p.directions is not None]
+        more = gather.gather(case.problem, case.point, {number: directions[0] if directions else None}, case.ladder,
+                             case.settings.seed)
+        case.evaluations += more.evaluations
+        ev = more.leaves[number]
+    return dataclasses.replace(ev, m_error=np.fmax(ev.m_error, coarse)) if coarse.any() else ev
+
+
 def is_at_rest(ev: LeafEvidence) -> bool:
     """Whether no difference can tell M from zero: it may be nothing but its own round-off (a bias before batch norm, or
     of balanced classes), which the scatter between neighbours does not show where the parameters are zeros."""

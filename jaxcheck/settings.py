@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from jaxcheck.bars import GRANTED, MUST_CATCH
-from jaxcheck.evidence import bisect, roundoff
+from jaxcheck.evidence import bisect, roundoff, staircase
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.preface import Preface
 from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.evidence.roundoff import RoundOff
 from jaxcheck.judgement.vote import Opinion, judge
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.there import there
 
 
 def _mode(given: Any) -> Exhaustive | Sketch | None:
@@ -80,6 +81,7 @@ class Case:
     compiled: int = 0
     _round_off: RoundOff | None = None
     _bisected: dict[int, np.ndarray | None] = dataclasses.field(default_factory=dict)
+    _coarse: np.ndarray | None = None
 
     def round_off(self) -> RoundOff:
         """The measured round-off of M, A and the outputs at the point; measured when it is first asked for."""
@@ -87,6 +89,19 @@ class Case:
             self._round_off, new = roundoff.measure(self.problem, self.point)
             self.compiled += new
         return self._round_off
+
+    def coarseness(self) -> np.ndarray:
+        """(G, P) how far M, computed by Python, is off by what is rounded inside, see `staircase`; and where the loss
+        is Python's, too, its unit is from here on what is rounded inside of that. Looked for once."""
+        if self._coarse is None:
+            problem, seed = self.problem, self.settings.seed
+            if problem.primal is None:
+                unit = staircase.unit(there(problem.host_primal), self.point, seed)
+                self.problem = dataclasses.replace(problem, host_unit=max(unit, problem.host_unit))
+            self._coarse = np.zeros((1, self.point.size))
+            if problem.host_manual is not None:
+                self._coarse = self._coarse + staircase.coarseness(problem.host_manual, self.point, seed)
+        return self._coarse
 
     def wrong_components(self, number: int, ev: LeafEvidence) -> np.ndarray | None:
         """The components of a leaf that signed blocks of it show to be wrong; some of them, where it is the leaf; None

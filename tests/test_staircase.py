@@ -1,0 +1,81 @@
+"""Losses and gradients of Python's that are rounded inside: stairs that look exact to the unit of their values."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+from jaxcheck.evidence.staircase import coarseness, unit
+
+
+def saturated(seed: int, margin: float):
+    """Softmax cross-entropy, trained until the smallest margin is this: (loss, backprop, W, loss in jnp, x)."""
+    rng = np.random.default_rng(seed)
+    x, w = rng.normal(size=(10, 4)), rng.normal(size=(4, 3))
+    labels, order = (x @ w).argmax(1), np.sort(x @ w, 1)
+    # A number that float32 holds: the loss in jnp sees the same.
+    scale, rows = float(np.float32(margin / (order[:, 2] - order[:, 1]).min())), np.arange(10)
+
+    def loss(w, x=x):
+        z = scale * (x @ w)
+        z = z - z.max(1, keepdims=True)
+        return -(z[rows, labels] - np.log(np.exp(z).sum(1))).mean()
+
+    def backprop(w, x=x):
+        z = scale * (x @ w)
+        p = np.exp(z - z.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        p[rows, labels] -= 1
+        return scale * x.T @ p / 10
+
+    return loss, backprop, w, lambda w, x: -jax.nn.log_softmax(scale * (x @ w))[rows, labels].mean(), x
+
+
+@pytest.mark.parametrize(("seed", "margin"), [(11, 12), (11, 18), (6, 18), (1, 24), (2, 12)])
+def test_a_right_backprop_at_saturation_is_not_accused(seed, margin):
+    loss, backprop, w, in_jnp, x = saturated(seed, margin)
+    for f in loss, in_jnp:
+        report = jc.check_grad(f, w, backprop, args=(x,), where=False)
+        assert report.verdict is not jc.Verdict.FAIL, report
+
+
+def test_a_wrong_one_is():
+    loss, backprop, w, in_jnp, x = saturated(11, 12)
+
+    def wrong(w, x):
+        g = backprop(w, x)
+        g[:, 1] *= 1.01
+        return g
+
+    for f in loss, in_jnp:
+        assert jc.check_grad(f, w, wrong, args=(x,), where=False).verdict is jc.Verdict.FAIL
+
+
+@pytest.mark.parametrize("margin", [12, 18, 24])
+def test_stairs_are_seen(margin):
+    """Those of 1 + exp(-margin), in a mean of ten."""
+    loss, backprop, w, *_ = saturated(11, margin)
+
+    def flat(f):
+        return lambda v: f(v.reshape(w.shape))
+
+    assert 1e-18 < unit(flat(loss), w.ravel(), 0) * loss(w) < 1e-16
+    assert 1e-18 < coarseness(flat(backprop), w.ravel(), 0).max() < 1e-14
+
+
+def test_kinks_are_no_stairs():
+    rng = np.random.default_rng(0)
+    for distance in 10 ** rng.uniform(-9, -1, 60):
+        x = rng.normal(size=3) + 2
+
+        def kinked(v, x=x, distance=distance):
+            return np.maximum(v[0] - x[0] * (1 + distance), 0) + np.sin(v).sum()
+
+        assert coarseness(kinked, x, 0) < 1e-14
+
+
+def test_what_is_computed_in_full_has_no_coarser_unit():
+    for f in (lambda v: np.sin(v).sum(), lambda v: 1e-30 * (v**3).sum(), lambda v: 0.0):
+        assert unit(f, np.array([0.3, -1.0, 2.0, 0.0]), 0) < 1e-14
