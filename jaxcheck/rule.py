@@ -131,8 +131,9 @@ def _check(f: Callable, args, kwargs, argnums, order: int, settings: Settings, g
     if preface.random:
         return examine(problem, preface, settings, kind="check_rule", name=one.name, start=start)
     # First what is most worth knowing: the rule against differences and autodiff.
-    report = None if problem.manual is None else _examined(one, problem, preface, settings, start)
-    if where and report is not None:
+    runs = problem.manual is not None or problem.host_manual is not None
+    report = _examined(one, problem, preface, settings, start) if runs else None
+    if where and report is not None and problem.manual is not None:
         with hosts.by_itself():
             report = blamed(report, problem, rules=True)
     notes = [QUICK] if level == "quick" else []

@@ -25,15 +25,16 @@ from jaxcheck.bounds import Bounds, bounds_of
 from jaxcheck.by_leaf import by_leaf
 from jaxcheck.by_value import wrong_values
 from jaxcheck.door import door
+from jaxcheck.engine import examine
 from jaxcheck.evidence import derivatives, maps, twice
 from jaxcheck.evidence.preface import narrow
-from jaxcheck.evidence.prepare_rule import argument_names
+from jaxcheck.evidence.prepare_rule import argument_names, prepare_rule, subject
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.judgement.findings import Finding
 from jaxcheck.judgement.maps import judge
 from jaxcheck.made import made
 from jaxcheck.program.constants import own
-from jaxcheck.program.objective import Traced, trace
+from jaxcheck.program.objective import NOT_TRACEABLE, Traced, trace
 from jaxcheck.result import (
     GradientInconclusive,
     GradientMismatch,
@@ -92,7 +93,27 @@ def check_grads(f: Callable[..., Any], args: Sequence[Any], order: int, modes: s
     def valued(primal: Traced, point: tuple[Any, ...], theta: Theta) -> dict[str, Traced]:
         return derivatives.values(primal, point, modes)
 
-    return _check(f, args, make, native, valued, bounds)
+    try:
+        return _check(f, args, make, native, valued, bounds)
+    except NOT_TRACEABLE:
+        report = _on_numbers(f, tuple(args), bounds) if (set(modes), order) == ({"rev"}, 1) else None
+        if report is None:
+            raise
+    if report.verdict is not Verdict.PASS:
+        raise (GradientMismatch if report.verdict is Verdict.FAIL else GradientInconclusive)(report) from None
+    return report
+
+
+def _on_numbers(f: Callable[..., Any], args: tuple[Any, ...], bounds: Bounds) -> Report | None:
+    """The report on a rule that runs on numbers alone; None where that is not what cannot be traced."""
+    one = subject(f, args, {}, None, "float64", None)
+    problem, preface = prepare_rule(one, 0, "float64")
+    if problem.host_manual is None:
+        return None
+    dtypes = {str(a.dtype) for a in (*one.primal.closed.in_avals, *one.primal.closed.out_avals)}
+    settings = Settings.make(None, bounds(dtypes), None, False, 0, "float64")
+    report = examine(problem, preface, settings, kind="check_grads", name=one.name, start=0.0)
+    return dataclasses.replace(report, seconds=math.nan)
 
 
 @door(silent=True)

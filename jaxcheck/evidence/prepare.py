@@ -145,8 +145,8 @@ def _of_autodiff(call: Call, primal: Traced, rules: int) -> Claim:
     notes = [] if rules else [of_no_rule(primal.closed)]
     try:
         return Claim(call.derived(primal, call.precision, stripped=False), notes=tuple(notes))
-    except LEAKED as error:
-        # Called on numbers, a rule that keeps its residuals outside may still be right.
+    except (*LEAKED, *NOT_TRACEABLE) as error:
+        # Called on numbers, a rule that keeps its residuals outside, or is NumPy's, may still be right.
         note = f"The gradient was computed eagerly: {first_line(error)}"
         return Claim(host=host.autodiff_on_host(call.given)[0], notes=(note, *notes))
 

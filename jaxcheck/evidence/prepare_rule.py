@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +15,8 @@ from jaxcheck.evidence import derivatives, maps, repeat
 from jaxcheck.evidence.as_run import Run
 from jaxcheck.evidence.beside import Beside, of_outputs
 from jaxcheck.evidence.cotangents import ROWS, cotangents
+from jaxcheck.evidence.donated import donates, undonated
+from jaxcheck.evidence.eager_rule import on_numbers
 from jaxcheck.evidence.leafwise import belongs
 from jaxcheck.evidence.preface import Preface, narrow, native_run, of_no_rule
 from jaxcheck.evidence.problem import Problem
@@ -26,8 +27,6 @@ from jaxcheck.program.census import rules_in
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import own as owned
 from jaxcheck.program.identity import same_program
-from jaxcheck.program.interpret import walk
-from jaxcheck.program.native import is_dynamic
 from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, gradient, plain, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
@@ -136,37 +135,6 @@ def name_of(f: Callable, name: str | None) -> str:
     return name or getattr(f, "__name__", type(f).__name__)
 
 
-def donates(closed: Any) -> bool:
-    """Whether the program gives the buffers of its arguments away."""
-    return any(any(eqn.params.get("donated_invars", ())) for eqn, _ in walk(closed))
-
-
-def undonated(f: Callable) -> Callable:
-    """`f` inside a jit of its own, where JAX donates nothing: the caller's arrays, and ours, live on.
-
-    Copies would not do: eagerly, JAX's own reverse mode of a donating program finds its residuals deleted.
-    """
-    known: dict[Any, tuple[Callable, list[Any]]] = {}
-
-    @functools.wraps(f, updated=())
-    def careful(*args: Any, **kwargs: Any) -> Any:
-        flat, tree = jax.tree_util.tree_flatten((args, kwargs))
-        data = [isinstance(x, jax.Array) or is_dynamic(x) for x in flat]
-        fixed = [x for x, d in zip(flat, data, strict=True) if not d]
-        key = (tree, tuple(data), tuple(map(id, fixed)))
-        if key not in known:  # `fixed` is kept, so that the ids stay its own
-
-            def inside(moving: list[Any]) -> Any:
-                pools = iter(moving), iter(fixed)
-                a, k = jax.tree_util.tree_unflatten(tree, [next(pools[not d]) for d in data])
-                return f(*a, **k)
-
-            known[key] = jax.jit(inside), fixed
-        return known[key][0]([x for x, d in zip(flat, data, strict=True) if d])
-
-    return careful
-
-
 def inexact_outputs(f: Callable, args: Sequence[Any], kwargs: dict, positions: Sequence[int], values: Any) -> list[Any]:
     """The float and complex outputs of `f` with some arguments replaced. Raises TypeError when there is none."""
     full = list(args)
@@ -239,25 +207,28 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
     if left_out and finite is not None:
         notes.append(f"{left_out} of {len(finite)} outputs are infinite or NaN at this point and were left out.")
     autodiff, silent = None, "no custom rule of yours to remove"
-    manual, why = None, ""
+    manual, why, eager = None, "", None
     try:
         manual = ask(gradient, primal, len(leaves), stripped=False, **arguments)
         if holds_tracer(manual.closed) or holds_tracer(manual.program.closed):
             manual, why = None, HIDDEN
     except Refused as no:
         why = HIDDEN if leaks(no.error) else first_line(no.error)
+        if isinstance(no.error, NOT_TRACEABLE):
+            eager = on_numbers(theta, projected, g)
+            notes.append(f"The rule cannot be traced ({why}); it was called on numbers.")
     if rules:
         try:
             autodiff = ask(gradient, primal, len(leaves), stripped=True, **arguments)
         except Refused as no:
             silent = first_line(no.error)
     witnesses = (
-        Witness("manual", manual.how if manual else "absent", manual.note if manual else why),
+        Witness("manual", manual.how if manual else "host" if eager else "absent", manual.note if manual else why),
         Witness("numeric", primal.how, primal.note),
         Witness("autodiff", autodiff.how if autodiff else "absent", autodiff.note if autodiff else silent),
     )
     runnable = dataclasses.replace(primal, program=plain(primal))
-    problem = Problem(theta, extras, runnable, manual, autodiff, columns=len(g),
+    problem = Problem(theta, extras, runnable, manual, autodiff, columns=len(g), host_manual=eager,
                       is_autodiff=not rules)
     sizes = tuple(sorted({d for leaf in theta.leaves for d in leaf.shape} | {d for a in avals for d in a.shape}))
     beside = Beside(sizes, columns=of_outputs(g, owner))
