@@ -9,7 +9,16 @@ import pytest
 from jax.experimental import io_callback
 
 import jaxcheck as jc
-from jaxcheck.evidence import algebra, laws_adjoint, laws_eager, laws_linear, maps, transforms, transforms_dtype
+from jaxcheck.evidence import (
+    algebra,
+    laws_adjoint,
+    laws_eager,
+    laws_linear,
+    maps,
+    transforms,
+    transforms_dtype,
+    transforms_sharded,
+)
 from jaxcheck.program import ask as gate
 from jaxcheck.program.compile import clear
 from jaxcheck.result import Reason, Row, Verdict
@@ -33,8 +42,9 @@ def bug(*_args, **_kwargs):
 
 
 OURS = [(algebra, "_tangent_sizes"), (algebra, "_some_inputs"), (algebra, "strip_rules"), (laws_linear, "_row"),
-        (laws_adjoint, "_allowed"), (laws_eager, "_compare"), (transforms, "natural"), (transforms, "_split"),
-        (transforms_dtype, "_round"), (maps, "slopes"), (maps, "from_vector")]  # fmt: skip
+        (laws_adjoint, "_allowed"), (laws_eager, "_compare"), (transforms, "natural"),
+        (transforms_sharded, "_split"), (transforms_dtype, "_round"), (maps, "slopes"),
+        (maps, "from_vector")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("module", "name"), OURS, ids=[f"{m.__name__.split('.')[-1]}.{n}" for m, n in OURS])

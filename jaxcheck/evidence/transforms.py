@@ -137,7 +137,7 @@ class Matrix:
             except Refused as no:  # JAX's reason is the answer
                 found[name] = no.error
         found |= self._run(run)
-        if not isinstance(found.get(BOTH), BaseException):
+        if BOTH in programs and not isinstance(found[BOTH], BaseException):
             found[BOTH] = self._other_batches(found[BOTH], programs[BOTH])
         return {name: (found[name], programs.get(name)) for name in TRANSFORMED}
 
