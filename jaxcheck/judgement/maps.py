@@ -47,9 +47,23 @@ class _Held:
     must_catch: float
     granted: float
 
-    def vote(self, leaf: LeafEvidence) -> Opinion:
+    def vote(self, leaf: LeafEvidence, strictly: LeafEvidence | None = None) -> Opinion:
+        """The opinion on a leaf.
+
+        Args:
+            strictly: the leaf without the rounding of large outputs in its bars. What passes by that alone is in doubt:
+                it may be rounding, or a mistake in a small leaf, and is to be measured.
+        """
         given = self.granted / BARS * np.abs(leaf.m)
-        return vote(dataclasses.replace(leaf, m_given=given), self.tolerance, must_catch=self.must_catch)
+        found = vote(dataclasses.replace(leaf, m_given=given), self.tolerance, must_catch=self.must_catch)
+        if strictly is None or found.verdict is not Verdict.PASS or self.vote(strictly).verdict is Verdict.PASS:
+            return found
+        return dataclasses.replace(found, doubtful=True)
+
+    def allowed(self, claim: np.ndarray, against: np.ndarray, error: np.ndarray) -> np.ndarray:
+        """What two sizes may differ by, where their error is known."""
+        size = np.maximum(np.abs(claim), np.abs(against))
+        return max(self.tolerance.bound, self.granted) * size + self.tolerance.atol + BARS * error
 
     def apart(self, claim: np.ndarray, reference: np.ndarray) -> np.ndarray:
         bound = max(self.tolerance.bound, self.granted)
@@ -130,10 +144,11 @@ def _tangents(ev: MapEvidence, claim: np.ndarray, reference: np.ndarray | None, 
         # What one output of a leaf is in the unit of another: each shows its own in its tangents.
         values = np.where(largest > 0, largest.max(initial=0.0) / largest, 0.0)
         values = np.where(np.isfinite(values), values, 0.0)
-        rounding = ROUND_OFF * (typical(m, units(values)) + np.abs(ev.outputs[at]))
+        rounding = ROUND_OFF * typical(m, units(values))
         probes = (Probes(transposed(ev.numeric[:, at]), indices=np.arange(len(at))),)
-        leaf = _evidence(values, m, a, rounding, probes, ev.own)
-        opinion, moves = held.vote(leaf), ev.scatter[0] if claim is ev.tangent else None
+        leaf, strictly = (_evidence(values, m, a, rounding + more, probes, ev.own)
+                          for more in (ROUND_OFF * np.abs(ev.outputs[at]), 0.0))
+        opinion, moves = held.vote(leaf, strictly), ev.scatter[0] if claim is ev.tangent else None
         known = None if moves is None else dataclasses.replace(leaf, m_error=leaf.m_error + moves[:, at])
         found.append((opinion, at, steep(leaf), known is not None and beyond_rounding(known, opinion)))
     finding = _unless_steep(worst_of("JVP", [opinion for opinion, *_ in found]), any(x[2] for x in found))
@@ -143,11 +158,11 @@ def _tangents(ev: MapEvidence, claim: np.ndarray, reference: np.ndarray | None, 
     bad = np.zeros(claim.shape[1], bool)
     for opinion, at, *_ in found:
         bad[at] = opinion.verdict is Verdict.FAIL
-    n = ev.numeric
-    against = n.value if reference is None else np.where(held.apart(claim, reference), reference, n.value)
-    size = np.maximum(np.abs(claim), np.abs(against))
+    n, by_autodiff = ev.numeric, False if reference is None else held.apart(claim, reference)
+    against = n.value if reference is None else np.where(by_autodiff, reference, n.value)
+    allowed = held.allowed(claim, against, np.where(by_autodiff, 0.0, n.error) + ROUND_OFF * np.abs(ev.outputs))
     off = np.where(bad & np.isfinite(against), np.abs(claim - against), 0.0)
-    return _placed(ev, finding, claim, against, off, size)
+    return _placed(ev, finding, claim, against, off, allowed)
 
 
 def _beside_jumps(ev: MapEvidence, claim: np.ndarray, reference: np.ndarray | None, held: _Held,
@@ -168,30 +183,42 @@ def _cotangents(ev: MapEvidence, trusted: np.ndarray | None, held: _Held) -> Fin
     pulled, g, v = there(ev.pulled), ev.cotangents, ev.directions
     seen = projected(ev.numeric, g)
     kinked = bool((ev.numeric.kink & np.isfinite(ev.numeric.value)).any())
-    m_error = ROUND_OFF * np.maximum(np.abs(pulled), np.sqrt(np.mean(pulled**2, axis=1, keepdims=True)))
+    m_error = _rounding_of_pulled(ev)
 
-    def said(probes: Probes) -> Finding:
-        leaf = _evidence(ev.point, pulled, ev.pulled_reference, m_error, (probes,), ev.own)
-        return _unless_steep(worst_of("VJP", [held.vote(leaf)]), steep(leaf))
+    def said(probes: Probes, strictly: Probes | None = None) -> Finding:
+        leaf, other = (None if p is None else _evidence(ev.point, pulled, ev.pulled_reference, m_error, (p,), ev.own)
+                       for p in (probes, strictly))
+        return _unless_steep(worst_of("VJP", [held.vote(there(leaf), other)]), steep(there(leaf)))
 
     if trusted is not None and np.isfinite(trusted).all():
         # By adjointness: known far better than differences.
-        error = ROUND_OFF * (np.sqrt(trusted**2 @ (g**2).T) + np.abs(ev.outputs) @ np.abs(g).T)
-        known = exact(trusted @ g.T, error)
-        finding = said(Probes(known, directions=v))
+        own = ROUND_OFF * np.sqrt(trusted**2 @ (g**2).T)
+        known = exact(trusted @ g.T, own + ROUND_OFF * (np.abs(ev.outputs) @ np.abs(g).T))
+        finding = said(Probes(known, directions=v), Probes(exact(known.value, own), directions=v))
         if finding.verdict is Verdict.PASS and kinked:
             # Tangents that are trusted on a kink are themselves but one of many right ones.
             return dataclasses.replace(finding, reason=Reason.KINK)
         # There, forward and reverse mode may choose different subgradients.
         if not kinked:
-            doubtful = finding.doubtful and not _obvious(ev, pulled @ v.T, known.value.T, seen)
-            return _where(ev, dataclasses.replace(finding, doubtful=doubtful), known.value.T, held)
+            plain = finding.verdict is Verdict.FAIL and _obvious(ev, pulled @ v.T, known.value.T, seen)
+            doubtful = finding.doubtful and not plain
+            return _where(ev, dataclasses.replace(finding, doubtful=doubtful), known, held)
     narrow = ~ev.wide if (np.isfinite(seen.value).any(axis=1) & ~ev.wide).any() else np.ones(len(v), bool)
     finding = said(Probes(seen[narrow], directions=v[narrow]))
     if finding.verdict is Verdict.PASS and not _covered(ev, seen):
         jumps = Reason.JUMP if ev.numeric.jump.any() else Reason.DOMAIN
         return dataclasses.replace(finding, verdict=Verdict.INCONCLUSIVE, reason=jumps, doubtful=True)
-    return _where(ev, finding, seen.value.T, held)
+    return _where(ev, finding, seen, held)
+
+
+def _rounding_of_pulled(ev: MapEvidence) -> np.ndarray:
+    """(G, P) the rounding of pull-backs: a number's own, and that of its leaf of the inputs."""
+    pulled = there(ev.pulled)
+    error = np.abs(pulled)
+    for k in np.unique(ev.inputs):
+        at = ev.inputs == k
+        error[:, at] = np.maximum(error[:, at], np.sqrt(np.mean(pulled[:, at]**2, axis=1, keepdims=True)))
+    return ROUND_OFF * error
 
 
 def _obvious(ev: MapEvidence, claim: np.ndarray, known: np.ndarray, seen: Slopes) -> bool:
@@ -204,16 +231,18 @@ def _obvious(ev: MapEvidence, claim: np.ndarray, known: np.ndarray, seen: Slopes
     return bool((off & (np.abs(known - seen.value.T) <= BARS * seen.error.T)).any())
 
 
-def _where(ev: MapEvidence, finding: Finding, against: np.ndarray, held: _Held) -> Finding:
+def _where(ev: MapEvidence, finding: Finding, seen: Slopes, held: _Held) -> Finding:
     """The finding on pull-backs that are wrong, with the projection (G, D) that is off most."""
     pulled, a, v = there(ev.pulled), ev.pulled_reference, ev.directions
+    against, error = seen.value.T, seen.error.T
     if finding.verdict is not Verdict.FAIL or not np.isfinite(pulled).all():
         return finding
     claim = pulled @ v.T
     if a is not None and np.isfinite(a).all() and held.apart(claim, a @ v.T).any():
-        against = a @ v.T
-    size = np.maximum(np.sqrt(pulled**2 @ (v**2).T), np.abs(against))
-    return _placed(ev, finding, claim, against, np.where(np.isfinite(against), np.abs(claim - against), 0.0), size)
+        against, error = a @ v.T, np.zeros(claim.shape)
+    error = error + np.sqrt(_rounding_of_pulled(ev)**2 @ (v**2).T)
+    allowed = held.allowed(np.sqrt(pulled**2 @ (v**2).T), against, error)
+    return _placed(ev, finding, claim, against, np.where(np.isfinite(against), np.abs(claim - against), 0.0), allowed)
 
 
 def _unless_steep(finding: Finding, beyond: bool) -> Finding:
@@ -222,9 +251,9 @@ def _unless_steep(finding: Finding, beyond: bool) -> Finding:
     return dataclasses.replace(finding, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=STEEP, doubtful=True)
 
 
-def _placed(ev: MapEvidence, finding: Finding, claim, against, off, size) -> Finding:
+def _placed(ev: MapEvidence, finding: Finding, claim, against, off, allowed) -> Finding:
     worst = at_worst(ev, finding.what, finding.verdict, finding.reason, claim, against, off, finding.bar,
-                     off / np.where(size > 0, size, 1.0))
+                     off / np.where(allowed > 0, allowed, 1.0))
     return dataclasses.replace(worst, note=finding.note, doubtful=finding.doubtful)
 
 
