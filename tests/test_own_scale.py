@@ -111,7 +111,7 @@ def test_wrong_in_one_leaf(make, scales, mode, mistake):
 
 @pytest.mark.parametrize("mode", ["rev", "fwd"])
 def test_wrong_by_less_than_the_rounding_of_the_outputs(mode):
-    """Outputs of 1e8 are not known to 1e-9, which is what is wrong here: derivatives are known to their own rounding."""
+    """Outputs of 1e8 are not known to 1e-9, by which this is wrong; derivatives are known to their own rounding."""
     for wrong in (1, -1):
         rule, args = inputs((1.0, 1e-6, 1e6), wrong, MISTAKES["0.1 %"], mode)
         args = tuple(x + 5 for x in args)
