@@ -133,8 +133,18 @@ def batch() -> Report:
         for i, verdict in enumerate(verdicts, start=13)
     )
     return failing(
-        kind="check_batch", leaves=(), points=points, witnesses=(), why_mode="", evaluations=10_000, seconds=2.0,
-        points_passed=92, points_failed=7, points_inconclusive=1, point="seed 13", difference=0.2,
+        kind="check_batch",
+        leaves=(),
+        points=points,
+        witnesses=(),
+        why_mode="",
+        evaluations=10_000,
+        seconds=2.0,
+        points_passed=92,
+        points_failed=7,
+        points_inconclusive=1,
+        point="seed 13",
+        difference=0.2,
         difference_autodiff=0.2,
     )
 
@@ -145,9 +155,17 @@ STEPS = Numbers(0.1 / 4.0**k for k in range(12))
 def curve(path="layers[1].W", slope=1.0, manual=2.0, **changed) -> Curve:
     """exp along a line, with the rounding of float64, and a wrong M."""
     values = dict(
-        path=path, name=f"{path}[0,1]", steps=STEPS, manual=manual, numeric=slope, error=1e-11, autodiff=slope,
+        path=path,
+        name=f"{path}[0,1]",
+        steps=STEPS,
+        manual=manual,
+        numeric=slope,
+        error=1e-11,
+        autodiff=slope,
         right=Numbers(slope * (h + h * h / 2 + h**3 / 6) + 1e-16 for h in STEPS),
-        left=Numbers(slope * (-h + h * h / 2 - h**3 / 6) - 1e-16 for h in STEPS), noise=1e-16)
+        left=Numbers(slope * (-h + h * h / 2 - h**3 / 6) - 1e-16 for h in STEPS),
+        noise=1e-16,
+    )
     return Curve(**{**values, **changed})
 
 
@@ -161,8 +179,14 @@ def drawn(path="layers[1].W", **changed) -> Report:
         samples=(Sample(path, Numbers(range(15)), Numbers(2 * x for x in truth), truth, Numbers([1e-11] * 15), truth),),
         grids=(Grid(path, 5, 3, Numbers(abs(x) for x in truth), "A", 0.7, (5, 3)),),
         culprits=(Culprit(file, 47, text, "dv = dc @ p", "`dc @ p` for `p.T @ dc`", "line", (path,)),),
-        made=Made("2026-01-02T03:04:05Z", (("jaxcheck", "0.1.0"), ("jax", "0.10.2")), "cpu", file, 40,
-                  tuple(Line(file, n, f"    dv = p.T @ dc  # {n} <b>") for n in range(43, 52))),
+        made=Made(
+            "2026-01-02T03:04:05Z",
+            (("jaxcheck", "0.1.0"), ("jax", "0.10.2")),
+            "cpu",
+            file,
+            40,
+            tuple(Line(file, n, f"    dv = p.T @ dc  # {n} <b>") for n in range(43, 52)),
+        ),
     )
     return failing(**{**values, **changed})
 
@@ -178,8 +202,9 @@ def extreme(k: int) -> Report:
 
     m, n, a = some(3, k)
     steps = Numbers(10.0 ** min(1 + 12 * k, 290) * h for h in STEPS)
-    odd = curve(steps=steps, right=some(12, 1), left=some(12, 3), manual=m, numeric=n, autodiff=a, error=abs(a),
-                noise=abs(n))
+    odd = curve(
+        steps=steps, right=some(12, 1), left=some(12, 3), manual=m, numeric=n, autodiff=a, error=abs(a), noise=abs(n)
+    )
     sample = Sample("layers[1].W", Numbers(range(9)), some(9, 2), some(9, 5), some(9, 1), some(9, 4))
     grid = Grid("layers[1].W", 3, 3, Numbers(abs(x) for x in some(9, 1)), "A", abs(m), (3, 3))
     return drawn(curves=(odd,), samples=(sample,), grids=(grid,))

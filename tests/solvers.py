@@ -25,6 +25,7 @@ def draws(seed, dtype, *shape):
 
 def until_still(step, start, tol):
     """The values once a step moves them by less than `tol`."""
+
     def cont(s):
         old, new, count = s
         return (jnp.max(jnp.abs(new - old)) > tol) & (count < MOST)
@@ -49,6 +50,7 @@ def implicit(forward, backward, wrong, reduced):
 
 def newton(tol, dtype, wrong=None):
     """x with x + exp(x) / 4 = a, by Newton's method from 0."""
+
     def forward(a, s):
         def body(c):
             x, _, k = c
@@ -63,7 +65,9 @@ def newton(tol, dtype, wrong=None):
         return u, -jnp.sum(u * x)
 
     return implicit(forward, backward, wrong, lambda args, x, g: g / args[1]), (
-        draws(1, dtype, 3), jnp.asarray(1.3, dtype))
+        draws(1, dtype, 3),
+        jnp.asarray(1.3, dtype),
+    )
 
 
 def power(tol, dtype, wrong=None):
@@ -93,6 +97,7 @@ def power(tol, dtype, wrong=None):
 
 def equilibrium(tol, dtype, wrong=None):
     """z = tanh(W z + b), by plain iteration; the backward pass iterates too, to the same tolerance."""
+
     def forward(W, b):
         return until_still(lambda z: jnp.tanh(W @ z + b), jnp.zeros_like(b), tol)
 
@@ -103,7 +108,9 @@ def equilibrium(tol, dtype, wrong=None):
         return jnp.outer(s * u, z), s * u
 
     return implicit(forward, backward, wrong, lambda args, z, g: jnp.outer((1 - z**2) * g, z)), (
-        0.3 * draws(3, dtype, 4, 4), draws(4, dtype, 4))
+        0.3 * draws(3, dtype, 4, 4),
+        draws(4, dtype, 4),
+    )
 
 
 def sinkhorn(tol, dtype, wrong=None):
@@ -126,8 +133,9 @@ def sinkhorn(tol, dtype, wrong=None):
         f, g = potentials(C)
         return a[:, None] * b * jnp.exp((f[:, None] + g - C) / eps)
 
-    return implicit(forward, lambda args, y, g: (g * plan(args[0]),), wrong,
-                    lambda args, y, g: g * plan(args[0]) / a[:, None]), (jnp.abs(draws(5, dtype, 3, 4)),)
+    return implicit(
+        forward, lambda args, y, g: (g * plan(args[0]),), wrong, lambda args, y, g: g * plan(args[0]) / a[:, None]
+    ), (jnp.abs(draws(5, dtype, 3, 4)),)
 
 
 def conjugate(tol, dtype, wrong=None):
@@ -156,6 +164,7 @@ def conjugate(tol, dtype, wrong=None):
 
 def bisection(tol, dtype, wrong=None):
     """x with x + exp(x) / 4 = s a, by halving: autodiff of the loop is zero."""
+
     def forward(a, s):
         def body(c):
             low, high = c
@@ -173,7 +182,9 @@ def bisection(tol, dtype, wrong=None):
         return s * u, jnp.sum(a * u)
 
     return implicit(forward, backward, wrong, lambda args, x, g: args[1] * g), (
-        draws(8, dtype, 3), jnp.asarray(1.3, dtype))
+        draws(8, dtype, 3),
+        jnp.asarray(1.3, dtype),
+    )
 
 
 SOLVERS = {f.__name__: f for f in (newton, power, equilibrium, sinkhorn, conjugate, bisection)}

@@ -55,6 +55,7 @@ def test_what_has_no_digits_itself_is_not_passed():
 
 def test_the_steps_of_a_staircase_are_no_appeal():
     """By halving, a root moves in steps; their exact derivative, 0, is that of autodiff and of nobody else."""
+
     def root(c):
         low, high = jnp.zeros(()), jnp.asarray(4.0)
         for _ in range(45):

@@ -117,9 +117,14 @@ def test_gradients_of_two_arguments_are_no_pair_to_look_through(argnums, how, ha
     if has_aux and argnums == (0, 1):
         pytest.skip("with has_aux=True this is what (grads, aux) looks like, and the caller has said so")
     given = jax.grad(two, argnums)
-    given = {"function": given, "jitted": jax.jit(given), "numbers": given(A, B),
-             "NumPy": lambda a, b: jax.tree.map(np.asarray, jax.grad(two, argnums)(
-                 {"x": jnp.asarray(np.asarray(a["x"]))}, b))}[how]
+    given = {
+        "function": given,
+        "jitted": jax.jit(given),
+        "numbers": given(A, B),
+        "NumPy": lambda a, b: jax.tree.map(
+            np.asarray, jax.grad(two, argnums)({"x": jnp.asarray(np.asarray(a["x"]))}, b)
+        ),
+    }[how]
     loss_of = (lambda a, b: (two(a, b), None)) if has_aux else two
     report = jc.check_grad(loss_of, A, given, args=(B,), has_aux=has_aux)
     assert (report.verdict, report.reason) == (Verdict.FAIL, Reason.STRUCTURE)
@@ -151,8 +156,12 @@ def throw(error):
 
 
 RAISES = {
-    "vector loss": (lambda p: p["b"], {}, TypeError, "not an array of shape (3,); sum or average it, or check all "
-                    "outputs of a function with check_rule"),
+    "vector loss": (
+        lambda p: p["b"],
+        {},
+        TypeError,
+        "not an array of shape (3,); sum or average it, or check all outputs of a function with check_rule",
+    ),
     "tuple loss": (lambda p: (loss(p), 1), {}, TypeError, "has_aux=True"),
     "no aux": (loss, {"has_aux": True}, TypeError, "must return (value, aux)"),
     "complex loss": (lambda p: loss(p) + 0j, {}, TypeError, "loss must be real"),
@@ -196,9 +205,15 @@ def test_what_the_users_function_raised_says_where():
 
 @pytest.mark.parametrize(
     ("params", "text"),
-    [({"n": 3, "ids": np.arange(2)}, "`n` (Python int), `ids` (int"), ({}, "nothing"), (None, "`params` (None)"),
-     ((x for x in [1.0]), "`params` (generator object)"), ("abc", "`params` (str object)"),
-     (jax.random.key(0), "`params` (PRNG key)"), (np.array([None]), "`params` (object array)")],
+    [
+        ({"n": 3, "ids": np.arange(2)}, "`n` (Python int), `ids` (int"),
+        ({}, "nothing"),
+        (None, "`params` (None)"),
+        ((x for x in [1.0]), "`params` (generator object)"),
+        ("abc", "`params` (str object)"),
+        (jax.random.key(0), "`params` (PRNG key)"),
+        (np.array([None]), "`params` (object array)"),
+    ],
     ids=["integers", "empty", "None", "generator", "text", "key", "objects"],
 )
 def test_params_without_a_differentiable_leaf(params, text):
@@ -209,11 +224,16 @@ def test_params_without_a_differentiable_leaf(params, text):
 
 
 OPTIONS = {
-    "step 0": lambda: jc.Exhaustive(step=0), "step NaN": lambda: jc.Exhaustive(step=float("nan")),
-    "step text": lambda: jc.Exhaustive(step="1e-7"), "scheme": lambda: jc.Exhaustive(step=1e-7, scheme="backward"),
-    "forward without step": lambda: jc.Exhaustive(scheme="forward"), "chunk 0": lambda: jc.Exhaustive(chunk=0),
-    "directions 0": lambda: jc.Sketch(0), "directions 1.5": lambda: jc.Sketch(1.5),
-    "rtol": lambda: jc.Tolerance(rtol=-1), "atol": lambda: jc.Tolerance(atol=float("inf")),
+    "step 0": lambda: jc.Exhaustive(step=0),
+    "step NaN": lambda: jc.Exhaustive(step=float("nan")),
+    "step text": lambda: jc.Exhaustive(step="1e-7"),
+    "scheme": lambda: jc.Exhaustive(step=1e-7, scheme="backward"),
+    "forward without step": lambda: jc.Exhaustive(scheme="forward"),
+    "chunk 0": lambda: jc.Exhaustive(chunk=0),
+    "directions 0": lambda: jc.Sketch(0),
+    "directions 1.5": lambda: jc.Sketch(1.5),
+    "rtol": lambda: jc.Tolerance(rtol=-1),
+    "atol": lambda: jc.Tolerance(atol=float("inf")),
 }
 
 
@@ -302,8 +322,9 @@ def test_prints_do_not_flood(capfd):
 
 def test_a_callback_is_called_and_wrong_gradients_are_seen_through_it():
     def squares(x):
-        return jax.pure_callback(lambda x: np.asarray(x) ** 2, jax.ShapeDtypeStruct(x.shape, x.dtype), x,
-                                 vmap_method="sequential")
+        return jax.pure_callback(
+            lambda x: np.asarray(x) ** 2, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential"
+        )
 
     def with_callback(p):
         return loss(p) + jnp.sum(squares(p["b"]))

@@ -24,8 +24,9 @@ from jaxcheck.theta import Leaf
 PACKAGE = Path(bars.__file__).parent
 PLAIN = {0.0, 1.0, 2.0, 0.5}
 JUDGES = sorted((PACKAGE / "judgement").glob("*.py")) + [
-    PACKAGE / f"{name}.py" for name in (
-        "engine", "doubt", "again", "limits", "limits_maps", "kinks", "writing", "options", "plan", "stopping")]
+    PACKAGE / f"{name}.py"
+    for name in ("engine", "doubt", "again", "limits", "limits_maps", "kinks", "writing", "options", "plan", "stopping")
+]
 BOUNDING = {"max", "min", "maximum", "minimum", "fmax", "fmin", "clip", "allclose", "isclose"}
 
 
@@ -45,8 +46,11 @@ def bare(source: str) -> list[str]:
             places = [node.value]
         for place in filter(None, places):
             inner = [place] if isinstance(node, ast.arguments) else _outside_random_draws(place)
-            found |= {(x.lineno, x.value) for x in inner if isinstance(x, ast.Constant)
-                      and isinstance(x.value, float) and x.value not in PLAIN}
+            found |= {
+                (x.lineno, x.value)
+                for x in inner
+                if isinstance(x, ast.Constant) and isinstance(x.value, float) and x.value not in PLAIN
+            }
     return [f"line {line}: {value:g}" for line, value in sorted(found)]
 
 
@@ -64,16 +68,28 @@ def test_no_threshold_outside(file):
     assert bare(file.read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize("source", [
-    "x > 1e-3", "x > 3.0 * y", "max(x, 1e-6)", "np.minimum(x, 0.1 * y)", "def f(x=1e-7): pass",
-    "def f(*, x=1e-7): pass",
-    "slack = 1e-9 * scale", "bar = 1e-15", "LOW, HIGH = 1e-3, 1e3", "np.allclose(x, y, rtol=1e-6)"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x > 1e-3",
+        "x > 3.0 * y",
+        "max(x, 1e-6)",
+        "np.minimum(x, 0.1 * y)",
+        "def f(x=1e-7): pass",
+        "def f(*, x=1e-7): pass",
+        "slack = 1e-9 * scale",
+        "bar = 1e-15",
+        "LOW, HIGH = 1e-3, 1e3",
+        "np.allclose(x, y, rtol=1e-6)",
+    ],
+)
 def test_a_planted_threshold_is_found(source):
     assert bare(source)
 
 
-@pytest.mark.parametrize("source", [
-    "x > 0.5 * y + 2.0", "max(x, 0.0)", "x > BARS * y", "p + NUDGE * rng.uniform(0.5, 1.5)"])
+@pytest.mark.parametrize(
+    "source", ["x > 0.5 * y + 2.0", "max(x, 0.0)", "x > BARS * y", "p + NUDGE * rng.uniform(0.5, 1.5)"]
+)
 def test_what_is_no_threshold_is_not_found(source):
     assert bare(source) == []
 
@@ -88,8 +104,11 @@ def test_every_threshold_has_a_sentence_and_a_reader():
     words = set()
     for file in PACKAGE.rglob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        words |= {getattr(x, "attr", getattr(x, "id", "")) for x in ast.walk(tree)
-                  if isinstance(x, (ast.Name, ast.Attribute)) and isinstance(x.ctx, ast.Load)}
+        words |= {
+            getattr(x, "attr", getattr(x, "id", ""))
+            for x in ast.walk(tree)
+            if isinstance(x, (ast.Name, ast.Attribute)) and isinstance(x.ctx, ast.Load)
+        }
     assert [name for name in names if name not in words] == []
     assert len(names) == len(set(names))
 
@@ -97,8 +116,9 @@ def test_every_threshold_has_a_sentence_and_a_reader():
 @pytest.mark.parametrize("file", [*JUDGES, *(PACKAGE / "evidence").glob("sides.py")], ids=lambda file: file.stem)
 def test_a_threshold_is_defined_nowhere_else(file):
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    defined = {t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets
-               if isinstance(t, ast.Name)}
+    defined = {
+        t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
+    }
     assert not defined & {name for name in vars(bars) if name.isupper()}
 
 
@@ -120,10 +140,12 @@ def differences(value: float, error: float, **changed) -> Slopes:
     one = np.full((1, 1), value)
     no = np.zeros((1, 1), bool)
     names = Slopes.__dataclass_fields__
-    given = dict.fromkeys(names, one) | {
-        name: np.full((1, 1), error) for name in names if name.endswith("error")} | {
-        name: no for name in ("kink", "jump", "noisy", "wakes") if name in names} | {
-        "quotients": np.full((1, 1, 6), value)}
+    given = (
+        dict.fromkeys(names, one)
+        | {name: np.full((1, 1), error) for name in names if name.endswith("error")}
+        | {name: no for name in ("kink", "jump", "noisy", "wakes") if name in names}
+        | {"quotients": np.full((1, 1, 6), value)}
+    )
     return Slopes(**(given | changed))
 
 
@@ -168,8 +190,7 @@ def test_numbers_in_hints(move, name, value, number):
 def run(native: float, bar: float | None = None, formula: float = 1.0) -> as_run.LeafRun:
     one = np.ones((1, 1))
     leaf = Leaf("w", (1,), "float32", "float32", False, 0, 0, 1)
-    return as_run.LeafRun(leaf, np.ones(1), native * one, formula * one, one, 0.0,
-                          None if bar is None else bar * one)
+    return as_run.LeafRun(leaf, np.ones(1), native * one, formula * one, one, 0.0, None if bar is None else bar * one)
 
 
 def test_rounded(move):
@@ -185,9 +206,13 @@ def test_nothing_left(move):
     assert as_run.gone(run(0.6), np.zeros((1, 1)))
 
 
-@pytest.mark.parametrize(("name", "found"), [
-    ("SPACINGS", lambda: as_run.lost(run(1.1), 1e-3, 1e-2).any()),
-    ("CONSTANTS", lambda: as_run.another_formula(run(1.0, formula=1.005), None, 1e-2).any())])
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("SPACINGS", lambda: as_run.lost(run(1.1), 1e-3, 1e-2).any()),
+        ("CONSTANTS", lambda: as_run.another_formula(run(1.0, formula=1.005), None, 1e-2).any()),
+    ],
+)
 def test_spacings(move, name, found):
     assert not found()
     move(name, 0.1)

@@ -76,8 +76,15 @@ def test_every_way_to_name_points(way):
 @pytest.mark.parametrize("way", ["stacked", "init", "numpy init", "training", "list"])
 def test_the_line_that_reproduces_a_point_runs(way):
     bad = jc.check_batch(loss, grad=wrong, must_catch=1e-4, **WAYS[way])
-    names = {"loss": loss, "grad": wrong, "must_catch": 1e-4, "jax": jax, "jaxcheck": jaxcheck,
-             "functools": functools, **WAYS[way]}
+    names = {
+        "loss": loss,
+        "grad": wrong,
+        "must_catch": 1e-4,
+        "jax": jax,
+        "jaxcheck": jaxcheck,
+        "functools": functools,
+        **WAYS[way],
+    }
     for where in bad.points[:2]:
         report = eval(where.reproduce, names)
         assert report.verdict is where.verdict is Verdict.FAIL
@@ -230,8 +237,14 @@ def test_every_number_belongs_to_a_named_point(name, host):
 def test_points_that_are_counted_only_are_blamed_at_their_own_leaf():
     """With a leaf that is empty and has no column, and without autodiff, so that N alone decides."""
     points = {"a": POINTS["b"][:, :0], "b": POINTS["W"][:, 0], "c": POINTS["W"][:, 1]}
-    f = lambda p: jax.lax.while_loop(lambda s: s[0] < 1, lambda s: (s[0] + 1, jnp.sum(jnp.sin(p["b"]) + p["c"] ** 3)),  # noqa: E731
-                                     (0, 0.0))[1] + jnp.sum(p["a"])
+    f = lambda p: (
+        jax.lax.while_loop(
+            lambda s: s[0] < 1,
+            lambda s: (s[0] + 1, jnp.sum(jnp.sin(p["b"]) + p["c"] ** 3)),  # noqa: E731
+            (0, 0.0),
+        )[1]
+        + jnp.sum(p["a"])
+    )
     right = lambda p: {"a": p["a"], "b": jnp.cos(p["b"]), "c": 3 * p["c"] ** 2}  # noqa: E731
     report = jc.check_batch(f, points, lambda p: {**right(p), "c": 6 * p["c"] ** 2})
     assert len(report.points) == 20 and {p.leaf for p in report.points} == {"c"}

@@ -20,11 +20,16 @@ def conv(dimensions, **options):
     numbers = (f"NC{spatial}", f"OI{spatial}", f"NC{spatial}")
 
     def f(p):
-        out = lax.conv_general_dilated(p["x"], p["k"], options.get("strides", (1,) * dimensions),
-                                       [(1, 1)] * dimensions,
-                                       lhs_dilation=options.get("lhs_dilation"),
-                                       rhs_dilation=options.get("rhs_dilation"),
-                                       dimension_numbers=numbers, feature_group_count=options.get("groups", 1))
+        out = lax.conv_general_dilated(
+            p["x"],
+            p["k"],
+            options.get("strides", (1,) * dimensions),
+            [(1, 1)] * dimensions,
+            lhs_dilation=options.get("lhs_dilation"),
+            rhs_dilation=options.get("rhs_dilation"),
+            dimension_numbers=numbers,
+            feature_group_count=options.get("groups", 1),
+        )
         return jnp.sum(jnp.sin(out))
 
     channels = 2
@@ -58,6 +63,7 @@ def test_why_rows_run_one_by_one():
     assert "convolution" in sequential(program)
     assert not sequential(program, 0) and not sequential(program, 1)
     assert not sequential(jax.make_jaxpr(lambda x: f({"x": x, "k": params["k"]}))(params["x"]))
+
     def step(c, x, k):
         return f({"x": x * c, "k": k}), None
 

@@ -39,9 +39,11 @@ def test_one_of_a_million():
     assert it.evaluations <= 200
 
 
-@pytest.mark.parametrize("errors", [
-    {5: 1e-2, 6: -1e-2}, {0: 1.0, SMALL - 1: 1e-4}, {k * 999: (-1) ** k * 0.01 for k in range(10)}, {}],
-    ids=["next to each other, cancelling", "of several sizes", "ten", "none"])
+@pytest.mark.parametrize(
+    "errors",
+    [{5: 1e-2, 6: -1e-2}, {0: 1.0, SMALL - 1: 1e-4}, {k * 999: (-1) ** k * 0.01 for k in range(10)}, {}],
+    ids=["next to each other, cancelling", "of several sizes", "ten", "none"],
+)
 def test_several(errors):
     it = found(SMALL, errors)
     assert it.indices.tolist() == sorted(errors)
@@ -64,11 +66,15 @@ def test_noise_names_nobody_and_hides_nobody_above_it(seed):
     assert 777 in found(SMALL, {777: 1.0}, noise=1e-12, seed=seed).indices
 
 
-@pytest.mark.parametrize(("factors", "said"), [
-    ({777: 2.0}, "of 2000 components only [777] is wrong, as far as directions see: ratio 2.000"),
-    ({3: 0.0, 1_999: 0.0}, "of 2000 components only [3], [1999] are wrong, as far as directions see: zero there"),
-    (dict.fromkeys(range(2_000), 3.0), "components that were looked at"),
-], ids=["one", "two", "all"])
+@pytest.mark.parametrize(
+    ("factors", "said"),
+    [
+        ({777: 2.0}, "of 2000 components only [777] is wrong, as far as directions see: ratio 2.000"),
+        ({3: 0.0, 1_999: 0.0}, "of 2000 components only [3], [1999] are wrong, as far as directions see: zero there"),
+        (dict.fromkeys(range(2_000), 3.0), "components that were looked at"),
+    ],
+    ids=["one", "two", "all"],
+)
 def test_a_check_of_host_code_names_them(factors, said):
     w, a = np.random.default_rng(2).normal(size=(2, 2_000))
 

@@ -61,8 +61,10 @@ def test_a_budget_is_positive(wrong):
         jc.check_grad(jnp.sum, jnp.ones(2), budget=wrong)
 
 
-@pytest.mark.parametrize(("option", "said"), [({"budget": "60"}, "budget='60'"), ({"budget": True}, "budget=True"),
-                                              ({"progress": 3}, "progress=3")])
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [({"budget": "60"}, "budget='60'"), ({"budget": True}, "budget=True"), ({"progress": 3}, "progress=3")],
+)
 def test_of_another_kind(option, said):
     with pytest.raises(TypeError, match=said):
         jc.check_grad(jnp.sum, jnp.ones(2), **option)
@@ -103,12 +105,10 @@ def test_a_mistake_that_two_witnesses_see_is_told_all_the_same(monkeypatch):
             signal.raise_signal(signal.SIGINT)
 
     report = jc.check_grad(loss, x, lambda x: 1.5 * jnp.cos(x), progress=stop)
-    assert (report.verdict, report.reason, report.cost.stopped) == (
-        jc.Verdict.FAIL, jc.Reason.MANUAL_WRONG, "user")
+    assert (report.verdict, report.reason, report.cost.stopped) == (jc.Verdict.FAIL, jc.Reason.MANUAL_WRONG, "user")
     report = jc.check_grad(loss, x, 1.5 * jnp.cos(x), progress=stop)
     assert report.verdict is jc.Verdict.FAIL
-    host = jc.check_grad(lambda p: float(np.sum(np.sin(p))), x, lambda p: 1.5 * np.cos(p), mode="sketch",
-                         progress=stop)
+    host = jc.check_grad(lambda p: float(np.sum(np.sin(p))), x, lambda p: 1.5 * np.cos(p), mode="sketch", progress=stop)
     assert (host.verdict, host.reason) == (jc.Verdict.INCONCLUSIVE, jc.Reason.INTERRUPTED)
     assert "at first sight MANUAL_WRONG" in host.leaves[0].note and "rows" in rate
 
@@ -178,15 +178,18 @@ def test_levels_of_a_rule(monkeypatch):
     assert groups(jc.check_rule(square, x, level="full")) == groups(full)
 
 
-@pytest.mark.parametrize(("options", "said"), [
-    ({"level": "fast"}, "level='fast'"), ({"level": "quick", "order": 2}, "order=2"), ({"budget": 0}, "budget=0")])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"level": "fast"}, "level='fast'"), ({"level": "quick", "order": 2}, "order=2"), ({"budget": 0}, "budget=0")],
+)
 def test_no_such_level(options, said):
     with pytest.raises(ValueError, match=said):
         jc.check_rule(square, jnp.ones(2), **options)
 
 
-@pytest.mark.parametrize(("at", "left"), [
-    ("laws", {"laws", "transformations"}), ("transformations", {"transformations"})])
+@pytest.mark.parametrize(
+    ("at", "left"), [("laws", {"laws", "transformations"}), ("transformations", {"transformations"})]
+)
 def test_a_rule_that_time_left_in_part(at, left):
     """What was not looked at keeps it from passing, and is named."""
 
@@ -258,7 +261,8 @@ def test_a_large_problem_in_several_calls(monkeypatch):
     parts = [jc.check_grad(loss, params, grad) for grad in (right, wrong)]
     for one, other in zip(whole, parts, strict=True):
         assert [(x.verdict, x.reason, x.probes) for x in one.leaves] == [
-            (x.verdict, x.reason, x.probes) for x in other.leaves]
+            (x.verdict, x.reason, x.probes) for x in other.leaves
+        ]
         assert [x.floor for x in one.leaves] == pytest.approx([x.floor for x in other.leaves], rel=1e-6, nan_ok=True)
     assert [x.ok for x in parts] == [True, False]
 

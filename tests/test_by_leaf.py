@@ -15,8 +15,10 @@ from jaxcheck.test_util import check_grads, check_jvp, check_vjp
 def weighed(spoil_w=1.0, spoil_b=1.0):
     """sum(sin(W) b) of a dict, with a rule of its own."""
     f = jax.custom_vjp(lambda p, n: jnp.sum(jnp.sin(p["W"]) * p["b"]))
-    f.defvjp(lambda p, n: (f(p, n), p),
-             lambda p, g: ({"W": spoil_w * jnp.cos(p["W"]) * p["b"] * g, "b": spoil_b * jnp.sin(p["W"]) * g}, None))
+    f.defvjp(
+        lambda p, n: (f(p, n), p),
+        lambda p, g: ({"W": spoil_w * jnp.cos(p["W"]) * p["b"] * g, "b": spoil_b * jnp.sin(p["W"]) * g}, None),
+    )
     return f
 
 
@@ -51,14 +53,25 @@ def test_what_is_hidden_from_jaxs_own_derivative_is_said_to_be():
 
 
 def test_a_derivative_of_the_callers_is_looked_into_as_well():
-    report = blamed(check_jvp, weighed(), lambda x, t: (None, jnp.sum(
-        jnp.cos(x[0]["W"]) * x[0]["b"] * t[0]["W"]) + 3.0 * jnp.sum(jnp.sin(x[0]["W"]) * t[0]["b"])),
-        ({"W": V, "b": V}, jnp.arange(2)))
+    report = blamed(
+        check_jvp,
+        weighed(),
+        lambda x, t: (
+            None,
+            jnp.sum(jnp.cos(x[0]["W"]) * x[0]["b"] * t[0]["W"]) + 3.0 * jnp.sum(jnp.sin(x[0]["W"]) * t[0]["b"]),
+        ),
+        ({"W": V, "b": V}, jnp.arange(2)),
+    )
     assert report["p.b"].hint == "ratio 3.000 on all 5 entries" and report["p.W"].ok
-    report = blamed(check_vjp, jnp.sin, lambda z: (jnp.sin(z), lambda g: (jnp.conj(jnp.cos(z)) * g,)),
-                    (jnp.array([1 + 2j, 0.5 - 0.3j], jnp.complex64),))
+    report = blamed(
+        check_vjp,
+        jnp.sin,
+        lambda z: (jnp.sin(z), lambda g: (jnp.conj(jnp.cos(z)) * g,)),
+        (jnp.array([1 + 2j, 0.5 - 0.3j], jnp.complex64),),
+    )
     assert report.failed[0].shape == (2,) and report.failed[0].norm_manual == pytest.approx(
-        report.failed[0].norm_numeric)  # a conjugate is as long
+        report.failed[0].norm_numeric
+    )  # a conjugate is as long
 
 
 def test_what_is_wrong_at_second_order_only_is_named_there():

@@ -81,8 +81,13 @@ def test_every_form_of_grad(form, mode):
 def test_has_aux_and_float64_under_x64():
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), P)
-        report = jc.check_grad(lambda p, batch: (loss(p, batch), {"n": 1}), wide,
-                               jax.grad(lambda p, batch: (loss(p, batch), 1), has_aux=True), args=ARGS, has_aux=True)
+        report = jc.check_grad(
+            lambda p, batch: (loss(p, batch), {"n": 1}),
+            wide,
+            jax.grad(lambda p, batch: (loss(p, batch), 1), has_aux=True),
+            args=ARGS,
+            has_aux=True,
+        )
         assert jax.config.jax_enable_x64
     assert report.assert_ok().difference < 1e-10
     assert all(leaf.dtype == "float64" for leaf in report.leaves)
@@ -169,8 +174,10 @@ def test_a_nondeterministic_gradient_or_loss():
     x = jnp.asarray([0.3, -0.7])
     assert jc.check_grad(f, x, lambda x: 2 * np.asarray(x) + noise.normal()).reason is Reason.NONDETERMINISTIC
     count = itertools.count()
-    assert jc.check_grad(lambda x: float(np.sum(x)) * next(count), np.ones(2), np.ones_like
-                         ).reason is Reason.NONDETERMINISTIC
+    assert (
+        jc.check_grad(lambda x: float(np.sum(x)) * next(count), np.ones(2), np.ones_like).reason
+        is Reason.NONDETERMINISTIC
+    )
 
 
 def test_mixed_scales_in_one_tree():

@@ -102,8 +102,11 @@ NOTHING = {
 @pytest.mark.parametrize("name", NOTHING)
 def test_nothing_to_differentiate_is_an_error_as_in_jax(name):
     f, args, text = NOTHING[name]
-    for door in (lambda: check_grads(f, args, 1), lambda: check_vjp(f, partial(jax.vjp, f), args),
-                 lambda: check_jvp(f, partial(jax.jvp, f), args)):
+    for door in (
+        lambda: check_grads(f, args, 1),
+        lambda: check_vjp(f, partial(jax.vjp, f), args),
+        lambda: check_jvp(f, partial(jax.jvp, f), args),
+    ):
         with pytest.raises(TypeError, match=text):
             door()
 
@@ -168,8 +171,12 @@ def test_bounds_of_the_caller():
          eps=1e-3),
                   dict(atol={jnp.dtype("float32"): 0.1}, rtol=0.0)):  # fmt: skip
         check_grads(off, (V,), 1, ["rev"], **bound)
-    for bound in (dict(rtol=1e-4), dict(atol=1e-6, rtol=1e-6), dict(rtol={np.float32: 1e-4, np.float64: 1e-6}),
-         dict(eps=1e-2)):
+    for bound in (
+        dict(rtol=1e-4),
+        dict(atol=1e-6, rtol=1e-6),
+        dict(rtol={np.float32: 1e-4, np.float64: 1e-6}),
+        dict(eps=1e-2),
+    ):
         with pytest.raises(AssertionError):
             check_grads(off, (V,), 1, ["rev"], **bound)
     with pytest.raises(AssertionError):  # never scaled by size
@@ -177,13 +184,16 @@ def test_bounds_of_the_caller():
     check_grads(sine(), (V,), 1, ["rev"], 1e-3, 1e-3, 1e-3)  # as positions
 
 
-@pytest.mark.parametrize("bad", [-1, -1e-9, float("nan"), np.float32("nan"), float("inf"), {np.float32: -1.0}, "small"],
-                         ids=str)
+@pytest.mark.parametrize(
+    "bad", [-1, -1e-9, float("nan"), np.float32("nan"), float("inf"), {np.float32: -1.0}, "small"], ids=str
+)
 @pytest.mark.parametrize("which", ["rtol", "atol"])
 def test_bounds_that_are_none(which, bad):
-    for door in (lambda **o: check_grads(jnp.sin, (V,), 1, **o),
-                 lambda **o: check_jvp(jnp.sin, partial(jax.jvp, jnp.sin), (V,), **o),
-                 lambda **o: check_vjp(jnp.sin, partial(jax.vjp, jnp.sin), (V,), **o)):
+    for door in (
+        lambda **o: check_grads(jnp.sin, (V,), 1, **o),
+        lambda **o: check_jvp(jnp.sin, partial(jax.jvp, jnp.sin), (V,), **o),
+        lambda **o: check_vjp(jnp.sin, partial(jax.vjp, jnp.sin), (V,), **o),
+    ):
         with pytest.raises(ValueError, match=f"{which}="):
             door(**{which: bad})
 
@@ -196,9 +206,16 @@ def test_modes_as_one_string(modes):
 
 
 @pytest.mark.parametrize("modes", ["fwd", "rev", "lin", ALL], ids=str)
-@pytest.mark.parametrize(("f", "x"), [(jnp.abs, jnp.zeros(3)), (jax.nn.relu, jnp.array([1.0, 0.0, -2.0])),
-                                      (jnp.max, jnp.ones(2)), (lambda x: jnp.sum(jnp.abs(x)), jnp.zeros(2))],
-                         ids=["abs", "relu", "max", "sum of abs"])
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (jnp.abs, jnp.zeros(3)),
+        (jax.nn.relu, jnp.array([1.0, 0.0, -2.0])),
+        (jnp.max, jnp.ones(2)),
+        (lambda x: jnp.sum(jnp.abs(x)), jnp.zeros(2)),
+    ],
+    ids=["abs", "relu", "max", "sum of abs"],
+)
 def test_a_kink_is_told_once(f, x, modes):
     with pytest.warns(jc.GradientCheckWarning, match=r"subgradient, KINK") as caught:
         check_grads(f, (x,), 1, modes)
@@ -210,8 +227,10 @@ def test_a_kink_is_told_once(f, x, modes):
 
 def test_the_warning_is_of_the_caller_in_all_doors():
     x = jnp.zeros(3)
-    for door in (lambda: check_jvp(jnp.abs, partial(jax.jvp, jnp.abs), (x,), err_msg="here"),
-                 lambda: check_vjp(jnp.abs, partial(jax.vjp, jnp.abs), (x,), err_msg="here")):
+    for door in (
+        lambda: check_jvp(jnp.abs, partial(jax.jvp, jnp.abs), (x,), err_msg="here"),
+        lambda: check_vjp(jnp.abs, partial(jax.vjp, jnp.abs), (x,), err_msg="here"),
+    ):
         with pytest.warns(jc.GradientCheckWarning, match="here: .*KINK") as caught:
             door()
         assert len(caught) == 1 and caught[0].filename == __file__
@@ -268,9 +287,12 @@ def callback():
     rng = np.random.default_rng(0)
 
     def f(x):
-        noise = jax.pure_callback(lambda x: rng.normal(size=x.shape).astype(x.dtype),
-                                  jax.ShapeDtypeStruct(x.shape, x.dtype), lax.stop_gradient(x),
-                                  vmap_method="sequential")
+        noise = jax.pure_callback(
+            lambda x: rng.normal(size=x.shape).astype(x.dtype),
+            jax.ShapeDtypeStruct(x.shape, x.dtype),
+            lax.stop_gradient(x),
+            vmap_method="sequential",
+        )
         return x**2 + noise
 
     return f
@@ -302,9 +324,12 @@ def test_the_evaluations_are_those_that_were_made(order):
     calls = []
 
     def f(x):
-        count = jax.pure_callback(lambda x: (calls.append(1), np.zeros_like(x))[1],
-                                  jax.ShapeDtypeStruct(x.shape, x.dtype), lax.stop_gradient(x),
-                                  vmap_method="sequential")
+        count = jax.pure_callback(
+            lambda x: (calls.append(1), np.zeros_like(x))[1],
+            jax.ShapeDtypeStruct(x.shape, x.dtype),
+            lax.stop_gradient(x),
+            vmap_method="sequential",
+        )
         return 2 * x**2 + x * lax.stop_gradient(x) + count
 
     with pytest.raises(jc.GradientMismatch) as caught:

@@ -119,8 +119,9 @@ def test_second_order_by_itself():
     f = sine(lambda x, g: (jnp.cos(lax.stop_gradient(x)) * g,))
     assert jc.check_rule(f, V, **FAST).ok
     report = jc.check_rule(f, V, order=2, **FAST)
-    assert report.reason is jc.Reason.SECOND_ORDER_WRONG and "reverse over reverse" in wrong_rows(report,
-         "second order")
+    assert report.reason is jc.Reason.SECOND_ORDER_WRONG and "reverse over reverse" in wrong_rows(
+        report, "second order"
+    )
     assert all(leaf.verdict is jc.Verdict.PASS for leaf in report.leaves)
 
 

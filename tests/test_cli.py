@@ -75,8 +75,9 @@ def test_every_case_is_named_and_shown_in_the_order_of_the_file(cases):
     assert f"again:jaxcheckrun{file}::check_bad" in "".join(said.split())
     assert said.index("case check_bad") < said.index(str(bad)) < said.index("case check_good")
     assert str(passing(name="check_good")) in said
-    assert said.endswith("FAIL         check_bad: `layers[1].W` ratio 2.000 +- 1e-9 on all 15 entries\n"
-                         "2 checks: 1 FAIL, 1 PASS\n")
+    assert said.endswith(
+        "FAIL         check_bad: `layers[1].W` ratio 2.000 +- 1e-9 on all 15 entries\n2 checks: 1 FAIL, 1 PASS\n"
+    )
 
 
 def test_marked_cases_and_plain_functions_are_collected_and_nothing_else(cases):
@@ -163,8 +164,9 @@ def test_an_error_in_one_case_does_not_stop_the_others(cases, tmp_path):
     assert result.exit_code == 2
     assert "error in case check_broken: RuntimeError: no data here (--traceback shows where)" in result.stderr
     assert str(passing(name="check_good")) in result.stdout
-    assert result.stdout.endswith("error        check_broken: RuntimeError: no data here\n"
-                                  "2 checks: 1 PASS, 1 in error\n")
+    assert result.stdout.endswith(
+        "error        check_broken: RuntimeError: no data here\n2 checks: 1 PASS, 1 in error\n"
+    )
     assert save.read(tmp_path / "out.json")[1] == [("check_broken", "RuntimeError: no data here")]
     shown = call("show", str(tmp_path / "out.json"))
     assert shown.exit_code == 2 and "error in case check_broken: RuntimeError: no data here" in shown.stderr
@@ -326,8 +328,10 @@ def test_several_files_and_directories(cases, tmp_path):
     for targets in ((str(tmp_path),), (one, two), (one, f"{two}::check_bad"), (one, one, str(tmp_path / "inner"))):
         result = call("run", *targets)
         assert result.exit_code == 1, result.output
-        assert result.stdout.endswith(f"FAIL         {two}::check_bad: `layers[1].W` ratio 2.000 +- 1e-9 on all 15 "
-                                      "entries\n2 checks: 1 PASS, 1 FAIL\n")
+        assert result.stdout.endswith(
+            f"FAIL         {two}::check_bad: `layers[1].W` ratio 2.000 +- 1e-9 on all 15 "
+            "entries\n2 checks: 1 PASS, 1 FAIL\n"
+        )
     (tmp_path / "empty").mkdir()
     assert "no file is called check_*.py or" in call("run", str(tmp_path / "empty")).stderr
 
@@ -388,20 +392,32 @@ def test_diff_says_what_changed(cases, tmp_path):
     assert call("diff", str(old), str(new)).stdout == "after: FAIL MANUAL_WRONG, was PASS\n"
 
 
-@pytest.mark.parametrize(("before", "after", "errors", "said"), [
-    # Several checks of one test bear its name.
-    ([("t", True), ("t", True)], [("t", False), ("t", True)], ({}, {}), ["t: FAIL MANUAL_WRONG, was PASS"]),
-    ([("t", True), ("t", True)], [("t", True), ("t", False)], ({}, {}), ["t (2): FAIL MANUAL_WRONG, was PASS"]),
-    ([("t", True), ("t", True)], [("t", True)], ({}, {}), ["t (2): is gone"]),
-    ([("a", True), ("b", True)], [("a", True)], ({}, {"b": "OSError: gone\nmore"}),
-     ["b: is in error (OSError: gone), was PASS"]),
-    ([("a", True)], [("a", True)], ({}, {"c": "OSError: gone"}), ["c: is in error (OSError: gone), was not there"]),
-    ([("a", True)], [("a", True), ("b", True)], ({"b": "OSError: gone"}, {}), ["b: PASS, was in error"]),
-    ([("a", True)], [("a", True)], ({"b": "OSError: gone"}, {}), ["b: is gone"]),
-    ([("a", True)], [("a", True)], ({"b": "OSError: gone"}, {"b": "OSError: again"}), []),
-    # One file's cases, and the same ones of a folder.
-    ([("a", True), ("b", True)], [("f.py::a", True), ("f.py::b", False)], ({}, {}), ["b: FAIL MANUAL_WRONG, was PASS"]),
-])
+@pytest.mark.parametrize(
+    ("before", "after", "errors", "said"),
+    [
+        # Several checks of one test bear its name.
+        ([("t", True), ("t", True)], [("t", False), ("t", True)], ({}, {}), ["t: FAIL MANUAL_WRONG, was PASS"]),
+        ([("t", True), ("t", True)], [("t", True), ("t", False)], ({}, {}), ["t (2): FAIL MANUAL_WRONG, was PASS"]),
+        ([("t", True), ("t", True)], [("t", True)], ({}, {}), ["t (2): is gone"]),
+        (
+            [("a", True), ("b", True)],
+            [("a", True)],
+            ({}, {"b": "OSError: gone\nmore"}),
+            ["b: is in error (OSError: gone), was PASS"],
+        ),
+        ([("a", True)], [("a", True)], ({}, {"c": "OSError: gone"}), ["c: is in error (OSError: gone), was not there"]),
+        ([("a", True)], [("a", True), ("b", True)], ({"b": "OSError: gone"}, {}), ["b: PASS, was in error"]),
+        ([("a", True)], [("a", True)], ({"b": "OSError: gone"}, {}), ["b: is gone"]),
+        ([("a", True)], [("a", True)], ({"b": "OSError: gone"}, {"b": "OSError: again"}), []),
+        # One file's cases, and the same ones of a folder.
+        (
+            [("a", True), ("b", True)],
+            [("f.py::a", True), ("f.py::b", False)],
+            ({}, {}),
+            ["b: FAIL MANUAL_WRONG, was PASS"],
+        ),
+    ],
+)
 def test_diff_of_runs_loses_nothing(tmp_path, before, after, errors, said):
     paths = [tmp_path / "old.json", tmp_path / "new.json"]
     for path, reports, failed in zip(paths, (before, after), errors, strict=True):
@@ -430,8 +446,9 @@ def test_explain_a_report_and_what_there_is_to_explain(tmp_path):
     assert all(term.name in listed for term in TERMS.values()) and max(map(len, listed.splitlines())) <= 80
 
 
-@pytest.mark.parametrize(("word", "said"), [("KINKS", "did you mean KINK?"), ("zzz", "lists the words"),
-                                           ("gone.json", "no such file")])
+@pytest.mark.parametrize(
+    ("word", "said"), [("KINKS", "did you mean KINK?"), ("zzz", "lists the words"), ("gone.json", "no such file")]
+)
 def test_explain_what_no_report_says(word, said):
     result = call("explain", word)
     assert result.exit_code == 2 and said in result.stderr
@@ -493,8 +510,10 @@ def test_stop_at_the_first_ends_the_other_processes(cases):
 
 
 def test_ctrl_c_lets_the_processes_say_what_they_know(cases):
-    pressed = "def check_pressed():\n    import os, signal, time\n    os.kill(os.getppid(), signal.SIGINT)\n" \
-              "    time.sleep(0.5)\n    return passing()\n"
+    pressed = (
+        "def check_pressed():\n    import os, signal, time\n    os.kill(os.getppid(), signal.SIGINT)\n"
+        "    time.sleep(0.5)\n    return passing()\n"
+    )
     result = call("run", cases(pressed + "".join(SLOW.format(k, 1) for k in range(6))), "-q", "-n", "1", "-n", "2")
     assert result.exit_code == 130 and "interrupted" in result.stderr
     assert "check_pressed" in result.stdout and "check_slow5" not in result.stdout

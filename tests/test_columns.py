@@ -57,8 +57,11 @@ PROGRAMS = {
     "transposed": (lambda W, V: jnp.sum(jnp.exp(jnp.tanh(X @ W.T) @ V.T)), [(H, D), (4, H)], "11"),
     "jit inside": (lambda W, V: jnp.sum(jax.jit(lambda h: jnp.tanh(h) @ V)(X @ W) ** 3), [(D, H), (H, 4)], "11"),
     "custom_vjp inside": (lambda W, V: jnp.sum(swish(X @ W) @ V), [(D, H), (H, 4)], "11"),
-    "relu, remat": (lambda W, V: jnp.sum(jax.checkpoint(lambda h: jax.nn.relu(h) @ V)(X @ W) ** 2),
-                    [(D, H), (H, 4)], "11"),
+    "relu, remat": (
+        lambda W, V: jnp.sum(jax.checkpoint(lambda h: jax.nn.relu(h) @ V)(X @ W) ** 2),
+        [(D, H), (H, 4)],
+        "11",
+    ),
     "tied": (lambda W: jnp.sum(jnp.tanh(jnp.tanh(X @ W) @ W.T) ** 2), [(D, H)], "1"),
     "tied in one sum": (lambda W: jnp.sum(jnp.tanh(X @ W + X[:, ::-1] @ jnp.sin(W))), [(D, H)], "1"),
     "decay": (lambda W: jnp.sum(jnp.tanh(X @ W)) + 0.1 * jnp.sum(W**2), [(D, H)], "1"),
@@ -67,15 +70,21 @@ PROGRAMS = {
     "infinite": (lambda W: jnp.sum(jnp.tanh((X @ W + ONE) @ jnp.ones((H, 4)))), [(D, H)], "1"),
     "norm": (lambda W, V: jnp.sum(jnp.tanh(jax.nn.standardize(X @ W)) @ V), [(D, H), (H, 4)], "11"),
     "stacked": (lambda W, V: jnp.sum(jnp.tanh(jnp.einsum("nd,kdh->knh", X, W)) @ V), [(3, D, H), (H, 2)], "11"),
-    "experts": (lambda W, V: jnp.sum(jnp.tanh(jnp.einsum("knh,khd->knd", jnp.tanh(jnp.einsum("nd,kdh->knh", X, W)),
-                                                         V))), [(3, D, H), (3, H, 2)], "11"),
+    "experts": (
+        lambda W, V: jnp.sum(jnp.tanh(jnp.einsum("knh,khd->knd", jnp.tanh(jnp.einsum("nd,kdh->knh", X, W)), V))),
+        [(3, D, H), (3, H, 2)],
+        "11",
+    ),
     "outputs": (lambda W, V: jnp.tanh(jnp.tanh(X @ W) @ V).ravel(), [(D, H), (H, 4)], "11"),
     "max": (lambda W: jnp.sum(jnp.max(X @ W, axis=1)) + jnp.sum(jnp.max(X @ W, axis=0)), [(D, H)], "1"),
     "reshaped": (lambda w: jnp.sum(jnp.tanh(X @ w.reshape(D, H))), [(D * H,)], "0"),
     "convolution": (convolution, [(3, 1, 2), (2 * D, 3)], "01"),
     "scan": (looped, [(D, H), (H, H)], "10"),
-    "cond": (lambda W, V: jax.lax.cond(jnp.sum(X @ W) > 0, lambda h: jnp.sum(h @ V), lambda h: jnp.sum(h), X @ W),
-             [(D, H), (H, 4)], "10"),
+    "cond": (
+        lambda W, V: jax.lax.cond(jnp.sum(X @ W) > 0, lambda h: jnp.sum(h @ V), lambda h: jnp.sum(h), X @ W),
+        [(D, H), (H, 4)],
+        "10",
+    ),
 }
 
 
@@ -129,8 +138,9 @@ def test_the_plan_is_what_makes_it_fast(seed):
     """Elements per component of the network of the textbook, 128-128-128-10 with a batch of 128."""
     W, b, V, c, U, d = draw(seed, (128, 128), (128,), (128, 128), (128,), (128, 10), (10,))
     x, y = draw(seed, (128, 128), (128, 10))
-    program = traced(lambda W, b, V, c, U, d: jnp.mean((jnp.tanh(jnp.tanh(x @ W + b) @ V + c) @ U + d - y) ** 2),
-                     (W, b, V, c, U, d))
+    program = traced(
+        lambda W, b, V, c, U, d: jnp.mean((jnp.tanh(jnp.tanh(x @ W + b) @ V + c) @ U + d - y) ** 2), (W, b, V, c, U, d)
+    )
     whole = program.cost
     costs = [columns.plan(program, which).cost for which in range(6)]
     assert max(costs[:2]) < 0.55 * whole and max(costs[2:]) < 0.08 * whole
@@ -222,8 +232,9 @@ def test_a_rule_of_many_outputs(seed):
 
     right, wrong = jax.custom_vjp(layer), jax.custom_vjp(layer)
     for rule, factor in ((right, 1.0), (wrong, 1.001)):
-        rule.defvjp(lambda W, V: (layer(W, V), (W, V)),
-                    lambda r, g, k=factor: tuple(k * x for x in jax.vjp(layer, *r)[1](g)))
+        rule.defvjp(
+            lambda W, V: (layer(W, V), (W, V)), lambda r, g, k=factor: tuple(k * x for x in jax.vjp(layer, *r)[1](g))
+        )
     args = draw(seed, (D, 3), (3, 2))
     assert jc.check_rule(right, *args, mode=jc.Exhaustive()).ok
     assert jc.check_rule(wrong, *args, mode=jc.Exhaustive()).verdict is Verdict.FAIL

@@ -27,8 +27,10 @@ def scaled(factor: float):
     def mul(x, c):
         return jnp.sin(x) * c
 
-    mul.defvjp(lambda x, c: (mul(x, c), (x, c)),
-               lambda kept, g: (g * jnp.cos(kept[0]) * kept[1], factor * (jnp.sin(kept[0]) * g).sum()))
+    mul.defvjp(
+        lambda x, c: (mul(x, c), (x, c)),
+        lambda kept, g: (g * jnp.cos(kept[0]) * kept[1], factor * (jnp.sin(kept[0]) * g).sum()),
+    )
     return mul
 
 

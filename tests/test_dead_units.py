@@ -29,15 +29,27 @@ def backprop(p, X, Y, alive=0.0):
     m, d3 = X.shape[1], A3 - Y
     d2 = (p["W3"].T @ d3) * (A2 > 0)
     d1 = (p["W2"].T @ d2) * np.where(A1 > 0, 1, alive)
-    return {"W3": d3 @ A2.T / m, "b3": d3.sum(1, keepdims=True) / m, "W2": d2 @ A1.T / m,
-            "b2": d2.sum(1, keepdims=True) / m, "W1": d1 @ X.T / m, "b1": d1.sum(1, keepdims=True) / m}
+    return {
+        "W3": d3 @ A2.T / m,
+        "b3": d3.sum(1, keepdims=True) / m,
+        "W2": d2 @ A1.T / m,
+        "b2": d2.sum(1, keepdims=True) / m,
+        "W1": d1 @ X.T / m,
+        "b1": d1.sum(1, keepdims=True) / m,
+    }
 
 
 def network(seed, scale=1.0, zero_bias=False):
     rng = np.random.RandomState(seed)
     X = rng.randn(4, 3)
-    p = {"W1": rng.randn(5, 4), "b1": rng.randn(5, 1), "W2": rng.randn(3, 5), "b2": rng.randn(3, 1),
-         "W3": rng.randn(1, 3), "b3": rng.randn(1, 1)}
+    p = {
+        "W1": rng.randn(5, 4),
+        "b1": rng.randn(5, 1),
+        "W2": rng.randn(3, 5),
+        "b2": rng.randn(3, 1),
+        "W3": rng.randn(1, 3),
+        "b3": rng.randn(1, 1),
+    }
     return {k: v * (0 if zero_bias and k[0] == "b" else scale) for k, v in p.items()}, X
 
 
@@ -59,8 +71,9 @@ def test_a_dead_unit_that_is_taken_for_alive_fails():
 
 def test_a_loop_without_reverse_mode_and_a_component_that_counts_turns():
     def fall(p):
-        return jax.lax.while_loop(lambda c: c[1] > 0, lambda c: (c[0] + p[0] * 0.1, c[1] + 0.1 * p[1] - 0.2),
-                                  (0.0 * p[0], p[1]))[0]
+        return jax.lax.while_loop(
+            lambda c: c[1] > 0, lambda c: (c[0] + p[0] * 0.1, c[1] + 0.1 * p[1] - 0.2), (0.0 * p[0], p[1])
+        )[0]
 
     report = jc.check_grad(fall, jnp.array([2.0, 1.1]), lambda p: jax.jacfwd(fall)(p))
     assert report.verdict is jc.Verdict.PASS, str(report)
@@ -102,8 +115,11 @@ def test_a_network_that_starts_at_zero_is_on_every_kink_at_once(seed):
 @pytest.mark.parametrize("at", [5.0, -3.0])
 def test_a_gradient_that_is_the_same_everywhere_says_nothing_of_the_pieces(at):
     # Its own range was a single number, and lay within it.
-    for grad in (lambda p: np.array([at, 1.0]), lambda p: np.array([at, np.sign(p[1])]),
-                 lambda p: np.where(p == 0, at, np.sign(p))):
+    for grad in (
+        lambda p: np.array([at, 1.0]),
+        lambda p: np.array([at, np.sign(p[1])]),
+        lambda p: np.where(p == 0, at, np.sign(p)),
+    ):
         report = jc.check_grad(lambda p: float(np.abs(p).sum()), np.array([0.0, 1.0]), grad)
         assert report.verdict is jc.Verdict.FAIL
     assert jc.check_grad(lambda p: float(np.abs(p).sum()), np.array([0.0, 1.0]), np.sign).verdict is jc.Verdict.PASS

@@ -59,10 +59,18 @@ def digit(x: float) -> str:
 
 def gist(report: jc.Report) -> dict:
     """What must not depend on where a check ran: everything but seconds, bytes and last digits."""
-    leaves = [(x.path, str(x.verdict), str(x.reason), digit(x.floor),
-               f"{x.difference:.6e}" if x.difference > 1e-7 else "") for x in report.leaves]
-    return {"verdict": str(report.verdict), "reason": str(report.reason), "leaves": leaves, "name": report.name,
-            "evaluations": report.evaluations, "points": [(p.label, str(p.verdict)) for p in report.points]}
+    leaves = [
+        (x.path, str(x.verdict), str(x.reason), digit(x.floor), f"{x.difference:.6e}" if x.difference > 1e-7 else "")
+        for x in report.leaves
+    ]
+    return {
+        "verdict": str(report.verdict),
+        "reason": str(report.reason),
+        "leaves": leaves,
+        "name": report.name,
+        "evaluations": report.evaluations,
+        "points": [(p.label, str(p.verdict)) for p in report.points],
+    }
 
 
 @jax.custom_vjp
@@ -78,8 +86,9 @@ CHECKS = {
     "every component": lambda **kw: jc.check_grad(*network(), mode=jc.Exhaustive(), **kw),
     "sketch of a wrong one": lambda **kw: jc.check_grad(*network(wrong=True), mode="sketch", where=False, **kw),
     "points": lambda **kw: batch(**kw),
-    "a wrong rule": lambda **kw: jc.check_rule(rule, np.linspace(-1.0, 1.0, 9), algebra=False, level="quick",
-                                               where=False, **kw),
+    "a wrong rule": lambda **kw: jc.check_rule(
+        rule, np.linspace(-1.0, 1.0, 9), algebra=False, level="quick", where=False, **kw
+    ),
 }
 
 
@@ -120,8 +129,13 @@ def main() -> None:
 
 def test_eight_devices_by_default():
     env = {**os.environ, "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-m", "tests.test_devices"], env=env, cwd=Path(__file__).parent.parent,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.test_devices"],
+        env=env,
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert list(found) == list(CHECKS)
@@ -167,8 +181,12 @@ def test_what_is_committed_to_a_device_is_not_moved(where):
 
 
 def on_which() -> set:
-    return {d for executable, _ in compiled._CACHE.values() for s in jax.tree.leaves(executable.input_shardings)
-            for d in s.device_set}
+    return {
+        d
+        for executable, _ in compiled._CACHE.values()
+        for s in jax.tree.leaves(executable.input_shardings)
+        for d in s.device_set
+    }
 
 
 def test_devices_that_are_named_go_before_what_is_committed():
@@ -178,8 +196,9 @@ def test_devices_that_are_named_go_before_what_is_committed():
     scale = jax.device_put(jnp.float32(1.0), second)
     compiled.clear()
     with spread_always():
-        report = jc.check_grad(lambda p, s: s * loss(p), params, lambda p, s: grad(p), args=(scale,), mode="sketch",
-                               devices=first)
+        report = jc.check_grad(
+            lambda p, s: s * loss(p), params, lambda p, s: grad(p), args=(scale,), mode="sketch", devices=first
+        )
     assert report.ok, str(report)
     assert on_which() == {first}
 
@@ -189,8 +208,13 @@ def test_copies_on_every_device_are_spread():
     copies = NamedSharding(Mesh(np.array(jax.devices()[:2]), ("data",)), PartitionSpec())
     x = jax.device_put(jnp.float32(1.0), copies)
     with spread_always() as used:
-        report = jc.check_grad(lambda p, s: s * loss(p), jax.device_put(params, copies), lambda p, s: grad(p),
-                               args=(x,), mode=jc.Exhaustive(step=1e-4))
+        report = jc.check_grad(
+            lambda p, s: s * loss(p),
+            jax.device_put(params, copies),
+            lambda p, s: grad(p),
+            args=(x,),
+            mode=jc.Exhaustive(step=1e-4),
+        )
     assert report.ok, str(report)
     assert 2 in used
 
@@ -216,8 +240,12 @@ def laid_out(dtype):
     def put(x, *spec):
         return jax.device_put(np.asarray(x, dtype), NamedSharding(mesh, PartitionSpec(*spec)))
 
-    params = {"in": put(rng.normal(size=(6, 32)) / 3, None, "model"), "b": put(rng.normal(size=32), "model"),
-              "out": put(rng.normal(size=(32, 4)) / 5, "model", None), "scale": np.asarray(0.5, dtype)}
+    params = {
+        "in": put(rng.normal(size=(6, 32)) / 3, None, "model"),
+        "b": put(rng.normal(size=32), "model"),
+        "out": put(rng.normal(size=(32, 4)) / 5, "model", None),
+        "scale": np.asarray(0.5, dtype),
+    }
     x = rng.normal(size=(3, 6)).astype(dtype)
 
     def loss(p):
@@ -239,8 +267,13 @@ def test_parameters_that_lie_over_devices_stay_there(monkeypatch, factor, shared
         loss, params, grad = laid_out(np.float64)
         there = jc.check_grad(loss, params, lambda p: grad(p, factor), mode=None if shared else "sketch", where=False)
         programs = [executable for executable, _ in compiled._CACHE.values()]
-        here = jc.check_grad(loss, jax.tree.map(np.asarray, params), lambda p: grad(p, factor),
-                             mode=None if shared else "sketch", where=False)
+        here = jc.check_grad(
+            loss,
+            jax.tree.map(np.asarray, params),
+            lambda p: grad(p, factor),
+            mode=None if shared else "sketch",
+            where=False,
+        )
     assert gist(there) == gist(here)
     assert there.ok == (factor == 1.0)
     assert programs

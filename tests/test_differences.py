@@ -57,8 +57,11 @@ def test_the_bar_of_a_plain_function_is_narrow(name):
 @pytest.mark.parametrize("edge", [1e-9, 1e-4, 0.05])
 @pytest.mark.parametrize(
     ("phi", "slope"),
-    [(lambda x: np.log(x), lambda x: 1 / x), (lambda x: np.sqrt(x), lambda x: 0.5 / x**0.5),
-     (lambda x: x * np.log(x), lambda x: 1 + np.log(x))],
+    [
+        (lambda x: np.log(x), lambda x: 1 / x),
+        (lambda x: np.sqrt(x), lambda x: 0.5 / x**0.5),
+        (lambda x: x * np.log(x), lambda x: 1 + np.log(x)),
+    ],
     ids=["log", "sqrt", "x log x"],
 )
 def test_next_to_the_edge_of_a_domain(phi, slope, edge):

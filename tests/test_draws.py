@@ -28,8 +28,10 @@ SAMPLERS = {
 
 
 def by_cond(body, x, ks):
-    return sum(lax.cond(k_even, lambda x, k: body(x, k), lambda x, k: 3 * body(x, k), x, k)
-               for k_even, k in zip(np.arange(len(ks)) % 2 == 0, ks, strict=True))
+    return sum(
+        lax.cond(k_even, lambda x, k: body(x, k), lambda x, k: 3 * body(x, k), x, k)
+        for k_even, k in zip(np.arange(len(ks)) % 2 == 0, ks, strict=True)
+    )
 
 
 NESTS = {
@@ -91,7 +93,10 @@ def test_what_is_made_for_draws_alone_is_known_through_loops():
 
     program = jax.make_jaxpr(f)(1.0, 0.1, KEYS)
     only = draws.for_draws(program, [True, False, False])
-    names = [eqn.params["name"] if eqn.primitive.name == "jit" else eqn.primitive.name
-             for eqn in program.jaxpr.eqns if any(v in only for v in eqn.outvars)]
+    names = [
+        eqn.params["name"] if eqn.primitive.name == "jit" else eqn.primitive.name
+        for eqn in program.jaxpr.eqns
+        if any(v in only for v in eqn.outvars)
+    ]
     assert names == ["mul"]  # `other`, not `both`
     assert program.jaxpr.eqns[1].outvars[0] in only

@@ -59,7 +59,8 @@ def test_forward_is_worse_than_central(seed):
     loss, p = layers(seed)
     central, forward = (
         jc.check_grad(loss, p, jax.grad(loss), mode=jc.Exhaustive(step=1e-4, scheme=scheme)).difference
-        for scheme in ("central", "forward"))
+        for scheme in ("central", "forward")
+    )
     assert central < 1e-7 < forward < 1e-3
 
 
@@ -108,6 +109,7 @@ def test_an_empty_leaf_and_a_complex_one(seed):
 
 def test_a_step_below_the_spacing_of_the_parameters_is_not_a_pass_of_the_differences():
     """1e9 + 1e-9 is 1e9: nothing moves, and the differences must not be said to agree."""
-    report = jc.check_grad(lambda x: jnp.sum(x) * 1e-9, np.array([1e9]), lambda x: np.full(1, 1e-9),
-                           mode=jc.Exhaustive(step=1e-9))
+    report = jc.check_grad(
+        lambda x: jnp.sum(x) * 1e-9, np.array([1e9]), lambda x: np.full(1, 1e-9), mode=jc.Exhaustive(step=1e-9)
+    )
     assert report.difference == pytest.approx(1.0)

@@ -28,6 +28,7 @@ def spoiled(change):
     def grad(p):
         g = jax.grad(loss)(p)
         return change(g)
+
     return grad
 
 
@@ -68,6 +69,7 @@ def test_the_wrong_leaf_is_blamed_and_no_other(name):
 
 def test_where_the_differences_contradict_autodiff_every_leaf_has_its_own():
     """With a stop_gradient inside, M = A in a leaf where both are wrong."""
+
     def stopped(p):
         return loss([{**q, "b": jax.lax.stop_gradient(q["b"])} if k == 1 else q for k, q in enumerate(p)])
 
@@ -77,6 +79,7 @@ def test_where_the_differences_contradict_autodiff_every_leaf_has_its_own():
 
 def test_a_leaf_that_moves_little_takes_part():
     """What one leaf does is 1e-6 of what another does; both are wrong in M and A alike, and N alone could tell."""
+
     def two(p):
         return jnp.sum(jnp.sin(p["a"])) + 1e-6 * jnp.sum(jnp.cos(jax.lax.stop_gradient(p["b"])))
 

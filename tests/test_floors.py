@@ -24,8 +24,11 @@ def mixed(p):
 
 def counted(p):
     # No reverse mode for autodiff: the differences are alone with the gradient.
-    total = jax.lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] + jnp.sum(jnp.sin(p["x"] * (s[0] + 1)))),
-                               (0, jnp.zeros((), p["x"].dtype)))[1]
+    total = jax.lax.while_loop(
+        lambda s: s[0] < 3,
+        lambda s: (s[0] + 1, s[1] + jnp.sum(jnp.sin(p["x"] * (s[0] + 1)))),
+        (0, jnp.zeros((), p["x"].dtype)),
+    )[1]
     return total + jnp.sum(p["b"] ** 3)
 
 
@@ -37,8 +40,11 @@ LOSSES = {"network": network, "mixed": mixed, "counted": counted, "kinked": kink
 
 
 def params(name):
-    return {"W": jnp.asarray(RNG.standard_normal((3, 4))), "x": jnp.asarray(RNG.standard_normal(4)),
-            "b": jnp.asarray([0.0 if name == "kinked" else 0.3, -0.7, 1.1])}
+    return {
+        "W": jnp.asarray(RNG.standard_normal((3, 4))),
+        "x": jnp.asarray(RNG.standard_normal(4)),
+        "b": jnp.asarray([0.0 if name == "kinked" else 0.3, -0.7, 1.1]),
+    }
 
 
 def gradient(loss):
@@ -77,8 +83,11 @@ def test_above_the_floor_nothing_passes(name, mode, x64):
                 continue
             for sign in (1, -1):
                 assert fails(leaf, sign * 1.2 * leaf.floor, 0.0, 0)
-                where = int(np.argmax(np.abs(np.asarray(p[leaf.path]).ravel()))) if leaf.kinks else RNG.integers(
-                    true[leaf.path].size)
+                where = (
+                    int(np.argmax(np.abs(np.asarray(p[leaf.path]).ravel())))
+                    if leaf.kinks
+                    else RNG.integers(true[leaf.path].size)
+                )
                 if mode is None:
                     assert fails(leaf, 0.0, sign * 1.2 * leaf.floor_component * norm, int(where))
 
@@ -87,8 +96,12 @@ def test_above_the_floor_nothing_passes(name, mode, x64):
 def test_a_floor_is_never_below_what_is_seen(off, rtol):
     with jax.enable_x64(True):
         p = params("network")
-        report = jc.check_grad(network, p, lambda p: jax.tree.map(lambda g: g * (1 + off), jax.grad(network)(p)),
-                               tolerance=jc.Tolerance(rtol))
+        report = jc.check_grad(
+            network,
+            p,
+            lambda p: jax.tree.map(lambda g: g * (1 + off), jax.grad(network)(p)),
+            tolerance=jc.Tolerance(rtol),
+        )
         for leaf in report.leaves:
             assert leaf.floor >= off
 

@@ -96,18 +96,35 @@ def test_what_hides_numbers_is_refused_as_jax_refuses_it(name):
     with pytest.raises((TypeError, ValueError)):
         jax.grad(lambda p: jnp.sum(p["x"]))(tree)  # or there is no ground to refuse it
     f = lambda p: jnp.sum(jnp.sin(p["x"]))  # noqa: E731
-    for door in (lambda: jc.check_grad(f, tree, jax.grad(f)), lambda: check_grads(f, (tree,), 1),
-                 lambda: jc.check_rule(f, tree), lambda: jc.check_batch(f, [tree, tree])):
+    for door in (
+        lambda: jc.check_grad(f, tree, jax.grad(f)),
+        lambda: check_grads(f, (tree,), 1),
+        lambda: jc.check_rule(f, tree),
+        lambda: jc.check_batch(f, [tree, tree]),
+    ):
         with pytest.raises(TypeError) as caught:
             door()
         assert "odd[0]`" in str(caught.value) and text in str(caught.value)
 
 
 CARRIED = {
-    "text": "relu", "function": lambda x: 0.5 * x, "jitted": jnp.tanh, "rule": jax.nn.relu, "ufunc": jnp.logaddexp,
-    "a slope": functools.partial(jax.nn.leaky_relu, negative_slope=0.2), "callable": Plain(rate=0.1, name="x"),
-    "class": Layer, "dtype": np.dtype("float32"), "enum": Rate.SLOW, "settings": Layer(3), "integers": Quiet(n=[1, 2]),
-    "names": np.array(["a", "b"]), "None in objects": np.array([None]), "module": np, "bytes": b"x", "NumPy's": np.tanh,
+    "text": "relu",
+    "function": lambda x: 0.5 * x,
+    "jitted": jnp.tanh,
+    "rule": jax.nn.relu,
+    "ufunc": jnp.logaddexp,
+    "a slope": functools.partial(jax.nn.leaky_relu, negative_slope=0.2),
+    "callable": Plain(rate=0.1, name="x"),
+    "class": Layer,
+    "dtype": np.dtype("float32"),
+    "enum": Rate.SLOW,
+    "settings": Layer(3),
+    "integers": Quiet(n=[1, 2]),
+    "names": np.array(["a", "b"]),
+    "None in objects": np.array([None]),
+    "module": np,
+    "bytes": b"x",
+    "NumPy's": np.tanh,
 }
 
 
@@ -166,10 +183,19 @@ def test_the_dtype_is_the_parameters_own(dtype, x64, grad):
 
 
 def test_a_gradient_of_another_dtype_is_still_noted():
-    report = jc.check_grad(lambda x: jnp.sum(jnp.sin(x)), np.asarray(W), lambda x: jnp.cos(x).astype(jnp.bfloat16),
-                           tolerance=jc.Tolerance(rtol=1e-2), must_catch=1)
+    report = jc.check_grad(
+        lambda x: jnp.sum(jnp.sin(x)),
+        np.asarray(W),
+        lambda x: jnp.cos(x).astype(jnp.bfloat16),
+        tolerance=jc.Tolerance(rtol=1e-2),
+        must_catch=1,
+    )
     assert any("gradient bfloat16, parameter float32" in note for note in report.notes)
     with jax.enable_x64(True):
-        report = jc.check_grad(lambda x: jnp.sum(jnp.sin(x)), np.asarray(W, np.float64),
-                               lambda x: jnp.cos(x.astype(jnp.float32)), tolerance=jc.Tolerance(rtol=1e-2))
+        report = jc.check_grad(
+            lambda x: jnp.sum(jnp.sin(x)),
+            np.asarray(W, np.float64),
+            lambda x: jnp.cos(x.astype(jnp.float32)),
+            tolerance=jc.Tolerance(rtol=1e-2),
+        )
     assert any("gradient float32, parameter float64" in note for note in report.notes)

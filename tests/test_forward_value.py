@@ -27,8 +27,11 @@ def ruled(factor):
 
 @pytest.mark.parametrize("factor", [1.5, 1.001, float("nan")])
 def test_another_value_is_a_mistake(factor):
-    for call in (lambda: check_vjp(jnp.sin, by_vjp(factor), (X,)), lambda: check_jvp(jnp.sin, by_jvp(factor), (X,)),
-                 lambda: check_grads(ruled(factor), (X,), 1, ["rev"])):
+    for call in (
+        lambda: check_vjp(jnp.sin, by_vjp(factor), (X,)),
+        lambda: check_jvp(jnp.sin, by_jvp(factor), (X,)),
+        lambda: check_grads(ruled(factor), (X,), 1, ["rev"]),
+    ):
         with pytest.raises(jc.GradientMismatch, match="forward pass"):
             call()
 
@@ -45,6 +48,9 @@ def test_the_same_value_by_another_formula_is_none():
 
 
 def test_integers_beside_the_results_and_a_bound_of_the_callers():
-    check_vjp(lambda x: (jnp.sin(x), jnp.arange(3)), lambda x: (
-        (jnp.sin(x), jnp.arange(3)), lambda ct: (ct[0] * jnp.cos(x),)), (X,))
+    check_vjp(
+        lambda x: (jnp.sin(x), jnp.arange(3)),
+        lambda x: ((jnp.sin(x), jnp.arange(3)), lambda ct: (ct[0] * jnp.cos(x),)),
+        (X,),
+    )
     check_vjp(jnp.sin, by_vjp(1.001), (X,), rtol=1e-2)

@@ -40,21 +40,33 @@ def test_a_keyword_of_another_library_is_told_what_it_is_here(name):
     assert friends._ELSEWHERE[name] in str(caught.value)
 
 
-@pytest.mark.parametrize(("call", "said"), [
-    (lambda: jc.check_grad(loss, W, grad, arg=(X,)), "check_grad has no option arg=: did you mean args=?"),
-    (lambda: jc.check_grad(loss, W, grad, tolerence=1), "did you mean tolerance=?"),
-    (lambda: jc.check_grad(loss, W, grad, colour=1), "has no option colour=: it has loss=, params=, grad="),
-    (lambda: jc.check_grad(func=loss, inputs=(W, X)), "pass the function first"),
-    (lambda: jc.check_grad(loss, W, grad, (X,)), "takes 3 arguments without a keyword (loss, params, grad), not 4; "
-                                                 "what the function takes beside goes into args=(x, y)"),
-    (lambda: jc.check_rule(loss, W, x=X), "check_rule has no option x=: a keyword argument of f goes into kwargs={'x'"),
-    (lambda: jc.check_batch(loss, [W, W], grad, argnums=(0, 1)), "params=(a, b)"),
-    (lambda: jc.check_grad(loss, grad, W, (X,)), "a function stands where params belongs: SciPy's order is"),
-    (lambda: jc.check_grad(loss, grad, W, args=(X,)), "Write check_grad(loss, params, grad)"),
-    (lambda: jc.check_rule(three, (W, X, Y)), "check_rule takes the arguments of three(w, x, y) one after the other"),
-    (lambda: jc.check_rule(three, args=(W, X, Y)), "one after the other: check_rule(f, *args)"),
-    (lambda: test_util.check_grads(jnp.sin, (W,), 1, order_=2), "did you mean order=?"),
-])
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: jc.check_grad(loss, W, grad, arg=(X,)), "check_grad has no option arg=: did you mean args=?"),
+        (lambda: jc.check_grad(loss, W, grad, tolerence=1), "did you mean tolerance=?"),
+        (lambda: jc.check_grad(loss, W, grad, colour=1), "has no option colour=: it has loss=, params=, grad="),
+        (lambda: jc.check_grad(func=loss, inputs=(W, X)), "pass the function first"),
+        (
+            lambda: jc.check_grad(loss, W, grad, (X,)),
+            "takes 3 arguments without a keyword (loss, params, grad), not 4; "
+            "what the function takes beside goes into args=(x, y)",
+        ),
+        (
+            lambda: jc.check_rule(loss, W, x=X),
+            "check_rule has no option x=: a keyword argument of f goes into kwargs={'x'",
+        ),
+        (lambda: jc.check_batch(loss, [W, W], grad, argnums=(0, 1)), "params=(a, b)"),
+        (lambda: jc.check_grad(loss, grad, W, (X,)), "a function stands where params belongs: SciPy's order is"),
+        (lambda: jc.check_grad(loss, grad, W, args=(X,)), "Write check_grad(loss, params, grad)"),
+        (
+            lambda: jc.check_rule(three, (W, X, Y)),
+            "check_rule takes the arguments of three(w, x, y) one after the other",
+        ),
+        (lambda: jc.check_rule(three, args=(W, X, Y)), "one after the other: check_rule(f, *args)"),
+        (lambda: test_util.check_grads(jnp.sin, (W,), 1, order_=2), "did you mean order=?"),
+    ],
+)
 def test_a_call_that_cannot_be_says_what_to_write(call, said):
     with pytest.raises(TypeError) as caught:
         call()
@@ -65,10 +77,20 @@ def three(w, x, y):
     return loss(w, x, y)
 
 
-@pytest.mark.parametrize(("given", "args", "said"), [
-    ((X, Y), (), "three(w, x, y) cannot do without what was given there: did you mean args=? "
-                 "Write check_grad(three, params, grad=..., args=(x, y))"),
-    ([X, Y], (), "did you mean args=?"), ((Y,), (X,), "args=(x,)"), (Y, (X,), "args=(x,)")])
+@pytest.mark.parametrize(
+    ("given", "args", "said"),
+    [
+        (
+            (X, Y),
+            (),
+            "three(w, x, y) cannot do without what was given there: did you mean args=? "
+            "Write check_grad(three, params, grad=..., args=(x, y))",
+        ),
+        ([X, Y], (), "did you mean args=?"),
+        ((Y,), (X,), "args=(x,)"),
+        (Y, (X,), "args=(x,)"),
+    ],
+)
 def test_data_in_the_place_of_the_gradient(given, args, said):
     with pytest.raises(TypeError) as caught:
         jc.check_grad(three, W, given, args=args)
@@ -83,10 +105,20 @@ def test_a_gradient_given_as_data_is_none_of_that():
         jc.check_grad(three, W, jnp.cos)
 
 
-@pytest.mark.parametrize(("argnums", "given"), [
-    (0, grad), ((0,), lambda w, x, y=1.0: (grad(w, x, y),)), (1, lambda w, x, y=1.0: jnp.sin(w) * y),
-    (-1, lambda w, x, y=1.0: jnp.sin(w) * y), ((0, 1), jax.grad(loss, (0, 1))), ([1, 0], jax.grad(loss, (1, 0))),
-    ((0, 1), jax.value_and_grad(loss, (0, 1))), ((0, 1), None), (1, jax.grad(loss, 1)(W, X, 2.0))])
+@pytest.mark.parametrize(
+    ("argnums", "given"),
+    [
+        (0, grad),
+        ((0,), lambda w, x, y=1.0: (grad(w, x, y),)),
+        (1, lambda w, x, y=1.0: jnp.sin(w) * y),
+        (-1, lambda w, x, y=1.0: jnp.sin(w) * y),
+        ((0, 1), jax.grad(loss, (0, 1))),
+        ([1, 0], jax.grad(loss, (1, 0))),
+        ((0, 1), jax.value_and_grad(loss, (0, 1))),
+        ((0, 1), None),
+        (1, jax.grad(loss, 1)(W, X, 2.0)),
+    ],
+)
 def test_argnums_and_keywords(argnums, given):
     report = jc.check_grad(loss, W, given, args=(X,), argnums=argnums, kwargs={"y": 2.0})
     assert report.ok and report.name == "loss", report
@@ -102,11 +134,17 @@ def test_a_mistake_in_the_second_argument_is_seen():
     assert [leaf.path for leaf in report.failed] == ["[1]"] and "ratio 2.000" in report["[1]"].hint
 
 
-@pytest.mark.parametrize(("options", "kind", "said"), [
-    ({"argnums": 2}, ValueError, "argnums=2 is out of range: params and args are 2 arguments"),
-    ({"argnums": (0, 0)}, ValueError, "each place once"), ({"argnums": ()}, ValueError, "one at least"),
-    ({"argnums": "w"}, TypeError, "whole numbers"), ({"argnums": True}, TypeError, "whole numbers"),
-    ({"kwargs": (1,)}, TypeError, "kwargs must be a dict")])
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"argnums": 2}, ValueError, "argnums=2 is out of range: params and args are 2 arguments"),
+        ({"argnums": (0, 0)}, ValueError, "each place once"),
+        ({"argnums": ()}, ValueError, "one at least"),
+        ({"argnums": "w"}, TypeError, "whole numbers"),
+        ({"argnums": True}, TypeError, "whole numbers"),
+        ({"kwargs": (1,)}, TypeError, "kwargs must be a dict"),
+    ],
+)
 def test_argnums_and_keywords_that_cannot_be(options, kind, said):
     with pytest.raises(kind) as caught:
         jc.check_grad(loss, W, grad, args=(X,), **options)
@@ -131,9 +169,11 @@ def test_a_number_is_a_relative_tolerance():
 
 def test_a_conjugated_gradient_says_whose_convention_it_is():
     z = np.array([1 + 2j, -0.3 + 0.4j], np.complex64)
-    report = jc.check_grad(lambda z: jnp.sum(jnp.abs(z) ** 2) + jnp.sum(z.real * z.imag**2), z,
-                           lambda z: jnp.conj(jax.grad(lambda z: jnp.sum(jnp.abs(z) ** 2)
-                                                       + jnp.sum(z.real * z.imag**2))(z)))
+    report = jc.check_grad(
+        lambda z: jnp.sum(jnp.abs(z) ** 2) + jnp.sum(z.real * z.imag**2),
+        z,
+        lambda z: jnp.conj(jax.grad(lambda z: jnp.sum(jnp.abs(z) ** 2) + jnp.sum(z.real * z.imag**2))(z)),
+    )
     assert "torch's is its conjugate" in report.failed[0].hint
 
 
@@ -145,12 +185,15 @@ def test_a_traceback_ends_in_the_callers_code():
     def broken(w):
         return jnp.dot(w, X[:2])
 
-    for call in (lambda: jc.check_grad(broken, W, grad), lambda: jc.check_rule(broken, W),
-                 lambda: jc.check_grad(loss, W, grad, args=(X,), rtol=1),
-                 lambda: jc.check_grad(loss, W, grad, args=X),
-                 lambda: test_util.check_grads(broken, (W,), 1),
-                 lambda: jc.check_grad(loss, W, lambda w, x: 2 * grad(w, x), args=(X,)).assert_ok(),
-                 lambda: jc.check_batch(broken, [W, W], grad)):
+    for call in (
+        lambda: jc.check_grad(broken, W, grad),
+        lambda: jc.check_rule(broken, W),
+        lambda: jc.check_grad(loss, W, grad, args=(X,), rtol=1),
+        lambda: jc.check_grad(loss, W, grad, args=X),
+        lambda: test_util.check_grads(broken, (W,), 1),
+        lambda: jc.check_grad(loss, W, lambda w, x: 2 * grad(w, x), args=(X,)).assert_ok(),
+        lambda: jc.check_batch(broken, [W, W], grad),
+    ):
         with pytest.raises((TypeError, AssertionError)) as caught:
             call()
         mine = [Path(name).name for name in frames(caught.value)]
@@ -221,8 +264,13 @@ def test_a_users_script_is_clean_to_a_strict_type_checker(tmp_path):
     config = {"typeCheckingMode": "strict", "extraPaths": [str(Path(jc.__file__).parents[1])]}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(config))
     (tmp_path / "spoiled.py").write_text(textwrap.dedent(SCRIPT).replace('"sketch"', '"sketched"'))
-    done = subprocess.run([pyright, "--pythonpath", sys.executable, "--outputjson", "script.py", "spoiled.py"],
-                          cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [pyright, "--pythonpath", sys.executable, "--outputjson", "script.py", "spoiled.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     found = [(Path(one["file"]).name, one["message"]) for one in json.loads(done.stdout)["generalDiagnostics"]]
     assert [message for name, message in found if name == "script.py"] == []
     assert any("sketched" in message for name, message in found if name == "spoiled.py")

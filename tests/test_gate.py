@@ -246,8 +246,12 @@ def test_notes_for_the_caller():
 
 def test_a_loss_that_jax_cannot_differentiate(monkeypatch):
     def one(value):
-        return SimpleNamespace(theta=SimpleNamespace(ravel=lambda: np.ones(2)), value=value, wide_args=tuple,
-                               host_leaves=lambda theta, vector: [vector])
+        return SimpleNamespace(
+            theta=SimpleNamespace(ravel=lambda: np.ones(2)),
+            value=value,
+            wide_args=tuple,
+            host_leaves=lambda theta, vector: [vector],
+        )
 
     said = (None, "the loss cannot be differentiated by JAX (TracerArrayConversionError)")
     assert host.autodiff_on_host(one(lambda xs, _: float(np.sin(xs[0]).sum()))) == said

@@ -67,8 +67,10 @@ def soft(x, factor):
     return jnp.log1p(jnp.exp(x))
 
 
-soft.defvjp(lambda x, factor: (soft(x, factor), (x, factor)),
-            lambda kept, g: (g * kept[1] * jax.nn.sigmoid(kept[0]), jnp.zeros_like(kept[1])))
+soft.defvjp(
+    lambda x, factor: (soft(x, factor), (x, factor)),
+    lambda kept, g: (g * kept[1] * jax.nn.sigmoid(kept[0]), jnp.zeros_like(kept[1])),
+)
 
 
 @pytest.mark.gpu
@@ -109,8 +111,10 @@ def test_two_devices_find_what_one_finds(monkeypatch, seed):
         pytest.skip("one device")
     monkeypatch.setattr(spread, "WORTH", 0.0)
     p, args = init(jax.random.key(seed)), data(seed)
-    one, two = (jc.check_grad(loss, p, backprop, args=args, mode=jc.Exhaustive(step=1e-5), devices=jax.devices()[:n])
-                for n in (1, 2))
+    one, two = (
+        jc.check_grad(loss, p, backprop, args=args, mode=jc.Exhaustive(step=1e-5), devices=jax.devices()[:n])
+        for n in (1, 2)
+    )
     assert one.ok and two.ok
     assert two.difference == pytest.approx(one.difference, rel=0.5)
 

@@ -42,6 +42,10 @@ def test_a_derivative_that_is_hidden_of_an_array_is_not_excused():
 
 def test_a_forgotten_gradient_of_a_number_fails():
     params = {"w": jnp.arange(3.0), "scale": 2.0}
-    report = jc.check_grad(lambda p: jnp.sum(p["w"] ** 2) * p["scale"], params,
-                           lambda p: {"w": 2 * p["w"] * p["scale"], "scale": 0.0}, where=False)
+    report = jc.check_grad(
+        lambda p: jnp.sum(p["w"] ** 2) * p["scale"],
+        params,
+        lambda p: {"w": 2 * p["w"] * p["scale"], "scale": 0.0},
+        where=False,
+    )
     assert [leaf.path for leaf in report.failed] == ["scale"]

@@ -27,8 +27,17 @@ def together(count: int, what: str, seconds: float = 120.0, kept: str = "") -> l
         port = free.getsockname()[1]
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "PYTEST_CURRENT_TEST": "", "KEPT": kept}
     command = [sys.executable, "-m", "tests.test_hosts", what]
-    running = [subprocess.Popen([*command, str(p), str(count), str(port)], env=env, cwd=ROOT, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE) for p in range(count)]
+    running = [
+        subprocess.Popen(
+            [*command, str(p), str(count), str(port)],
+            env=env,
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for p in range(count)
+    ]
     found = []
     try:
         for one in running:
@@ -121,8 +130,10 @@ def kept() -> list:
 
     loss, params, grad = problem(6)
     kept.Shelf.put = counted
-    plain, *found = [jc.check_grad(loss, params, grad, mode=jc.Exhaustive(step=1e-4), budget=None, where=False,
-                                   resume=path) for path in (None, *3 * [os.environ["KEPT"]])]
+    plain, *found = [
+        jc.check_grad(loss, params, grad, mode=jc.Exhaustive(step=1e-4), budget=None, where=False, resume=path)
+        for path in (None, *3 * [os.environ["KEPT"]])
+    ]
     kept.Shelf.put = put
     return [str(found[0].reason), *(x == plain and x.cost.reused > 0 for x in found[1:]), len(done)]
 
@@ -188,7 +199,8 @@ def test_a_process_may_check_by_itself(two):
 def test_other_arguments_in_each_process(two):
     assert two[0]["different"] == (
         "process 1 waits in a check of other arguments: with several processes each makes the same call, with the same "
-        "arguments; devices=jax.local_devices() keeps a check to its own process")
+        "arguments; devices=jax.local_devices() keeps a check to its own process"
+    )
 
 
 def test_what_fails_in_one_process_is_said_in_the_others(two):

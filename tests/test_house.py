@@ -38,8 +38,11 @@ def is_broad(node: ast.AST) -> bool:
         kinds = list(node.args)
     else:
         return False
-    names = [ast.unparse(one) if one is not None else "" for kind in kinds
-             for one in (kind.elts if isinstance(kind, ast.Tuple) else [kind])]
+    names = [
+        ast.unparse(one) if one is not None else ""
+        for kind in kinds
+        for one in (kind.elts if isinstance(kind, ast.Tuple) else [kind])
+    ]
     return bool({"", "Exception", "BaseException"} & {name.split(".")[-1] for name in names})
 
 
@@ -53,12 +56,15 @@ def test_few_handlers_take_whatever_comes():
 
 
 def test_and_such_a_handler_is_seen():
-    forms = ("try:\n  f()\nexcept:\n  pass", "try:\n  f()\nexcept (ValueError, Exception):\n  pass",
-             "try:\n  f()\nexcept builtins.BaseException as e:\n  pass", "with contextlib.suppress(Exception):\n  f()")
+    forms = (
+        "try:\n  f()\nexcept:\n  pass",
+        "try:\n  f()\nexcept (ValueError, Exception):\n  pass",
+        "try:\n  f()\nexcept builtins.BaseException as e:\n  pass",
+        "with contextlib.suppress(Exception):\n  f()",
+    )
     for source in forms:
         assert broad({"x.py": ast.parse(source)}) == [("x.py", "")]
     assert not broad({"x.py": ast.parse("try:\n  f()\nexcept (ValueError, KeyError):\n  pass")})
-
 
 
 # Longer than the others, or with more branches, and why it stays so.
@@ -76,12 +82,17 @@ def size(node: ast.FunctionDef) -> tuple[int, int]:
     body = node.body[1:] if ast.get_docstring(node) is not None else node.body
     own = [one for inner, one in functions(node, node.name) if inner == node.name]
     return (node.end_lineno or 0) - body[0].lineno + 1 if body else 0, sum(
-        isinstance(one, (ast.If, ast.For, ast.While, ast.ExceptHandler, ast.match_case)) for one in own)
+        isinstance(one, (ast.If, ast.For, ast.While, ast.ExceptHandler, ast.match_case)) for one in own
+    )
 
 
 def test_no_function_needs_a_drawing():
-    found = {(file, node.name) for file, tree in trees().items() for node in ast.walk(tree)
-             if isinstance(node, ast.FunctionDef) and (size(node)[0] > LINES or size(node)[1] > BRANCHES)}
+    found = {
+        (file, node.name)
+        for file, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and (size(node)[0] > LINES or size(node)[1] > BRANCHES)
+    }
     assert found == set(LONG), "one that is short by now leaves the list"
 
 

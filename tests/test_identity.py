@@ -147,8 +147,11 @@ def test_two_threads_check_at_once():
 
     def check(k):
         data = np.full(3, float(k))
-        reports[k] = jc.check_grad(jax.jit(lambda w: jnp.sum(jnp.sin(w * data))), jnp.ones(3),
-                                   lambda w: data * jnp.cos(w * (data if k % 2 else 2 * data)))
+        reports[k] = jc.check_grad(
+            jax.jit(lambda w: jnp.sum(jnp.sin(w * data))),
+            jnp.ones(3),
+            lambda w: data * jnp.cos(w * (data if k % 2 else 2 * data)),
+        )
 
     threads = [threading.Thread(target=check, args=(k,)) for k in range(1, 5)]
     for t in threads:

@@ -35,8 +35,11 @@ def test_other_leaves_are_judged():
 
     params = {"scale": jnp.float32(1.3), "shape": jnp.float32(2.0)}
     for factor, verdict in ((1.0, jc.Verdict.PASS), (1.001, jc.Verdict.FAIL)):
-        report = jc.check_grad(loss, params, lambda p: {
-            "scale": factor * 2 * p["scale"] * jax.random.gamma(KEY, p["shape"]), "shape": p["shape"]})  # noqa: B023
+        report = jc.check_grad(
+            loss,
+            params,
+            lambda p: {"scale": factor * 2 * p["scale"] * jax.random.gamma(KEY, p["shape"]), "shape": p["shape"]},
+        )  # noqa: B023
         assert report["scale"].verdict is verdict, str(report)
         assert report["shape"].reason is jc.Reason.IMPLICIT
 
@@ -58,6 +61,7 @@ def test_check_rule():
 
 def rejecting(x):
     """A half-normal draw above x, by rejection."""
+
     def again(c):
         key, use = jax.random.split(c[0])
         return key, jax.random.normal(use) * x

@@ -35,19 +35,25 @@ def elementwise(kernel, *args):
     """Blocks of 8 rows, of which the last may be cut short."""
     rows, width = args[0].shape
     spec = pl.BlockSpec((8, width), lambda i: (i, 0))
-    return pl.pallas_call(kernel, grid=(pl.cdiv(rows, 8),), in_specs=[spec] * len(args), out_specs=spec,
-                          out_shape=out(args[0]), interpret=True)(*args)
+    return pl.pallas_call(
+        kernel,
+        grid=(pl.cdiv(rows, 8),),
+        in_specs=[spec] * len(args),
+        out_specs=spec,
+        out_shape=out(args[0]),
+        interpret=True,
+    )(*args)
 
 
 def gelu(wrong=1.0):
     f = jax.custom_vjp(lambda x: elementwise(gelu_kernel, x))
-    f.defvjp(lambda x: (f(x), x),
-             lambda x, g: (elementwise(lambda *refs: gelu_back_kernel(wrong, *refs), x, g),))
+    f.defvjp(lambda x: (f(x), x), lambda x, g: (elementwise(lambda *refs: gelu_back_kernel(wrong, *refs), x, g),))
     return f
 
 
 def matmul_kernel(x_ref, y_ref, o_ref):
     """Sums over the last axis of the grid, in a fori_loop of its own."""
+
     @pl.when(pl.program_id(2) == 0)
     def _():
         o_ref[...] = jnp.zeros_like(o_ref)
@@ -61,20 +67,26 @@ def matmul_kernel(x_ref, y_ref, o_ref):
 def product(x, y):
     m, k, n = *x.shape, y.shape[1]
     return pl.pallas_call(
-        matmul_kernel, grid=(m // 4, n // 4, k // 4),
+        matmul_kernel,
+        grid=(m // 4, n // 4, k // 4),
         in_specs=[pl.BlockSpec((4, 4), lambda i, j, k: (i, k)), pl.BlockSpec((4, 4), lambda i, j, k: (k, j))],
-        out_specs=pl.BlockSpec((4, 4), lambda i, j, k: (i, j)), out_shape=out(x, m, n), interpret=True)(x, y)
+        out_specs=pl.BlockSpec((4, 4), lambda i, j, k: (i, j)),
+        out_shape=out(x, m, n),
+        interpret=True,
+    )(x, y)
 
 
 def matmul(wrong=1.0):
     f = jax.custom_vjp(product)
-    f.defvjp(lambda x, y: (f(x, y), (x, y)),
-             lambda kept, g: (product(g, kept[1].T), wrong * product(kept[0].T, g)))
+    f.defvjp(lambda x, y: (f(x, y), (x, y)), lambda kept, g: (product(g, kept[1].T), wrong * product(kept[0].T, g)))
     return f
 
 
-CASES = {"elementwise": (gelu, (arr(16, 5),)), "cut short": (gelu, (arr(11, 3),)),
-         "matmul": (matmul, (arr(8, 4), arr(4, 8)))}
+CASES = {
+    "elementwise": (gelu, (arr(16, 5),)),
+    "cut short": (gelu, (arr(11, 3),)),
+    "matmul": (matmul, (arr(8, 4), arr(4, 8))),
+}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -14,6 +14,7 @@ from jaxcheck.test_util import check_jvp, check_vjp
 @pytest.mark.parametrize("cap", [2, 3, 200])
 def test_beyond_its_cap_no_loop_is_run_on(cap):
     """The implicit gradient is that of a limit, which a loop of two iterations does not have."""
+
     def loss(p):
         def going_on(s):
             return (jnp.abs(s[0] - s[1]) > 1e-6) & (s[2] < cap)
@@ -42,6 +43,7 @@ def test_kinks_that_cancel_leave_one_slope_and_autodiffs_choice():
 
 def test_data_that_a_loss_makes_is_in_no_bar():
     """A float32 draw is the same for M, for A and for every sample, whatever rounding did to it."""
+
     def inside(p):
         return gp(p, jax.random.normal(jax.random.key(1), (8,)))
 
@@ -91,8 +93,11 @@ def test_autodiff_that_is_wrong_on_smooth_ground_is_said_to_be():
     a = jnp.asarray(np.random.RandomState(0).randn(3, 3) + 4 * np.eye(3), jnp.float32)
 
     def loss(a):
-        return jnp.sum(jax.lax.custom_linear_solve(
-            lambda x: a @ x, jnp.ones(3), lambda _, b: jnp.linalg.solve(a, b), lambda _, b: jnp.linalg.solve(a, b)))
+        return jnp.sum(
+            jax.lax.custom_linear_solve(
+                lambda x: a @ x, jnp.ones(3), lambda _, b: jnp.linalg.solve(a, b), lambda _, b: jnp.linalg.solve(a, b)
+            )
+        )
 
     report = jc.check_grad(loss, a)
     assert report.verdict is jc.Verdict.FAIL and report.reason is jc.Reason.NUMERIC_SUSPECT

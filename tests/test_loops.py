@@ -116,8 +116,9 @@ def test_a_flag_that_floats_set_ends_a_loop_as_well():
 # Rules at the limit.
 
 
-@pytest.mark.parametrize("tol", [pytest.param(t, marks=[] if k == 1 else pytest.mark.slow)
-                                 for k, t in enumerate(TOLERANCES)])
+@pytest.mark.parametrize(
+    "tol", [pytest.param(t, marks=[] if k == 1 else pytest.mark.slow) for k, t in enumerate(TOLERANCES)]
+)
 @pytest.mark.parametrize("name", SOLVERS)
 def test_an_implicit_rule_is_right_at_the_limit(name, tol):
     f, args = SOLVERS[name](tol, "float64")
@@ -136,9 +137,17 @@ def test_and_in_float32(name):
         assert rule(f, args).verdict is Verdict.PASS
 
 
-@pytest.mark.parametrize(("name", "wrong"), [
-    *(("equilibrium", wrong) for wrong in WRONG), *((name, "5e-6") for name in SOLVERS if name != "equilibrium"),
-    ("power", "missing term"), ("sinkhorn", "missing term"), ("newton", "1e-4"), ("conjugate", "missing term")])
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        *(("equilibrium", wrong) for wrong in WRONG),
+        *((name, "5e-6") for name in SOLVERS if name != "equilibrium"),
+        ("power", "missing term"),
+        ("sinkhorn", "missing term"),
+        ("newton", "1e-4"),
+        ("conjugate", "missing term"),
+    ],
+)
 def test_a_wrong_rule_is_wrong_at_the_limit_too(name, wrong):
     f, args = SOLVERS[name](1e-3, "float64", wrong)
     report = rule(f, args)
@@ -160,9 +169,11 @@ def test_both_numbers_are_told():
 
 def test_a_derivative_of_the_loop_as_stopped_agrees():
     """The same number of steps, differentiated one by one."""
+
     def count(a):
-        return lax.while_loop(lambda c: (jnp.abs(c[1] - c[0]) > 1e-3), lambda c: (c[1], jnp.cos(a * c[1]), c[2] + 1),
-                              (a, jnp.cos(a * a), 1))[2]
+        return lax.while_loop(
+            lambda c: jnp.abs(c[1] - c[0]) > 1e-3, lambda c: (c[1], jnp.cos(a * c[1]), c[2] + 1), (a, jnp.cos(a * a), 1)
+        )[2]
 
     f = jax.custom_jvp(lambda a: cosine(a))
 
@@ -180,6 +191,7 @@ def test_a_derivative_of_the_loop_as_stopped_agrees():
 
 def test_a_leaf_that_no_loop_feeds_is_not_excused():
     """One float loop in the program, and another leaf off by 5e-6."""
+
     def loss(p):
         return jnp.sum(jnp.sin(p["x"]) ** 2) + newton(1e-3, "float64")[0](p["a"], 1.3).sum()
 
@@ -212,6 +224,7 @@ def test_a_backward_loop_that_stops_too_early_is_told():
 
 def test_going_on_is_no_excuse_where_there_is_no_limit():
     """A loop over time: run on, it is somewhere else."""
+
     def end(a):
         return lax.while_loop(lambda c: c[0] < 1, lambda c: (c[0] + 0.1, c[1] * (1 - 0.1 * a)), (0.0, 1.0))[1]
 
@@ -224,6 +237,7 @@ def test_going_on_is_no_excuse_where_there_is_no_limit():
 
 def test_a_loop_that_creeps_is_known_as_far_as_it_still_moves():
     """Hundreds of steps per digit."""
+
     @jax.custom_vjp
     def f(a):
         return until_still(lambda z: z - 0.002 * (z * z - a), jnp.ones_like(a), 1e-4)
@@ -334,20 +348,23 @@ def test_short_and_long_differ_where_a_loop_creeps():
 
 def bisection(shape_of, ends, k=1.0):
     """The root of a, between 0 and 2, whose brackets are dyadic numbers: nothing in them is made from a."""
+
     def step(c, a):
         low, high = c
         middle = (low + high) / 2
         return jnp.where(middle * middle < a, middle, low), jnp.where(middle * middle < a, high, middle)
 
     def forward(a):
-        low, high = lax.while_loop(lambda c: jnp.max(c[1] - c[0]) > 1e-6, lambda c: step(c, a),
-                                   (jnp.zeros_like(a), 2 + 0 * a))
+        low, high = lax.while_loop(
+            lambda c: jnp.max(c[1] - c[0]) > 1e-6, lambda c: step(c, a), (jnp.zeros_like(a), 2 + 0 * a)
+        )
         return {"low": low, "middle": (low + high) / 2}[ends]
 
     f = jax.custom_vjp(forward)
     f.defvjp(lambda a: (lambda y: (y, y))(forward(a)), lambda y, g: (k * g / (2 * y),))
-    return f, jnp.broadcast_to(jnp.float32(0.5), shape_of) + 0.1 * jnp.arange(np.prod(shape_of, dtype=int),
-                                                                              dtype=jnp.float32).reshape(shape_of)
+    return f, jnp.broadcast_to(jnp.float32(0.5), shape_of) + 0.1 * jnp.arange(
+        np.prod(shape_of, dtype=int), dtype=jnp.float32
+    ).reshape(shape_of)
 
 
 @pytest.mark.parametrize("ends", ["low", "middle"])
@@ -363,6 +380,7 @@ def test_a_bisection_is_judged_at_its_root(shape_of, ends):
 
 def integrated(p, tol=1e-7):
     """y(1) of y' = -p y, y(0) = 1, by Heun's method with steps that adapt: time has no limit to be run on to."""
+
     def going(c):
         return (c[0] < 1.0) & (c[2] > 0) & (c[3] < MOST)
 
@@ -421,6 +439,7 @@ def test_an_implicit_rule_that_solves_on_its_way_back(factor):
 
 def test_a_bisection_of_so_many_steps():
     """Autodiff says 0 of it: adjointness to that is no law."""
+
     def forward(a):
         def step(_, c):
             middle = (c[0] + c[1]) / 2

@@ -47,8 +47,9 @@ assert "of memory" in none.notes[0] and "MiB that this program takes" in none.no
 @pytest.mark.skipif(sys.platform != "linux", reason="limits its own address space")
 def test_little_memory_costs_time_and_no_verdict():
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "MALLOC_MMAP_THRESHOLD_": "1000000"}
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(CHILD)], env=env, capture_output=True, text=True,
-                          timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(CHILD)], env=env, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 

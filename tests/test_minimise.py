@@ -85,7 +85,8 @@ def test_what_cannot_be_made_small_says_why():
 def test_a_function_that_cannot_be_imported_is_told_of():
     report = jc.check_grad(lambda x: x**2, np.float32(2), lambda x: x, where=False)
     assert "# loss is test_a_function_that_cannot_be_imported_is_told_of.<locals>.<lambda>, test_minimise.py:" in (
-        report.minimise(0))
+        report.minimise(0)
+    )
 
 
 def test_a_custom_rule():
@@ -104,9 +105,18 @@ def tripled(x):
 tripled.defvjp(lambda x: (tripled(x), None), lambda _, ct: (2 * ct,))
 
 
-@pytest.mark.parametrize("value", [
-    {"a": [np.float32([[1.5, np.inf]]), None, 2], "b": (np.arange(3),)}, jnp.ones((2, 2), jnp.bfloat16) * 1.5,
-    np.array([1 + 2j]), np.zeros((0, 3)), (1.0, "x", True), jax.random.key(3)], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": [np.float32([[1.5, np.inf]]), None, 2], "b": (np.arange(3),)},
+        jnp.ones((2, 2), jnp.bfloat16) * 1.5,
+        np.array([1 + 2j]),
+        np.zeros((0, 3)),
+        (1.0, "x", True),
+        jax.random.key(3),
+    ],
+    ids=lambda v: type(v).__name__,
+)
 def test_values_are_written_as_they_are(value):
     again = eval(script.written(value), {"jax": jax, "np": np})
     assert jax.tree.structure(again) == jax.tree.structure(value)

@@ -93,8 +93,10 @@ def test_a_truncated_inverse_is_wrong_at_an_invertible_matrix():
 def test_below_the_steps_nobody_is_accused(n, condition, seed, what):
     a, b, w = matrix(n, condition, seed)
     loss, grad = {
-        "solve": (lambda a: w @ jnp.linalg.solve(a, b),
-                  lambda a: -jnp.outer(jnp.linalg.solve(a.T, w), jnp.linalg.solve(a, b))),
+        "solve": (
+            lambda a: w @ jnp.linalg.solve(a, b),
+            lambda a: -jnp.outer(jnp.linalg.solve(a.T, w), jnp.linalg.solve(a, b)),
+        ),
         "logdet": (lambda a: jnp.linalg.slogdet(a)[1], lambda a: jnp.linalg.inv(a).T),
     }[what]
     assert jc.check_grad(loss, a, grad=grad).verdict != jc.Verdict.FAIL
@@ -127,7 +129,10 @@ def test_what_jax_itself_stops_hides_nothing():
 def test_a_piece_narrower_than_the_steps_is_not_seen_by_them(slope):
     # Whoever is right there, no difference says so: the gradient of the piece was accused, the neighbour's passed.
     inside = lambda p: (p > 1 - 1e-12) & (p < 1 + 1e-12)  # noqa: E731
-    report = jc.check_grad(lambda p: jnp.where(inside(p), 3 * p - 1, p * p + 1).sum(), jnp.asarray([1.0, 0.5]),
-                           grad=lambda p: jnp.where(inside(p), slope, 2 * p))
+    report = jc.check_grad(
+        lambda p: jnp.where(inside(p), 3 * p - 1, p * p + 1).sum(),
+        jnp.asarray([1.0, 0.5]),
+        grad=lambda p: jnp.where(inside(p), slope, 2 * p),
+    )
     assert (report.verdict, report.reason) == (jc.Verdict.INCONCLUSIVE, jc.Reason.NOISE)
     assert "within less than the smallest step" in str(report)

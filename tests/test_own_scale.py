@@ -26,12 +26,15 @@ MISTAKES = {"sign": -1.0, "nothing": 0.0, "0.1 %": 1.001}
 
 def outputs(scales, wrong=-1, factor=1.0, mode="rev"):
     """x -> one output per scale; the derivative of output `wrong` is multiplied by `factor`."""
+
     def f(x):
         return tuple(c * part(x) for c, part in zip(scales, PARTS, strict=False))
 
     def slopes(x):
-        return [c * (factor if k == wrong else 1.0) * slope(x)
-                for k, (c, slope) in enumerate(zip(scales, SLOPES, strict=False))]
+        return [
+            c * (factor if k == wrong else 1.0) * slope(x)
+            for k, (c, slope) in enumerate(zip(scales, SLOPES, strict=False))
+        ]
 
     if mode == "fwd":
         rule = jax.custom_jvp(f)
@@ -44,12 +47,15 @@ def outputs(scales, wrong=-1, factor=1.0, mode="rev"):
 
 def inputs(scales, wrong=-1, factor=1.0, mode="rev"):
     """One input per scale -> one output; the derivative by input `wrong` is multiplied by `factor`."""
+
     def f(*xs):
         return sum(c * part(x) for c, part, x in zip(scales, PARTS, xs, strict=False))
 
     def slopes(xs):
-        return [c * (factor if k == wrong else 1.0) * slope(x)
-                for k, (c, slope, x) in enumerate(zip(scales, SLOPES, xs, strict=False))]
+        return [
+            c * (factor if k == wrong else 1.0) * slope(x)
+            for k, (c, slope, x) in enumerate(zip(scales, SLOPES, xs, strict=False))
+        ]
 
     if mode == "fwd":
         rule = jax.custom_jvp(f)
@@ -91,17 +97,26 @@ def test_right_whatever_the_scales(make, scales, mode):
     assert report.ok and not any(r.status == "WRONG" for r in report.rows), str(report)
 
 
-@pytest.mark.parametrize(("make", "scales", "mode"), [
-    pytest.param(*one, id=name, marks=[] if (i // 2) % 3 == (i // 6 + i) % 3 else pytest.mark.slow)
-    for i, (one, name) in enumerate(zip(FAMILY, NAMES, strict=True))])
+@pytest.mark.parametrize(
+    ("make", "scales", "mode"),
+    [
+        pytest.param(*one, id=name, marks=[] if (i // 2) % 3 == (i // 6 + i) % 3 else pytest.mark.slow)
+        for i, (one, name) in enumerate(zip(FAMILY, NAMES, strict=True))
+    ],
+)
 def test_no_law_is_broken_whatever_the_scales(make, scales, mode):
     rule, args = make(scales, mode=mode)
     assert not [r for r in laws(rule, args, argnums=range(len(args))) if r.status == "WRONG"]
 
 
-@pytest.mark.parametrize(("make", "scales", "mode", "mistake"), [
-    pytest.param(*one, mistake, id=f"{name}-{mistake}", marks=[] if k == (i + i // 6) % 3 else pytest.mark.slow)
-    for i, (one, name) in enumerate(zip(FAMILY, NAMES, strict=True)) for k, mistake in enumerate(MISTAKES)])
+@pytest.mark.parametrize(
+    ("make", "scales", "mode", "mistake"),
+    [
+        pytest.param(*one, mistake, id=f"{name}-{mistake}", marks=[] if k == (i + i // 6) % 3 else pytest.mark.slow)
+        for i, (one, name) in enumerate(zip(FAMILY, NAMES, strict=True))
+        for k, mistake in enumerate(MISTAKES)
+    ],
+)
 def test_wrong_in_one_leaf(make, scales, mode, mistake):
     for wrong in range(len(scales)):
         rule, args = make(scales, wrong, MISTAKES[mistake], mode)

@@ -23,8 +23,11 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 def square(rows, columns):
     """Every pair, but for a Latin square's worth of them under the marker `slow`: every row and column is tried."""
-    return [pytest.param(r, c, marks=[] if (i + j) % len(columns) == 0 else pytest.mark.slow)
-            for i, r in enumerate(rows) for j, c in enumerate(columns)]
+    return [
+        pytest.param(r, c, marks=[] if (i + j) % len(columns) == 0 else pytest.mark.slow)
+        for i, r in enumerate(rows)
+        for j, c in enumerate(columns)
+    ]
 
 
 # How a program finds out in which precision it runs.
@@ -42,8 +45,11 @@ MISTAKES = {
     "one component": lambda g, parts: g.at[1, 0].multiply(jnp.asarray(1.1, g.dtype)),
 }
 # The mistakes of the plain run for a dtype and a choice: each with every dtype, and with every choice.
-SOME = {(d, c): [m for k, m in enumerate(MISTAKES) if (i + j + k) % 3 == 0]
-        for i, d in enumerate(DTYPES) for j, c in enumerate(CHOICES)}
+SOME = {
+    (d, c): [m for k, m in enumerate(MISTAKES) if (i + j + k) % 3 == 0]
+    for i, d in enumerate(DTYPES)
+    for j, c in enumerate(CHOICES)
+}
 
 
 def data(dtype, seed=0):
@@ -81,8 +87,11 @@ def rule(choice, mistake, forward):
             parts = x @ dw, db + dx @ w
             moved = parts[0] + parts[1]
             if mistake and CHOICES[choice](x):
-                moved = {"factor": lambda: moved * jnp.asarray(1.05, moved.dtype), "sign": lambda: -moved,
-                         "dropped term": lambda: parts[0]}[mistake]()
+                moved = {
+                    "factor": lambda: moved * jnp.asarray(1.05, moved.dtype),
+                    "sign": lambda: -moved,
+                    "dropped term": lambda: parts[0],
+                }[mistake]()
             return h, (1 - h * h) * moved
 
         return f
@@ -158,8 +167,9 @@ def test_a_rule_of_forward_mode_only():
         return g
 
     for mistake, reason in (("", Reason.AGREE), ("sign", Reason.PRECISION_WRONG)):
-        report = jc.check_rule(through_a_loop(rule("finfo", mistake, True)), p["W"], p["b"], x, algebra=False,
-                               transforms=False)
+        report = jc.check_rule(
+            through_a_loop(rule("finfo", mistake, True)), p["W"], p["b"], x, algebra=False, transforms=False
+        )
         assert report.reason is reason
 
 
@@ -287,42 +297,77 @@ RIGHT = {
     "loss scaling": (lambda p: jnp.sum(jnp.exp(-p) * p), _scaled_down, _normal(6, shift=5.0), DTYPES),
     "float32 accumulators": (
         lambda p: jnp.sum(_in_float32(p) ** 2),
-        lambda p: (2 * jnp.linspace(0, 1, 32).reshape(4, 8).astype(p.dtype).astype(jnp.float32).T
-                   @ _in_float32(p)).astype(p.dtype), _normal(8, 3), ("bfloat16", "float16")),
+        lambda p: (
+            2 * jnp.linspace(0, 1, 32).reshape(4, 8).astype(p.dtype).astype(jnp.float32).T @ _in_float32(p)
+        ).astype(p.dtype),
+        _normal(8, 3),
+        ("bfloat16", "float16"),
+    ),
     "compensated sum": (_compensated, jnp.ones_like, _normal(20, shift=1.0), DTYPES),
     "twelve layers": (_deep, _deep_by_hand, _normal(12, 8, 8, scale=0.4), DTYPES),
     "relu next to zero": (_relu_net, _relu_by_hand, _normal(3, 8, 8), DTYPES),
     "saturated": (lambda p: jnp.sum(jnp.tanh(p)), lambda p: 1 - jnp.tanh(p) ** 2, _normal(6, shift=9.0), DTYPES),
-    "one saturated": (lambda p: jnp.sum(jnp.tanh(p)), lambda p: 1 - jnp.tanh(p) ** 2,
-                      np.array([0.1, 9.0, 20.0]), DTYPES),
+    "one saturated": (
+        lambda p: jnp.sum(jnp.tanh(p)),
+        lambda p: 1 - jnp.tanh(p) ** 2,
+        np.array([0.1, 9.0, 20.0]),
+        DTYPES,
+    ),
     "logsumexp": (lambda p: jax.nn.logsumexp(p), jax.nn.softmax, np.array([20.0, 1.0, -30.0]), DTYPES),
     "ill-conditioned": (
         lambda b: jnp.sum(jnp.linalg.solve(HILBERT.astype(b.dtype), b) ** 2),
         lambda b: 2 * jnp.linalg.solve(HILBERT.T.astype(b.dtype), jnp.linalg.solve(HILBERT.astype(b.dtype), b)),
-        _normal(5), ("float32",)),
+        _normal(5),
+        ("float32",),
+    ),
     "one clamp in both": (
-        lambda p: jnp.sum(jnp.log(_floor(p))), lambda p: (p > jnp.finfo(p.dtype).eps) / _floor(p),
-        np.array([1.0, 1e-9, 0.3]), ("float32", "bfloat16")),
+        lambda p: jnp.sum(jnp.log(_floor(p))),
+        lambda p: (p > jnp.finfo(p.dtype).eps) / _floor(p),
+        np.array([1.0, 1e-9, 0.3]),
+        ("float32", "bfloat16"),
+    ),
     "one clamp in both, float16": (
-        lambda p: jnp.sum(jnp.log(_floor(p))), lambda p: (p > jnp.finfo(p.dtype).eps) / _floor(p),
-        np.array([1.0, 1e-5, 0.3]), ("float16",)),
+        lambda p: jnp.sum(jnp.log(_floor(p))),
+        lambda p: (p > jnp.finfo(p.dtype).eps) / _floor(p),
+        np.array([1.0, 1e-5, 0.3]),
+        ("float16",),
+    ),
     "eps that does not bite": (
         lambda p: jnp.sqrt(jnp.sum(p**2)),
-        lambda p: p / jnp.maximum(jnp.sqrt(jnp.sum(p**2)), jnp.finfo(p.dtype).eps), _normal(5), DTYPES),
+        lambda p: p / jnp.maximum(jnp.sqrt(jnp.sum(p**2)), jnp.finfo(p.dtype).eps),
+        _normal(5),
+        DTYPES,
+    ),
     "another loss in float32": (
         lambda p: jnp.sum(p**3) * (2 if p.dtype != jnp.float64 else 1),
-        lambda p: 3 * p**2 * (2 if p.dtype != jnp.float64 else 1), _normal(5), DTYPES),
+        lambda p: 3 * p**2 * (2 if p.dtype != jnp.float64 else 1),
+        _normal(5),
+        DTYPES,
+    ),
     "constants in its dtype": (_gelu, _gelu_slope, _normal(7), DTYPES),
     "bias before normalisation": (
-        lambda b: jnp.sum(jnp.arange(4.0, dtype=b.dtype) * ((lambda h: (h - h.mean(0)) / jnp.std(h, 0))(
-            jnp.sin(jnp.arange(24.0, dtype=b.dtype)).reshape(6, 4) + b) ** 3).sum(0)),
-        None, _normal(4), ("float32",)),
+        lambda b: jnp.sum(
+            jnp.arange(4.0, dtype=b.dtype)
+            * (
+                (lambda h: (h - h.mean(0)) / jnp.std(h, 0))(jnp.sin(jnp.arange(24.0, dtype=b.dtype)).reshape(6, 4) + b)
+                ** 3
+            ).sum(0)
+        ),
+        None,
+        _normal(4),
+        ("float32",),
+    ),
 }
 
 
-@pytest.mark.parametrize(("name", "dtype"), [
-    pytest.param(name, dtype, marks=[] if k == i % len(case[3]) else pytest.mark.slow)
-    for i, (name, case) in enumerate(RIGHT.items()) for k, dtype in enumerate(case[3])])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(name, dtype, marks=[] if k == i % len(case[3]) else pytest.mark.slow)
+        for i, (name, case) in enumerate(RIGHT.items())
+        for k, dtype in enumerate(case[3])
+    ],
+)
 def test_right_code_in_low_precision(name, dtype):
     f, g, p, _ = RIGHT[name]
     report = jc.check_grad(f, jnp.asarray(p, dtype), g)
@@ -341,6 +386,7 @@ def newton(c, tolerance=None):
 @pytest.mark.parametrize("factor", [1.0, 1.1])
 def test_a_loop_may_stop_at_the_precision_of_its_dtype(dtype, factor):
     """In bfloat16 the root is 2 % off where the loop stops; the formula is the same, unless it is wrong there."""
+
     def slope(c):
         y = newton(c)
         return 0.5 / y * (jnp.asarray(factor, c.dtype) if factor != 1 and c.dtype != jnp.float64 else 1)
@@ -413,8 +459,7 @@ OTHER = {
     "factor": lambda x: jnp.sum(x**2) * (1.05 if x.dtype != jnp.float64 else 1),
     "operation": lambda x: jnp.sum(jnp.sin(x) if x.dtype != jnp.float64 else jnp.cos(x)),
     "order": lambda x: jnp.sum(jnp.sin(x) - jnp.cos(x) if x.dtype != jnp.float64 else jnp.cos(x) - jnp.sin(x)),
-    "inside a loop": lambda x: lax.fori_loop(
-        0, 3, lambda i, c: c * (2.0 if x.dtype != jnp.float64 else 3.0), x).sum(),
+    "inside a loop": lambda x: lax.fori_loop(0, 3, lambda i, c: c * (2.0 if x.dtype != jnp.float64 else 3.0), x).sum(),
     "count": lambda x: lax.fori_loop(0, 3 if x.dtype != jnp.float64 else 4, lambda i, c: jnp.sin(c), x).sum(),
     "rows": lambda x: jnp.sum(x[jnp.array([0, 1 if x.dtype != jnp.float64 else 2])] ** 2),
     "axis": lambda x: jnp.sum(x.sum(int(x.dtype != jnp.float64)) ** 2),

@@ -16,8 +16,11 @@ from jaxcheck.theta import Leaf
 
 RNG = np.random.default_rng(5)
 X = jnp.asarray(RNG.normal(size=(7, 4)), jnp.float32)
-P = {"W": jnp.asarray(RNG.normal(size=(4, 4)), jnp.float32), "V": jnp.asarray(RNG.normal(size=(4, 4)), jnp.float32),
-     "b": jnp.asarray(RNG.normal(size=4), jnp.float32)}
+P = {
+    "W": jnp.asarray(RNG.normal(size=(4, 4)), jnp.float32),
+    "V": jnp.asarray(RNG.normal(size=(4, 4)), jnp.float32),
+    "b": jnp.asarray(RNG.normal(size=4), jnp.float32),
+}
 
 
 def loss(p, x=X):
@@ -93,7 +96,8 @@ def test_the_output_whose_cotangent_is_pulled_back_wrong_is_named():
     f.defvjp(lambda a: (f(a), a), lambda a, ct: (ct[0] * jnp.cos(a) - 2 * ct[1]["k"] * jnp.sin(a),))
     report = jc.check_rule(f, X.ravel()[:7], level="quick", algebra=False, where=False)
     assert report.leaves[0].hint == (
-        "only for the cotangent of output 1 (they count from 0): ratio 2.000 on all 7 entries")
+        "only for the cotangent of output 1 (they count from 0): ratio 2.000 on all 7 entries"
+    )
 
 
 def test_no_hint_is_invented_for_noise():
@@ -113,8 +117,7 @@ def test_the_floor_is_true(leaf, options):
     assert whole.leaf(leaf).verdict is Verdict.FAIL
     at = (1,) * P[leaf].ndim
     size = 2 * right.floor_component
-    one = jc.check_grad(
-        loss, P, wrong(leaf, lambda g: g[leaf].at[at].add(size * jnp.linalg.norm(g[leaf]))), **options)
+    one = jc.check_grad(loss, P, wrong(leaf, lambda g: g[leaf].at[at].add(size * jnp.linalg.norm(g[leaf]))), **options)
     assert one.leaf(leaf).verdict is Verdict.FAIL
 
 
@@ -164,9 +167,15 @@ def sine_of(shape, spoil):
     return f, jnp.asarray(np.random.default_rng(3).normal(size=shape), jnp.float32)
 
 
-@pytest.mark.parametrize(("shape", "said"), [((), "on its one entry"), ((1,), "on its one entry"),
-                                             ((3,), "on all 3 entries"),
-                                             ((5, 4), "on all 3 entries that are not near zero, of 20")])
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((), "on its one entry"),
+        ((1,), "on its one entry"),
+        ((3,), "on all 3 entries"),
+        ((5, 4), "on all 3 entries that are not near zero, of 20"),
+    ],
+)
 def test_entries_are_those_of_the_leaf_not_of_its_cotangents(shape, said):
     """Several outputs, so several cotangents, each with a gradient of its own."""
     f, x = sine_of(shape, lambda g: 2 * g)
@@ -188,8 +197,26 @@ def evidence(m, a=None, n=None, error=0.0):
     if n is not None:
         value, no = np.asarray(n, float)[:, None], np.zeros((len(n), 1), bool)
         bar, nan = np.full_like(value, error), np.full_like(value, np.nan)
-        s = Slopes(value, bar, nan, nan, nan, nan, no, no, no, bar, no, value, value[..., None], value, bar,
-                   np.full_like(value, np.inf), value, no)
+        s = Slopes(
+            value,
+            bar,
+            nan,
+            nan,
+            nan,
+            nan,
+            no,
+            no,
+            no,
+            bar,
+            no,
+            value,
+            value[..., None],
+            value,
+            bar,
+            np.full_like(value, np.inf),
+            value,
+            no,
+        )
         probes = (Probes(s, indices=np.arange(len(n))),)
     none = np.zeros_like(m)
     a = None if a is None else np.atleast_2d(np.asarray(a, float))
@@ -208,8 +235,10 @@ T = np.array([1.0, -2.0, 3.0, 0.5])
         (evidence(2 * T, a=T, n=3 * T, error=1e-12), "ratio 0.6667 on all 4 entries"),  # A is wrong as well
         (evidence(2 * T, a=T, n=3 * T, error=0.1), ""),
         (evidence(2 * T * [1, 1, 1, 1 + 3e-6], a=T), "ratio 2.000 on all 4 entries"),
-        (evidence([2e6, 4e6, 1.0], a=[1e6, 2e6, 1.0 + 1e-9]),
-         "ratio 2.000 on all 2 entries that are not near zero, of 3"),
+        (
+            evidence([2e6, 4e6, 1.0], a=[1e6, 2e6, 1.0 + 1e-9]),
+            "ratio 2.000 on all 2 entries that are not near zero, of 3",
+        ),
         (evidence([2e6, 4e6, 3.0], a=[1e6, 2e6, 4.0]), "ratio 2.000 on 2 of 3 entries"),
     ],
     ids=["A", "N", "a blunt N", "A against N", "A against a blunt N", "a little off", "one near zero", "one not"],

@@ -60,14 +60,20 @@ def test_complex64(seed):
 
 
 PINNED = {
-    "astype(bfloat16)": lambda p, x: jnp.sum(jnp.tanh(x.astype(jnp.bfloat16) @ p["W"].astype(jnp.bfloat16)) ** 2
-                                             ).astype(jnp.float32),
-    "preferred_element_type": lambda p, x: jnp.sum(
-        jax.lax.dot(x, p["W"], preferred_element_type=jnp.float32) ** 2),
+    "astype(bfloat16)": lambda p, x: jnp.sum(
+        jnp.tanh(x.astype(jnp.bfloat16) @ p["W"].astype(jnp.bfloat16)) ** 2
+    ).astype(jnp.float32),
+    "preferred_element_type": lambda p, x: jnp.sum(jax.lax.dot(x, p["W"], preferred_element_type=jnp.float32) ** 2),
     "float32 constant": lambda p, x: jnp.sum((x @ p["W"] * jnp.float32(0.1)).astype(jnp.float32) ** 2),
-    "inside scan": lambda p, x: jax.lax.scan(
-        lambda h, r: (jnp.tanh(h + r.astype(jnp.float16) @ p["W"].astype(jnp.float16)), 0.0),
-        jnp.zeros(4, jnp.float16), x)[0].astype(jnp.float32).sum(),
+    "inside scan": lambda p, x: (
+        jax.lax.scan(
+            lambda h, r: (jnp.tanh(h + r.astype(jnp.float16) @ p["W"].astype(jnp.float16)), 0.0),
+            jnp.zeros(4, jnp.float16),
+            x,
+        )[0]
+        .astype(jnp.float32)
+        .sum()
+    ),
 }
 
 
@@ -82,16 +88,19 @@ def test_precisions_pinned_inside(name):
 
 
 @pytest.mark.parametrize("number", range(4))
-@pytest.mark.parametrize(
-    "dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_native_precision_does_not_accuse_round_off(dtype, number):
     """M and A are two programs in the same coarse arithmetic: they differ by their round-off."""
     p, x = network(dtype, seed=number)
     report = jc.check_grad(loss, p, grad, args=(x,), precision="native")
     assert report.verdict is not Verdict.FAIL, str(report)
     assert {w.how for w in report.witnesses} == {"native"}
-    assert jc.check_grad(loss, p, lambda p, x: jax.tree.map(lambda g: 2 * g, grad(p, x)), args=(x,),
-                         precision="native").verdict is not Verdict.PASS
+    assert (
+        jc.check_grad(
+            loss, p, lambda p, x: jax.tree.map(lambda g: 2 * g, grad(p, x)), args=(x,), precision="native"
+        ).verdict
+        is not Verdict.PASS
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -30,8 +30,9 @@ def test_nobody_looks_at_pipes_or_tests(monkeypatch):
     assert not progress.watched(Terminal())  # a test is running
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     assert progress.watched(Terminal())
-    notebook = types.new_class("OutStream", (io.StringIO,), exec_body=lambda body: body.update(
-        {"__module__": "ipykernel.iostream"}))
+    notebook = types.new_class(
+        "OutStream", (io.StringIO,), exec_body=lambda body: body.update({"__module__": "ipykernel.iostream"})
+    )
     assert progress.watched(notebook())
     assert not progress.watched(io.StringIO()) and not progress.watched(None)
 
@@ -66,10 +67,15 @@ def test_a_short_check_shows_nothing(monkeypatch):
     assert jc.check_grad(loss, jnp.ones(2)).ok and shown.getvalue() == ""
 
 
-@pytest.mark.parametrize("check", [
-    lambda **more: jc.check_grad(loss, jnp.ones(3), jnp.cos, **more),
-    lambda **more: jc.check_rule(jnp.sin, jnp.ones(3), level="quick", **more),
-    lambda **more: jc.check_batch(loss, jnp.ones((3, 3)), jnp.cos, **more)], ids=["grad", "rule", "batch"])
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda **more: jc.check_grad(loss, jnp.ones(3), jnp.cos, **more),
+        lambda **more: jc.check_rule(jnp.sin, jnp.ones(3), level="quick", **more),
+        lambda **more: jc.check_batch(loss, jnp.ones((3, 3)), jnp.cos, **more),
+    ],
+    ids=["grad", "rule", "batch"],
+)
 def test_a_function_is_told(check):
     told: list[Moment] = []
     assert check(progress=told.append, budget=None).ok

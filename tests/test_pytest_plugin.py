@@ -71,11 +71,31 @@ class Run(NamedTuple):
 def run_pytest(folder: Path, *arguments: str, seed: int = 0, level: str = "{'level': 'quick'}") -> Run:
     (folder / "test_mine.py").write_text(SUITE.replace("SEED", str(seed)).replace("LEVEL", level))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-rA", "--strict-markers", "-p", "no:cacheprovider",
-         "-p", "jaxcheck.pytest_plugin", *arguments, str(folder)],
-        capture_output=True, text=True, cwd=folder, check=False,
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": "",
-             "COLUMNS": "200"})
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-rA",
+            "--strict-markers",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "jaxcheck.pytest_plugin",
+            *arguments,
+            str(folder),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
+        env={
+            **os.environ,
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONPATH": str(ROOT),
+            "PYTEST_ADDOPTS": "",
+            "COLUMNS": "200",
+        },
+    )
     return Run(done.stdout + done.stderr, folder)
 
 
@@ -86,9 +106,21 @@ def alone(tmp_path_factory) -> Run:
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory) -> Run:
-    return run_pytest(tmp_path_factory.mktemp("split"), "-p", "xdist", "-n", "2", "--jaxcheck-grads",
-                      "--jaxcheck-seed=4", "--jaxcheck-report=all.json", "--jaxcheck-inconclusive=skip",
-                      "--tb=short", "--jaxcheck-level=quick", seed=4, level="{}")
+    return run_pytest(
+        tmp_path_factory.mktemp("split"),
+        "-p",
+        "xdist",
+        "-n",
+        "2",
+        "--jaxcheck-grads",
+        "--jaxcheck-seed=4",
+        "--jaxcheck-report=all.json",
+        "--jaxcheck-inconclusive=skip",
+        "--tb=short",
+        "--jaxcheck-level=quick",
+        seed=4,
+        level="{}",
+    )
 
 
 CAUSE = "GradientMismatch: `W` ratio 2.000 on all 2 entries at test_mine.py:12 (loss)"
@@ -99,7 +131,8 @@ def test_the_summary_line_names_the_cause(request, run):
     run = request.getfixturevalue(run)
     assert run.line("FAILED test_mine.py::test_wrong") == f"FAILED test_mine.py::test_wrong - {CAUSE}"
     assert "assert <FAIL check_grad(loss): `W` ratio 2.000 on all 2 entries at test_mine.py:12>" in run.line(
-        "FAILED test_mine.py::test_plain_assert")
+        "FAILED test_mine.py::test_plain_assert"
+    )
     for name in ("grad", "rule", "batch", "old_name"):
         assert f"PASSED test_mine.py::test_{name}\n" in run.said
 
@@ -132,7 +165,8 @@ def test_what_is_not_decided_is_what_was_asked_for(alone, split):
     for line in ("28", "30"):
         assert f"SKIPPED [1] test_mine.py:{line}: INCONCLUSIVE: NONFINITE: loss(params) = nan" in split.said
     assert "<FAIL check_grad(loss): `W` ratio 2.000" in alone.line(
-        "FAILED test_mine.py::TestOfUnittest::test_wrong_too - AssertionError:")
+        "FAILED test_mine.py::TestOfUnittest::test_wrong_too - AssertionError:"
+    )
 
 
 @pytest.mark.parametrize("run", ["alone", "split"])
@@ -156,7 +190,8 @@ def test_jaxs_own_functions_are_replaced_for_the_run(alone, split):
     assert "FAILED test_mine.py::test_drop_in - GradientMismatch: `x` ratio 1+0.0005 on its one entry" in split.said
     assert split.line("jax.test_util: ") == (
         "jax.test_util: calls answered by jaxcheck: 1; wrong here, and passed by JAX's own functions: "
-        "test_mine.py::test_drop_in")
+        "test_mine.py::test_drop_in"
+    )
     assert "jax.test_util" not in alone.said.rpartition("gradient checks:")[2]
 
 
@@ -179,10 +214,14 @@ def test_the_report_file_holds_every_report(split):
     assert {report.seed for report in reports if report.kind != "check_grads"} == {3, 4}
 
 
-@pytest.mark.parametrize(("option", "said"), [
-    ("--jaxcheck-report=all.txt", "must end in .json, .html, .xml"),
-    ("--jaxcheck-report=no/folder/all.json", "there is no folder"),
-    ("--jaxcheck-seed=-1", "--jaxcheck-seed=-1: a whole number, not negative")])
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--jaxcheck-report=all.txt", "must end in .json, .html, .xml"),
+        ("--jaxcheck-report=no/folder/all.json", "there is no folder"),
+        ("--jaxcheck-seed=-1", "--jaxcheck-seed=-1: a whole number, not negative"),
+    ],
+)
 def test_options_that_cannot_be(tmp_path, option, said):
     run = run_pytest(tmp_path, option)
     assert said in run.said and "PASSED" not in run.said
@@ -195,7 +234,9 @@ def entries(*reports: Report) -> list[Entry]:
 def test_a_file_says_how_each_test_is_repeated(tmp_path):
     pytest_section.write(str(tmp_path / "all.json"), entries(passing(), failing()))
     assert [one.made.again for one in save.load(tmp_path / "all.json")] == [
-        "pytest test_a.py::test_0", "pytest test_a.py::test_1"]
+        "pytest test_a.py::test_0",
+        "pytest test_a.py::test_1",
+    ]
 
 
 def test_findings_are_written_as_sarif(tmp_path):

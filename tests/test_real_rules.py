@@ -76,8 +76,9 @@ def test_by_hand(rule):
 @pytest.mark.parametrize("twin", named(wrong()))
 def test_wrong_twins(twin: Twin):
     laws = twin.reason in ("LAW", "LAW_BROKEN") or ALL
-    report = jc.check_rule(twin.f, *twin.args, order=twin.order, algebra=laws, transforms=twin.transforms or ALL,
-                           where=False)
+    report = jc.check_rule(
+        twin.f, *twin.args, order=twin.order, algebra=laws, transforms=twin.transforms or ALL, where=False
+    )
     assert report.verdict is jc.Verdict.FAIL, describe(report)
     assert {x.path for x in report.leaves if x.verdict is jc.Verdict.FAIL} >= twin.leaves, describe(report)
     if twin.reason != "LAW":  # nonlinear: the leaf may be wrong as well

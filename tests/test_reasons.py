@@ -33,8 +33,10 @@ def test_a_step_that_moves_nothing():
     assert jc.check_grad(jnp.sum, far, jax.grad(jnp.sum), mode=jc.Exhaustive(step=1.0)).ok
 
 
-@pytest.mark.parametrize(("factor", "verdict", "reason"), [
-    (1.0, jc.Verdict.INCONCLUSIVE, jc.Reason.INTERRUPTED), (1.5, jc.Verdict.FAIL, jc.Reason.MANUAL_WRONG)])
+@pytest.mark.parametrize(
+    ("factor", "verdict", "reason"),
+    [(1.0, jc.Verdict.INCONCLUSIVE, jc.Reason.INTERRUPTED), (1.5, jc.Verdict.FAIL, jc.Reason.MANUAL_WRONG)],
+)
 def test_interrupted(monkeypatch, factor, verdict, reason):
     """Ctrl-C keeps what the random directions know: a mistake is still told, a PASS is not claimed."""
 

@@ -90,8 +90,10 @@ def test_laws_that_were_not_run_are_counted():
     run = [r for r in group if r.status != "UNSUPPORTED"]
     assert 0 < len(run) < len(group)
     assert any(n.startswith(f"{len(run)} of {len(group)} transformations run; not run: ") for n in report.notes)
-    assert not any("laws run" in n or "transformations run" in n for n in jc.check_rule(sine(), V).notes) or \
-        len(jax.devices()) < 2  # the row "sharded" needs two
+    assert (
+        not any("laws run" in n or "transformations run" in n for n in jc.check_rule(sine(), V).notes)
+        or len(jax.devices()) < 2
+    )  # the row "sharded" needs two
 
 
 def test_nothing_judged_is_inconclusive(monkeypatch):
@@ -207,8 +209,9 @@ def test_donated_arguments_live_on(rule):
 @pytest.mark.parametrize("method", [None, "sequential"])
 def test_pure_callbacks(method):
     def host(x):
-        return jax.pure_callback(lambda v: np.sin(v).astype(v.dtype), jax.ShapeDtypeStruct(x.shape, x.dtype), x,
-                                 vmap_method=method)
+        return jax.pure_callback(
+            lambda v: np.sin(v).astype(v.dtype), jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method=method
+        )
 
     f = jax.custom_vjp(host)
     f.defvjp(lambda x: (f(x), x), lambda x, g: (jnp.cos(x) * g,))

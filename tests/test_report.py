@@ -167,7 +167,8 @@ def test_who_is_blamed_where_only_the_path_that_is_run_is_wrong():
     wrong = leaf("W", Verdict.FAIL, Reason.PRECISION_WRONG, precision=0.01, note="right in float64, but in float32 ...")
     report = failing(reason=Reason.PRECISION_WRONG, leaves=(wrong,), difference=1e-11, difference_autodiff=1e-16)
     assert words.blame(report) == [
-        "blamed: M, the gradient under test, as it is run in the caller's own dtypes, at `W`"]
+        "blamed: M, the gradient under test, as it is run in the caller's own dtypes, at `W`"
+    ]
     # No sentence of N and A, which were not asked here, and none of the textbook's scale.
     assert words.textbook(report) == ""
     assert words.precision(report) == ["precision: leaf `W`: native float32 loses 0.01 of the gradient"]
@@ -251,7 +252,9 @@ def test_a_page_is_whole_escaped_and_alone(report):
     tags.feed(page)
     assert tags.open == []
     assert [attrs for tag, attrs in tags.scripts if tag == "script"] == [
-        {"type": "application/json", "id": "jaxcheck-reports"}, {}]  # data, and the page's own
+        {"type": "application/json", "id": "jaxcheck-reports"},
+        {},
+    ]  # data, and the page's own
     assert "b" not in tags.seen
     assert not re.search(r"""\bsrc=|\bhref="[^#]|url\(|@import""", page)
     assert words.headline(report) in tags.said
@@ -388,8 +391,10 @@ def test_a_number_whose_bar_is_unknown_is_not_shown_as_exact(text_, bar, said):
 def test_a_floor_that_is_none_is_not_said_to_be_one():
     inf = float("inf")
     said = words.caught(passing(leaves=(leaf("W", floor=1e-9, floor_component=1e-8), leaf("b", floor=inf))))
-    assert said == ("floor: would have caught any leaf error above 1.0e-09, any single component above 1.0e-08 "
-                    "(relative to the leaf's norm); nothing in `b`")
+    assert said == (
+        "floor: would have caught any leaf error above 1.0e-09, any single component above 1.0e-08 "
+        "(relative to the leaf's norm); nothing in `b`"
+    )
     assert "component" not in words.caught(passing(leaves=(leaf(floor_component=inf), leaf("b"))))
     assert words.caught(passing(leaves=(leaf(floor=inf, floor_component=inf),))) == ""
     assert "where that is zero" in words.caught(passing(leaves=(leaf(norm_manual=0.0),)))

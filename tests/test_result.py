@@ -82,8 +82,10 @@ def test_verdicts_and_reasons_are_their_names(member):
         assert again is member
 
 
-CAUSES = {GradientMismatch: "`layers[1].W` ratio 2.000 +- 1e-9 on all 15 entries (loss)",
-          GradientInconclusive: "NONDETERMINISTIC: `W1` (loss)"}
+CAUSES = {
+    GradientMismatch: "`layers[1].W` ratio 2.000 +- 1e-9 on all 15 entries (loss)",
+    GradientInconclusive: "NONDETERMINISTIC: `W1` (loss)",
+}
 
 
 @pytest.mark.parametrize(
@@ -219,22 +221,37 @@ def test_what_it_took_does_not_make_a_report_another():
     assert passing(difference=NAN) == passing(difference=NAN) != passing(difference=0.0)
 
 
-@pytest.mark.parametrize(("report", "said"), [
-    (passing(), "<PASS check_grad(loss): 2 leaves, 25 parameters, difference 3.2e-11, floor 1.0e-08>"),
-    (failing(), "<FAIL check_grad(loss): `layers[1].W` ratio 2.000 +- 1e-9 on all 15 entries>"),
-    (inconclusive(), "<INCONCLUSIVE check_grad(loss): NONDETERMINISTIC: `W1`>"),
-    (passing(leaves=(), difference=NAN), "<PASS check_grad(loss): nothing was found wrong>"),
-    (failing(leaves=(leaf("W", Verdict.FAIL, Reason.MANUAL_WRONG), leaf("b", Verdict.FAIL, Reason.NONFINITE),
-                     leaf("c", Verdict.FAIL, Reason.NONFINITE)), reason=Reason.NONFINITE),
-     "<FAIL check_grad(loss): NONFINITE: `b` difference 3.2e-11 to N and 2 more leaves>"),
-    (failing(leaves=(), reason=Reason.STRUCTURE, notes=("no leaf `b`\nand more",)),
-     "<FAIL check_grad(loss): STRUCTURE: no leaf `b`>"),
-    (failing(leaves=(), reason=Reason.NONFINITE), f"<FAIL check_grad(loss): NONFINITE: {Reason.NONFINITE.advice}>"),
-])
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (passing(), "<PASS check_grad(loss): 2 leaves, 25 parameters, difference 3.2e-11, floor 1.0e-08>"),
+        (failing(), "<FAIL check_grad(loss): `layers[1].W` ratio 2.000 +- 1e-9 on all 15 entries>"),
+        (inconclusive(), "<INCONCLUSIVE check_grad(loss): NONDETERMINISTIC: `W1`>"),
+        (passing(leaves=(), difference=NAN), "<PASS check_grad(loss): nothing was found wrong>"),
+        (
+            failing(
+                leaves=(
+                    leaf("W", Verdict.FAIL, Reason.MANUAL_WRONG),
+                    leaf("b", Verdict.FAIL, Reason.NONFINITE),
+                    leaf("c", Verdict.FAIL, Reason.NONFINITE),
+                ),
+                reason=Reason.NONFINITE,
+            ),
+            "<FAIL check_grad(loss): NONFINITE: `b` difference 3.2e-11 to N and 2 more leaves>",
+        ),
+        (
+            failing(leaves=(), reason=Reason.STRUCTURE, notes=("no leaf `b`\nand more",)),
+            "<FAIL check_grad(loss): STRUCTURE: no leaf `b`>",
+        ),
+        (failing(leaves=(), reason=Reason.NONFINITE), f"<FAIL check_grad(loss): NONFINITE: {Reason.NONFINITE.advice}>"),
+    ],
+)
 def test_repr_is_one_line(report, said):
     assert repr(report) == said
-    assert repr(failing().leaves) == ("(<`layers[0].W` 4x5 float32: PASS, difference 3.2e-11>, "
-        "<`layers[1].W` 5x3 float32: FAIL MANUAL_WRONG, ratio 2.000 +- 1e-9 on all 15 entries>)")
+    assert repr(failing().leaves) == (
+        "(<`layers[0].W` 4x5 float32: PASS, difference 3.2e-11>, "
+        "<`layers[1].W` 5x3 float32: FAIL MANUAL_WRONG, ratio 2.000 +- 1e-9 on all 15 entries>)"
+    )
 
 
 def test_ipython_and_rich_show_the_whole(report):
@@ -259,9 +276,18 @@ def test_the_leaves_in_hand():
     assert bool(passing(leaves=())) is True  # however many leaves it has
 
 
-@pytest.mark.parametrize(("asked", "found"), [
-    ({}, [0, 1, 2]), ({"path": "layers[*].W"}, [0, 1]), ({"path": "layers[?].W", "verdict": "FAIL"}, [1]),
-    ({"verdict": Verdict.PASS}, [0]), ({"path": "layers"}, []), ({"path": "*b"}, [2]), ({"path": "layers[01].W"}, [])])
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({}, [0, 1, 2]),
+        ({"path": "layers[*].W"}, [0, 1]),
+        ({"path": "layers[?].W", "verdict": "FAIL"}, [1]),
+        ({"verdict": Verdict.PASS}, [0]),
+        ({"path": "layers"}, []),
+        ({"path": "*b"}, [2]),
+        ({"path": "layers[01].W"}, []),
+    ],
+)
 def test_filter(asked, found):
     report = failing(leaves=(leaf("layers[0].W"), leaf("layers[1].W", Verdict.FAIL), leaf("b", Verdict.INCONCLUSIVE)))
     assert report.filter(**asked) == tuple(report[i] for i in found)
@@ -314,21 +340,33 @@ def changed(**now) -> Report:
     return passing(leaves=(leaf("W1", **now), leaf("b1", shape=(5,), floor=1e-8)))
 
 
-@pytest.mark.parametrize(("old", "new", "said"), [
-    (passing(), passing(seconds=9.0, evaluations=7), []),
-    (changed(), changed(difference_autodiff=2.3e-12), ["leaf `W1` lost 3 digits: 2.3e-12, was 1.1e-16"]),
-    (changed(difference_autodiff=2.3e-12), changed(), ["leaf `W1` gained 3 digits: 1.1e-16, was 2.3e-12"]),
-    (changed(), changed(floor=3e-7), ["leaf `W1` lost 2 digits of floor: 3.0e-07, was 3.0e-09"]),
-    (changed(difference_autodiff=NAN), changed(difference_autodiff=NAN, difference=4e-9),
-     ["leaf `W1` lost 2 digits: 4.0e-09, was 3.2e-11"]),
-    (changed(), passing(leaves=(leaf("W1"), leaf("c1"))), ["leaf `c1` is new: PASS", "leaf `b1` is gone"]),
-    (changed(), changed(dtype="bfloat16"), ["leaf `W1`: 4x5 bfloat16, was 4x5 float32"]),
-    (changed(), changed(floor=NAN), ["leaf `W1`: floor -, was 3.0e-09"]),
-    (passing(leaves=(), rows=(Row("laws", "zero", "OK"),)), failing(leaves=(), rows=(Row("laws", "zero", "WRONG"),)),
-     ["FAIL MANUAL_WRONG, was PASS", "laws: zero is WRONG, was OK"]),
-    (changed(), changed(verdict=Verdict.FAIL, reason=Reason.MANUAL_WRONG, hint="ratio 2", difference_autodiff=1 / 3),
-     ["leaf `W1`: FAIL MANUAL_WRONG (ratio 2), was PASS", "leaf `W1` lost 15 digits: 0.333, was 1.1e-16"]),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (passing(), passing(seconds=9.0, evaluations=7), []),
+        (changed(), changed(difference_autodiff=2.3e-12), ["leaf `W1` lost 3 digits: 2.3e-12, was 1.1e-16"]),
+        (changed(difference_autodiff=2.3e-12), changed(), ["leaf `W1` gained 3 digits: 1.1e-16, was 2.3e-12"]),
+        (changed(), changed(floor=3e-7), ["leaf `W1` lost 2 digits of floor: 3.0e-07, was 3.0e-09"]),
+        (
+            changed(difference_autodiff=NAN),
+            changed(difference_autodiff=NAN, difference=4e-9),
+            ["leaf `W1` lost 2 digits: 4.0e-09, was 3.2e-11"],
+        ),
+        (changed(), passing(leaves=(leaf("W1"), leaf("c1"))), ["leaf `c1` is new: PASS", "leaf `b1` is gone"]),
+        (changed(), changed(dtype="bfloat16"), ["leaf `W1`: 4x5 bfloat16, was 4x5 float32"]),
+        (changed(), changed(floor=NAN), ["leaf `W1`: floor -, was 3.0e-09"]),
+        (
+            passing(leaves=(), rows=(Row("laws", "zero", "OK"),)),
+            failing(leaves=(), rows=(Row("laws", "zero", "WRONG"),)),
+            ["FAIL MANUAL_WRONG, was PASS", "laws: zero is WRONG, was OK"],
+        ),
+        (
+            changed(),
+            changed(verdict=Verdict.FAIL, reason=Reason.MANUAL_WRONG, hint="ratio 2", difference_autodiff=1 / 3),
+            ["leaf `W1`: FAIL MANUAL_WRONG (ratio 2), was PASS", "leaf `W1` lost 15 digits: 0.333, was 1.1e-16"],
+        ),
+    ],
+)
 def test_diff(old, new, said):
     assert list(new.diff(old)) == said
     with pytest.raises(TypeError, match="not str"):

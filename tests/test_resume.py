@@ -76,8 +76,13 @@ def keys(path) -> dict[bytes, int]:
 
 
 def killed(path, *when: str) -> None:
-    child = subprocess.run([sys.executable, "-m", "tests.resumed", str(path), *when], cwd=ROOT, timeout=120,
-                           env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.resumed", str(path), *when],
+        cwd=ROOT,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
     assert child.returncode == -signal.SIGKILL
 
 
@@ -161,17 +166,20 @@ def square(p, c=1.0):
 BASE = dict(loss=square, params={"w": np.arange(1.0, 4.0)}, grad=jax.grad(square), args=(2.0,), seed=1)
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (dict(seed=2), "seed is 1 there and 2 here"),
-    (dict(params={"w": np.arange(2.0, 5.0)}), "params is another one there"),
-    (dict(params={"w": np.arange(4.0)}), "params is 3 numbers in 1 arrays there and 4 numbers in 1 arrays here"),
-    (dict(args=(3.0,)), "args is another one there"),
-    (dict(loss=lambda p, c: 3 * square(p, c), name="square"), "loss is square there and <lambda> here"),
-    (dict(grad=lambda p, c: jax.tree.map(lambda w: 2 * w, p)), "grad is square there and <lambda> here"),
-    (dict(tolerance=1e-3), "tolerance is Tolerance(rtol=None, atol=0.0) there and Tolerance(rtol=0.001"),
-    (dict(mode="sketch"), "mode is None there and Sketch(directions=3) here"),
-    (dict(surrogate=True), "surrogate is False there and True here"),
-])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (dict(seed=2), "seed is 1 there and 2 here"),
+        (dict(params={"w": np.arange(2.0, 5.0)}), "params is another one there"),
+        (dict(params={"w": np.arange(4.0)}), "params is 3 numbers in 1 arrays there and 4 numbers in 1 arrays here"),
+        (dict(args=(3.0,)), "args is another one there"),
+        (dict(loss=lambda p, c: 3 * square(p, c), name="square"), "loss is square there and <lambda> here"),
+        (dict(grad=lambda p, c: jax.tree.map(lambda w: 2 * w, p)), "grad is square there and <lambda> here"),
+        (dict(tolerance=1e-3), "tolerance is Tolerance(rtol=None, atol=0.0) there and Tolerance(rtol=0.001"),
+        (dict(mode="sketch"), "mode is None there and Sketch(directions=3) here"),
+        (dict(surrogate=True), "surrogate is False there and True here"),
+    ],
+)
 def test_another_problems_file_is_refused_by_name(tmp_path, change, said):
     path = tmp_path / "run.sqlite"
     jc.check_grad(**BASE, resume=path)
@@ -187,9 +195,12 @@ def test_what_cannot_be_a_file_is_said_before_anything_is_run(tmp_path):
     with contextlib.closing(sqlite3.connect(tmp_path / "other")) as other:
         other.execute("CREATE TABLE mine (x)")
     for given, kind, said in (
-            (3, TypeError, "resume=3"), (tmp_path, IsADirectoryError, "is a folder"),
-            (tmp_path / "no" / "x", FileNotFoundError, "there is no folder"),
-            (tmp_path / "text", ValueError, "is no results store"), (tmp_path / "other", ValueError, "something else")):
+        (3, TypeError, "resume=3"),
+        (tmp_path, IsADirectoryError, "is a folder"),
+        (tmp_path / "no" / "x", FileNotFoundError, "there is no folder"),
+        (tmp_path / "text", ValueError, "is no results store"),
+        (tmp_path / "other", ValueError, "something else"),
+    ):
         with pytest.raises(kind, match="resume=") as refused:
             jc.check_grad(**BASE, resume=given)
         assert said in str(refused.value)
@@ -346,6 +357,7 @@ def test_large_arrays_are_read_to_the_last_byte():
 def made(factor, data, default=1):
     def f(x, y=default):
         return factor * x + np.sum(data) + y
+
     return f
 
 

@@ -33,12 +33,16 @@ def test_what_is_rounded_inside_accuses_nobody(loss, grad, dtype, seed):
         assert jc.check_grad(loss, p, lambda *x: 1.1 * grad(*x), args=(dtype,), where=False).verdict is jc.Verdict.FAIL
 
 
-@pytest.mark.parametrize(("f", "unit"), [
-    (lambda p: layer(p, "float32"), 2.0**-23), (lambda p: layer(p, "float16"), 2.0**-10),
-    (lambda p: float(np.sum(np.tanh(p * N))), 0.0),
-    (lambda p: float(np.sum((p - p.round(1)) ** 2)), 0.0),  # flat to first order, or nearly
-    (lambda p: 1e6 + 1e-9 * float(np.sum(p)), 0.0),  # below the rounding of its value
-    (lambda p: 3.0, 0.0),
-])
+@pytest.mark.parametrize(
+    ("f", "unit"),
+    [
+        (lambda p: layer(p, "float32"), 2.0**-23),
+        (lambda p: layer(p, "float16"), 2.0**-10),
+        (lambda p: float(np.sum(np.tanh(p * N))), 0.0),
+        (lambda p: float(np.sum((p - p.round(1)) ** 2)), 0.0),  # flat to first order, or nearly
+        (lambda p: 1e6 + 1e-9 * float(np.sum(p)), 0.0),  # below the rounding of its value
+        (lambda p: 3.0, 0.0),
+    ],
+)
 def test_the_unit_inside_is_told(f, unit):
     assert _rounded_inside(f, 0.5 * np.random.RandomState(0).randn(20)) == unit

@@ -117,8 +117,10 @@ def test_the_second_order_varies_what_comes_in(name):
 
 
 TWICE = {
-    "two leaves, two results": (vjp(lambda x, w: (x * w, jnp.sum(x)), lambda x, w, g: (g[0] * w + g[1], g[0] * x)),
-                                (X, X + 1)),
+    "two leaves, two results": (
+        vjp(lambda x, w: (x * w, jnp.sum(x)), lambda x, w, g: (g[0] * w + g[1], g[0] * x)),
+        (X, X + 1),
+    ),
     "complex": (vjp(lambda z: z * z, lambda z, g: (2 * z * g,)), (X * (1 + 2j),)),
     "complex result": (vjp(lambda x: jnp.exp(1j * x), lambda x, g: ((1j * jnp.exp(1j * x) * g).real,)), (X,)),
     "bfloat16": (vjp(jnp.sin, lambda x, g: (g * jnp.cos(x),)), (X.astype(jnp.bfloat16),)),
@@ -177,6 +179,7 @@ def layer_norm_back(x, w, g):
 
 def in_float32(back):
     """The accumulation of half precision: everything in float32, the result as it came."""
+
     def wider(*values):
         found = back(*(v.astype(jnp.float32) for v in values))
         return tuple(a.astype(v.dtype) for a, v in zip(_tuple(found), values[:-1], strict=True))
@@ -219,18 +222,33 @@ NARROW = {
     "softmax in float32": (softmax, in_float32(softmax_back), (3 * normal(4, 8),)),
     "layer norm": (layer_norm, layer_norm_back, (5 + normal(4, 16), normal(16))),
     "layer norm in float32": (layer_norm, in_float32(layer_norm_back), (5 + normal(4, 16), normal(16))),
-    "logsumexp": (lambda x: jax.nn.logsumexp(x, axis=-1), lambda x, g: (g[..., None] * jax.nn.softmax(x),),
-                  (4 * normal(4, 8),)),
+    "logsumexp": (
+        lambda x: jax.nn.logsumexp(x, axis=-1),
+        lambda x, g: (g[..., None] * jax.nn.softmax(x),),
+        (4 * normal(4, 8),),
+    ),
     "convolution": (convolve, lambda x, k, g: jax.vjp(convolve, x, k)[1](g), (normal(2, 3, 8), normal(4, 3, 3))),
     "loss scaled": (lambda x, w: jnp.tanh(x @ w), scaled, (normal(4, 8), 0.3 * normal(8, 4))),
-    "rounded constants": (lambda x: 0.5 * x * (1 + jnp.tanh(0.7978845608 * (x + 0.044715 * x**3))), gelu_back,
-                          (2 * normal(16),)),
-    "a guard of the dtype's own": (jnp.sqrt, lambda x, g: (g / (2 * jnp.sqrt(x) + jnp.finfo(x.dtype).eps),),
-                                   (np.abs(normal(8)) + 0.2,)),
-    "a mask": (lambda x: jax.nn.softmax(jnp.where(MASK, x, -1e9)),
-               lambda x, g: softmax_back(jnp.where(MASK, x, -1e9), g), (normal(6, 6),)),
-    "dropout": (lambda x: x * jax.random.bernoulli(jax.random.key(0), 0.5, x.shape),
-                lambda x, g: (g * jax.random.bernoulli(jax.random.key(0), 0.5, g.shape),), (normal(8),)),
+    "rounded constants": (
+        lambda x: 0.5 * x * (1 + jnp.tanh(0.7978845608 * (x + 0.044715 * x**3))),
+        gelu_back,
+        (2 * normal(16),),
+    ),
+    "a guard of the dtype's own": (
+        jnp.sqrt,
+        lambda x, g: (g / (2 * jnp.sqrt(x) + jnp.finfo(x.dtype).eps),),
+        (np.abs(normal(8)) + 0.2,),
+    ),
+    "a mask": (
+        lambda x: jax.nn.softmax(jnp.where(MASK, x, -1e9)),
+        lambda x, g: softmax_back(jnp.where(MASK, x, -1e9), g),
+        (normal(6, 6),),
+    ),
+    "dropout": (
+        lambda x: x * jax.random.bernoulli(jax.random.key(0), 0.5, x.shape),
+        lambda x, g: (g * jax.random.bernoulli(jax.random.key(0), 0.5, g.shape),),
+        (normal(8),),
+    ),
 }
 
 
@@ -239,12 +257,14 @@ NARROW = {
 def test_right_rules_in_half_precision(name, dtype):
     f0, back, args = NARROW[name]
     found = transforms_dtype.rows(vjp(f0, back), [jnp.asarray(x, dtype) for x in args], {}, tuple(range(len(args))), 0)
-    assert [(r.name, r.status) for r in found] == [
-        (n, "OK") for n in ("float32", "bfloat16", "float16", "float64")], found
+    assert [(r.name, r.status) for r in found] == [(n, "OK") for n in ("float32", "bfloat16", "float16", "float64")], (
+        found
+    )
 
 
 def test_what_is_lost_where_autodiff_keeps_it():
     """The formula is right; as it runs in bfloat16, and there alone, a mantissa of no bits is left of the cotangent."""
+
     def coarse(x, g):
         return (jnp.cos(x) * (jax.lax.reduce_precision(g, 8, 0) if x.dtype == jnp.bfloat16 else g),)
 
@@ -275,8 +295,9 @@ def test_mixed_arguments(k):
 
 def test_not_run_in_float16_is_said():
     def host(x):
-        return jax.pure_callback(lambda v: np.cos(v).astype(v.dtype), jax.ShapeDtypeStruct(x.shape, x.dtype), x,
-                                 vmap_method="sequential")
+        return jax.pure_callback(
+            lambda v: np.cos(v).astype(v.dtype), jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential"
+        )
 
     (row,) = rows_of(dtypes(vjp(jnp.sin, lambda x, g: (g * host(x),)), X), "float16").values()
     assert row.status == "UNSUPPORTED" and "not run" in row.detail
@@ -365,8 +386,11 @@ STATELESS = {
     "no rows": (lambda x: x**2, lambda x, g: 2 * x * g, (X[0],)),
     "bfloat16": (jnp.tanh, lambda x, g: g * (1 - jnp.tanh(x) ** 2), (3 * X.astype(jnp.bfloat16),)),
     "an edge of the domain": (jnp.arccos, lambda x, g: -g / jnp.sqrt(1 - x * x), (X[:2],)),
-    "what autodiff cannot": (lambda x: jnp.sqrt(x**2), lambda x, g: g * jnp.sign(x),
-                             (X * jnp.array([1.0, 0.0, -1.0]),)),
+    "what autodiff cannot": (
+        lambda x: jnp.sqrt(x**2),
+        lambda x, g: g * jnp.sign(x),
+        (X * jnp.array([1.0, 0.0, -1.0]),),
+    ),
 }
 
 
@@ -377,8 +401,15 @@ def test_what_is_computed_anew_is_no_state(name):
     assert row.status == "OK", row
 
 
-@pytest.mark.parametrize(("bad", "said"), [(lambda n: False, None), (lambda n: n == 1, "batch of 1"),
-                                           (lambda n: n > 4, "batch of 7"), (lambda n: True, "differs")])
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (lambda n: False, None),
+        (lambda n: n == 1, "batch of 1"),
+        (lambda n: n > 4, "batch of 7"),
+        (lambda n: True, "differs"),
+    ],
+)
 def test_batches_of_other_sizes(bad, said):
     cosine = jax.custom_batching.custom_vmap(jnp.cos)
     cosine.def_vmap(lambda n, batched, x: (jnp.cos(x) * (1.01 if bad(n) else 1.0), True))

@@ -228,8 +228,7 @@ def test_lifted_is_promoted(name):
         assert {v.dtype for v in jax.tree_util.tree_leaves(truth)} == {np.dtype(np.float64)}
         close(jax.jit(run)(*flat), truth, LOOSE.get(name, 1e-12))
         slopes = jax.jit(jax.grad(loss, numbers))(*flat)
-        close(jax.jit(jax.grad(weighted(run), numbers))(*flat), slopes,
-              LOOSE.get(name, 1e-12))
+        close(jax.jit(jax.grad(weighted(run), numbers))(*flat), slopes, LOOSE.get(name, 1e-12))
 
 
 def test_the_comparison_can_fail():
@@ -314,8 +313,9 @@ def dropout(x, key):
     return jnp.where(keep, x / 0.7, 0)
 
 
-@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.checkpoint,
-                                  lambda f: lambda x, k: lax.map(lambda t: f(t, k), x[None])[0]])
+@pytest.mark.parametrize(
+    "wrap", [lambda f: f, jax.jit, jax.checkpoint, lambda f: lambda x, k: lax.map(lambda t: f(t, k), x[None])[0]]
+)
 def test_dropout_keeps_its_mask(wrap):
     x, key = np.ones(2000, np.float32), jax.random.key(3)
     native = np.asarray(wrap(dropout)(x, key))
@@ -382,8 +382,7 @@ def test_a_rule_that_fails_in_64_bits_falls_back():
         return jnp.sum(x)
 
     # lax.mul wants equal dtypes, and this rule keeps float32 data.
-    f.defvjp(lambda x: (jnp.sum(x), None), lambda _, g: (lax.mul(jnp.ones(6, jnp.float32),
-                                                                 jnp.broadcast_to(g, 6)),))
+    f.defvjp(lambda x: (jnp.sum(x), None), lambda _, g: (lax.mul(jnp.ones(6, jnp.float32), jnp.broadcast_to(g, 6)),))
     traced = shadow.trace_float64(f, V)
     assert traced.how == "lifted" and traced.wide is False
     run = shadow.runnable(traced)
@@ -420,22 +419,34 @@ def test_second_order_and_transformations():
         x = np.asarray(V, np.float64)
         truth = jax.vmap(jax.grad(lambda x: sine(cubed(x) * 0.1)))
         close(jax.jit(jax.vmap(jax.grad(run)))(x), truth(x))
-        close(jax.vmap(jax.grad(jax.grad(lambda x: sine(x) * 0.1)))(x),
-              jax.vmap(jax.grad(jax.grad(shadow.in_float64(
-                  lambda x: sine(x.astype(jnp.float32)) * 0.1))))(x))
-        close(jax.jvp(shadow.in_float64(lambda x: sine(x.astype(jnp.float32))), (x,), (x,)),
-              jax.jvp(sine, (x,), (x,)))
+        close(
+            jax.vmap(jax.grad(jax.grad(lambda x: sine(x) * 0.1)))(x),
+            jax.vmap(jax.grad(jax.grad(shadow.in_float64(lambda x: sine(x.astype(jnp.float32)) * 0.1))))(x),
+        )
+        close(jax.jvp(shadow.in_float64(lambda x: sine(x.astype(jnp.float32))), (x,), (x,)), jax.jvp(sine, (x,), (x,)))
 
 
 def test_leaves_of_every_kind():
     def f(state, n):
         del n
-        return {"w": state["w"] * 0.1, "step": state["step"] + 1, "mask": ~state["mask"],
-                "key": jax.random.split(state["key"])[0], "none": state["none"],
-                "z": state["z"] * 2}
+        return {
+            "w": state["w"] * 0.1,
+            "step": state["step"] + 1,
+            "mask": ~state["mask"],
+            "key": jax.random.split(state["key"])[0],
+            "none": state["none"],
+            "z": state["z"] * 2,
+        }
 
-    state = {"w": V, "step": np.int32(3), "mask": np.array([True]), "key": jax.random.key(1),
-             "none": None, "z": np.complex64(1 + 2j), "float": 0.5}
+    state = {
+        "w": V,
+        "step": np.int32(3),
+        "mask": np.array([True]),
+        "key": jax.random.key(1),
+        "none": None,
+        "z": np.complex64(1 + 2j),
+        "float": 0.5,
+    }
     out = shadow.in_float64(f)(state, 3)
     assert out["w"].dtype == np.float64 and out["z"].dtype == np.complex128
     assert out["step"].dtype == np.int32 and out["step"] == 4 and out["mask"].dtype == bool

@@ -216,9 +216,7 @@ def test_a_users_rule_inside_a_kept_rule_is_left_and_counted():
     # The adjoint of odeint is JAX's rule, and differentiates the user's right-hand side itself.
     from jax.experimental.ode import odeint
 
-    closed = jax.make_jaxpr(
-        lambda x: odeint(lambda y, t: vjp_rule(y), x, jnp.array([0.0, 0.5]))[-1]
-    )(X)
+    closed = jax.make_jaxpr(lambda x: odeint(lambda y, t: vjp_rule(y), x, jnp.array([0.0, 0.5]))[-1])(X)
     assert count_rules(strip(closed)) == count_rules(closed) > 0
 
 

@@ -39,12 +39,31 @@ def many(count: int, *wrong: int) -> Report:
 def complex_leaf() -> Report:
     value = complex(-1.0806053, 0.54030231)
     worst = (Component("layers[1].attention.query.kernel", (12, 345), value, 2 * value, value, 1.1e-11, value),)
-    return failing(leaves=(leaf("layers[1].attention.query.kernel", Verdict.FAIL, Reason.MANUAL_WRONG, worst=worst,
-                                dtype="complex64", difference=1 / 3, difference_autodiff=1 / 3),))
+    return failing(
+        leaves=(
+            leaf(
+                "layers[1].attention.query.kernel",
+                Verdict.FAIL,
+                Reason.MANUAL_WRONG,
+                worst=worst,
+                dtype="complex64",
+                difference=1 / 3,
+                difference_autodiff=1 / 3,
+            ),
+        )
+    )
 
 
-REPORTS = {"passing": passing(), "failing": failing(), "inconclusive": inconclusive(), "strange": strange(),
-           "rule": test_report.rule(), "batch": test_report.batch(), "many": many(60, 3, 50), "complex": complex_leaf()}
+REPORTS = {
+    "passing": passing(),
+    "failing": failing(),
+    "inconclusive": inconclusive(),
+    "strange": strange(),
+    "rule": test_report.rule(),
+    "batch": test_report.batch(),
+    "many": many(60, 3, 50),
+    "complex": complex_leaf(),
+}
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+\.?\d*(?:e[-+]\d+)?(?:[-+][\d.]+(?:e[-+]\d+)?j)?(?: ±[\d.e+-]+)?(?![\w.])")
 
 
@@ -77,18 +96,22 @@ def test_the_verdict_is_first_and_last(name):
     assert "" not in (lines[0], lines[-1]) and all(a or b for a, b in pairwise(lines))
 
 
-@pytest.mark.parametrize(("report", "most", "said"), [
-    (many(200), 26, "and 190 more leaves: 190 PASS; difference at most 3.2e-11; leaf floor at most 3.0e-09"),
-    (many(200, 150), 40, "and 190 more leaves: 190 PASS;"),
-    (many(200, *range(20, 200)), 62, "and 190 more leaves: 170 FAIL, 20 PASS;"),
-])
+@pytest.mark.parametrize(
+    ("report", "most", "said"),
+    [
+        (many(200), 26, "and 190 more leaves: 190 PASS; difference at most 3.2e-11; leaf floor at most 3.0e-09"),
+        (many(200, 150), 40, "and 190 more leaves: 190 PASS;"),
+        (many(200, *range(20, 200)), 62, "and 190 more leaves: 170 FAIL, 20 PASS;"),
+    ],
+)
 def test_many_leaves_are_folded_to_a_screen(report, most, said):
     lines = text.render(report, 120).splitlines()
     assert len(lines) <= most
     assert said in "\n".join(lines)
     shown = [line for line in lines if line.startswith("[")]
     assert len(shown) == 10 and shown[0].split()[0] == (
-        f"[{report.failed[0].path.split('[')[1].split(']')[0]}].attention.W" if report.failed else "[0].attention.W")
+        f"[{report.failed[0].path.split('[')[1].split(']')[0]}].attention.W" if report.failed else "[0].attention.W"
+    )
 
 
 def test_what_all_paths_begin_with_is_said_once_where_it_saves_room():
@@ -97,16 +120,34 @@ def test_what_all_paths_begin_with_is_said_once_where_it_saves_room():
     assert "leaves of" not in text.render(passing(), 60)
 
 
-@pytest.mark.parametrize(("said", "width", "lines"), [
-    ("one two three", 7, ["one two", "three"]), ("a.bb.ccc", 4, ["a.bb", ".ccc"]), ("x[10].W", 5, ["x[10]", ".W"]),
-    ("abcdef", 4, ["abcd", "ef"]), ("", 9, [""]), ("a  b", 9, ["a  b"]), ("  a b", 4, ["  a", "b"])])
+@pytest.mark.parametrize(
+    ("said", "width", "lines"),
+    [
+        ("one two three", 7, ["one two", "three"]),
+        ("a.bb.ccc", 4, ["a.bb", ".ccc"]),
+        ("x[10].W", 5, ["x[10]", ".W"]),
+        ("abcdef", 4, ["abcd", "ef"]),
+        ("", 9, [""]),
+        ("a  b", 9, ["a  b"]),
+        ("  a b", 4, ["  a", "b"]),
+    ],
+)
 def test_breaking(said, width, lines):
     assert grid.break_(said, width) == lines
 
 
-@pytest.mark.parametrize(("paths", "prefix"), [
-    (["a.b.c", "a.b.d"], "a.b"), (["layers[0].W", "layers[1].W"], "layers"), (["W1", "W2"], ""), (["a.b"], ""),
-    (["a.b", "a.bc"], "a"), (["a", "a.b"], ""), ([], "")])
+@pytest.mark.parametrize(
+    ("paths", "prefix"),
+    [
+        (["a.b.c", "a.b.d"], "a.b"),
+        (["layers[0].W", "layers[1].W"], "layers"),
+        (["W1", "W2"], ""),
+        (["a.b"], ""),
+        (["a.b", "a.bc"], "a"),
+        (["a", "a.b"], ""),
+        ([], ""),
+    ],
+)
 def test_prefix(paths, prefix):
     found, short = grid.without_prefix(paths)
     assert found == prefix
@@ -120,8 +161,12 @@ def shown_on(width: int, report: Report, folder: Path, **env: str) -> str:
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
     unset = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
     clean = {key: value for key, value in os.environ.items() if key not in unset}
-    process = subprocess.Popen([sys.executable, "-m", "jaxcheck", "show", str(folder / "r.json")], stdout=theirs,
-                               stdin=theirs, env={**clean, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **env})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jaxcheck", "show", str(folder / "r.json")],
+        stdout=theirs,
+        stdin=theirs,
+        env={**clean, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **env},
+    )
     os.close(theirs)
     said = b""
     while True:
@@ -186,8 +231,15 @@ def reasons() -> str:
     parts = []
     for reason in Reason:
         passed = reason in (Reason.AGREE, Reason.AUTODIFF_DIFFERS, Reason.CONVERGED, Reason.KINK, Reason.SURROGATE)
-        failed = reason in (Reason.MANUAL_WRONG, Reason.NUMERIC_SUSPECT, Reason.STRUCTURE, Reason.PRECISION_WRONG,
-                            Reason.SECOND_ORDER_WRONG, Reason.LAW_BROKEN, Reason.TRANSFORM_WRONG)
+        failed = reason in (
+            Reason.MANUAL_WRONG,
+            Reason.NUMERIC_SUSPECT,
+            Reason.STRUCTURE,
+            Reason.PRECISION_WRONG,
+            Reason.SECOND_ORDER_WRONG,
+            Reason.LAW_BROKEN,
+            Reason.TRANSFORM_WRONG,
+        )
         verdict = Verdict.PASS if passed else Verdict.FAIL if failed else Verdict.INCONCLUSIVE
         one = leaf("W", verdict, reason, precision=NAN)
         report = passing(verdict=verdict, reason=reason, leaves=(one,), carried=(), witnesses=(), why_mode="")

@@ -82,14 +82,30 @@ def test_every_float_dtype_comes_back(dtype):
 
 
 def test_what_is_not_differentiable_is_carried_with_the_reason():
-    tree = {"w": small(2), "n": 3, "flag": True, "ids": np.arange(3), "mask": np.ones(2, bool), "none": None,
-            "key": jax.random.key(0), "f": jnp.tanh, "name": "relu"}
+    tree = {
+        "w": small(2),
+        "n": 3,
+        "flag": True,
+        "ids": np.arange(3),
+        "mask": np.ones(2, bool),
+        "none": None,
+        "key": jax.random.key(0),
+        "f": jnp.tanh,
+        "name": "relu",
+    }
     theta = take_apart(tree)
     assert [leaf.path for leaf in theta.leaves] == ["w"]
     carried = dict(theta.carried)
     assert carried.pop("f")
-    assert carried == {"n": "Python int", "flag": "Python bool", "ids": "int64 array", "mask": "bool array",
-                       "none": "None", "key": "PRNG key", "name": "str object"}
+    assert carried == {
+        "n": "Python int",
+        "flag": "Python bool",
+        "ids": "int64 array",
+        "mask": "bool array",
+        "none": "None",
+        "key": "PRNG key",
+        "name": "str object",
+    }
     back = theta.rebuild(theta.inexact())
     assert back["f"] is jnp.tanh and back["none"] is None and back["n"] == 3
 

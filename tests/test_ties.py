@@ -41,16 +41,28 @@ TWO, THREE = {"a": AT, "b": AT}, {"a": AT, "b": AT, "c": AT}
 # (loss, point, gradients that are right, gradients that are wrong)
 CASES = {
     "two": (largest, TWO, [(1, 0), (0, 1), (0.5, 0.5), (0.25, 0.75)], [(1, 1), (0.3, 0.3), (0, 0), (0.5, 0.501)]),
-    "three": (largest, THREE, [(1, 0, 0), (0.2, 0.2, 0.6), (1 / 3, 1 / 3, 1 / 3)],
-              [(1, 1, 0), (0.3, 0.3, 0.3), (0, 0, 0), (1, 1, 1)]),
+    "three": (
+        largest,
+        THREE,
+        [(1, 0, 0), (0.2, 0.2, 0.6), (1 / 3, 1 / 3, 1 / 3)],
+        [(1, 1, 0), (0.3, 0.3, 0.3), (0, 0, 0), (1, 1, 1)],
+    ),
     "scaled": (scaled, {"a": 2 * AT, "b": AT}, [(1, 0), (0, 2), (0.5, 1)], [(1, 2), (0.5, 0.5), (0, 0)]),
-    "two pairs of one value": (two_pairs, dict.fromkeys("abcd", AT), [(1, 0, 0, 1), (0.5, 0.5, 0.5, 0.5)],
-                               [(1, 1, 0, 0), (0.5, 0.5, 1, 1)]),
+    "two pairs of one value": (
+        two_pairs,
+        dict.fromkeys("abcd", AT),
+        [(1, 0, 0, 1), (0.5, 0.5, 0.5, 0.5)],
+        [(1, 1, 0, 0), (0.5, 0.5, 1, 1)],
+    ),
     # The slopes along (1, 1) agree on both sides, but because two kinks cancel, not because there is none.
     "no tie": (cancelling, {"a": np.float64(0), "b": np.float64(0)}, [(0, 0), (1, 0), (1, -1), (1, 1)], [(1.5, 0)]),
 }
-RUNS = [(name, m, right) for name, (_, _, good, bad) in CASES.items()
-        for right, ms in ((True, good), (False, bad)) for m in ms]
+RUNS = [
+    (name, m, right)
+    for name, (_, _, good, bad) in CASES.items()
+    for right, ms in ((True, good), (False, bad))
+    for m in ms
+]
 
 
 @pytest.mark.parametrize("form", ["function", "numbers"])
@@ -62,7 +74,8 @@ def test_subgradients_at_a_tie(name, m, right, form):
         grad = numbers if form == "numbers" else lambda p: jax.tree.map(jnp.asarray, numbers)
         report = jc.check_grad(loss, jax.tree.map(jnp.asarray, point), grad)
     assert (report.verdict, report.reason) == (
-        (Verdict.PASS, Reason.KINK) if right else (Verdict.FAIL, Reason.MANUAL_WRONG)), str(report)
+        (Verdict.PASS, Reason.KINK) if right else (Verdict.FAIL, Reason.MANUAL_WRONG)
+    ), str(report)
 
 
 @pytest.mark.parametrize("mode", [None, "sketch"])
@@ -80,8 +93,10 @@ def test_single_components_of_larger_leaves(m, right):
         a, b = p["u"][0], p["v"][1]
         one, other = jnp.where(a == b, m[0], a > b), jnp.where(a == b, m[1], b > a)
         slope = jnp.cos(jnp.maximum(a, b))
-        return {"u": (2 * p["u"] * p["v"][0]).at[0].add(one * slope),
-                "v": jnp.stack([jnp.sum(p["u"] ** 2), other * slope])}
+        return {
+            "u": (2 * p["u"] * p["v"][0]).at[0].add(one * slope),
+            "v": jnp.stack([jnp.sum(p["u"] ** 2), other * slope]),
+        }
 
     report = jc.check_grad(inner, p, grad)
     assert report.verdict is (Verdict.PASS if right else Verdict.FAIL), str(report)
@@ -102,13 +117,17 @@ def test_only_the_leaf_that_departs_from_autodiff_is_blamed():
 
 def test_a_tie_under_another_kink_is_seen_beside_the_point():
     """|a| hides the tie of a and b at zero; beside it, the tie kept, it does not."""
+
     def loss(p):
         return jnp.maximum(p["a"], p["b"]) + jnp.abs(p["a"]) * p["c"]
 
     def grad(p, share):
         a, b, c = p["a"], p["b"], p["c"]
-        return {"a": jnp.where(a > b, 1.0, jnp.where(a == b, share, 0.0)) + jnp.sign(a) * c,
-                "b": jnp.where(b > a, 1.0, jnp.where(a == b, share, 0.0)), "c": jnp.abs(a)}
+        return {
+            "a": jnp.where(a > b, 1.0, jnp.where(a == b, share, 0.0)) + jnp.sign(a) * c,
+            "b": jnp.where(b > a, 1.0, jnp.where(a == b, share, 0.0)),
+            "c": jnp.abs(a),
+        }
 
     p = {"a": jnp.asarray(0.0), "b": jnp.asarray(0.0), "c": jnp.asarray(0.4)}
     for share in (0.5, 0.7):
@@ -144,12 +163,22 @@ def norm(m):
     return f
 
 
-@pytest.mark.parametrize(("m", "right"), [((0, 0, 0), True), ((0.5, 0.5, 0.5), True), ((1, 0, 0), True),
-                                          ((1, 1, 1), False), ((0.9, 0.9, 0), False), ((2, 0, 0), False)])
+@pytest.mark.parametrize(
+    ("m", "right"),
+    [
+        ((0, 0, 0), True),
+        ((0.5, 0.5, 0.5), True),
+        ((1, 0, 0), True),
+        ((1, 1, 1), False),
+        ((0.9, 0.9, 0), False),
+        ((2, 0, 0), False),
+    ],
+)
 def test_the_tip_of_a_cone(m, right):
     report = jc.check_rule(norm(m), np.zeros(3, np.float32), algebra=False, transforms=False)
     assert (report.verdict, report.reason) == (
-        (Verdict.PASS, Reason.KINK) if right else (Verdict.FAIL, Reason.MANUAL_WRONG)), str(report)
+        (Verdict.PASS, Reason.KINK) if right else (Verdict.FAIL, Reason.MANUAL_WRONG)
+    ), str(report)
     assert report.leaves[0].kinks == 3
     if m == (1, 1, 1):
         assert "has slopes -1.73205 to 1.73205, the gradient 3" in report.leaves[0].note
@@ -171,8 +200,17 @@ def test_independent_kinks_that_cancel(x, at_zero, right):
         assert "stop_gradient" not in str(report)
 
 
-@pytest.mark.parametrize(("m", "right"), [((1, 0, 0), True), ((0, 0, 1), True), ((0.2, 0.3, 0.5), True),
-                                          ((1, 1, 1), False), ((0, 0, 0), False), ((0, 0, 2), False)])
+@pytest.mark.parametrize(
+    ("m", "right"),
+    [
+        ((1, 0, 0), True),
+        ((0, 0, 1), True),
+        ((0.2, 0.3, 0.5), True),
+        ((1, 1, 1), False),
+        ((0, 0, 0), False),
+        ((0, 0, 2), False),
+    ],
+)
 def test_the_median_of_equal_numbers(m, right):
     """No component moves it alone; all of them together do."""
     report = jc.check_grad(jnp.median, np.array([1.0, 1, 1, 3, 0]), lambda p: jnp.array([*m, 0.0, 0.0]))
@@ -187,6 +225,7 @@ def test_autodiff_of_a_median_of_equal_numbers():
 @pytest.mark.parametrize("factor", [1, 3])
 def test_a_clamp_of_scalars_whose_upper_bound_alone_moves(factor):
     """JAX's own rule for a batch of them fails."""
+
     def loss(p):
         return jax.lax.clamp(0.0, 3.0, p["high"]) * p["a"]
 
@@ -215,15 +254,27 @@ def absolute(p):
 BATCHES = {
     "sign": (absolute, jnp.sign, WHOLE, None),
     "-1 at 0": (absolute, lambda p: jnp.where(p > 0, 1.0, -1.0), WHOLE, None),
-    "convex and concave": (lambda p: jnp.sum(WEIGHTS * jnp.abs(p)), lambda p: WEIGHTS * jnp.where(p > 0, 1.0, -1.0),
-                           WHOLE, None),
+    "convex and concave": (
+        lambda p: jnp.sum(WEIGHTS * jnp.abs(p)),
+        lambda p: WEIGHTS * jnp.where(p > 0, 1.0, -1.0),
+        WHOLE,
+        None,
+    ),
     "wrong where 2": (absolute, lambda p: jnp.sign(p) * jnp.where(p == 2, 1.01, 1), WHOLE, (WHOLE == 2).any(axis=1)),
-    "outside of the slopes": (absolute, lambda p: jnp.where(p == 0, 1.5, jnp.sign(p)), WHOLE[:40],
-                              (WHOLE[:40] == 0).any(axis=1)),
+    "outside of the slopes": (
+        absolute,
+        lambda p: jnp.where(p == 0, 1.5, jnp.sign(p)),
+        WHOLE[:40],
+        (WHOLE[:40] == 0).any(axis=1),
+    ),
     "beside a kink": (beside, beside_grad(1), FIRST, None),
     "wrong beside a kink": (beside, beside_grad(1.001), FIRST, FIRST[:, 0] == 0),
-    "a tie counted twice": (jnp.max, lambda p: (p == p.max()) * 1.0, WHOLE,
-                            (WHOLE == WHOLE.max(axis=1, keepdims=True)).sum(axis=1) > 1),
+    "a tie counted twice": (
+        jnp.max,
+        lambda p: (p == p.max()) * 1.0,
+        WHOLE,
+        (WHOLE == WHOLE.max(axis=1, keepdims=True)).sum(axis=1) > 1,
+    ),
 }
 
 

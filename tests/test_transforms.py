@@ -105,8 +105,11 @@ def test_one_device_or_two():
 
 @pytest.mark.parametrize(
     ("narrow", "given", "names"),
-    [("bfloat16", "float32", {"float32", "float64"}), ("float32", "float32", set()),
-     ("float32", "float64", {"float64"})],
+    [
+        ("bfloat16", "float32", {"float32", "float64"}),
+        ("float32", "float32", set()),
+        ("float32", "float64", {"float64"}),
+    ],
 )
 def test_a_cotangent_that_loses_its_digits(narrow, given, names):
     """Down to those of what was given, it is the precision that the rule was written for."""

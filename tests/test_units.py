@@ -38,10 +38,14 @@ def check(rng, witness, mode, dtype, factor, offset=0.0):
     with jax.enable_x64(dtype == np.float64):
         if witness == "host":
             with np.errstate(all="ignore"):
-                return jc.check_grad(lambda x: float(offset + np.sum(c * on_host(np.asarray(x) / unit))), x,
-                                     lambda x: c / unit * slope_on_host(np.asarray(x, np.float64) / unit) * wrong,
-                                     mode=mode)
+                return jc.check_grad(
+                    lambda x: float(offset + np.sum(c * on_host(np.asarray(x) / unit))),
+                    x,
+                    lambda x: c / unit * slope_on_host(np.asarray(x, np.float64) / unit) * wrong,
+                    mode=mode,
+                )
         if witness == "loop":
+
             def loss(x):
                 z, _ = jax.lax.while_loop(lambda s: s[1] < 1, lambda s: (f(s[0]), s[1] + 1), (x / unit, 0))
                 return jnp.sum(c * z)
@@ -102,8 +106,9 @@ def test_mixed_units_at_many_points(factor):
     unit, wrong = np.array([1e6, 1.0, 1e-6]), np.array([1.0 if factor is None else factor, 1.0, 1.0])
     points = unit * np.random.default_rng(0).uniform(0.4, 1.6, (4, 3))
     with jax.enable_x64(True):
-        report = jc.check_batch(lambda x: jnp.sum(jnp.sin(x / unit)), jnp.asarray(points),
-                                lambda x: jnp.cos(x / unit) / unit * wrong)
+        report = jc.check_batch(
+            lambda x: jnp.sum(jnp.sin(x / unit)), jnp.asarray(points), lambda x: jnp.cos(x / unit) / unit * wrong
+        )
     assert report.verdict is (Verdict.PASS if factor is None else Verdict.FAIL), str(report)
     assert len(report.points) == (0 if factor is None else 4)
 
@@ -127,8 +132,11 @@ def test_units_do_not_change_the_verdict():
     for wrong in (1.0, 1 + 1e-4):
         verdicts = set()
         for unit in (np.ones(6), factor):
-            report = jc.check_grad(lambda x, u: float(np.sum(np.sin(np.asarray(x) / u))), x * unit,
-                                   lambda x, u: np.cos(x / u) / u * np.array([wrong, 1, 1, 1, 1, 1]),  # noqa: B023
-                                   args=(unit,))
+            report = jc.check_grad(
+                lambda x, u: float(np.sum(np.sin(np.asarray(x) / u))),
+                x * unit,
+                lambda x, u: np.cos(x / u) / u * np.array([wrong, 1, 1, 1, 1, 1]),  # noqa: B023
+                args=(unit,),
+            )
             verdicts.add(report.verdict)
         assert verdicts == {Verdict.PASS if wrong == 1 else Verdict.FAIL}

@@ -50,6 +50,7 @@ def test_a_mistake_in_any_unit_beside_a_kink(wrong, k, mode):
 
 def unmoved(unit, factor=1.0, leak=0.0):
     """A rule of two outputs, of which the second is not moved by the scale `s` but for rounding, in `unit`s of it."""
+
     def f(p):
         h = p["s"] / unit * p["x"]
         return h.sum(), h / jnp.linalg.norm(h)
@@ -109,6 +110,7 @@ def test_a_jump_or_a_kink_at_the_point_stays_one(size):
     with jax.enable_x64(True):
         p = jnp.asarray([3e6, size])
         for f, reason in ((jnp.floor, jc.Reason.JUMP), (lambda h: 0.3 * jnp.abs(h - 1.0), jc.Reason.KINK)):
+
             def loss(p, f=f):
                 return jnp.sin(p[0] / 3e6) + f(p[1] / size)
 
@@ -139,9 +141,11 @@ def unseen(factors=(1.0, 1.0), mode="rev"):
 def test_the_drop_in_convicts_nobody_on_steps_that_are_too_large(mode):
     with jax.enable_x64(True), warnings.catch_warnings():
         warnings.simplefilter("ignore", jc.GradientCheckWarning)
-        for factors, may in (((1.0, 1.0), (None, jc.GradientInconclusive)),
-                             ((1.0, -1.0), (jc.GradientMismatch, jc.GradientInconclusive)),
-                             ((1.0, 0.0), (jc.GradientMismatch, jc.GradientInconclusive))):
+        for factors, may in (
+            ((1.0, 1.0), (None, jc.GradientInconclusive)),
+            ((1.0, -1.0), (jc.GradientMismatch, jc.GradientInconclusive)),
+            ((1.0, 0.0), (jc.GradientMismatch, jc.GradientInconclusive)),
+        ):
             said = None
             try:
                 check_grads(*unseen(factors, mode), 1, mode)

@@ -48,7 +48,7 @@ def moody(x):
 
 def iterated(a):
     """A square root by Newton's method, as sloppy as people stop it."""
-    step = lambda s: (s - (s * s - a) / (2 * s))  # noqa: E731
+    step = lambda s: s - (s * s - a) / (2 * s)  # noqa: E731
     return jax.lax.while_loop(lambda s: jnp.abs(s * s - a) > 3e-2, step, a)
 
 
@@ -89,7 +89,8 @@ def test_autodiff_under_test_is_not_called_hand_written():
 
 
 @pytest.mark.parametrize(
-    "factor", [lambda x: jnp.where(x > 1, 1, 1.5), lambda x: jnp.where(x == 1, 1.5, 1)], ids=["> for >=", "at 1 only"])
+    "factor", [lambda x: jnp.where(x > 1, 1, 1.5), lambda x: jnp.where(x == 1, 1.5, 1)], ids=["> for >=", "at 1 only"]
+)
 def test_a_gradient_that_is_wrong_exactly_at_a_threshold(factor):
     """Parameters sit on thresholds: a scale that starts at 1, a bias at 0."""
     report = jc.check_grad(lambda x: jnp.sum(jnp.sin(x)), jnp.asarray([1.0, 2.0]), lambda x: factor(x) * jnp.cos(x))
@@ -155,12 +156,14 @@ def test_the_differences_alone_catch_what_they_can_see(kind, error):
     if kind == "numpy":
         report = jc.check_grad(lambda x: float(np.sum(np.sin(x))), np.asarray(X), lambda x: np.cos(x) * (1 + error))
     elif kind == "while_loop":
+
         def loss(x):
             body = lambda s: (jnp.sin(s[0]), s[1] + 1)  # noqa: E731
             return jnp.sum(jax.lax.while_loop(lambda s: s[1] < 2, body, (x, 0))[0])
 
         report = jc.check_grad(loss, X, lambda x: jnp.cos(jnp.sin(x)) * jnp.cos(x) * (1 + error))
     else:
+
         @jax.custom_vjp
         def f(x):
             return jnp.sin(x)

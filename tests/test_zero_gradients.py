@@ -15,8 +15,12 @@ def tanh_network(xp, dtype, rows: int, seed: int):
     """One hidden layer at 0.01 randn, half of the labels 1: the gradient of the last bias is rounding, or nearly."""
     rng = np.random.RandomState(seed)
     x, y = xp.asarray(rng.randn(4, rows), dtype), xp.asarray(np.arange(rows) % 2, dtype)[None]
-    params = {"W1": xp.asarray(rng.randn(5, 4) * 0.01, dtype), "b1": xp.zeros((5, 1), dtype),
-              "W2": xp.asarray(rng.randn(1, 5) * 0.01, dtype), "b2": xp.zeros((1, 1), dtype)}
+    params = {
+        "W1": xp.asarray(rng.randn(5, 4) * 0.01, dtype),
+        "b1": xp.zeros((5, 1), dtype),
+        "W2": xp.asarray(rng.randn(1, 5) * 0.01, dtype),
+        "b2": xp.zeros((1, 1), dtype),
+    }
 
     def forward(p):
         h = xp.tanh(p["W1"] @ x + p["b1"])
@@ -91,8 +95,11 @@ def test_what_float32_leaves_of_a_zero_is_no_mistake():
     """Autodiff of cos^2 + sin^2 is exactly 0; by the addition theorem it is 0 but for rounding."""
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5)), jnp.float32)
     report = jc.check_grad(
-        lambda p: jnp.sum(jnp.cos(p["x"]) ** 2 + jnp.sin(p["x"]) ** 2) + jnp.sum(p["w"] ** 2), {"x": x[0], "w": x[1]},
-        lambda p: {"x": jnp.sin(2 * p["x"]) - 2 * jnp.sin(p["x"]) * jnp.cos(p["x"]), "w": 2 * p["w"]}, where=False)
+        lambda p: jnp.sum(jnp.cos(p["x"]) ** 2 + jnp.sin(p["x"]) ** 2) + jnp.sum(p["w"] ** 2),
+        {"x": x[0], "w": x[1]},
+        lambda p: {"x": jnp.sin(2 * p["x"]) - 2 * jnp.sin(p["x"]) * jnp.cos(p["x"]), "w": 2 * p["w"]},
+        where=False,
+    )
     assert report, report
 
 
@@ -138,6 +145,7 @@ def test_numpy_layers_that_hardly_move_the_loss_are_moved_farther():
 
 def test_the_drop_in_pulls_back_what_jax_grad_does():
     """A bound on the cotangent that 1 reaches, and a random one may not."""
+
     @jax.custom_vjp
     def biased(x, b):
         return x + b

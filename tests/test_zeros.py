@@ -116,9 +116,11 @@ def test_no_finite_output_at_all():
 def test_dead_units_of_a_network_whose_gradient_is_autodiffs_own():
     """Nothing moves through a dead ReLU; the leaf's other components move the loss by more than rounding."""
     rng = np.random.default_rng(0)
-    params = [(rng.normal(size=(4, 6)).astype(np.float32), np.zeros(6, np.float32)),
-              (rng.normal(size=(6, 6)).astype(np.float32), np.zeros(6, np.float32)),
-              (rng.normal(size=(6, 1)).astype(np.float32), np.zeros(1, np.float32))]
+    params = [
+        (rng.normal(size=(4, 6)).astype(np.float32), np.zeros(6, np.float32)),
+        (rng.normal(size=(6, 6)).astype(np.float32), np.zeros(6, np.float32)),
+        (rng.normal(size=(6, 1)).astype(np.float32), np.zeros(1, np.float32)),
+    ]
     x, y = rng.normal(size=(3, 4)).astype(np.float32), rng.normal(size=(3, 1)).astype(np.float32)
 
     def loss(params):

@@ -38,9 +38,16 @@ def one(width: int, layers: int, batch: int, wrong: bool) -> dict:
     report = jc.check_grad(loss, params, backprop, budget=None, where=False)
     seconds, size = time.perf_counter() - start, report.theta_size
     losses, gradients, native = (sum(PER_CALL.get(name, (0, 0, 0))[k] for name in calls) for k in range(3))
-    return {"P": size, "verdict": str(report.verdict), "losses": losses + report.evaluations - gradients,
-            "gradients": gradients, "native": native, "seconds": seconds, "running": report.cost.running,
-            "bytes": (peak() - before) * 2**30 / size}
+    return {
+        "P": size,
+        "verdict": str(report.verdict),
+        "losses": losses + report.evaluations - gradients,
+        "gradients": gradients,
+        "native": native,
+        "seconds": seconds,
+        "running": report.cost.running,
+        "bytes": (peak() - before) * 2**30 / size,
+    }
 
 
 def in_words(found: dict) -> str:
@@ -59,22 +66,40 @@ def main() -> None:
     if asked.one:
         print(json.dumps(one(asked.one[0], asked.layers, asked.batch, bool(asked.one[1]))))
         return
-    print(f"{'P':>12}  {'':<5} {'losses':>7} {'gradients':>10} {'native':>7} {'in all':>10} {'running':>10}"
-          f" {'per P':>10} {'bytes':>6}")
+    print(
+        f"{'P':>12}  {'':<5} {'losses':>7} {'gradients':>10} {'native':>7} {'in all':>10} {'running':>10}"
+        f" {'per P':>10} {'bytes':>6}"
+    )
     last: dict = {}
     for wrong in (0, 1):
         for width in asked.widths:
-            done = subprocess.run([sys.executable, "-m", "tests.benchmarks.counts", "--one", str(width), str(wrong),
-                                   "--layers", str(asked.layers), "--batch", str(asked.batch)],
-                                  check=True, capture_output=True, text=True)
+            done = subprocess.run(
+                [
+                    sys.executable,
+                    "-m",
+                    "tests.benchmarks.counts",
+                    "--one",
+                    str(width),
+                    str(wrong),
+                    "--layers",
+                    str(asked.layers),
+                    "--batch",
+                    str(asked.batch),
+                ],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
             found = json.loads(done.stdout.splitlines()[-1])
             print(in_words(found), flush=True)
             last = found if not wrong else last
     work = last["losses"] + GRADIENT * last["gradients"]
     for size in (1e9, 1e11):
         memory, hours = last["bytes"] * size / 2**40, last["seconds"] / last["P"] * size / 3600
-        print(f"{size:.0e} parameters, a PASS: the work of {work} losses in float64, {memory:.2g} TiB of memory, "
-              f"{hours:.2g} h at the rate of the largest one above")
+        print(
+            f"{size:.0e} parameters, a PASS: the work of {work} losses in float64, {memory:.2g} TiB of memory, "
+            f"{hours:.2g} h at the rate of the largest one above"
+        )
 
 
 if __name__ == "__main__":

@@ -45,8 +45,7 @@ def serve(batch: int, index: int, count: int, port: int) -> None:
     jax.config.update("jax_enable_x64", True)
     rng = np.random.default_rng(0)
     sizes = 200, 150, 130, 1
-    params = [{"W": rng.normal(size=(m, n)) / m**0.5, "b": 0.1 * rng.normal(size=n)}
-              for m, n in pairwise(sizes)]
+    params = [{"W": rng.normal(size=(m, n)) / m**0.5, "b": 0.1 * rng.normal(size=n)} for m, n in pairwise(sizes)]
     x, y = rng.normal(size=(batch, sizes[0])), rng.normal(size=(batch, 1))
 
     def loss(params):
@@ -63,9 +62,14 @@ def serve(batch: int, index: int, count: int, port: int) -> None:
         report = jc.check_grad(loss, params, grad, mode="exhaustive", budget=None)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         main = threads()[os.getpid()] - before[os.getpid()]
-        found = {"wall": wall, "cpu": cpu, "path": main + (cpu - main) / jax.local_device_count(),
-                 "verdict": str(report.verdict), "difference": report.difference,
-                 "parameters": sum(leaf.size for layer in params for leaf in layer.values())}
+        found = {
+            "wall": wall,
+            "cpu": cpu,
+            "path": main + (cpu - main) / jax.local_device_count(),
+            "verdict": str(report.verdict),
+            "difference": report.difference,
+            "parameters": sum(leaf.size for layer in params for leaf in layer.values()),
+        }
         print(json.dumps(found), flush=True)
     os._exit(0)
 
@@ -87,23 +91,47 @@ class Side:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "XLA_FLAGS": flags,
-               "OPENBLAS_NUM_THREADS": "1"}
+        env = {
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "JAX_NUM_CPU_DEVICES": str(devices),
+            "XLA_FLAGS": flags,
+            "OPENBLAS_NUM_THREADS": "1",
+        }
         self.running = []
         for index, core in enumerate(cores):
             pin = ["taskset", "-c", core] if core else []
-            command = [*pin, sys.executable, "-m", "tests.benchmarks.devices", "--serve",
-                       *map(str, (batch, index, len(cores), port))]
-            self.running.append(subprocess.Popen(command, env=env, cwd=ROOT, stdin=subprocess.PIPE,
-                                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
+            command = [
+                *pin,
+                sys.executable,
+                "-m",
+                "tests.benchmarks.devices",
+                "--serve",
+                *map(str, (batch, index, len(cores), port)),
+            ]
+            self.running.append(
+                subprocess.Popen(
+                    command,
+                    env=env,
+                    cwd=ROOT,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                )
+            )
 
     def run(self) -> dict:
         for one in self.running:
             one.stdin.write("go\n")
             one.stdin.flush()
         found = [json.loads(next(line for line in one.stdout if line.startswith("{"))) for one in self.running]
-        return {**found[0], "wall": max(x["wall"] for x in found), "cpu": sum(x["cpu"] for x in found),
-                "path": max(x["path"] for x in found)}
+        return {
+            **found[0],
+            "wall": max(x["wall"] for x in found),
+            "cpu": sum(x["cpu"] for x in found),
+            "path": max(x["path"] for x in found),
+        }
 
     def close(self) -> None:
         for one in self.running:
@@ -116,8 +144,11 @@ def compare(one: Side, other: Side, repeats: int, paths: bool) -> None:
     try:
         for side in (one, other):  # compiles
             first = side.run()
-            print(f"   {side.name}: first run {first['wall']:.1f} s, {first['verdict']}, difference "
-                  f"{first['difference']:.3e}, P = {first['parameters']:,}", flush=True)
+            print(
+                f"   {side.name}: first run {first['wall']:.1f} s, {first['verdict']}, difference "
+                f"{first['difference']:.3e}, P = {first['parameters']:,}",
+                flush=True,
+            )
         pairs = [(one.run(), other.run()) for _ in range(repeats)]
     finally:
         one.close()
@@ -127,9 +158,12 @@ def compare(one: Side, other: Side, repeats: int, paths: bool) -> None:
         print(f"   {side.name}: {wall:.2f} s, CPU {cpu:.2f} s, {cpu / wall:.2f} cores")
     ratios = sorted(pair[0]["wall"] / pair[1]["wall"] for pair in pairs)
     work, path = (statistics.median(pair[1][key] / pair[0][key] for pair in pairs) for key in ("cpu", "path"))
-    print(f"   {other.name} is {statistics.median(ratios):.2f}x as fast ({ratios[0]:.2f} to {ratios[-1]:.2f} in "
-          f"{len(ratios)} pairs); it takes {work:.2f}x the CPU"
-          + (f"; by the longest path {1 / path:.2f}x as fast" if paths else ""), flush=True)
+    print(
+        f"   {other.name} is {statistics.median(ratios):.2f}x as fast ({ratios[0]:.2f} to {ratios[-1]:.2f} in "
+        f"{len(ratios)} pairs); it takes {work:.2f}x the CPU"
+        + (f"; by the longest path {1 / path:.2f}x as fast" if paths else ""),
+        flush=True,
+    )
 
 
 LOOP = """
@@ -157,16 +191,22 @@ def main() -> None:
         serve(*asked.serve)
     size = asked.batch
     sides = {
-        "a": lambda: (Side("one device of one core", size, 1, ONE_THREAD, ("0",)),
-                      Side("two devices", size, 2, ONE_THREAD)),
-        "b": lambda: (Side("one pinned process", size, cores=("0",)),
-                      Side("two pinned processes", size, cores=("0", "1"))),
+        "a": lambda: (
+            Side("one device of one core", size, 1, ONE_THREAD, ("0",)),
+            Side("two devices", size, 2, ONE_THREAD),
+        ),
+        "b": lambda: (
+            Side("one pinned process", size, cores=("0",)),
+            Side("two pinned processes", size, cores=("0", "1")),
+        ),
         "c": lambda: (Side("one device", size, 1), Side("eight devices", size, 8)),
         "d": lambda: (Side("one process", size), Side("two processes", size, cores=("", ""))),
     }
     for name in asked.only.split(","):
-        print(f"{name}: load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, of which one plain loop gets "
-              f"{cores(1):.2f}, and two side by side {cores(2):.2f}")
+        print(
+            f"{name}: load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, of which one plain loop gets "
+            f"{cores(1):.2f}, and two side by side {cores(2):.2f}"
+        )
         compare(*sides[name](), asked.repeats, name in "ab")
 
 

@@ -54,8 +54,16 @@ def sketch(small: bool) -> tuple[Callable[[], Any], float]:
     def draw(*shape, scale=0.02):
         return jnp.asarray(scale * rng.normal(size=shape), jnp.float32)
 
-    blocks = [{"qkv": draw(width, 3 * width), "out": draw(width, width), "up": draw(width, 4 * width),
-               "down": draw(4 * width, width), "norm": jnp.ones((2, width), jnp.float32)} for _ in range(depth)]
+    blocks = [
+        {
+            "qkv": draw(width, 3 * width),
+            "out": draw(width, width),
+            "up": draw(width, 4 * width),
+            "down": draw(4 * width, width),
+            "norm": jnp.ones((2, width), jnp.float32),
+        }
+        for _ in range(depth)
+    ]
     params = {"tokens": draw(tokens, width), "places": draw(length, width), "blocks": blocks}
     text = rng.integers(0, tokens, length + 1)
 
@@ -121,9 +129,12 @@ def main() -> None:
             start = time.perf_counter()
             report = run()
             seconds = time.perf_counter() - start
-            print(f"{name}, the {which} time: {seconds:.2f} s (target {target:g} s), {report.verdict}, difference "
-                  f"{report.difference:.1e}, compiling {report.cost.compiling:.1f} s, running "
-                  f"{report.cost.running:.2f} s, at most {report.cost.peak / 2**20:.0f} MiB in a program", flush=True)
+            print(
+                f"{name}, the {which} time: {seconds:.2f} s (target {target:g} s), {report.verdict}, difference "
+                f"{report.difference:.1e}, compiling {report.cost.compiling:.1f} s, running "
+                f"{report.cost.running:.2f} s, at most {report.cost.peak / 2**20:.0f} MiB in a program",
+                flush=True,
+            )
             failed |= not report.ok
     sys.exit(int(failed))
 

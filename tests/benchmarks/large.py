@@ -21,8 +21,13 @@ import jaxcheck as jc
 
 def network(width: int, layers: int, batch: int, wrong: bool):
     rng = np.random.default_rng(0)
-    params = [{"W": jnp.asarray(rng.normal(size=(width, width)) / width**0.5, jnp.float32),
-               "b": jnp.zeros(width, jnp.float32)} for _ in range(layers)]
+    params = [
+        {
+            "W": jnp.asarray(rng.normal(size=(width, width)) / width**0.5, jnp.float32),
+            "b": jnp.zeros(width, jnp.float32),
+        }
+        for _ in range(layers)
+    ]
     x = jnp.asarray(rng.normal(size=(batch, width)), jnp.float32)
 
     def forward(params):
@@ -72,8 +77,10 @@ def main() -> None:
     asked = parser.parse_args()
     loss, params, backprop = network(asked.width, asked.layers, asked.batch, asked.wrong)
     one, both = timed(jax.jit(loss), params), timed(jax.jit(backprop), params)
-    print(f"P = {sum(x.size for x in jax.tree.leaves(params)):,} in {2 * asked.layers} leaves; one loss {one:.3f} s, "
-          f"one gradient {both:.3f} s in float32; {peak():.2f} GiB so far")
+    print(
+        f"P = {sum(x.size for x in jax.tree.leaves(params)):,} in {2 * asked.layers} leaves; one loss {one:.3f} s, "
+        f"one gradient {both:.3f} s in float32; {peak():.2f} GiB so far"
+    )
     start = time.perf_counter()
     report = jc.check_grad(loss, params, backprop, budget=asked.budget)
     seconds = time.perf_counter() - start

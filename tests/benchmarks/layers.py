@@ -96,28 +96,37 @@ LAYERS: dict[str, Callable[[], tuple[Callable, tuple]]] = {
     "conv1d": lambda: (lambda x, w: conv(x, w, (1,), dims=("NCH", "OIH", "NCH")), (arr(2, 3, 16), arr(4, 3, 3))),
     "conv2d": lambda: (lambda x, w: conv(x, w, (1, 1)), (arr(2, 3, 8, 8), arr(4, 3, 3, 3))),
     "conv2d strided": lambda: (lambda x, w: conv(x, w, (2, 2)), (arr(2, 3, 8, 8), arr(4, 3, 3, 3))),
-    "conv2d depthwise": lambda: (lambda x, w: conv(x, w, (1, 1), feature_group_count=4),
-                                 (arr(2, 4, 8, 8), arr(4, 1, 3, 3))),
-    "conv2d dilated": lambda: (lambda x, w: conv(x, w, (1, 1), rhs_dilation=(2, 2)),
-                               (arr(1, 2, 8, 8), arr(2, 2, 3, 3))),
-    "conv2d transposed": lambda: (lambda x, w: lax.conv_transpose(x, w, (2, 2), "SAME"),
-                                  (arr(1, 4, 4, 2), arr(3, 3, 2, 3))),
-    "conv3d": lambda: (lambda x, w: conv(x, w, (1, 1, 1), dims=("NCDHW", "OIDHW", "NCDHW")),
-                       (arr(1, 2, 4, 4, 4), arr(2, 2, 3, 3, 3))),
+    "conv2d depthwise": lambda: (
+        lambda x, w: conv(x, w, (1, 1), feature_group_count=4),
+        (arr(2, 4, 8, 8), arr(4, 1, 3, 3)),
+    ),
+    "conv2d dilated": lambda: (
+        lambda x, w: conv(x, w, (1, 1), rhs_dilation=(2, 2)),
+        (arr(1, 2, 8, 8), arr(2, 2, 3, 3)),
+    ),
+    "conv2d transposed": lambda: (
+        lambda x, w: lax.conv_transpose(x, w, (2, 2), "SAME"),
+        (arr(1, 4, 4, 2), arr(3, 3, 2, 3)),
+    ),
+    "conv3d": lambda: (
+        lambda x, w: conv(x, w, (1, 1, 1), dims=("NCDHW", "OIDHW", "NCDHW")),
+        (arr(1, 2, 4, 4, 4), arr(2, 2, 3, 3, 3)),
+    ),
     "max pool": lambda: (lambda x: pool(x, "max"), (arr(2, 3, 8, 8),)),
     "average pool": lambda: (lambda x: pool(x, "mean"), (arr(2, 3, 8, 8),)),
     "layer norm": lambda: (lambda x, g, b: norm(x, -1) * g + b, (arr(8, 16), arr(16), arr(16))),
     "batch norm": lambda: (lambda x, g, b: norm(x, 0) * g + b, (arr(8, 16), arr(16), arr(16))),
     "group norm": lambda: (lambda x: norm(x.reshape(4, 2, 4, 8), (2, 3)), (arr(4, 8, 8),)),
     "lstm": lambda: (lstm, (arr(10, 4), arr(4, 16, scale=0.3), arr(4, 16, scale=0.3), arr(16))),
-    "scan of 500": lambda: (lambda a, x: lax.scan(lambda c, r: (jnp.tanh(a * c + r), None), jnp.float32(0), x)[0],
-                            (jnp.float32(0.5), arr(500))),
+    "scan of 500": lambda: (
+        lambda a, x: lax.scan(lambda c, r: (jnp.tanh(a * c + r), None), jnp.float32(0), x)[0],
+        (jnp.float32(0.5), arr(500)),
+    ),
     "attention": lambda: (attention, (arr(6, 8), arr(8, 4), arr(8, 4), arr(8, 4))),
     "embedding": lambda: (lambda w: w[jnp.asarray([1, 3, 3, 0, 7])], (arr(10, 8),)),
     "softmax": lambda: (jax.nn.softmax, (arr(8, 10),)),
     "logsumexp": lambda: (lambda x: jax.nn.logsumexp(x, axis=-1), (arr(8, 10),)),
-    "cross-entropy": lambda: (lambda x: -jnp.mean(jax.nn.log_softmax(x)[jnp.arange(8), jnp.arange(8)]),
-                              (arr(8, 10),)),
+    "cross-entropy": lambda: (lambda x: -jnp.mean(jax.nn.log_softmax(x)[jnp.arange(8), jnp.arange(8)]), (arr(8, 10),)),
     "sort": lambda: (jnp.sort, (arr(40),)),
     "top-k": lambda: (lambda x: lax.top_k(x, 3)[0], (arr(4, 12),)),
     "fft": lambda: (lambda x: jnp.abs(jnp.fft.rfft(x)) ** 2, (arr(32),)),
@@ -128,10 +137,14 @@ LAYERS: dict[str, Callable[[], tuple[Callable, tuple]]] = {
     "solve": lambda: (jnp.linalg.solve, (positive(6), arr(6, 2))),
     "slogdet": lambda: (lambda a: jnp.linalg.slogdet(a)[1], (positive(6),)),
     "expm": lambda: (jax.scipy.linalg.expm, (arr(4, 4, scale=0.3),)),
-    "odeint": lambda: (lambda a, y: odeint(lambda y, t, a: jnp.tanh(a @ y), y, jnp.linspace(0.0, 1.0, 4), a)[-1],
-                       (arr(3, 3), arr(3))),
-    "associative scan": lambda: (lambda a, b: lax.associative_scan(
-        lambda x, y: (x[0] * y[0], y[0] * x[1] + y[1]), (a, b))[1], (arr(32), arr(32))),
+    "odeint": lambda: (
+        lambda a, y: odeint(lambda y, t, a: jnp.tanh(a @ y), y, jnp.linspace(0.0, 1.0, 4), a)[-1],
+        (arr(3, 3), arr(3)),
+    ),
+    "associative scan": lambda: (
+        lambda a, b: lax.associative_scan(lambda x, y: (x[0] * y[0], y[0] * x[1] + y[1]), (a, b))[1],
+        (arr(32), arr(32)),
+    ),
     "sinkhorn": lambda: (sinkhorn, (arr(6, 5),)),
     "newton loop": lambda: (newton, (arr(8),)),
     "gather": lambda: (lambda x: x[jnp.asarray([[0, 2], [1, 1]]), jnp.asarray([[1, 3], [0, 0]])], (arr(4, 5, 3),)),
@@ -200,11 +213,14 @@ def main() -> None:
     for door in doors:
         ratios = [r[door]["seconds"] / r["peer"]["seconds"] for r in found.values()]
         worst = max(found, key=lambda n: found[n][door]["seconds"])
-        print(f"{door}: median {statistics.median(ratios):.2f}x, worst {max(ratios):.2f}x, "
-              f"longest {found[worst][door]['seconds']:.1f} s ({worst})")
+        print(
+            f"{door}: median {statistics.median(ratios):.2f}x, worst {max(ratios):.2f}x, "
+            f"longest {found[worst][door]['seconds']:.1f} s ({worst})"
+        )
     if asked.out:
-        asked.out.write_text(json.dumps({"jax": jax.__version__, "device": str(jax.devices()[0]), "layers": found},
-                                        indent=1))
+        asked.out.write_text(
+            json.dumps({"jax": jax.__version__, "device": str(jax.devices()[0]), "layers": found}, indent=1)
+        )
 
 
 if __name__ == "__main__":

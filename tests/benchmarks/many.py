@@ -47,6 +47,7 @@ def one(number: int) -> jc.Report:
         points = [rng.normal(size=(5, *w.shape)).astype(np.float32) for w in params]
         return jc.check_batch(loss, points, jax.grad(loss))
     if kind == 8:
+
         @jax.custom_vjp
         def f(v):
             return jnp.sin(v) * scale
@@ -71,8 +72,11 @@ def main() -> None:
             gc.collect()
             now = resident()
             first = now if first is None else first
-            print(f"{number + 1:5d} checks, {time.perf_counter() - start:6.0f} s: {now:7.1f} MiB, {now - first:+.1f} "
-                  f"since the first {asked.every}", flush=True)
+            print(
+                f"{number + 1:5d} checks, {time.perf_counter() - start:6.0f} s: {now:7.1f} MiB, {now - first:+.1f} "
+                f"since the first {asked.every}",
+                flush=True,
+            )
     sys.exit(int(resident() - (first or 0.0) > asked.limit))
 
 

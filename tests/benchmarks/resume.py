@@ -99,8 +99,12 @@ def timed(check: Callable, path) -> float:
 
 def anew(name: str, path: Path) -> float:
     """Seconds of the call in a new process, JAX loaded."""
-    done = subprocess.run([sys.executable, "-m", "tests.benchmarks.resume", "--one", name, str(path)],
-                          check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.resume", "--one", name, str(path)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return float(done.stdout)
 
 
@@ -118,11 +122,20 @@ def main() -> None:
         jax.block_until_ready(jnp.zeros(1))
         print(timed(CHECKS[asked.one[0]], asked.one[1]))
         return
-    for owner, name in ((kept, "shelf"), (kept.Shelf, "take"), (kept.Shelf, "put"), (resume.Resumed, "before"),
-                        (resume.Resumed, "after"), (store.Store, "open"), (store.Store, "close")):
+    for owner, name in (
+        (kept, "shelf"),
+        (kept.Shelf, "take"),
+        (kept.Shelf, "put"),
+        (resume.Resumed, "before"),
+        (resume.Resumed, "after"),
+        (store.Store, "open"),
+        (store.Store, "close"),
+    ):
         clocked(owner, name)
-    print(f"{'check':<12}{'without':>10}{'with':>10}{'on the file':>16}{'size':>11}{'chunks':>8}{'finished':>10}"
-          f"{'all kept':>10}")
+    print(
+        f"{'check':<12}{'without':>10}{'with':>10}{'on the file':>16}{'size':>11}{'chunks':>8}{'finished':>10}"
+        f"{'all kept':>10}"
+    )
     for name, check in CHECKS.items():
         with tempfile.TemporaryDirectory() as folder:
             check(None)  # compiled
@@ -137,9 +150,12 @@ def main() -> None:
             size, finished = path.stat().st_size, anew(name, path)
             forget_report(path)
             seconds, share = map(statistics.median, zip(*shares, strict=True))
-            print(f"{name:<12}{statistics.median(without):>8.2f} s{statistics.median(stored):>8.2f} s"
-                  f"{1e3 * seconds:>7.0f} ms{share:>6.1%}{size / 2**20:>7.2f} MiB{chunks:>8}{finished:>8.2f} s"
-                  f"{anew(name, path):>8.2f} s", flush=True)
+            print(
+                f"{name:<12}{statistics.median(without):>8.2f} s{statistics.median(stored):>8.2f} s"
+                f"{1e3 * seconds:>7.0f} ms{share:>6.1%}{size / 2**20:>7.2f} MiB{chunks:>8}{finished:>8.2f} s"
+                f"{anew(name, path):>8.2f} s",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

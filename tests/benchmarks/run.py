@@ -259,9 +259,17 @@ def chunks(check: Callable, sizes: list[int]) -> dict[str, Any]:
             "two steps": cold_and_warm(lambda size=size: check(jc.Exhaustive(chunk=size)), 3),
             "textbook": cold_and_warm(lambda size=size: check(jc.Exhaustive(step=1e-6, chunk=size)), 3),
         }
-    rows = [[size, *(x for way in ways.values()
-                     for x in (way["run"]["median"], statistics.median(way["run"]["cpu"]), way["compile"]))]
-            for size, ways in result.items()]
+    rows = [
+        [
+            size,
+            *(
+                x
+                for way in ways.values()
+                for x in (way["run"]["median"], statistics.median(way["run"]["cpu"]), way["compile"])
+            ),
+        ]
+        for size, ways in result.items()
+    ]
     header = ["rows per batch", "two steps", "CPU time", "compile", "textbook", "CPU time", "compile"]
     show("a. by chunk", header, rows)
     return result
@@ -310,8 +318,13 @@ print(json.dumps({"first": first, "again": again, "new": new}))
 
 def child(code: str, *args: str) -> Any:
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, cwd=ROOT,
-                          env={**os.environ, "PYTHONPATH": path})
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+    )
     if done.returncode:
         raise RuntimeError(f"a child process failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -348,14 +361,28 @@ def growing(options: argparse.Namespace) -> dict[str, Any]:
             jax.block_until_ready(gradient(params, X, Y))
             one = repeated(lambda: jax.block_until_ready(gradient(params, X, Y)), 5)  # noqa: B023
         reports = []
-        way = cold_and_warm(
-            lambda: reports.append(jc.check_grad(loss, params, grad=backprop, args=(X, Y))), 3)  # noqa: B023
+        way = cold_and_warm(lambda: reports.append(jc.check_grad(loss, params, grad=backprop, args=(X, Y))), 3)  # noqa: B023
         report = reports[-1]
-        way |= {"parameters": total, "mode": report.mode, "evaluations": report.evaluations,
-                "verdict": report.verdict.value, "one gradient": one}
+        way |= {
+            "parameters": total,
+            "mode": report.mode,
+            "evaluations": report.evaluations,
+            "verdict": report.verdict.value,
+            "one gradient": one,
+        }
         result["-".join(map(str, sizes))] = way
-        rows.append([f"{total:,}", report.mode, f"{report.evaluations:,}", report.verdict.value, way["first"],
-                     way["run"]["median"], one["median"], ratio(way["run"]["median"], one["median"])])
+        rows.append(
+            [
+                f"{total:,}",
+                report.mode,
+                f"{report.evaluations:,}",
+                report.verdict.value,
+                way["first"],
+                way["run"]["median"],
+                one["median"],
+                ratio(way["run"]["median"], one["median"]),
+            ]
+        )
     header = ["P", "mode", "evaluations", "verdict", "first", "again", "one gradient", "again / gradient"]
     show("c. check_grad by default on tanh MLPs, batch 32", header, rows)
     return result
@@ -406,8 +433,16 @@ def batch(options: argparse.Namespace) -> dict[str, Any]:
             where = [result[100]["loop"]["first"] * scale, result[100]["loop"]["run"]["median"] * scale]
             entry["loop"] = {"note": "scaled from 100 points", "first": where[0], "run": {"median": where[1]}}
         result[n] = entry
-        rows.append([f"{n:,}", own["first"], own["run"]["median"], *where, ratio(where[0], own["first"]),
-                     ratio(where[1], own["run"]["median"])])
+        rows.append(
+            [
+                f"{n:,}",
+                own["first"],
+                own["run"]["median"],
+                *where,
+                ratio(where[0], own["first"]),
+                ratio(where[1], own["run"]["median"]),
+            ]
+        )
     header = ["points", "check_batch first", "again", "loop first", "again", "ratio first", "ratio again"]
     show("d. check_batch beside a loop of check_grad, network 4-5-3-1, batch 7", header, rows)
     return result
@@ -439,9 +474,14 @@ def machine() -> dict[str, Any]:
             versions[name] = None
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "python": platform.python_version(), "platform": platform.platform(), "cpus": cpus,
-        "cpu": cpu_model(), "backend": jax.default_backend(), "devices": [d.device_kind for d in jax.devices()],
-        "load average at the start": os.getloadavg() if hasattr(os, "getloadavg") else None, "versions": versions,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": cpus,
+        "cpu": cpu_model(),
+        "backend": jax.default_backend(),
+        "devices": [d.device_kind for d in jax.devices()],
+        "load average at the start": os.getloadavg() if hasattr(os, "getloadavg") else None,
+        "versions": versions,
     }
 
 
@@ -458,16 +498,22 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--out", type=Path, default=Path("build/benchmarks"), help="folder for benchmark.json")
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run, not how fast")
     parser.add_argument("--only", default=SECTIONS, help="parts to run, e.g. a,b or ab")
-    parser.add_argument("--chunks", type=lambda s: [int(x) for x in s.split(",")], default=[],
-                        help="in part a, also time these rows per batch")
+    parser.add_argument(
+        "--chunks",
+        type=lambda s: [int(x) for x in s.split(",")],
+        default=[],
+        help="in part a, also time these rows per batch",
+    )
     options = parser.parse_args(arguments)
     wanted = options.only.replace(",", "")
     if not wanted or set(wanted) - set(SECTIONS):
         parser.error(f"--only {options.only}: parts are {', '.join(SECTIONS)}")
     result: dict[str, Any] = {"machine": machine(), "quick": options.quick}
     about = result["machine"]
-    tell(f"{about['cpu']}, {about['cpus']} cores, {about['backend']}: {', '.join(about['devices'])}; "
-         + ", ".join(f"{name} {version or '(none)'}" for name, version in about["versions"].items()))
+    tell(
+        f"{about['cpu']}, {about['cpus']} cores, {about['backend']}: {', '.join(about['devices'])}; "
+        + ", ".join(f"{name} {version or '(none)'}" for name, version in about["versions"].items())
+    )
     parts = dict(zip(SECTIONS, (exhaustive, small, growing, batch, importing), strict=True))
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "benchmark.json"

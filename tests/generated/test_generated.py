@@ -22,8 +22,9 @@ FAST = range(FIRST, FIRST + COUNT, 2 * ALIKE)
 NEVER = ("RIGHT FAIL", "WRONG passed", "CRASH", "BLAME")
 
 
-@pytest.mark.parametrize("first", [pytest.param(n, marks=[] if n in FAST else pytest.mark.slow)
-                                   for n in range(FIRST, FIRST + COUNT, ALIKE)])
+@pytest.mark.parametrize(
+    "first", [pytest.param(n, marks=[] if n in FAST else pytest.mark.slow) for n in range(FIRST, FIRST + COUNT, ALIKE)]
+)
 def test_no_right_gradient_is_accused_and_no_wrong_one_passes_above_its_floor(first):
     said = []
     for number in range(first, first + ALIKE):

@@ -109,8 +109,12 @@ def test_no_two_rows_change_places_unseen(i):
 
 
 def possible(known: Facts) -> bool:
-    return (not (known.noise and not known.noisy) and not (known.conditioned and not known.apart)
-            and not (known.broken and known.autodiff) and not (known.in_range and known.kinks_alone))
+    return (
+        not (known.noise and not known.noisy)
+        and not (known.conditioned and not known.apart)
+        and not (known.broken and known.autodiff)
+        and not (known.in_range and known.kinks_alone)
+    )
 
 
 def test_a_pass_by_agreement_is_named_after_a_kink():

@@ -93,12 +93,17 @@ def check(cell: Cell, k: float = 1.0) -> Report | Verdict:
             points = [given["params"], jax.tree.map(lambda a: a * a.dtype.type(0.5), given["params"])]
             return jc.check_batch(given["loss"], points, given["grad"], args=given["args"])
         rule = jax.custom_vjp(given["loss"])
-        rule.defvjp(lambda *a: (given["loss"](*a), a),
-                    lambda a, ct: (jax.tree.map(lambda u, p: (ct * u).astype(p.dtype), given["grad"](*a), a[0]),
-                                   *(None for _ in a[1:])))
+        rule.defvjp(
+            lambda *a: (given["loss"](*a), a),
+            lambda a, ct: (
+                jax.tree.map(lambda u, p: (ct * u).astype(p.dtype), given["grad"](*a), a[0]),
+                *(None for _ in a[1:]),
+            ),
+        )
         if cell.door == "check_rule":
-            return jc.check_rule(rule, given["params"], *given["args"], argnums=0, transforms=False, algebra=False,
-                                 where=False)
+            return jc.check_rule(
+                rule, given["params"], *given["args"], argnums=0, transforms=False, algebra=False, where=False
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -115,8 +120,9 @@ def wrong(cell: Cell) -> str:
         if isinstance(right, Report):
             if right.verdict is not Verdict.PASS:
                 return f"right: {right.verdict.value} {right.reason.name} {right.difference:.1e}"
-            silent = [w for w in right.witnesses
-                      if w.how == "absent" and not w.note.startswith(("same program", "no custom"))]
+            silent = [
+                w for w in right.witnesses if w.how == "absent" and not w.note.startswith(("same program", "no custom"))
+            ]
             if silent:
                 return f"right: no autodiff: {silent[0].note}"
             if cell.grad != "numbers" and not right.difference < 1e-9:

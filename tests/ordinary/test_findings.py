@@ -30,8 +30,9 @@ def test_components_worth_little_that_autodiff_shows(size, factor):
 @pytest.mark.parametrize("sign", [1, -1])
 def test_small_outputs_of_the_leaf_of_large_ones(sign):
     f = jax.custom_vjp(lambda x: jnp.concatenate([jnp.full(30, jnp.exp(x) * 1e6), jnp.full(30, jnp.sin(x) * 1e-6)]))
-    f.defvjp(lambda x: (f(x), x),
-             lambda x, g: (g[:30].sum() * jnp.exp(x) * 1e6 + sign * g[30:].sum() * jnp.cos(x) * 1e-6,))
+    f.defvjp(
+        lambda x: (f(x), x), lambda x, g: (g[:30].sum() * jnp.exp(x) * 1e6 + sign * g[30:].sum() * jnp.cos(x) * 1e-6,)
+    )
     report = jc.check_rule(f, 1.0, algebra=False, transforms=False)
     assert report.verdict is (Verdict.PASS if sign > 0 else Verdict.FAIL)
 
@@ -44,9 +45,11 @@ def test_a_scale_below_the_steps_is_not_the_edge_of_a_domain():
 
 def test_a_fixed_point_in_coarse_dtypes_ends():
     """The loop's tolerance is below the unit of bfloat16: run in it, it would never stop."""
+
     def limit(a):
-        return jax.lax.while_loop(lambda c: jnp.abs(c[0] - c[1]) > 1e-6, lambda c: (c[1], jnp.cos(a * c[1])),
-                                  (jnp.ones_like(a), jnp.cos(a)))[1]
+        return jax.lax.while_loop(
+            lambda c: jnp.abs(c[0] - c[1]) > 1e-6, lambda c: (c[1], jnp.cos(a * c[1])), (jnp.ones_like(a), jnp.cos(a))
+        )[1]
 
     def slope(a, x):
         return -x * jnp.sin(a * x) / (1 + a * jnp.sin(a * x))
@@ -140,8 +143,9 @@ def test_a_backprop_of_which_its_own_float16_leaves_nothing():
     p = jnp.linspace(0.1, 1, 3)
 
     def check(size, dtype):
-        return jc.check_grad(lambda p: size * jnp.sum(jnp.sin(p)), p,
-                             lambda p: (size * jnp.cos(p)).astype(dtype).astype(p.dtype))
+        return jc.check_grad(
+            lambda p: size * jnp.sum(jnp.sin(p)), p, lambda p: (size * jnp.cos(p)).astype(dtype).astype(p.dtype)
+        )
 
     assert check(1e-9, jnp.float16).reason is Reason.PRECISION_WRONG
     assert check(1.0, jnp.float16).verdict is Verdict.PASS

@@ -13,10 +13,13 @@ RNG = np.random.default_rng(2)
 W, X = (jnp.asarray(RNG.normal(size=s), jnp.float32) for s in ((4, 3), (6, 4)))
 
 
-@pytest.mark.parametrize(("loss", "leaf"), [
-    (lambda p: jnp.mean(jnp.tanh(X @ p) ** 2) + 0.1 * jnp.sum(p**2).item(), "0.2 x parameter"),
-    (lambda p: jnp.sum(p**2).item(), "exactly zero"),
-])
+@pytest.mark.parametrize(
+    ("loss", "leaf"),
+    [
+        (lambda p: jnp.mean(jnp.tanh(X @ p) ** 2) + 0.1 * jnp.sum(p**2).item(), "0.2 x parameter"),
+        (lambda p: jnp.sum(p**2).item(), "exactly zero"),
+    ],
+)
 def test_what_item_hides_from_jax_is_found(loss, leaf):
     for gradient in None, jax.grad(loss):
         report = jc.check_grad(loss, W, gradient)
@@ -50,6 +53,7 @@ def test_mutable_arrays_outside_of_the_loss():
 
 def test_linear_calls_are_run_row_by_row():
     """JAX has no batching rule for them."""
+
     def tripled(z):
         return jax.custom_derivatives.linear_call(lambda _, z: 3.0 * z, lambda _, ct: 3.0 * ct, (), z)
 
@@ -57,6 +61,7 @@ def test_linear_calls_are_run_row_by_row():
         return jnp.sum(jnp.sin(tripled(X @ p)))
 
     for factor in 1.0, 1.01:
+
         def hand(p, factor=factor):
             return factor * X.T @ (3 * jnp.cos(3 * (X @ p)))
 
@@ -80,6 +85,7 @@ def test_modules_of_nnx_carry_what_is_no_parameter():
         return jnp.mean(jnp.sin(module(X)) ** 2)
 
     for factor in 1.0, 1.01:
+
         def hand(module, factor=factor):
             grads = nnx.grad(loss)(module)
             grads["norm"]["scale"].value = factor * grads["norm"]["scale"].value

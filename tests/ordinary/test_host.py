@@ -21,8 +21,10 @@ def slope(w, k=1.0):
     return k * 2 * X.T @ (np.asarray(X @ w) - Y) / 20
 
 
-LOSSES = {"np.mean": lambda w: float(np.mean((X @ w - Y) ** 2)),
-          "jnp.mean": lambda w: float(jnp.mean((X @ w - Y) ** 2))}
+LOSSES = {
+    "np.mean": lambda w: float(np.mean((X @ w - Y) ** 2)),
+    "jnp.mean": lambda w: float(jnp.mean((X @ w - Y) ** 2)),
+}
 
 
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray, lambda w: np.asarray(w, np.float32)])
@@ -49,8 +51,11 @@ def test_and_says_nothing_on_stderr():
 
 @pytest.mark.parametrize("factor", [1.01, 2.0, -1.0, 0.0])
 def test_a_numpy_gradient_that_is_wrong_in_float32_only(factor):
-    report = jc.check_grad(lambda p: float(np.sum(np.sin(p))), np.ones(3, np.float32),
-                           lambda p: np.cos(p) * np.asarray(factor if p.dtype == np.float32 else 1.0, p.dtype))
+    report = jc.check_grad(
+        lambda p: float(np.sum(np.sin(p))),
+        np.ones(3, np.float32),
+        lambda p: np.cos(p) * np.asarray(factor if p.dtype == np.float32 else 1.0, p.dtype),
+    )
     assert report.verdict is Verdict.FAIL and report.reason is Reason.PRECISION_WRONG
 
 
@@ -68,8 +73,12 @@ def test_what_rounding_does_to_a_numpy_gradient_is_no_mistake():
 def test_nothing_left_of_a_numpy_gradient_is_said():
     """E x^2 - (E x)^2 is 0 in float32, where the variance is 1: explained by rounding, and yet no gradient."""
     x = (1e4 + np.random.RandomState(2).randn(100)).astype(np.float32)
-    report = jc.check_grad(lambda p, x: float(p[0] * np.var(x)), np.ones(1, np.float32),
-                           lambda p, x: np.array([np.mean(x**2) - np.mean(x) ** 2], x.dtype), args=(x,))
+    report = jc.check_grad(
+        lambda p, x: float(p[0] * np.var(x)),
+        np.ones(1, np.float32),
+        lambda p, x: np.array([np.mean(x**2) - np.mean(x) ** 2], x.dtype),
+        args=(x,),
+    )
     assert report.verdict is Verdict.INCONCLUSIVE and report.reason is Reason.PRECISION
 
 
@@ -100,8 +109,9 @@ def test_float64_numbers_are_held_to_the_floor_that_is_printed(error):
 @pytest.mark.parametrize("speed", [1e8, 1e10, 1e12])
 def test_autodiff_is_not_blamed_for_a_scale_below_the_steps(speed):
     """Nothing in the program could deceive autodiff: what it sees is there."""
-    report = jc.check_grad(lambda p: jnp.sum(p**2) + jnp.sum(jnp.sin(speed * p)) / speed, np.array([0.3, 0.7]),
-                           lambda p: 2 * p)
+    report = jc.check_grad(
+        lambda p: jnp.sum(p**2) + jnp.sum(jnp.sin(speed * p)) / speed, np.array([0.3, 0.7]), lambda p: 2 * p
+    )
     assert report.verdict is not Verdict.PASS
 
 

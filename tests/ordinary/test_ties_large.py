@@ -38,11 +38,13 @@ def pool(x):
 
 def pool_grad(shared):
     """The first of equal ones gets all; or each of them, as if the tie counted that often."""
+
     def grad(x):
         a = np.asarray(x).reshape(16, 2, 32, 2).transpose(0, 2, 1, 3).reshape(16, 32, 4)
         chosen = a == a.max(-1, keepdims=True) if shared else np.eye(4)[a.argmax(-1)]
         g = chosen * C[:16, :32, None]
         return jnp.asarray(g.reshape(16, 32, 2, 2).transpose(0, 2, 1, 3).reshape(SHAPE))
+
     return grad
 
 
@@ -60,16 +62,42 @@ def with_lasso(w):
 
 # (loss, gradient, point, changes to it that make it wrong)
 CASES = {
-    "relu, 0 at 0": (relu, relu_grad, X, {
-        "a smooth component doubled": at(LIVE, 2), "outside of a kink's slopes": at(DEAD, plus=-C[DEAD]),
-        "the same everywhere": lambda g: g + 1e-3}),
-    "relu, 1 at 0": (relu, lambda x: jnp.asarray(C) * (x >= 0), X, {
-        "a smooth component doubled": at(LIVE, 2), "beyond a kink's slopes": at(DEAD, 2)}),
-    "sparse lasso": (lasso, with_lasso, X, {
-        "a smooth component doubled": at(LIVE, 2), "outside of a kink's slopes": at(DEAD, plus=1.2),
-        "no regularisation": lambda g: g - jnp.asarray(2 * X)}),
-    "max pooling": (pool, pool_grad(shared=False), X, {"a smooth component doubled": at(np.unravel_index(
-        np.argmax(np.abs(pool_grad(False)(X)) * (X > 0)), SHAPE), 2)}),
+    "relu, 0 at 0": (
+        relu,
+        relu_grad,
+        X,
+        {
+            "a smooth component doubled": at(LIVE, 2),
+            "outside of a kink's slopes": at(DEAD, plus=-C[DEAD]),
+            "the same everywhere": lambda g: g + 1e-3,
+        },
+    ),
+    "relu, 1 at 0": (
+        relu,
+        lambda x: jnp.asarray(C) * (x >= 0),
+        X,
+        {"a smooth component doubled": at(LIVE, 2), "beyond a kink's slopes": at(DEAD, 2)},
+    ),
+    "sparse lasso": (
+        lasso,
+        with_lasso,
+        X,
+        {
+            "a smooth component doubled": at(LIVE, 2),
+            "outside of a kink's slopes": at(DEAD, plus=1.2),
+            "no regularisation": lambda g: g - jnp.asarray(2 * X),
+        },
+    ),
+    "max pooling": (
+        pool,
+        pool_grad(shared=False),
+        X,
+        {
+            "a smooth component doubled": at(
+                np.unravel_index(np.argmax(np.abs(pool_grad(False)(X)) * (X > 0)), SHAPE), 2
+            )
+        },
+    ),
 }
 
 
@@ -97,8 +125,10 @@ def test_ties_counted_more_than_once():
     assert check(pool, pool_grad(shared=True), X).verdict is Verdict.FAIL
 
 
-@pytest.mark.parametrize(("at_zero", "factor", "verdict"), [(0.0, 1, Verdict.PASS), (0.0, 1.01, Verdict.FAIL),
-                                                            (1.3, 1, Verdict.FAIL), (1.0, 1, Verdict.PASS)])
+@pytest.mark.parametrize(
+    ("at_zero", "factor", "verdict"),
+    [(0.0, 1, Verdict.PASS), (0.0, 1.01, Verdict.FAIL), (1.3, 1, Verdict.FAIL), (1.0, 1, Verdict.PASS)],
+)
 def test_a_rule(at_zero, factor, verdict):
     @jax.custom_vjp
     def f(x):
@@ -112,8 +142,11 @@ def network(rows, live, inputs, hidden, zero=False):
     rng = np.random.default_rng(2)
     x, y = rng.standard_normal((rows, inputs)).astype(np.float32), rng.standard_normal(rows).astype(np.float32)
     x[live:] = 0  # padding: with the biases zero, as at initialisation, it lies on the kink
-    p = {"W1": 0.1 * rng.standard_normal((inputs, hidden)).astype(np.float32) * (not zero),
-         "b1": np.zeros(hidden, np.float32), "W2": 0.1 * rng.standard_normal(hidden).astype(np.float32)}
+    p = {
+        "W1": 0.1 * rng.standard_normal((inputs, hidden)).astype(np.float32) * (not zero),
+        "b1": np.zeros(hidden, np.float32),
+        "W2": 0.1 * rng.standard_normal(hidden).astype(np.float32),
+    }
 
     def loss(p):
         return jnp.mean((jnp.maximum(x @ p["W1"] + p["b1"], 0) @ p["W2"] - y) ** 2)
@@ -145,6 +178,7 @@ def test_a_network_with_one_leaf_wrong(leaf):
 
 
 def test_the_cost_does_not_grow_with_the_ties():
-    few, many = (jc.check_grad(*(lambda t: (t[0], t[2], t[1]))(network(32, 20, 40, hidden))).evaluations
-                 for hidden in (60, 600))
+    few, many = (
+        jc.check_grad(*(lambda t: (t[0], t[2], t[1]))(network(32, 20, 40, hidden))).evaluations for hidden in (60, 600)
+    )
     assert many <= 1.2 * few and many < 3000

@@ -145,8 +145,7 @@ def tied(dtype, bug=None):
         dY = 2 * (H @ p["W"].T + p["c"] - X) / X.size
         dZ = (dY @ p["W"]) * (1 - H**2)
         encoder, decoder = X.T @ dZ, dY.T @ H
-        W = {"encoder": encoder, "decoder": decoder, "mean": (encoder + decoder) / 2}.get(
-            bug, encoder + decoder)
+        W = {"encoder": encoder, "decoder": decoder, "mean": (encoder + decoder) / 2}.get(bug, encoder + decoder)
         return {"W": W, "b": dZ.sum(0), "c": dY.sum(0)}
 
     return Problem(loss, p, grad)
@@ -157,10 +156,8 @@ CASES = (
     wrong("attention-no-scale", attention, "no-scale", "1/sqrt(d) missing", "Wq Wk"),
     wrong("attention-scale-d", attention, "scale-d", "1/d for 1/sqrt(d)", "Wq Wk"),
     wrong("attention-diagonal", attention, "diagonal", "softmax's Jacobian diagonal only", "Wq Wk"),
-    wrong("attention-softmax-axis", attention, "softmax-axis", "softmax's sum along the other axis",
-          "Wq Wk"),
-    wrong("attention-no-mask", attention, "no-mask", "mask left out when recomputing P",
-          "Wq Wk Wv"),
+    wrong("attention-softmax-axis", attention, "softmax-axis", "softmax's sum along the other axis", "Wq Wk"),
+    wrong("attention-no-mask", attention, "no-mask", "mask left out when recomputing P", "Wq Wk Wv"),
     wrong("attention-mask-transposed", attention, "late-mask", "the mask's transpose", "Wq Wk"),
     wrong("attention-dS-no-transpose", attention, "no-transpose", "dS for dS^T", "Wk"),
     wrong("attention-dV-no-transpose", attention, "value-transpose", "P for P^T", "Wv"),

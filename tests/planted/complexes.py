@@ -63,8 +63,7 @@ def spectrum(dtype, bug=None):
         dY = 4 * (jnp.abs(Y) ** 2 - T) * Y.conj()
         dF = dY * p["filter"]
         # The FFT's matrix is symmetric, so its transpose is itself: no inverse, no 1/n.
-        signal = {"ifft": jnp.fft.ifft(dF), "adjoint": 8 * jnp.fft.ifft(dF)}.get(
-            bug, jnp.fft.fft(dF))
+        signal = {"ifft": jnp.fft.ifft(dF), "adjoint": 8 * jnp.fft.ifft(dF)}.get(bug, jnp.fft.fft(dF))
         return {"signal": signal, "filter": dY.conj() * F if bug == "filter" else dY * F}
 
     return Problem(loss, p, grad)
@@ -119,27 +118,19 @@ def rfft(dtype, bug=None):
 
 CASES = (
     right("complex-least-squares", least_squares, "complex least squares", dtypes=COMPLEX),
-    wrong("complex-other-convention", least_squares, "unconjugated", "conjugate of JAX's gradient",
-          "", dtypes=COMPLEX),
-    wrong("complex-no-conjugate", least_squares, "no-conjugate", "residual not conjugated", "",
-          dtypes=COMPLEX),
+    wrong("complex-other-convention", least_squares, "unconjugated", "conjugate of JAX's gradient", "", dtypes=COMPLEX),
+    wrong("complex-no-conjugate", least_squares, "no-conjugate", "residual not conjugated", "", dtypes=COMPLEX),
     wrong("complex-half", least_squares, "half", "Wirtinger's half", "", dtypes=COMPLEX),
     right("complex-network", network, "complex and real leaves together", dtypes=COMPLEX),
-    wrong("complex-imaginary-sign", network, "imaginary-sign", "sign of the imaginary part", "W c",
-          dtypes=COMPLEX),
-    wrong("complex-real-only", network, "real-only", "imaginary part dropped", "W c",
-          dtypes=COMPLEX),
-    wrong("complex-input-conjugate", network, "input-conjugate", "input conjugated", "W",
-          dtypes=COMPLEX),
+    wrong("complex-imaginary-sign", network, "imaginary-sign", "sign of the imaginary part", "W c", dtypes=COMPLEX),
+    wrong("complex-real-only", network, "real-only", "imaginary part dropped", "W c", dtypes=COMPLEX),
+    wrong("complex-input-conjugate", network, "input-conjugate", "input conjugated", "W", dtypes=COMPLEX),
     right("complex-spectrum", spectrum, "power spectrum by FFT", dtypes=COMPLEX),
     wrong("complex-ifft", spectrum, "ifft", "inverse FFT with its 1/n", "signal", dtypes=COMPLEX),
-    wrong("complex-fft-adjoint", spectrum, "adjoint", "adjoint for transpose", "signal",
-          dtypes=COMPLEX),
-    wrong("complex-filter", spectrum, "filter", "dY conjugated for one leaf", "filter",
-          dtypes=COMPLEX),
+    wrong("complex-fft-adjoint", spectrum, "adjoint", "adjoint for transpose", "signal", dtypes=COMPLEX),
+    wrong("complex-filter", spectrum, "filter", "dY conjugated for one leaf", "filter", dtypes=COMPLEX),
     right("complex-holomorphic", holomorphic, "a holomorphic function's real part", dtypes=COMPLEX),
-    wrong("complex-holomorphic-conjugate", holomorphic, "conjugate", "conjugated", "",
-          dtypes=COMPLEX),
+    wrong("complex-holomorphic-conjugate", holomorphic, "conjugate", "conjugated", "", dtypes=COMPLEX),
     right("complex-phase", phase, "modulus and angle", dtypes=COMPLEX),
     wrong("complex-angle", phase, "angle", "1/r for 1/r^2", "", dtypes=COMPLEX),
     right("rfft", rfft, "a real signal's half spectrum"),

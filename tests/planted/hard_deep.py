@@ -73,8 +73,7 @@ def residual(dtype, bug=None, depth=20):
 def mixed_precision(dtype, bug=None, low="bfloat16", depth=10):
     """Products in a pinned low precision, the rest in the parameters' own, as mixed training is."""
     r = draws(143, dtype)
-    p = {"layers": [{"W": r(4, 4, scale=0.6), "b": r(4, scale=0.1)} for _ in range(depth)],
-         "head": r(4)}
+    p = {"layers": [{"W": r(4, 4, scale=0.6), "b": r(4, scale=0.1)} for _ in range(depth)], "head": r(4)}
     X, y = r(6, 4), r(6)
 
     def dot(a, b):
@@ -114,8 +113,7 @@ def preferred(dtype, bug=None, low="float32"):
     p, X = {"W": r(5, 3), "s": r(3)}, r(7, 5).astype(low)
 
     def product(W):
-        return jax.lax.dot_general(X, W.astype(low), (((1,), (0,)), ((), ())),
-                                   preferred_element_type=jnp.dtype(low))
+        return jax.lax.dot_general(X, W.astype(low), (((1,), (0,)), ((), ())), preferred_element_type=jnp.dtype(low))
 
     def loss(p):
         return jnp.sum(jnp.sin(product(p["W"])) * p["s"])
@@ -171,30 +169,26 @@ def half_sum(dtype, bug=None, low="float16"):
 CASES = (
     right("deep-tanh-12", deep, "12 tanh layers"),
     wrong("deep-tanh-12-1e-3", deep, 1.001, "1e-3 wrong in the first of 12", "[0][0]"),
-    right("deep-sigmoid-15", deep, "15 sigmoid layers: gradients vanish", depth=15,
-          kind="sigmoid"),
-    right("deep-tanh-20-bfloat16", deep, "20 layers with bfloat16 parameters", dtypes=ALL_REAL,
-          depth=20),
+    right("deep-sigmoid-15", deep, "15 sigmoid layers: gradients vanish", depth=15, kind="sigmoid"),
+    right("deep-tanh-20-bfloat16", deep, "20 layers with bfloat16 parameters", dtypes=ALL_REAL, depth=20),
     right("residual-20", residual, "20 residual blocks by scan"),
     wrong("residual-no-skip", residual, "skip", "the skip path forgotten", "W b"),
     wrong("residual-order", residual, "order", "layers in reverse order", "W"),
-    right("bfloat16-products-10", mixed_precision, "10 layers with products pinned to bfloat16",
-          low="bfloat16"),
-    right("float16-products-10", mixed_precision, "10 layers with products pinned to float16",
-          low="float16"),
+    right("bfloat16-products-10", mixed_precision, "10 layers with products pinned to bfloat16", low="bfloat16"),
+    right("float16-products-10", mixed_precision, "10 layers with products pinned to float16", low="float16"),
     right("float32-products-10", mixed_precision, "products pinned to float32", low="float32"),
-    wrong("bfloat16-products-transpose", mixed_precision, "no-transpose",
-          "W for W^T, pinned bfloat16",
-          " ".join(f"layers[{i}].{k}" for i in range(9) for k in "Wb")),
-    wrong("bfloat16-products-1-percent", mixed_precision, "one-layer",
-          "1 % of a bias, pinned bfloat16", "layers[4].b"),
-    wrong("bfloat16-products-1e-4", mixed_precision, "1e-4",
-          "1e-4, far below bfloat16's own rounding", "head"),
-    right("preferred-float32", preferred, "preferred_element_type and constants of float32",
-          low="float32"),
+    wrong(
+        "bfloat16-products-transpose",
+        mixed_precision,
+        "no-transpose",
+        "W for W^T, pinned bfloat16",
+        " ".join(f"layers[{i}].{k}" for i in range(9) for k in "Wb"),
+    ),
+    wrong("bfloat16-products-1-percent", mixed_precision, "one-layer", "1 % of a bias, pinned bfloat16", "layers[4].b"),
+    wrong("bfloat16-products-1e-4", mixed_precision, "1e-4", "1e-4, far below bfloat16's own rounding", "head"),
+    right("preferred-float32", preferred, "preferred_element_type and constants of float32", low="float32"),
     wrong("preferred-float32-1e-3", preferred, "factor", "1e-3 wrong, pinned float32", "W"),
-    right("rule-in-bfloat16", rule_in_bfloat16, "a custom_vjp that computes in bfloat16",
-          low="bfloat16"),
+    right("rule-in-bfloat16", rule_in_bfloat16, "a custom_vjp that computes in bfloat16", low="bfloat16"),
     wrong("rule-in-bfloat16-constant", rule_in_bfloat16, "constant", "norm taken as constant", "x"),
     right("float16-sum", half_sum, "a long sum through float16", low="float16"),
     wrong("float16-sum-doubled", half_sum, "doubled", "factor 2 through float16", ""),

@@ -24,8 +24,7 @@ def rectifier(dtype, bug=None, at=0.0, slope=0.0):
 
     # XLA's maximum gives each of two equal arguments a half.
     def truth(p):
-        return {"x": p["w"] * jnp.where(p["x"] == 0, 0.5, p["x"] > 0) + jnp.cos(p["x"]),
-                "w": jnp.maximum(p["x"], 0)}
+        return {"x": p["w"] * jnp.where(p["x"] == 0, 0.5, p["x"] > 0) + jnp.cos(p["x"]), "w": jnp.maximum(p["x"], 0)}
 
     return Problem(loss, p, grad, truth=truth)
 
@@ -85,8 +84,12 @@ def hinge(dtype, bug=None, gap=0.0):
 def ties(dtype, bug=None):
     """Sorted with equal entries, weights by rank; a clip exactly at its bounds; equal arguments."""
     r = draws(125, dtype)
-    p = {"s": jnp.asarray([0.5, -1.0, 0.5, 2.0, -1.0], dtype), "c": jnp.asarray(
-        [-1.0, 0.3, 1.0, 2.0], dtype), "a": r(3), "b": r(3)}
+    p = {
+        "s": jnp.asarray([0.5, -1.0, 0.5, 2.0, -1.0], dtype),
+        "c": jnp.asarray([-1.0, 0.3, 1.0, 2.0], dtype),
+        "a": r(3),
+        "b": r(3),
+    }
     p["b"] = p["b"].at[1].set(p["a"][1])
     rank, c = jnp.arange(5, dtype=dtype), r(4)
 
@@ -100,8 +103,12 @@ def ties(dtype, bug=None):
         if bug == "clip":  # wrong where clipped, not at the bound
             inside = p["c"] > -2
         over = p["a"] >= p["b"]
-        return {"s": jnp.zeros_like(p["s"]).at[order].set(rank), "c": c * inside,
-                "a": jnp.where(over, 2 * p["a"], 0), "b": jnp.where(over, 0, 2 * p["b"])}
+        return {
+            "s": jnp.zeros_like(p["s"]).at[order].set(rank),
+            "c": c * inside,
+            "a": jnp.where(over, 2 * p["a"], 0),
+            "b": jnp.where(over, 0, 2 * p["b"]),
+        }
 
     return Problem(loss, p, grad)
 
@@ -160,8 +167,7 @@ def norm_at_zero(dtype, bug=None):
 
     def grad(p):
         norms = [jnp.sqrt(jnp.sum(x**2)) for x in p]
-        return [(i + 1) * x / jnp.where(n == 0, 1, n) for i, (x, n) in
-                enumerate(zip(p, norms, strict=True))]
+        return [(i + 1) * x / jnp.where(n == 0, 1, n) for i, (x, n) in enumerate(zip(p, norms, strict=True))]
 
     def truth(p):
         return [jnp.zeros(3, p[0].dtype), 2 * p[1] / jnp.sqrt(jnp.sum(p[1] ** 2))]
@@ -180,10 +186,8 @@ CASES = (
     wrong("relu-at-0-outside", rectifier, 1.5, "1.5 is no subgradient of relu at 0", "x"),
     wrong("relu-at-0-negative", rectifier, -0.2, "-0.2 is no subgradient of relu at 0", "x"),
     wrong("relu-at-0-smooth-leaf", rectifier, "smooth", "1e-3 wrong beside a kinked leaf", "w"),
-    wrong("relu-at-0-beside", rectifier, "beside", "1 % wrong in the smooth part of the same leaf",
-          "x"),
-    right("lasso", lasso, "|w| at 0 with sign(0) = 0, total variation of flat parts",
-          reasons=AT_KINK),
+    wrong("relu-at-0-beside", rectifier, "beside", "1 % wrong in the smooth part of the same leaf", "x"),
+    right("lasso", lasso, "|w| at 0 with sign(0) = 0, total variation of flat parts", reasons=AT_KINK),
     right("lasso-sign-1", lasso, "|w| at 0 with sign(0) = 1", reasons=AT_KINK, at_zero=1.0),
     wrong("lasso-no-l1", lasso, "no-l1", "the L1 term forgotten", "[0]"),
     wrong("total-variation-sign", lasso, "tv-sign", "sign of one neighbour", "[1]"),
@@ -193,8 +197,7 @@ CASES = (
     # the diagonal the loss is smooth and its slope is half of what is claimed.
     wrong("max-tie-double", maximum, "double", "a tie given in full to both", ""),
     right("hinge-on-margin", hinge, "an example on the margin", reasons=AT_KINK),
-    right("hinge-near-margin", hinge, "an example 1e-6 from the margin", reasons=AT_KINK,
-          gap=1e-6),
+    right("hinge-near-margin", hinge, "an example 1e-6 from the margin", reasons=AT_KINK, gap=1e-6),
     wrong("hinge-on-margin-1-percent", hinge, "factor", "1 % wrong with one on the margin", ""),
     right("sort-clip-max-ties", ties, "equal entries sorted, clip at its bounds", reasons=AT_KINK),
     wrong("clip-at-bound-through", ties, "clip", "one clipped entry passes", "c"),
@@ -202,6 +205,5 @@ CASES = (
     wrong("table-width", knots, "width", "interval's width missing where it is not 1", "x"),
     right("dead-relu", dead, "a dead layer: exact zeros"),
     wrong("dead-relu-leak", dead, "leak", "a leak of 1e-3 where the truth is zero", "W b"),
-    right("norm-at-zero", norm_at_zero, "|x| at 0: autodiff is NaN",
-          reasons=("KINK", "AUTODIFF_DIFFERS")),
+    right("norm-at-zero", norm_at_zero, "|x| at 0: autodiff is NaN", reasons=("KINK", "AUTODIFF_DIFFERS")),
 )

@@ -53,8 +53,12 @@ def containers(dtype, bug=None):
 def odd_shapes(dtype, bug=None):
     """Nested dicts and lists with empty, 0-d, 1 x 1 and 4-d leaves, a None, and an unused one."""
     r = draws(152, dtype)
-    p = {"a": {"empty": r(0), "none": None, "deep": [r(), {"x": r(1, 1)}]}, "b": (r(2, 1, 3, 2),),
-         "rows": r(0, 3), "unused": r(4)}
+    p = {
+        "a": {"empty": r(0), "none": None, "deep": [r(), {"x": r(1, 1)}]},
+        "b": (r(2, 1, 3, 2),),
+        "rows": r(0, 3),
+        "unused": r(4),
+    }
 
     def loss(p):
         s, x, b = p["a"]["deep"][0], p["a"]["deep"][1]["x"], p["b"][0]
@@ -69,8 +73,12 @@ def odd_shapes(dtype, bug=None):
             db = db.at[:, :, 1].set(db[:, :, 0])
         unused = jnp.full_like(p["unused"], 1e-4 if bug == "unused" else 0)
         x = 2 * x.T if bug != "x" else x
-        return {"a": {"empty": p["a"]["empty"], "none": None, "deep": [ds, {"x": x}]},
-                "b": (db,), "rows": 2 * p["rows"], "unused": unused}
+        return {
+            "a": {"empty": p["a"]["empty"], "none": None, "deep": [ds, {"x": x}]},
+            "b": (db,),
+            "rows": 2 * p["rows"],
+            "unused": unused,
+        }
 
     return Problem(loss, p, grad)
 
@@ -83,8 +91,13 @@ def scalar(dtype, bug=None):
 def integers(dtype, bug=None):
     """Integer, bool and key leaves among the parameters: carried, not differentiated."""
     r = draws(153, dtype)
-    p = {"W": r(3, 3), "steps": jnp.asarray(2), "mask": jnp.asarray([True, False, True]),
-         "key": jax.random.key(5), "ids": jnp.asarray([0, 2, 2])}
+    p = {
+        "W": r(3, 3),
+        "steps": jnp.asarray(2),
+        "mask": jnp.asarray([True, False, True]),
+        "key": jax.random.key(5),
+        "ids": jnp.asarray([0, 2, 2]),
+    }
 
     def loss(p):
         keep = jax.random.bernoulli(p["key"], 0.5, (3, 3))
@@ -120,8 +133,7 @@ def fixed_key(dtype, bug=None, keep=0.8):
     def noise(key):
         drop, jitter = jax.random.split(key)
         # The draws' own dtype is pinned: another one would be other numbers.
-        return (jax.random.bernoulli(drop, keep, (6, 5)),
-                jax.random.normal(jitter, (6, 4), jnp.float32))
+        return (jax.random.bernoulli(drop, keep, (6, 5)), jax.random.normal(jitter, (6, 4), jnp.float32))
 
     def loss(p, key):
         mask, e = noise(key)
@@ -167,8 +179,12 @@ def shared(dtype, bug=None):
     def grad(p):
         u = p["B"] @ p["z"]
         du = jnp.cos(u) * (p["z"] + p["a9"])
-        g = {"z": jnp.sin(u) + p["B"].T @ du, "B": jnp.outer(du, p["z"]) + 2 * p["B"].T,
-             "a10": p["a9"] ** 2, "a9": 2 * p["a10"] * p["a9"] + jnp.sin(u)}
+        g = {
+            "z": jnp.sin(u) + p["B"].T @ du,
+            "B": jnp.outer(du, p["z"]) + 2 * p["B"].T,
+            "a10": p["a9"] ** 2,
+            "a9": 2 * p["a10"] * p["a9"] + jnp.sin(u),
+        }
         if bug == "one-use":
             g["z"] = p["B"].T @ du
         if bug == "order":  # sorted as numbers, not as strings

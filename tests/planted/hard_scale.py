@@ -171,8 +171,7 @@ def stationary(dtype, bug=None, kind="minimum"):
     p = {"x": jnp.zeros(4, dtype), "y": r(3)}
 
     def loss(p):
-        x = {"minimum": p["x"] ** 2, "quartic": p["x"] ** 4, "cubic": p["x"] ** 3,
-             "cosine": jnp.cos(p["x"])}[kind]
+        x = {"minimum": p["x"] ** 2, "quartic": p["x"] ** 4, "cubic": p["x"] ** 3, "cosine": jnp.cos(p["x"])}[kind]
         return jnp.sum(x) + jnp.sum(jnp.exp(p["y"]))
 
     def grad(p):
@@ -186,8 +185,7 @@ def stationary(dtype, bug=None, kind="minimum"):
 exponential = elementwise(lambda x: jnp.exp(50 * x), lambda x: 50 * jnp.exp(50 * x))
 wave = elementwise(lambda x: jnp.sin(1000 * x), lambda x: 1000 * jnp.cos(1000 * x))
 power = elementwise(lambda x: x**15, lambda x: 15 * x**14)
-far = elementwise(lambda x: jnp.log1p((x / 1e12) ** 2),
-                  lambda x: 2 * x / 1e24 / (1 + (x / 1e12) ** 2))
+far = elementwise(lambda x: jnp.log1p((x / 1e12) ** 2), lambda x: 2 * x / 1e24 / (1 + (x / 1e12) ** 2))
 near = elementwise(lambda x: (x * 1e15) ** 2 / 2, lambda x: x * 1e30)
 logistic = elementwise(lambda x: jnp.log(sigmoid(x)), lambda x: 1 - sigmoid(x))
 
@@ -202,15 +200,14 @@ CASES = (
     right("tiny-1e-25", tiny, "gradients of 1e-25", size=1e-25),
     wrong("tiny-1e-9-1-percent", tiny, 1.01, "1 % of 1e-9", "w"),
     right("mixed-leaves", mixed_leaves, "1e-8 beside 1e8"),
-    wrong("mixed-leaves-large", mixed_leaves, "large", "1e-3 wrong where gradients are 1e-8",
-          "large"),
-    wrong("mixed-leaves-small", mixed_leaves, "small", "1e-3 wrong where gradients are 1e8",
-          "small"),
+    wrong("mixed-leaves-large", mixed_leaves, "large", "1e-3 wrong where gradients are 1e-8", "large"),
+    wrong("mixed-leaves-small", mixed_leaves, "small", "1e-3 wrong where gradients are 1e8", "small"),
     wrong("mixed-leaves-plain", mixed_leaves, "plain", "1e-3 wrong in the leaf between", "plain"),
     right("mixed-effects", mixed_effects, "effects of 1e3 and 1e-3"),
     wrong("mixed-effects-1-percent", mixed_effects, 1.01, "1 % wrong in the weak leaf", "[1]"),
-    right("mixed-effects-1e8", mixed_effects, "effects of 1e8 and 1e-8: one hides the other",
-          reasons=("", "NOISE"), s=1e8),
+    right(
+        "mixed-effects-1e8", mixed_effects, "effects of 1e8 and 1e-8: one hides the other", reasons=("", "NOISE"), s=1e8
+    ),
     right("mixed-within", mixed_within, "1e-6 to 1e6 inside one leaf"),
     wrong("mixed-within-1-percent", mixed_within, "one", "1 % wrong in the smallest", ""),
     right("array-1e5", large_array, "1e5 live components"),
@@ -231,8 +228,13 @@ CASES = (
     wrong("logits-large-mean", softmax_head, 4, "classes for examples with large logits", ""),
     right("logistic-tail", logistic, "log sigmoid at 10", shift=10.0),
     right("saturated-8", saturated, "tanh(8)"),
-    right("saturated-15", saturated, "tanh(15): autodiff has four digits, differences fewer",
-          reasons=("", "NOISE", "AUTODIFF_DIFFERS"), depth=15.0),
+    right(
+        "saturated-15",
+        saturated,
+        "tanh(15): autodiff has four digits, differences fewer",
+        reasons=("", "NOISE", "AUTODIFF_DIFFERS"),
+        depth=15.0,
+    ),
     wrong("saturated-8-half", saturated, 0.5, "half of tanh's slope at 8", ""),
     right("rosenbrock", rosenbrock, "a stiff valley"),
     wrong("rosenbrock-sign", rosenbrock, "sign", "sign of one term", ""),

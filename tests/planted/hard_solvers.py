@@ -122,8 +122,7 @@ def tolerance(dtype, bug=None, tol=1e-6):
         db = s * jnp.linalg.solve(jnp.eye(3, dtype=z.dtype) - J.T, c)
         return {"W": jnp.outer(db, z), "b": db * (bug or 1)}
 
-    return Problem(loss, p, grad, truth=lambda p: {**grad(p, 0.0), "b": grad(p, 0.0)["b"]
-                                                    / (bug or 1)})
+    return Problem(loss, p, grad, truth=lambda p: {**grad(p, 0.0), "b": grad(p, 0.0)["b"] / (bug or 1)})
 
 
 def newton(dtype, bug=None, tol=1e-6):
@@ -166,8 +165,7 @@ def bisection(dtype, bug=None):
         x = root(a)
         return 2 * x / (1 + jnp.exp(x) / 4) * (bug or 1)
 
-    return Problem(lambda a: jnp.sum(root(a) ** 2), a, grad,
-                   truth=lambda a: 2 * root(a) / (1 + jnp.exp(root(a)) / 4))
+    return Problem(lambda a: jnp.sum(root(a) ** 2), a, grad, truth=lambda a: 2 * root(a) / (1 + jnp.exp(root(a)) / 4))
 
 
 def conjugate(dtype, bug=None, tol=1e-6):
@@ -190,8 +188,7 @@ DOUBLE = ("float64",)
 CASES = (
     right("solve-cond-1e4", ill_solve, "a solve and a determinant, condition 1e4", cond=1e4),
     right("solve-cond-1e6", ill_solve, "condition 1e6", reasons=("", "NOISE"), cond=1e6),
-    right("solve-cond-1e8", ill_solve, "condition 1e8", dtypes=DOUBLE, reasons=("", "NOISE"),
-          cond=1e8),
+    right("solve-cond-1e8", ill_solve, "condition 1e8", dtypes=DOUBLE, reasons=("", "NOISE"), cond=1e8),
     wrong("solve-cond-1e6-1-percent", ill_solve, 1.01, "1 % wrong at condition 1e6", "A"),
     right("eigenvalues-close", close_eigenvalues, "eigenvalues 1e-6 apart"),
     wrong("eigenvalues-close-1e-3", close_eigenvalues, 1.001, "1e-3 wrong, 1e-6 apart", ""),
@@ -203,8 +200,7 @@ CASES = (
     wrong("while-1e-6-1-percent", tolerance, 1.01, "1 % wrong under noise of 1e-6", "b"),
     right("while-newton", newton, "Newton in a while loop", reasons=ITERATED),
     wrong("while-newton-1e-3", newton, 1.001, "1e-3 wrong, Newton in a while loop", ""),
-    right("bisection", bisection, "60 halvings: autodiff is zero",
-          reasons=("AUTODIFF_DIFFERS", "")),
+    right("bisection", bisection, "60 halvings: autodiff is zero", reasons=("AUTODIFF_DIFFERS", "")),
     wrong("bisection-half", bisection, 0.5, "half, where autodiff is zero", ""),
     right("conjugate-gradients", conjugate, "CG to 1e-6", reasons=ITERATED),
     wrong("conjugate-gradients-term", conjugate, "term", "one term forgotten", ""),

@@ -109,8 +109,7 @@ def hinge(dtype, bug=None):
         true = jnp.take_along_axis(Z, labels[:, None], 1)
         margin, Y = jnp.maximum(0, Z - true + 1), one_hot(labels, 3, Z.dtype)
         dZ = (1 - Y) * ((margin > 0) + 2 * margin)
-        total = (margin * (1 - Y) > 0).sum(1, keepdims=True) if bug == "count" else dZ.sum(
-            1, keepdims=True)
+        total = (margin * (1 - Y) > 0).sum(1, keepdims=True) if bug == "count" else dZ.sum(1, keepdims=True)
         return X.T @ (dZ if bug == "true-class" else dZ - Y * total)
 
     return Problem(loss, W, grad)
@@ -191,8 +190,6 @@ CASES = (
     right("gaussian-vae", gaussian, "likelihood, KL and reparametrised noise"),
     wrong("gaussian-kl-half", gaussian, "kl-half", "KL's half forgotten", "[1]"),
     wrong("gaussian-no-determinant", gaussian, "no-determinant", "log-determinant left out", "[1]"),
-    wrong("gaussian-no-noise-path", gaussian, "no-reparametrisation",
-          "the noise path dropped", "[1]"),
-    wrong("gaussian-std-for-logvar", gaussian, "std", "chain rule of exp(s/2) without its half",
-          "[1]"),
+    wrong("gaussian-no-noise-path", gaussian, "no-reparametrisation", "the noise path dropped", "[1]"),
+    wrong("gaussian-std-for-logvar", gaussian, "std", "chain rule of exp(s/2) without its half", "[1]"),
 )

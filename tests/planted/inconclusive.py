@@ -39,8 +39,9 @@ def make_callback():
     rng = np.random.default_rng(182)
 
     def f(x):
-        noise = jax.pure_callback(lambda: x.dtype.type(rng.normal()),
-                                  jax.ShapeDtypeStruct((), x.dtype), vmap_method="sequential")
+        noise = jax.pure_callback(
+            lambda: x.dtype.type(rng.normal()), jax.ShapeDtypeStruct((), x.dtype), vmap_method="sequential"
+        )
         return x**2 + 0.01 * noise
 
     return f
@@ -60,8 +61,7 @@ def make_stateful_key():
 def constant(dtype):
     """A loss that does not see its parameters, and a gradient that agrees."""
     p, X = {"W": draws(184, dtype)(3, 3), "b": draws(185, dtype)(3)}, draws(186, dtype)(4)
-    return Problem(lambda p: jnp.sum(X**2), p,
-                   lambda p: jax.tree_util.tree_map(jnp.zeros_like, p))
+    return Problem(lambda p: jnp.sum(X**2), p, lambda p: jax.tree_util.tree_map(jnp.zeros_like, p))
 
 
 def staircase(dtype):
@@ -76,22 +76,43 @@ def case(id, build, what, *reasons):
 
 POINT = [0.5, -1.0, 2.0]
 CASES = (
-    case("random-global", family(make_global, lambda x: 2 * x, POINT),
-         "numpy's global generator inside the loss", "NONDETERMINISTIC"),
-    case("random-counter", family(make_counter, lambda x: 2 * x, POINT),
-         "a counter inside the loss", "NONDETERMINISTIC"),
-    case("random-callback", family(make_callback, lambda x: 2 * x, POINT),
-         "noise from a callback, also under jit", "NONDETERMINISTIC", "NOISE"),
-    case("random-key", family(make_stateful_key, lambda x: x, POINT),
-         "a key that moves on", "NONDETERMINISTIC"),
-    case("loss-nan", family(jnp.log, lambda x: 1 / x, [-1.0, 0.5, 2.0]),
-         "log of a negative number", "NONFINITE", "DOMAIN"),
-    case("loss-inf", family(lambda x: 1 / x, lambda x: -1 / x**2, [0.0, 0.5, 2.0]),
-         "1/x at 0", "NONFINITE", "DOMAIN"),
-    case("jump-where", family(lambda x: jnp.where(x > 0.5, x**2, x - 3), lambda x: jnp.where(
-        x > 0.5, 2 * x, 1.0), POINT), "a jump exactly at the point", "JUMP"),
-    case("jump-floor", family(lambda x: x**2 + jnp.floor(x), lambda x: 2 * x, [0.3, 1.0, 2.5]),
-         "floor at an integer", "JUMP"),
+    case(
+        "random-global",
+        family(make_global, lambda x: 2 * x, POINT),
+        "numpy's global generator inside the loss",
+        "NONDETERMINISTIC",
+    ),
+    case(
+        "random-counter", family(make_counter, lambda x: 2 * x, POINT), "a counter inside the loss", "NONDETERMINISTIC"
+    ),
+    case(
+        "random-callback",
+        family(make_callback, lambda x: 2 * x, POINT),
+        "noise from a callback, also under jit",
+        "NONDETERMINISTIC",
+        "NOISE",
+    ),
+    case("random-key", family(make_stateful_key, lambda x: x, POINT), "a key that moves on", "NONDETERMINISTIC"),
+    case(
+        "loss-nan",
+        family(jnp.log, lambda x: 1 / x, [-1.0, 0.5, 2.0]),
+        "log of a negative number",
+        "NONFINITE",
+        "DOMAIN",
+    ),
+    case("loss-inf", family(lambda x: 1 / x, lambda x: -1 / x**2, [0.0, 0.5, 2.0]), "1/x at 0", "NONFINITE", "DOMAIN"),
+    case(
+        "jump-where",
+        family(lambda x: jnp.where(x > 0.5, x**2, x - 3), lambda x: jnp.where(x > 0.5, 2 * x, 1.0), POINT),
+        "a jump exactly at the point",
+        "JUMP",
+    ),
+    case(
+        "jump-floor",
+        family(lambda x: x**2 + jnp.floor(x), lambda x: 2 * x, [0.3, 1.0, 2.5]),
+        "floor at an integer",
+        "JUMP",
+    ),
     case("constant", constant, "a constant loss", "VACUOUS"),
     case("staircase", staircase, "a loss of steps: flat wherever one looks", "VACUOUS"),
 )

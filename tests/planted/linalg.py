@@ -163,8 +163,7 @@ def equilibrium(dtype, bug=None):
     target = r(4)
 
     def fixed(p):
-        return jax.lax.fori_loop(
-            0, 200, lambda _, z: jnp.tanh(p["W"] @ z + p["b"]), jnp.zeros_like(p["b"]))
+        return jax.lax.fori_loop(0, 200, lambda _, z: jnp.tanh(p["W"] @ z + p["b"]), jnp.zeros_like(p["b"]))
 
     def loss(p):
         return 0.5 * jnp.sum((fixed(p) - target) ** 2)
@@ -222,8 +221,7 @@ CASES = (
     wrong("quadratic-denominator", quadratic, "denominator", "1/|x|^2 missing", "[1]"),
     right("gaussian-process", gaussian_process, "marginal likelihood by Cholesky, scalars"),
     wrong("gp-half", gaussian_process, "half", "1/2 of the determinant", "length noise"),
-    wrong("gp-no-determinant", gaussian_process, "no-determinant", "logdet left out",
-          "length noise"),
+    wrong("gp-no-determinant", gaussian_process, "no-determinant", "logdet left out", "length noise"),
     wrong("gp-length", gaussian_process, "length", "1/l^2 missing", "length"),
     wrong("gp-log-noise", gaussian_process, "log-noise", "exp of the log noise", "noise"),
     wrong("gp-mean-sign", gaussian_process, "mean-sign", "sign of the mean", "mean"),

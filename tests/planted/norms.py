@@ -61,8 +61,7 @@ def layer_norm(dtype, bug=None):
         along = (dN * N).mean(axis, keepdims=keep)
         dx = dN - mean * (bug != "no-mean-path") - N * along * (bug != "no-variance-path")
         dscale = (dY * N).sum(1 if bug == "scale-axis" else 0)
-        return {"x": dx * (1 if bug == "no-inverse" else inv), "scale": dscale,
-                "shift": dY.sum(0)}
+        return {"x": dx * (1 if bug == "no-inverse" else inv), "scale": dscale, "shift": dY.sum(0)}
 
     return Problem(loss, p, grad)
 
@@ -130,19 +129,16 @@ CASES = (
     right("batch-norm", batch_norm, "db before the norm is rounding noise around zero"),
     right("batch-norm-exact-zero", batch_norm, "db before the norm is exactly zero", exact=True),
     wrong("batch-norm-no-mean-path", batch_norm, "no-mean-path", "mean taken as constant", "W b0"),
-    wrong("batch-norm-no-variance-path", batch_norm, "no-variance-path",
-          "variance taken as constant", "W"),
+    wrong("batch-norm-no-variance-path", batch_norm, "no-variance-path", "variance taken as constant", "W"),
     wrong("batch-norm-no-eps", batch_norm, "no-eps", "eps missing in backprop", "W gamma beta"),
     wrong("batch-norm-unbiased", batch_norm, "unbiased", "m - 1 for m", "W"),
     wrong("batch-norm-gamma", batch_norm, "gamma", "dgamma from x, not normalised x", "gamma"),
     wrong("batch-norm-beta-mean", batch_norm, "beta-mean", "dbeta averaged", "beta"),
     right("layer-norm", layer_norm, "layer norm of a square batch"),
     wrong("layer-norm-no-mean-path", layer_norm, "no-mean-path", "mean taken as constant", "x"),
-    wrong("layer-norm-no-variance-path", layer_norm, "no-variance-path",
-          "variance taken as constant", "x"),
+    wrong("layer-norm-no-variance-path", layer_norm, "no-variance-path", "variance taken as constant", "x"),
     wrong("layer-norm-axis", layer_norm, "axis", "means over the batch", "x"),
-    wrong("layer-norm-keepdims", layer_norm, "keepdims",
-          "keepdims forgotten: broadcast along the other axis", "x"),
+    wrong("layer-norm-keepdims", layer_norm, "keepdims", "keepdims forgotten: broadcast along the other axis", "x"),
     wrong("layer-norm-no-scale", layer_norm, "no-scale", "scale left out of dx", "x"),
     wrong("layer-norm-scale-axis", layer_norm, "scale-axis", "dscale over features", "scale"),
     wrong("layer-norm-no-inverse", layer_norm, "no-inverse", "1/sigma missing", "x"),

@@ -20,12 +20,13 @@ def run(case: Case, dtype: str) -> jaxcheck.Report:
     """The report of one case in one dtype; 64-bit ones in the 64-bit mode, as a user would run them."""
     with jax.enable_x64(dtype in ("float64", "complex128")):
         problem = case.build(dtype)
-        return jaxcheck.check_grad(problem.loss, problem.params, problem.grad, args=problem.args, where=False,
-                                   **problem.options)
+        return jaxcheck.check_grad(
+            problem.loss, problem.params, problem.grad, args=problem.args, where=False, **problem.options
+        )
 
 
 def expected(case: Case, report: jaxcheck.Report) -> str:
-    """"" when the report is as the case says, otherwise what differs."""
+    """ "" when the report is as the case says, otherwise what differs."""
     verdict, reason = report.verdict.name, report.reason.name
     if case.id in MAY_BE_UNSURE and verdict == "INCONCLUSIVE":
         return ""

@@ -195,20 +195,15 @@ CASES = (
     wrong("rule-log1pexp-complement", log1pexp, "complement", "sigmoid(-x) for sigmoid(x)", ""),
     wrong("rule-log1pexp-large", log1pexp, "large", "zero where x > 20", ""),
     right("rule-dense", dense, "a dense layer with three inputs"),
-    wrong("rule-dense-residual", dense, "residual", "output saved for input",
-          "first[0] second[0]"),
-    wrong("rule-dense-cotangent", dense, "cotangent", "cotangent ignored",
-          "first[0] first[1] second[0] second[1]"),
-    wrong("rule-dense-nonlinear", dense, "nonlinear", "g|g| for g",
-          "first[0] first[1] second[0] second[1]"),
+    wrong("rule-dense-residual", dense, "residual", "output saved for input", "first[0] second[0]"),
+    wrong("rule-dense-cotangent", dense, "cotangent", "cotangent ignored", "first[0] first[1] second[0] second[1]"),
+    wrong("rule-dense-nonlinear", dense, "nonlinear", "g|g| for g", "first[0] first[1] second[0] second[1]"),
     wrong("rule-dense-no-transpose", dense, "no-transpose", "W for W^T", "first[0] first[1]"),
-    wrong("rule-dense-bias-axis", dense, "axis", "bias summed over features",
-          "first[1] second[1]"),
+    wrong("rule-dense-bias-axis", dense, "axis", "bias summed over features", "first[1] second[1]"),
     wrong("rule-dense-zero", dense, "zero", "zeros for one input", "first[0] second[0]"),
     *(right(f"rule-under-{how}", wrapped, f"a rule under {how}", how=how) for how in WAYS),
     *(
-        wrong(f"rule-under-{how}-1-percent", partial(wrapped, how=how), "factor",
-              f"a rule 1 % off under {how}", "w")
+        wrong(f"rule-under-{how}-1-percent", partial(wrapped, how=how), "factor", f"a rule 1 % off under {how}", "w")
         for how in WAYS
     ),
     right("rule-jvps", hypot, "custom_jvp of two inputs, and with nondiff_argnums"),
@@ -219,7 +214,12 @@ CASES = (
     right("rule-gather", gather, "an integer input and duplicates"),
     wrong("rule-gather-set", gather, "set", "duplicates overwrite", ""),
     right("rule-safe-norm", safe_norm, "safe norm away from zero"),
-    right("rule-safe-norm-at-zero", safe_norm, "safe norm at zero: plain autodiff is NaN",
-          reasons=("KINK", "AUTODIFF_DIFFERS"), zero=True),
+    right(
+        "rule-safe-norm-at-zero",
+        safe_norm,
+        "safe norm at zero: plain autodiff is NaN",
+        reasons=("KINK", "AUTODIFF_DIFFERS"),
+        zero=True,
+    ),
     wrong("rule-safe-norm-squared", safe_norm, "squared", "x/|x|^2", "x y"),
 )

@@ -80,8 +80,7 @@ def pool(dtype, bug=None):
 
     def grad(X):
         B = X.reshape(2, 2, 3, 2)
-        top = B == B.min((1, 3), keepdims=True) if bug == "min" else B == B.max(
-            (1, 3), keepdims=True)
+        top = B == B.min((1, 3), keepdims=True) if bug == "min" else B == B.max((1, 3), keepdims=True)
         mean = B.mean((1, 3), keepdims=True)
         g = top * T[:, None, :, None] + 2 * mean / (1 if bug == "sum" else 4)
         if bug == "spread":  # the maximum's gradient given to the whole window
@@ -147,9 +146,13 @@ def shuffle(dtype, bug=None):
 
     def loss(p):
         out = dict(
-            rolled=jnp.roll(p["rolled"], 2), summed=jnp.cumsum(p["summed"]),
-            permuted=p["permuted"][perm], sorted=jnp.sort(p["sorted"]),
-            gathered=p["gathered"][pick], repeated=jnp.repeat(p["repeated"], 2))
+            rolled=jnp.roll(p["rolled"], 2),
+            summed=jnp.cumsum(p["summed"]),
+            permuted=p["permuted"][perm],
+            sorted=jnp.sort(p["sorted"]),
+            gathered=p["gathered"][pick],
+            repeated=jnp.repeat(p["repeated"], 2),
+        )
         return sum(jnp.sum(jnp.sin(out[k]) * T[k]) for k in names)
 
     def grad(p):
@@ -170,8 +173,8 @@ def shuffle(dtype, bug=None):
             permuted=permuted[perm] if bug == "permutation" else permuted[jnp.argsort(perm)],
             sorted=ordered[order] if bug == "sort" else zero.at[order].set(ordered),
             gathered=zero.at[pick].set(gathered) if bug == "set" else zero.at[pick].add(gathered),
-            repeated=repeated[:6] + repeated[6:] if bug == "tile"
-            else repeated.reshape(6, 2).sum(1))
+            repeated=repeated[:6] + repeated[6:] if bug == "tile" else repeated.reshape(6, 2).sum(1),
+        )
 
     return Problem(loss, p, grad)
 
@@ -201,8 +204,7 @@ CASES = (
     wrong("conv1d-one-image", conv1d, "one-image", "batch not summed over", "k"),
     wrong("conv1d-bias-axis", conv1d, "bias", "db over channels", "b"),
     right("conv-stack", conv_stack, "strided 2-D convolutions"),
-    wrong("conv-stack-unflipped", conv_stack, "unflipped", "input gradient by the reversed kernel",
-          "[0]"),
+    wrong("conv-stack-unflipped", conv_stack, "unflipped", "input gradient by the reversed kernel", "[0]"),
     wrong("conv-stack-stride", conv_stack, "stride", "stride forgotten", "[0]"),
     wrong("conv-stack-transposed", conv_stack, "transposed", "height and width exchanged", "[0]"),
     right("pool", pool, "max and mean pool of distinct values", dtypes=ALL_REAL),

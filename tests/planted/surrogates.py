@@ -16,12 +16,13 @@ def surrogate(dtype, kind="round"):
     elif kind == "round":  # straight-through
         f = with_vjp(lambda x: jnp.round(x), lambda x: (jnp.round(x), None), lambda _, g: (g,))
     elif kind == "sign":  # binary networks: straight-through within [-1, 1]
-        f = with_vjp(lambda x: jnp.sign(x), lambda x: (jnp.sign(x), x),
-                     lambda x, g: (g * (jnp.abs(x) < 1),))
+        f = with_vjp(lambda x: jnp.sign(x), lambda x: (jnp.sign(x), x), lambda x, g: (g * (jnp.abs(x) < 1),))
     else:  # spiking networks: a step whose surrogate is a fast sigmoid's slope
-        f = with_vjp(lambda x: (x > 0) * 1.0 * jnp.ones_like(x),
-                     lambda x: ((x > 0) * jnp.ones_like(x), x),
-                     lambda x, g: (g / (1 + jnp.abs(x)) ** 2,))
+        f = with_vjp(
+            lambda x: (x > 0) * 1.0 * jnp.ones_like(x),
+            lambda x: ((x > 0) * jnp.ones_like(x), x),
+            lambda x, g: (g / (1 + jnp.abs(x)) ** 2,),
+        )
     r = draws(98, dtype)
     W, X, c = r(4, 3), r(5, 4), 3 * r(3)
     return Problem(lambda W: jnp.sum(jnp.sin(f(X @ W)) * c), W, options={"surrogate": True})
@@ -59,11 +60,9 @@ def baseline(dtype):
 SURROGATES = ("clip", "reverse", "round", "sign", "spike")
 CASES = (
     *(
-        right(f"surrogate-{kind}", surrogate, f"declared surrogate: {kind}",
-              reasons=("SURROGATE",), kind=kind)
+        right(f"surrogate-{kind}", surrogate, f"declared surrogate: {kind}", reasons=("SURROGATE",), kind=kind)
         for kind in SURROGATES
     ),
-    right("surrogate-by-hand", hand_surrogate, "hand-written straight-through",
-          reasons=("SURROGATE",)),
+    right("surrogate-by-hand", hand_surrogate, "hand-written straight-through", reasons=("SURROGATE",)),
     right("stop-gradient-meant", baseline, "a semi-gradient, declared", reasons=("SURROGATE",)),
 )

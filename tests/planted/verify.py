@@ -165,8 +165,7 @@ def check(case):
     complaints = []
     if "AUTODIFF_DIFFERS" in case.reasons and not {"NOISE", "KINK"} & set(case.reasons):
         leaves = jax.tree_util.tree_leaves(problem.truth(problem.params))
-        gaps = [np.max(np.abs(a - b) / (1 + np.abs(b))) for a, b in
-                zip(differences(problem), leaves, strict=True)]
+        gaps = [np.max(np.abs(a - b) / (1 + np.abs(b))) for a, b in zip(differences(problem), leaves, strict=True)]
         if not max(gaps) < 1e-7:
             complaints.append(f"differences deny the truth: {gaps}")
         if all(np.allclose(a, b) for a, b in zip(autodiff(problem), leaves, strict=True)):

@@ -40,8 +40,9 @@ def test_what_jax_gives(name, wide):
     for k, (a, b) in enumerate(zip(mine, jaxs, strict=True)):
         assert isinstance(a, jax.Array) and jax.typeof(a) == jax.typeof(b), k
         assert a.aval.weak_type == b.aval.weak_type, k
-        np.testing.assert_allclose(np.asarray(a, np.complex128), np.asarray(b, np.complex128), 3e-6, 1e-6,
-                                   err_msg=str(k))
+        np.testing.assert_allclose(
+            np.asarray(a, np.complex128), np.asarray(b, np.complex128), 3e-6, 1e-6, err_msg=str(k)
+        )
 
 
 def test_what_differs_is_seen(monkeypatch):

@@ -22,8 +22,7 @@ def looped(x, w):
         return jnp.tanh(w @ h + row), h.sum()
 
     h, ys = lax.scan(step, jnp.zeros(3), x)
-    return lax.cond(h[0] > 0, lambda h: h**3, jnp.exp, h).sum() + lax.fori_loop(
-        0, 3, lambda i, s: s * 0.5 + ys[i], 0.0)
+    return lax.cond(h[0] > 0, lambda h: h**3, jnp.exp, h).sum() + lax.fori_loop(0, 3, lambda i, s: s * 0.5 + ys[i], 0.0)
 
 
 def layers(x, w):
@@ -35,8 +34,13 @@ def layers(x, w):
 
 def algebra(x, w):
     a = w @ w.T + 3 * jnp.eye(3)
-    return (jnp.linalg.slogdet(a)[1] + jnp.linalg.solve(a, x[0]) @ x[1] + jnp.linalg.cholesky(a).sum()
-            + jnp.linalg.norm(jnp.where(x > 0, x, 0.1 * x)) + jnp.linalg.inv(a)[0, 1])
+    return (
+        jnp.linalg.slogdet(a)[1]
+        + jnp.linalg.solve(a, x[0]) @ x[1]
+        + jnp.linalg.cholesky(a).sum()
+        + jnp.linalg.norm(jnp.where(x > 0, x, 0.1 * x))
+        + jnp.linalg.inv(a)[0, 1]
+    )
 
 
 @pytest.mark.parametrize("f", [looped, layers, algebra])
@@ -50,21 +54,31 @@ def test_as_autodiff_where_autodiff_is_good(f):
     assert (radius < 1e-14 * np.abs(value)).all() and (radius > 0).all()
 
 
-@pytest.mark.parametrize(("f", "x", "truth"), [
-    (jnp.tanh, 25.0, 4 * np.exp(-50.0)),
-    (lambda x: jnp.log(1 - jnp.exp(-x)), 60.0, np.exp(-60.0)),
-    (jax.nn.log_sigmoid, 80.0, np.exp(-80.0)),
-    (lambda x: (x - jnp.sin(x)) / x**3, 1e-5, -1e-5 / 60),
-    (lambda x: 2 * lax.stop_gradient(x) * x, 3.0, 12.0),
-])
+@pytest.mark.parametrize(
+    ("f", "x", "truth"),
+    [
+        (jnp.tanh, 25.0, 4 * np.exp(-50.0)),
+        (lambda x: jnp.log(1 - jnp.exp(-x)), 60.0, np.exp(-60.0)),
+        (jax.nn.log_sigmoid, 80.0, np.exp(-80.0)),
+        (lambda x: (x - jnp.sin(x)) / x**3, 1e-5, -1e-5 / 60),
+        (lambda x: 2 * lax.stop_gradient(x) * x, 3.0, 12.0),
+    ],
+)
 def test_where_float64_has_no_digits(f, x, truth):
     value, radius = slope(f, x, tangents=[1.0])
     assert value[0] == pytest.approx(truth, rel=1e-9) and radius[0] < 1e-12 * abs(value[0])
 
 
-@pytest.mark.parametrize("f", [
-    lambda x: jnp.sum(x / x), lambda x: jnp.sum(1 / x), lambda x: jnp.sum(x**-2), jnp.linalg.norm,
-    lambda a: jnp.linalg.solve(jnp.diag(a), jnp.ones(2)).sum()])
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: jnp.sum(x / x),
+        lambda x: jnp.sum(1 / x),
+        lambda x: jnp.sum(x**-2),
+        jnp.linalg.norm,
+        lambda a: jnp.linalg.solve(jnp.diag(a), jnp.ones(2)).sum(),
+    ],
+)
 def test_a_division_by_zero_encloses_nothing(f):
     value, radius = slope(f, np.zeros(2), tangents=[np.ones(2)])
     assert np.isnan(value).all() and np.isnan(radius).all()

@@ -66,9 +66,11 @@ def _batched_cond(f):
 
 def _batched_while(f):
     """Rows that end after different numbers of turns."""
+
     def halved(t):
         return lax.while_loop(
-            lambda c: (jnp.abs(c[0]) > 0.3) & (c[1] < 3), lambda c: (0.5 * f(c[0]), c[1] + 1), (t, 0))[0]
+            lambda c: (jnp.abs(c[0]) > 0.3) & (c[1] < 3), lambda c: (0.5 * f(c[0]), c[1] + 1), (t, 0)
+        )[0]
 
     return lambda x: jnp.sum(jax.vmap(halved)(jnp.stack([x, 4 * x, 0.1 * x])) * jnp.array([1.0, 2.0, 3.0], jnp.float32))
 

@@ -19,8 +19,9 @@ V, POS, W, X = numbers(5), numbers(5, seed=1, low=0.5, high=2.0), numbers(3, 2, 
 MIX = 3 * numbers(5, seed=5)
 
 
-def vjp(f: Callable, bwd: Callable, keep: Callable | None = None, fwd: Callable | None = None,
-     **options: Any) -> Callable:
+def vjp(
+    f: Callable, bwd: Callable, keep: Callable | None = None, fwd: Callable | None = None, **options: Any
+) -> Callable:
     """custom_vjp in one line: `bwd(residuals, g)`; what is kept are the arguments unless `keep(*args)` says."""
     rule = custom_vjp(f, **{k: v for k, v in options.items() if k.startswith("nondiff")})
     keep = keep or (lambda *x: x)
@@ -37,6 +38,7 @@ def jvp(f: Callable, tangent: Callable) -> Callable:
 
 
 # ---- right ones
+
 
 def log1pexp(x):
     return jnp.where(x > 20, x, jnp.log1p(jnp.exp(jnp.minimum(x, 20))))
@@ -275,6 +277,7 @@ RIGHT = [
 
 # ---- wrong twins
 
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Twin:
     """What must be said: a `reason` (by name), the wrong leaves, and names of rows that are WRONG; `order` asked for."""  # noqa: E501
@@ -323,11 +326,23 @@ def wrong() -> Iterator[Twin]:
     for name, back in NONLINEAR.items():
         rows = ["scale of the cotangent"]
         yield bad(f"nonlinear: {name}", spoiled(back), (V,), (), "LAW", rows)
-    for name, factor in {"twice": 2.0, "half": 0.5, "sign": -1.0, "nothing": 0.0, "1+1e-3": 1.001, "1+1e-5": 1 + 1e-5}.items():  # noqa: E501
+    for name, factor in {
+        "twice": 2.0,
+        "half": 0.5,
+        "sign": -1.0,
+        "nothing": 0.0,
+        "1+1e-3": 1.001,
+        "1+1e-5": 1 + 1e-5,
+    }.items():  # noqa: E501
         yield bad(f"sin {name}", spoiled(lambda g, c=factor: c * g), (V,), ["x"])
         yield bad(f"pytree w {name}", vjp(affine, partial(affine_bwd, w=factor)), (PARAMS, X), ["p.w"])
-        yield bad(f"jvp {name}", jvp(jnp.tanh, lambda x, t, c=factor: c * t[0] / jnp.cosh(x[0]) ** 2), (V,), ["x"],
-                  rows=["JVP"])
+        yield bad(
+            f"jvp {name}",
+            jvp(jnp.tanh, lambda x, t, c=factor: c * t[0] / jnp.cosh(x[0]) ** 2),
+            (V,),
+            ["x"],
+            rows=["JVP"],
+        )
     yield bad("pytree b", vjp(affine, partial(affine_bwd, b=2.0)), (PARAMS, X), ["p.b"])
     yield bad("pytree x", vjp(affine, partial(affine_bwd, x=-1.0)), (PARAMS, X), ["x"])
     yield bad("pytree size lost", vjp(affine, partial(affine_bwd, size=0.0)), (PARAMS, X), ["p.w"])
@@ -344,16 +359,21 @@ def wrong() -> Iterator[Twin]:
     yield bad("solve sign", vjp(jnp.linalg.solve, lambda r, g: (lambda u, x: (jnp.outer(u, x), u))(
         jnp.linalg.solve(r[0].T, g), jnp.linalg.solve(*r))), (numbers(3, 3, seed=3) + 2 * jnp.eye(3), V[:3]),
              ["a"])  # fmt: skip
-    yield bad("logdet transpose", vjp(lambda a: jnp.linalg.slogdet(a)[1], lambda r, g: (g * jnp.linalg.inv(r[0]),)),
-              (numbers(3, 3, seed=3) + 2 * jnp.eye(3),), ["a"])
+    yield bad(
+        "logdet transpose",
+        vjp(lambda a: jnp.linalg.slogdet(a)[1], lambda r, g: (g * jnp.linalg.inv(r[0]),)),
+        (numbers(3, 3, seed=3) + 2 * jnp.eye(3),),
+        ["a"],
+    )
     yield bad("two arguments swapped", vjp(lambda x, y: x * jnp.exp(y), lambda r, g: (
         g * r[0] * jnp.exp(r[1]), g * jnp.exp(r[1]))), (V, POS), ["x", "y"])  # fmt: skip
     z = numbers(3, dtype=jnp.complex64)
     yield bad("complex conj", vjp(lambda z: z * z, lambda r, g: (2 * jnp.conj(r[0]) * g,)), (z,), ["z"])
     yield bad("complex abs2 conj", vjp(lambda z: jnp.real(z * jnp.conj(z)), lambda r, g: (2 * r[0] * g,)), (z,), ["z"])
     yield bad("imaginary part lost", vjp(jnp.sin, lambda r, g: (jnp.cos(r[0]) * g.real,)), (z,), ["x"])
-    yield bad("second output lost", vjp(lambda x: (jnp.sin(x), jnp.cos(x)), lambda r, g: (g[0] * jnp.cos(r[0]),)),
-         (V,), ["x"])
+    yield bad(
+        "second output lost", vjp(lambda x: (jnp.sin(x), jnp.cos(x)), lambda r, g: (g[0] * jnp.cos(r[0]),)), (V,), ["x"]
+    )
     yield bad("one component", spoiled(lambda g: g.at[3].mul(1.01)), (V,), ["x"])
     yield bad("None of an argument that matters", vjp(lambda x, y: jnp.sin(x) * y, lambda r, g: (
         g * jnp.cos(r[0]) * r[1], None)), (V, POS), ["y"])  # fmt: skip
@@ -364,17 +384,30 @@ def wrong() -> Iterator[Twin]:
     yield bad("defjvps", _wrong_jvps(), (V, POS), ["y"], rows=["JVP"])
     yield bad("custom_gradient", jax.custom_gradient(lambda x: (x**3, lambda g: (2 * x**2 * g,))), (V,), ["args[0]"])
     yield bad("constant added", spoiled(lambda g: g + 1e-3), (V,), ["x"], "LAW", ["zero cotangent"])
-    yield bad("primal of fwd", vjp(jnp.sin, lambda r, g: (jnp.cos(r[0]) * g,), fwd=lambda x: (jnp.sin(x) * 1.001,
-         (x,))),
-              (V,), (), "LAW_BROKEN", ["primal"])
+    yield bad(
+        "primal of fwd",
+        vjp(jnp.sin, lambda r, g: (jnp.cos(r[0]) * g,), fwd=lambda x: (jnp.sin(x) * 1.001, (x,))),
+        (V,),
+        (),
+        "LAW_BROKEN",
+        ["primal"],
+    )
     yield bad("primal of jvp", _wrong_primal(), (V,), (), "LAW_BROKEN", ["primal"])
-    yield bad("under vmap", spoiled(only_batched), (V,), (), "TRANSFORM_WRONG",
-              ["vmap over cotangents", "vmap over both"])
+    yield bad(
+        "under vmap", spoiled(only_batched), (V,), (), "TRANSFORM_WRONG", ["vmap over cotangents", "vmap over both"]
+    )
     yield bad("under jit", spoiled(only_traced), (V,), ["x"], transforms=True, rows=["jit"])
     yield bad("second order", vjp(jnp.sin, lambda r, g: (jnp.cos(lax.stop_gradient(r[0])) * g,)), (V,), (),
               "SECOND_ORDER_WRONG", ["reverse over reverse"], 2)  # fmt: skip
-    yield bad("second order of a jvp", jvp(jnp.sin, lambda x, t: lax.stop_gradient(jnp.cos(x[0])) * t[0]), (V,), (),
-              "SECOND_ORDER_WRONG", ["forward over reverse", "reverse over reverse"], 2)
+    yield bad(
+        "second order of a jvp",
+        jvp(jnp.sin, lambda x, t: lax.stop_gradient(jnp.cos(x[0])) * t[0]),
+        (V,),
+        (),
+        "SECOND_ORDER_WRONG",
+        ["forward over reverse", "reverse over reverse"],
+        2,
+    )
     yield bad("second order, a detached norm", vjp(lambda x: jnp.sqrt(jnp.sum(x**2)), lambda r, g: (g * r[0] / r[1],),
               fwd=lambda x: (jnp.sqrt(jnp.sum(x**2)), (x, lax.stop_gradient(jnp.sqrt(jnp.sum(x**2)))))), (V,), (),
               "SECOND_ORDER_WRONG", ["reverse over reverse"], 2)  # fmt: skip

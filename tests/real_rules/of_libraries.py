@@ -24,8 +24,9 @@ def optax_rules():
     yield Rule("optax.softmax_ce", optax.softmax_cross_entropy, (W, jax.nn.one_hot(LABELS, 3)))
     yield Rule("optax.softmax_ce int", optax.softmax_cross_entropy_with_integer_labels, (W, LABELS))
     yield Rule("optax.sigmoid_bce", optax.sigmoid_binary_cross_entropy, (V, (POS > 1).astype(jnp.float32)))
-    yield Rule("optax.sigmoid_focal_loss", lambda x: optax.sigmoid_focal_loss(x, (POS > 1).astype(jnp.float32)), (V,),
-         order=1)
+    yield Rule(
+        "optax.sigmoid_focal_loss", lambda x: optax.sigmoid_focal_loss(x, (POS > 1).astype(jnp.float32)), (V,), order=1
+    )
     yield Rule("optax.kl_divergence", optax.kl_divergence, (jax.nn.log_softmax(W), jax.nn.softmax(2 * W)), order=1)
     yield Rule("optax.ctc_loss", lambda x: optax.ctc_loss(x[None], jnp.zeros((1, 4)), jnp.array([[1, 2]]),
                                                          jnp.zeros((1, 2))), (W,), order=1)  # fmt: skip
@@ -123,8 +124,9 @@ def diffrax_rules():
          order=1,
                modes=("rev",), slow=True)  # fmt: skip
     yield Rule("dfx.DirectAdjoint", decay(dfx.DirectAdjoint()), (V[:2], jnp.float32(1.5)), order=1, slow=True)
-    yield Rule("dfx.ForwardMode", decay(dfx.ForwardMode()), (V[:2], jnp.float32(1.5)), order=1, modes=("fwd",),
-         slow=True)
+    yield Rule(
+        "dfx.ForwardMode", decay(dfx.ForwardMode()), (V[:2], jnp.float32(1.5)), order=1, modes=("fwd",), slow=True
+    )
 
 
 def jaxopt_rules():
@@ -139,10 +141,18 @@ def jaxopt_rules():
     def root(init, x):
         return jax.lax.fori_loop(0, 30, lambda _, y: y - (y**3 + y - x) / (3 * y**2 + 1), jnp.zeros_like(x))
 
-    yield Rule("jaxopt.GradientDescent", lambda l2: ridge(l2, W), (jnp.float32(0.5),), order=1, modes=("rev",), slow=True)  # noqa: E501
+    yield Rule(
+        "jaxopt.GradientDescent", lambda l2: ridge(l2, W), (jnp.float32(0.5),), order=1, modes=("rev",), slow=True
+    )  # noqa: E501
     yield Rule("jaxopt.custom_root", lambda x: root(None, x), (jnp.float32(0.7),), order=1, modes=("rev",))
     yield Rule("jaxopt.projection_simplex", jaxopt.projection.projection_simplex, (V,), order=1, modes=("rev",))
-    yield Rule("jaxopt.sparse_plus", jaxopt.loss.binary_sparsemax_loss, (jnp.int32(1), jnp.float32(0.3)), order=1, modes=("rev",))  # noqa: E501
+    yield Rule(
+        "jaxopt.sparse_plus",
+        jaxopt.loss.binary_sparsemax_loss,
+        (jnp.int32(1), jnp.float32(0.3)),
+        order=1,
+        modes=("rev",),
+    )  # noqa: E501
     yield Rule("jaxopt.prox_lasso", lambda x: jaxopt.prox.prox_lasso(x, 0.2), (V,), order=1, modes=("rev",))
 
 

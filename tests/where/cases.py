@@ -7,8 +7,24 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-HELD_BACK = ("conv", "vae", "batchnorm", "similarity", "rule_gelu", "lstm", "heads", "poisson", "rms", "mixture",
-             "factor", "rule_jvp", "rule_pool", "tied", "experts", "triplet")
+HELD_BACK = (
+    "conv",
+    "vae",
+    "batchnorm",
+    "similarity",
+    "rule_gelu",
+    "lstm",
+    "heads",
+    "poisson",
+    "rms",
+    "mixture",
+    "factor",
+    "rule_jvp",
+    "rule_pool",
+    "tied",
+    "experts",
+    "triplet",
+)
 
 
 class Case(NamedTuple):

@@ -47,19 +47,23 @@ def kind(f: Callable[[Spot], Planted]) -> Callable[[Spot], Planted]:
 
 
 @kind
-def zero(s): return 0 * s.t, "exactly zero"
+def zero(s):
+    return 0 * s.t, "exactly zero"
 
 
 @kind
-def doubled(s): return 2 * s.t, "ratio 2.000"
+def doubled(s):
+    return 2 * s.t, "ratio 2.000"
 
 
 @kind
-def halved(s): return s.t / 2, "ratio 0.5"
+def halved(s):
+    return s.t / 2, "ratio 0.5"
 
 
 @kind
-def sign(s): return -s.t, "sign flipped"
+def sign(s):
+    return -s.t, "sign flipped"
 
 
 @kind
@@ -364,8 +368,11 @@ def main(arguments: list[str]) -> None:
             if how != "right" and "--verbose" in arguments:
                 print(f"{how}: {name} in {net}{path}: wanted {wanted!r}, got {got!r}")
         total = sum(counted.values())
-        print(f"{'held back' if held_back else 'tuned':10}", total,
-              ", ".join(f"{how} {n} ({n / total:.1%})" for how, n in counted.most_common()))
+        print(
+            f"{'held back' if held_back else 'tuned':10}",
+            total,
+            ", ".join(f"{how} {n} ({n / total:.1%})" for how, n in counted.most_common()),
+        )
 
 
 if __name__ == "__main__":

@@ -67,7 +67,9 @@ def test_two_mistakes_are_named_one_after_the_other():
 
     report = jc.check_grad(loss, {"a": np.arange(1.0, 4), "b": np.arange(2.0, 5)}, grad)
     assert [(c.kind, c.source, c.leaves) for c in report.culprits] == [
-        ("line", 'a = 1 - jnp.tanh(p["a"])', ("a",)), ("line", 'b = 2 * jnp.sin(p["b"])', ("b",))]
+        ("line", 'a = 1 - jnp.tanh(p["a"])', ("a",)),
+        ("line", 'b = 2 * jnp.sin(p["b"])', ("b",)),
+    ]
     assert "changed, `a` is right" in str(report)
     assert "changed, `b` is right" in str(report)
 
@@ -107,13 +109,17 @@ def weighed(at: int, kind: str = "swap", **more) -> Weighed:
     return Weighed(("m.py", at), kind, "own", **more)
 
 
-@pytest.mark.parametrize(("changes", "kind", "told"), [
-    ([weighed(1), weighed(2, was=True)], "line", (0,)),
-    ([weighed(1), weighed(1, "times"), weighed(2, "times")], "one of", (0, 2)),
-    ([weighed(1, "plus product", was=True)], None, ()),
-    ([weighed(n) for n in range(4)], None, ()),
-    ([], None, ()),
-], ids=["what was right is not blamed", "near", "too dear", "too many", "nothing"])
+@pytest.mark.parametrize(
+    ("changes", "kind", "told"),
+    [
+        ([weighed(1), weighed(2, was=True)], "line", (0,)),
+        ([weighed(1), weighed(1, "times"), weighed(2, "times")], "one of", (0, 2)),
+        ([weighed(1, "plus product", was=True)], None, ()),
+        ([weighed(n) for n in range(4)], None, ()),
+        ([], None, ()),
+    ],
+    ids=["what was right is not blamed", "near", "too dear", "too many", "nothing"],
+)
 def test_blame(changes, kind, told):
     found = blame(changes)
     assert (found and found.kind) == kind

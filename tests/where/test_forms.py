@@ -56,7 +56,10 @@ def test_methods():
 def test_a_helper_in_another_file_and_a_lambda():
     helpers = build.module("helpers", "import jax.numpy as jnp\n\n\ndef slope(z):\n    return 1 - jnp.tanh(z)\n")
     x, y = draw(7, 3), draw(7)
-    report = jc.check_grad(lambda w: jnp.mean((jnp.tanh(x @ w) - y) ** 2), draw(3),
-                           lambda w: x.T @ (2 * (jnp.tanh(x @ w) - y) * helpers.slope(x @ w)) / 7)
+    report = jc.check_grad(
+        lambda w: jnp.mean((jnp.tanh(x @ w) - y) ** 2),
+        draw(3),
+        lambda w: x.T @ (2 * (jnp.tanh(x @ w) - y) * helpers.slope(x @ w)) / 7,
+    )
     assert [c.source for c in report.culprits] == ["return 1 - jnp.tanh(z)"]
     assert report.culprits[0].file == helpers.__file__

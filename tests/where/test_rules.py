@@ -78,10 +78,14 @@ def test_a_forward_rule():
     assert named(report) == [("line", "dot_a = -2 * a * e * da")]
 
 
-@pytest.mark.parametrize("check", [
-    lambda: jc.check_rule(network, A.reshape(5, 1), **QUICK),
-    lambda: jc.check_grad(lambda x: jnp.sum(network(x) ** 2), A.reshape(5, 1)),
-], ids=["check_rule", "check_grad"])
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda: jc.check_rule(network, A.reshape(5, 1), **QUICK),
+        lambda: jc.check_grad(lambda x: jnp.sum(network(x) ** 2), A.reshape(5, 1)),
+    ],
+    ids=["check_rule", "check_grad"],
+)
 def test_a_rule_under_jit_vmap_and_scan(check):
     report = check()
     assert named(report) == [("line", "return (ct * (t + x * (1 - t)),)")]

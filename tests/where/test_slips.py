@@ -43,14 +43,14 @@ SAID = {
     ("dense", "dz1 = dh1"): "derivative of `tanh`",
     ("dense", "dz1 = dh1 * (1 - z1**2)"): "its argument and its value exchanged",
     ("loop", "dz = jnp.where(after > 0, dh, 0)"): "passes only where `x`",
-    ("layernorm", "dt = do @ p[\"V\"]"): "`p['V']` at ",
+    ("layernorm", 'dt = do @ p["V"]'): "`p['V']` at ",
     ("layernorm", "da = da"): "`a` at ",
-    ("embedding", "dE = jnp.zeros_like(p[\"E\"]).at[tokens].set(dtok)"): "takes several times",
+    ("embedding", 'dE = jnp.zeros_like(p["E"]).at[tokens].set(dtok)'): "takes several times",
     ("rnn_scan", "dV = dV + h0.T @ err"): "`h` were that of the step before",
     ("rnn_scan", "dz = dh * (1 - h0**2)"): "its value were that of the step before",
     ("rnn_scan", "dW = dW + h1.T @ dz"): "`h` were that of the step after",
     ("rnn_scan", "dU = x.T @ dz"): "not accumulated: as if `p['U']`",
-    ("rnn_scan", "dh = err @ p[\"V\"].T"): "`h` at ",
+    ("rnn_scan", 'dh = err @ p["V"].T'): "`h` at ",
 }
 
 
