@@ -240,7 +240,7 @@ def test_points_that_are_counted_only_are_blamed_at_their_own_leaf():
     f = lambda p: (
         jax.lax.while_loop(
             lambda s: s[0] < 1,
-            lambda s: (s[0] + 1, jnp.sum(jnp.sin(p["b"]) + p["c"] ** 3)),  # noqa: E731
+            lambda s: (s[0] + 1, jnp.sum(jnp.sin(p["b"]) + p["c"] ** 3)),
             (0, 0.0),
         )[1]
         + jnp.sum(p["a"])

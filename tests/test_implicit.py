@@ -39,7 +39,7 @@ def test_other_leaves_are_judged():
             loss,
             params,
             lambda p: {"scale": factor * 2 * p["scale"] * jax.random.gamma(KEY, p["shape"]), "shape": p["shape"]},
-        )  # noqa: B023
+        )
         assert report["scale"].verdict is verdict, str(report)
         assert report["shape"].reason is jc.Reason.IMPLICIT
 

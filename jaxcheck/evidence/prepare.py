@@ -20,7 +20,7 @@ from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.user import StructureError, User, first_line, real_rows, refuse_tracing, to_array
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.identity import same_program
-from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, gradient, plain, trace
+from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, gradient, holds_numpy_data, plain, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
 from jaxcheck.there import there
@@ -98,7 +98,7 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
         elif given is None:
             claim = Claim(numbers=real_rows(theta, user.numbers()))
         else:
-            claim = _of_function(call, given, bool(random))
+            claim = _of_function(call, given, bool(random), not holds_numpy_data(own))
     except StructureError as error:
         return nothing, Preface(user.name, (Witness("manual", "absent", str(error)),), (), structure=str(error))
     autodiff, said = _autodiff(call, primal) if grad is not None or rules else (
@@ -151,8 +151,12 @@ def _of_autodiff(call: Call, primal: Traced, rules: int) -> Claim:
         return Claim(host=host.autodiff_on_host(call.given)[0], notes=(note, *notes))
 
 
-def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: bool) -> Claim:
-    """The caller's gradient function: traced, or called on numbers where it cannot be. Raises StructureError."""
+def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: bool, wide: bool) -> Claim:
+    """The caller's gradient function: traced, or called on numbers where it cannot be. Raises StructureError.
+
+    Args:
+        wide: whether the loss can be called in the 64-bit mode.
+    """
     found, failure = traced
     notes, wide = (), None
     if found is not None:
@@ -167,7 +171,7 @@ def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: b
                 differs = repeat.TRACED.format("the gradient under test")
         if wide is not None:
             return Claim(wide, own, notes=notes, random=differs)
-    run, native, note = host.gradient_on_host(call.user, failure)
+    run, native, note = host.gradient_on_host(call.user, failure, wide)
     return Claim(host=run, native=native, notes=(*notes, *([note] if note else [])))
 
 
