@@ -88,28 +88,49 @@ def check_batch(
     if isinstance(settings.mode, Exhaustive):
         raise ValueError("check_batch looks along random directions; use mode=Sketch(...) or leave mode out")
     # The line names the caller's own arguments; only what differs from the defaults is repeated.
-    given = {"grad": grad is not None, "args": bool(args), "has_aux": has_aux, "mode": mode is not None,
-             "tolerance": tolerance is not None, "must_catch": must_catch is not None,
-             "precision": precision != "float64", "surrogate": surrogate is not False, "seed": seed != 0}
+    given = {
+        "grad": grad is not None,
+        "args": bool(args),
+        "has_aux": has_aux,
+        "mode": mode is not None,
+        "tolerance": tolerance is not None,
+        "must_catch": must_catch is not None,
+        "precision": precision != "float64",
+        "surrogate": surrogate is not False,
+        "seed": seed != 0,
+    }
     more = "".join(f", {key}={key}" for key, wanted in given.items() if wanted)
-    with (running(budget, hosts.watch(progress)) as clock, spread.over(devices, args, points=points),
-          resuming(resume, clock) as file):
+    with (
+        running(budget, hosts.watch(progress)) as clock,
+        spread.over(devices, args, points=points),
+        resuming(resume, clock) as file,
+    ):
         report = None
         with until_stopped():
             batch = collect(points, init, n, train_step, steps, seed, lambda tree: _accepts(loss, tree, args))
             batch = dataclasses.replace(
-                batch, lines=tuple(f"jaxcheck.check_grad(loss, {x}{more})" for x in batch.lines))
+                batch, lines=tuple(f"jaxcheck.check_grad(loss, {x}{more})" for x in batch.lines)
+            )
             report = _check(loss, batch, grad, tuple(args), has_aux, settings, name, file)
         if report is None:
-            report = Report("check_batch", name_of(loss, name), Verdict.INCONCLUSIVE, Reason.INTERRUPTED,
-                            seed=settings.seed)
+            report = Report(
+                "check_batch", name_of(loss, name), Verdict.INCONCLUSIVE, Reason.INTERRUPTED, seed=settings.seed
+            )
         if file.answered:
             return report
         return hosts.same(file.after(finished(report, grad if callable(grad) else loss)))
 
 
-def _check(loss: Callable, batch: Batch, grad: Any, args: tuple, has_aux: bool, settings: Settings,
-           name: str | None, file: Resumed) -> Report:
+def _check(
+    loss: Callable,
+    batch: Batch,
+    grad: Any,
+    args: tuple,
+    has_aux: bool,
+    settings: Settings,
+    name: str | None,
+    file: Resumed,
+) -> Report:
     problem, preface = prepare(loss, batch.tree(0), grad, args, has_aux, settings.precision)
     label = name or preface.name
     points = batch.stacked if batch.listed is None else batch.listed
@@ -123,8 +144,11 @@ def _check(loss: Callable, batch: Batch, grad: Any, args: tuple, has_aux: bool, 
         with until_stopped():
             current().ask()
             # The first point has been prepared already.
-            one, front = (problem, preface) if index == 0 else prepare(
-                loss, batch.tree(index), grad, args, has_aux, settings.precision)
+            one, front = (
+                (problem, preface)
+                if index == 0
+                else prepare(loss, batch.tree(index), grad, args, has_aux, settings.precision)
+            )
             title = f"{label} at {batch.labels[index]}"
             return examine(one, front, settings, kind="check_grad", name=title, start=time.perf_counter())
         return None
@@ -142,13 +166,15 @@ def _check(loss: Callable, batch: Batch, grad: Any, args: tuple, has_aux: bool, 
             path = batched.measure(other, rows[: len(clear)], settings.seed, _directions(settings))
             table, clear = batched.first(table, len(path.whole)), clear[: len(path.whole)]
             granted = max(settings.tolerance.bound, bars.CONSTANTS * run.unit)
-            clear &= batched.clear(path, Tolerance(granted, settings.tolerance.atol),
-                                   max(settings.must_catch, 2 * granted), sharp=False)
+            clear &= batched.clear(
+                path, Tolerance(granted, settings.tolerance.atol), max(settings.must_catch, 2 * granted), sharp=False
+            )
     return _report(batch, problem, table, path, clear, alone, label, settings, run is not None)
 
 
-def _beside_kinks(problem: Problem, rows: np.ndarray, table: batched.Table, settings: Settings
-                  ) -> tuple[batched.Table, np.ndarray]:
+def _beside_kinks(
+    problem: Problem, rows: np.ndarray, table: batched.Table, settings: Settings
+) -> tuple[batched.Table, np.ndarray]:
     """(the table with what this took, which points plainly pass), those on a kink looked at from the side: another
     choice than autodiff's is right there where it is that of an adjacent piece."""
     clear = batched.clear(table, settings.tolerance, settings.must_catch, problem.sharp)
@@ -192,14 +218,17 @@ def _one_by_one(batch: Batch, alone: Callable, label: str, settings: Settings) -
     points = tuple(point(batch, i, reports[i]) for i in order if reports[i].verdict is not Verdict.PASS)
     points += tuple(open_point(batch, i) for i, report in enumerate(found) if report is None)
     shown = dataclasses.replace(
-        reports[order[0]], evaluations=sum(r.evaluations for r in reports.values()),
-        compiled=sum(r.compiled for r in reports.values()))
+        reports[order[0]],
+        evaluations=sum(r.evaluations for r in reports.values()),
+        compiled=sum(r.compiled for r in reports.values()),
+    )
     verdicts = [Verdict.INCONCLUSIVE if report is None else report.verdict for report in found]
     return left_open(written(batch, order[0], shown, verdicts, points, (), label), verdicts)
 
 
-def _examined(order: np.ndarray, by_numbers: np.ndarray, verdicts: list[Verdict], alone: Callable
-              ) -> dict[int, Report | None]:
+def _examined(
+    order: np.ndarray, by_numbers: np.ndarray, verdicts: list[Verdict], alone: Callable
+) -> dict[int, Report | None]:
     """The reports of unclear points, the worst first; None where the check was stopped. `verdicts` are set, those of
     points that only numbers judge as well."""
     found: dict[int, Report | None] = {}
@@ -214,8 +243,9 @@ def _examined(order: np.ndarray, by_numbers: np.ndarray, verdicts: list[Verdict]
     return found
 
 
-def _report(batch, problem, table: batched.Table, path: batched.Table | None, clear, alone, label, settings,
-            runs: bool) -> Report:
+def _report(
+    batch, problem, table: batched.Table, path: batched.Table | None, clear, alone, label, settings, runs: bool
+) -> Report:
     """Examine the unclear points alone (the first few), settle the others by the batch's own numbers.
 
     Args:
@@ -244,16 +274,26 @@ def _report(batch, problem, table: batched.Table, path: batched.Table | None, cl
     # By the batch's own measure those that only it has judged are less bad than the ones examined.
     ranked = sorted(reports, key=lambda i: badness(reports[i]), reverse=True)
     examined = [point(batch, i, reports[i]) for i in ranked if reports[i].verdict is not Verdict.PASS]
-    counted = [of_numbers(batch, problem, table if in_float64[i] or path is None else path, i)
-               for i in map(int, order) if i not in reports and i not in unknown]
+    counted = [
+        of_numbers(batch, problem, table if in_float64[i] or path is None else path, i)
+        for i in map(int, order)
+        if i not in reports and i not in unknown
+    ]
     failed = [p for p in examined if p.verdict is Verdict.FAIL]
-    points = (*failed, *counted, *(p for p in examined if p.verdict is not Verdict.FAIL),
-              *(open_point(batch, i) for i in sorted(unknown)))
+    points = (
+        *failed,
+        *counted,
+        *(p for p in examined if p.verdict is not Verdict.FAIL),
+        *(open_point(batch, i) for i in sorted(unknown)),
+    )
     best = dataclasses.replace(
-        best, evaluations=table.evaluations + sum(r.evaluations for r in reports.values()),
+        best,
+        evaluations=table.evaluations + sum(r.evaluations for r in reports.values()),
         compiled=table.compiled + sum(r.compiled for r in reports.values()),
         why_mode=f"{batch.labels[shown]}: {best.why_mode}; all points: random directions in one program"
-        if best.why_mode else "all points: random directions in one program")
+        if best.why_mode
+        else "all points: random directions in one program",
+    )
     said = statistics(batch, problem, table)
     if accused := sum(bool(by_numbers[i]) for i in unknown if i < len(clear)):
         said = [f"{accused} of the points left look wrong by the batch's own numbers", *said]

@@ -39,11 +39,24 @@ def written(batch, shown: int, report: Report, verdicts, points, more, label) ->
     shares = f"{total} points: {passed} pass, {failed} fail ({failed / total:.1%}), {unsure} inconclusive"
     worst = points[0] if points else None
     where = f"worst: {at}" + (f", at leaf `{worst.leaf}`" if worst and worst.leaf else "")
-    notes = (shares, f"{where}; the numbers of leaves and differences are those of {at} alone", *batch.notes, *more,
-             *report.notes)
+    notes = (
+        shares,
+        f"{where}; the numbers of leaves and differences are those of {at} alone",
+        *batch.notes,
+        *more,
+        *report.notes,
+    )
     return dataclasses.replace(
-        report, kind="check_batch", name=label, points=points, notes=notes, point=at, points_passed=passed,
-        points_failed=failed, points_inconclusive=unsure)
+        report,
+        kind="check_batch",
+        name=label,
+        points=points,
+        notes=notes,
+        point=at,
+        points_passed=passed,
+        points_failed=failed,
+        points_inconclusive=unsure,
+    )
 
 
 def badness(report: Report) -> tuple[int, float]:
@@ -77,6 +90,8 @@ def statistics(batch: Batch, problem, table: batched.Table) -> list[str]:
         around = f" +-{bar:.1e}" if np.isfinite(bar) else ""
         left = f"; left out: {len(good) - good.sum()} on a kink or not finite" if not good.all() else ""
         most = f"99 % {np.quantile(values, 0.99, method='lower'):.1e}, " if len(values) >= 100 else ""
-        said.append(f"`{leaf.path}` over the batch, by coarser differences: median {np.median(values):.1e}, {most}"
-                    f"largest {values.max():.1e}{around} at {batch.labels[largest]}{left}")
+        said.append(
+            f"`{leaf.path}` over the batch, by coarser differences: median {np.median(values):.1e}, {most}"
+            f"largest {values.max():.1e}{around} at {batch.labels[largest]}{left}"
+        )
     return said

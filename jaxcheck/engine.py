@@ -28,15 +28,23 @@ from jaxcheck.writing import write
 FINER = Ladder(first=1e-5, ratio=4.0, count=10)
 
 
-def examine(problem: Problem, preface: Preface, settings: Settings, *, kind: str, name: str, start: float,
-            rows: tuple = ()) -> Report:
+def examine(
+    problem: Problem, preface: Preface, settings: Settings, *, kind: str, name: str, start: float, rows: tuple = ()
+) -> Report:
     """Run the check and write the report; what is stopped on the way is said in it."""
-    head = dict(kind=kind, name=name, witnesses=preface.witnesses, carried=problem.theta.carried,
-                seed=settings.seed, rows=rows)
+    head = dict(
+        kind=kind, name=name, witnesses=preface.witnesses, carried=problem.theta.carried, seed=settings.seed, rows=rows
+    )
 
     def stop(verdict, reason, *notes, **more):
-        return Report(verdict=verdict, reason=reason, notes=(*notes, *preface.notes),
-                      seconds=time.perf_counter() - start, **head, **more)
+        return Report(
+            verdict=verdict,
+            reason=reason,
+            notes=(*notes, *preface.notes),
+            seconds=time.perf_counter() - start,
+            **head,
+            **more,
+        )
 
     if preface.structure:
         return stop(Verdict.FAIL, Reason.STRUCTURE, preface.structure)
@@ -120,12 +128,23 @@ def _opinions(case: Case, leaves: list[LeafEvidence], unseen: tuple[int, ...], d
             continue
         leaves[number], opinion = stopping.settled(case, number, ev, _settle)
         opinions.append(opinion)
-    opinions = stopping.stage(case, leaves, opinions, lambda *pair: limits.concerns(case, *pair),
-                              lambda: limits.second_opinions(case, directions, leaves, opinions, _settle))
-    opinions = stopping.stage(case, leaves, opinions, lambda *pair: kinks.concerns(case, *pair),
-                              lambda: kinks.second_opinions(case, directions, leaves, opinions))
-    opinions = stopping.stage(case, leaves, opinions, lambda *pair: False,
-                              lambda: appeal.second_opinions(case, leaves, opinions))
+    opinions = stopping.stage(
+        case,
+        leaves,
+        opinions,
+        lambda *pair: limits.concerns(case, *pair),
+        lambda: limits.second_opinions(case, directions, leaves, opinions, _settle),
+    )
+    opinions = stopping.stage(
+        case,
+        leaves,
+        opinions,
+        lambda *pair: kinks.concerns(case, *pair),
+        lambda: kinks.second_opinions(case, directions, leaves, opinions),
+    )
+    opinions = stopping.stage(
+        case, leaves, opinions, lambda *pair: False, lambda: appeal.second_opinions(case, leaves, opinions)
+    )
     with until_stopped():
         return leaves, opinions, as_run.second_opinions(case, leaves, opinions, directions)
     return leaves, opinions, as_run.unknown(leaves, opinions)
@@ -144,8 +163,9 @@ def _add_exhaustive(case: Case, evidence: Evidence, mode: str):
     """The differences that `Exhaustive` asks for: (leaves, textbook differences or None, components left out of each
     leaf for want of time, or None)."""
     asked = case.settings.mode
-    if not isinstance(asked, Exhaustive) or (asked.step is None and all(
-            p.directions is None for ev in evidence.leaves for p in ev.probes)):
+    if not isinstance(asked, Exhaustive) or (
+        asked.step is None and all(p.directions is None for ev in evidence.leaves for p in ev.probes)
+    ):
         return evidence.leaves, None, None
     done = None
     with until_stopped():
@@ -205,7 +225,8 @@ def _against_autodiff(case: Case, number: int, ev: LeafEvidence, opinion: Opinio
         if second.verdict is Verdict.FAIL:
             return finer, second
     return ev, opinion if doubt.may_deceive(case.problem) else dataclasses.replace(
-        opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=doubt.SMALLER_SCALE)
+        opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=doubt.SMALLER_SCALE
+    )
 
 
 def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion, Ladder]:
@@ -245,11 +266,13 @@ def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence
     return ev, opinion, case.ladder
 
 
-def _with_ladder(case: Case, number: int, ev: LeafEvidence, indices: np.ndarray, small: np.ndarray, kinked: bool
-                 ) -> LeafEvidence:
+def _with_ladder(
+    case: Case, number: int, ev: LeafEvidence, indices: np.ndarray, small: np.ndarray, kinked: bool
+) -> LeafEvidence:
     """The full ladder on the chosen components, `small` ones of them by their own size, and on ties at a kink."""
-    (single, tied), spent, compiled = gather.follow_up(case.problem, case.point, number, indices, case.ladder,
-                                                       case.settings.seed, 0.0 if small.size else gather.FLOOR)
+    (single, tied), spent, compiled = gather.follow_up(
+        case.problem, case.point, number, indices, case.ladder, case.settings.seed, 0.0 if small.size else gather.FLOOR
+    )
     case.evaluations += spent
     case.compiled += compiled
     # Coarser differences of components that now have the ladder are dropped, or, moved by more, compared.
@@ -262,7 +285,8 @@ def _finer(case: Case, number: int, ev: LeafEvidence, indices: np.ndarray) -> tu
     """(the chosen components, all directions of a leaf once more) by finer steps."""
     dense = [p for p in ev.probes if p.directions is not None]
     (single, other), spent, compiled = gather.follow_up(
-        case.problem, case.point, number, indices, FINER, case.settings.seed, 0.0, again=dense)
+        case.problem, case.point, number, indices, FINER, case.settings.seed, 0.0, again=dense
+    )
     case.evaluations += spent
     case.compiled += compiled
     return single, (other,) if dense else ()
@@ -283,8 +307,9 @@ def _by_claim(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
     indices = np.flatnonzero(scale > 0)[:FOLLOW_UP]
     if not indices.size:
         return ev
-    (single, _), spent, compiled = gather.follow_up(case.problem, case.point, number, indices, case.ladder,
-                                                    case.settings.seed, scale=scale[indices])
+    (single, _), spent, compiled = gather.follow_up(
+        case.problem, case.point, number, indices, case.ladder, case.settings.seed, scale=scale[indices]
+    )
     case.evaluations += spent
     case.compiled += compiled
     return dataclasses.replace(ev, probes=measures.believed((*ev.probes, single)))

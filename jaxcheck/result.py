@@ -156,8 +156,9 @@ class Report(Data):
         """
         wanted = None if verdict is None else Verdict(verdict)
         fits = re.escape("*" if path is None else path).replace(r"\*", ".*").replace(r"\?", ".")
-        return tuple(leaf for leaf in self.leaves
-                     if re.fullmatch(fits, leaf.path, re.DOTALL) and wanted in (None, leaf.verdict))
+        return tuple(
+            leaf for leaf in self.leaves if re.fullmatch(fits, leaf.path, re.DOTALL) and wanted in (None, leaf.verdict)
+        )
 
     def to_records(self) -> list[dict[str, Any]]:
         """A flat dict per leaf, of plain numbers and strings: the rows of `to_dataframe`."""
@@ -248,8 +249,10 @@ class Report(Data):
             raise ValueError(f"minimise(): nothing failed here, the verdict is {self.verdict.value}")
         smaller = vars(self).get("_smaller")
         if smaller is None:
-            raise RuntimeError("minimise(): only the report that check_grad or check_rule returned knows the functions "
-                               "it checked; this one was loaded, copied or made otherwise: run the check again")
+            raise RuntimeError(
+                "minimise(): only the report that check_grad or check_rule returned knows the functions "
+                "it checked; this one was loaded, copied or made otherwise: run the check again"
+            )
         return smaller(seconds)
 
     def __getstate__(self) -> dict[str, Any]:

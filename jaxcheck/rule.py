@@ -41,7 +41,7 @@ from jaxcheck.where import blamed
 FITS, TRANSFORMS = 10, 4
 # Derivatives that the laws and the transformations take, as a part of one program each: a quarter of what is usual.
 LEAST = {"law": 6, "transformation": 12}
-QUICK = "level=\"quick\": the transformations, dtypes and the second order were not looked at"
+QUICK = 'level="quick": the transformations, dtypes and the second order were not looked at'
 NO_TIME = "not looked at"
 
 
@@ -107,9 +107,19 @@ def check_rule(
         raise ValueError(f'level={level!r}: use "quick", "full", or None for what fits into {FITS} s')
     if level == "quick" and order == 2:
         raise ValueError('order=2 is part of level="full"; leave level out, or order')
-    groups = set() if surrogate else {
-        name for name, wanted in (("second order", order == 2), ("law", algebra),
-                                  ("transformation", transforms and level != "quick")) if wanted}
+    groups = (
+        set()
+        if surrogate
+        else {
+            name
+            for name, wanted in (
+                ("second order", order == 2),
+                ("law", algebra),
+                ("transformation", transforms and level != "quick"),
+            )
+            if wanted
+        }
+    )
     with running(budget, hosts.watch(progress)), spread.over(devices, args, kwargs):
         report = None
         with until_stopped():
@@ -119,14 +129,30 @@ def check_rule(
         return hosts.same(finished(report, f))
 
 
-def _check(f: Callable, args, kwargs, argnums, order: int, settings: Settings, groups: set[str], level: str | None,
-           name: str | None, where: bool) -> Report:
+def _check(
+    f: Callable,
+    args,
+    kwargs,
+    argnums,
+    order: int,
+    settings: Settings,
+    groups: set[str],
+    level: str | None,
+    name: str | None,
+    where: bool,
+) -> Report:
     start = time.perf_counter()
     try:
         one = subject(f, args, kwargs, argnums, settings.precision, name)
     except KeepsTracer as why:
-        return Report("check_rule", name_of(f, name), Verdict.INCONCLUSIVE, Reason.NONDETERMINISTIC, notes=(str(why),),
-                      seed=settings.seed)
+        return Report(
+            "check_rule",
+            name_of(f, name),
+            Verdict.INCONCLUSIVE,
+            Reason.NONDETERMINISTIC,
+            notes=(str(why),),
+            seed=settings.seed,
+        )
     problem, preface = prepare_rule(one, settings.seed, settings.precision)
     if preface.random:
         return examine(problem, preface, settings, kind="check_rule", name=one.name, start=start)
@@ -139,8 +165,10 @@ def _check(f: Callable, args, kwargs, argnums, order: int, settings: Settings, g
     notes = [QUICK] if level == "quick" else []
     if level is None and "transformation" in groups and (too_long := TRANSFORMS * current().worked) > FITS:
         groups = groups - {"transformation"}
-        notes = [f"level=\"quick\" was chosen: by what its first programs took, the transformations and dtypes would "
-                 f"take some {too_long:.0f} s, and were not looked at; level=\"full\" adds them"]
+        notes = [
+            f'level="quick" was chosen: by what its first programs took, the transformations and dtypes would '
+            f'take some {too_long:.0f} s, and were not looked at; level="full" adds them'
+        ]
     rows, left_out = _rows(one, settings, groups)
     rows = [_named(_asked(row, order), one) for row in rows]
     found = tuple(f"{r.name} ({r.kind}, {r.file}:{r.line})" for r in one.rules if r.origin != "jax")
@@ -164,8 +192,15 @@ def _examined(one: Subject, problem, preface, settings: Settings, start: float) 
     try:
         report = ask(examine, problem, preface, settings, kind="check_rule", name=one.name, start=start)
     except Refused as no:
-        report = _unjudged(one, preface, (), settings, f"the rule itself could not be run: {first_line(no.error)}",
-                           Verdict.INCONCLUSIVE, Reason.UNDIFFERENTIABLE)
+        report = _unjudged(
+            one,
+            preface,
+            (),
+            settings,
+            f"the rule itself could not be run: {first_line(no.error)}",
+            Verdict.INCONCLUSIVE,
+            Reason.UNDIFFERENTIABLE,
+        )
     if report.reason is Reason.NONFINITE and not report.leaves:
         report = _finite_part(one, preface, settings, report)
     return report
@@ -186,8 +221,10 @@ def _rows(one: Subject, settings: Settings, groups: set[str]) -> tuple[list[Row]
         "forward": ("JVP", lambda: forward(one, settings)),
         "law": ("laws", lambda: laws(one.f, one.args, one.kwargs, **given)),
         "second order": ("derivative of the gradient", lambda: second(one, settings)),
-        "transformation": ("transformations", lambda: transformations(
-            one.f, one.args, one.kwargs, iterative=iterates(one.primal.closed), **given)),
+        "transformation": (
+            "transformations",
+            lambda: transformations(one.f, one.args, one.kwargs, iterative=iterates(one.primal.closed), **given),
+        ),
     }
     found, left_out = {}, False
     for group, (title, look) in looks.items():
@@ -245,16 +282,29 @@ def _without_reverse(one: Subject, preface, rows, settings) -> Report:
 
 def _unjudged(one: Subject, preface, rows, settings, why: str, verdict: Verdict, reason: Reason) -> Report:
     """A report without leaves: the rows are all there is."""
-    return Report("check_rule", one.name, verdict, reason, witnesses=preface.witnesses, carried=one.theta.carried,
-                  rows=tuple(rows), notes=(why, *preface.notes), seed=settings.seed)
+    return Report(
+        "check_rule",
+        one.name,
+        verdict,
+        reason,
+        witnesses=preface.witnesses,
+        carried=one.theta.carried,
+        rows=tuple(rows),
+        notes=(why, *preface.notes),
+        seed=settings.seed,
+    )
 
 
 def _with_rows(report: Report, left_out: bool) -> Report:
     """The worst of the leaves and the rows; the leaves name the reason when both are wrong. Rows that time left out
     leave it open."""
-    reasons = {"forward": Reason.MANUAL_WRONG, "forward as run": Reason.PRECISION_WRONG,
-               "second order": Reason.SECOND_ORDER_WRONG, "law": Reason.LAW_BROKEN,
-               "transformation": Reason.TRANSFORM_WRONG}
+    reasons = {
+        "forward": Reason.MANUAL_WRONG,
+        "forward as run": Reason.PRECISION_WRONG,
+        "second order": Reason.SECOND_ORDER_WRONG,
+        "law": Reason.LAW_BROKEN,
+        "transformation": Reason.TRANSFORM_WRONG,
+    }
     wrong = [r for r in report.rows if r.status == "WRONG"]
     verdict, reason = report.verdict, report.reason
     silent = verdict is Verdict.INCONCLUSIVE and reason is Reason.NONFINITE  # no rule can be finite there

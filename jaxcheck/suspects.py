@@ -46,12 +46,13 @@ def farther(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
     below it moves by its rounding. They may tell more of what M says; a mistake is seen at the point, or not at all."""
     if ev.a is not None and np.isfinite(ev.a).all():
         return ev
-    indices = np.flatnonzero(wide(ev, case.settings.must_catch))[:min(FOLLOW_UP, _affordable(case))]
+    indices = np.flatnonzero(wide(ev, case.settings.must_catch))[: min(FOLLOW_UP, _affordable(case))]
     if not indices.size:
         return ev
     scale = FARTHER * component_scale(ev.values, gather.FLOOR)[indices]
-    (single, _), spent, compiled = gather.follow_up(case.problem, case.point, number, indices, case.ladder,
-                                                    case.settings.seed, scale=scale)
+    (single, _), spent, compiled = gather.follow_up(
+        case.problem, case.point, number, indices, case.ladder, case.settings.seed, scale=scale
+    )
     case.evaluations += spent
     case.compiled += compiled
     more = dataclasses.replace(ev, probes=measures.believed((single, *ev.probes)))

@@ -52,8 +52,15 @@ _MODES = ("fwd", "rev", "lin")
 
 
 @door(silent=True)
-def check_grads(f: Callable[..., Any], args: Sequence[Any], order: int, modes: str | Sequence[str] = ("fwd", "rev"),
-                atol: Any = None, rtol: Any = None, eps: Any = None) -> Any:
+def check_grads(
+    f: Callable[..., Any],
+    args: Sequence[Any],
+    order: int,
+    modes: str | Sequence[str] = ("fwd", "rev"),
+    atol: Any = None,
+    rtol: Any = None,
+    eps: Any = None,
+) -> Any:
     """Check JVPs and VJPs of `f` up to `order` against differences in float64.
 
     Args:
@@ -117,8 +124,15 @@ def _on_numbers(f: Callable[..., Any], args: tuple[Any, ...], bounds: Bounds) ->
 
 
 @door(silent=True)
-def check_jvp(f: Callable[..., Any], f_jvp: Callable[..., Any], args: Sequence[Any], atol: Any = None, rtol: Any = None,
-              eps: Any = None, err_msg: str = "") -> Any:
+def check_jvp(
+    f: Callable[..., Any],
+    f_jvp: Callable[..., Any],
+    args: Sequence[Any],
+    atol: Any = None,
+    rtol: Any = None,
+    eps: Any = None,
+    err_msg: str = "",
+) -> Any:
     """Check `f_jvp(args, tangents) -> (out, out_tangents)` (say `partial(jax.jvp, f)`) against differences.
 
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
@@ -128,8 +142,15 @@ def check_jvp(f: Callable[..., Any], f_jvp: Callable[..., Any], args: Sequence[A
 
 
 @door(silent=True)
-def check_vjp(f: Callable[..., Any], f_vjp: Callable[..., Any], args: Sequence[Any], atol: Any = None, rtol: Any = None,
-              eps: Any = None, err_msg: str = "") -> Any:
+def check_vjp(
+    f: Callable[..., Any],
+    f_vjp: Callable[..., Any],
+    args: Sequence[Any],
+    atol: Any = None,
+    rtol: Any = None,
+    eps: Any = None,
+    err_msg: str = "",
+) -> Any:
     """Check `f_vjp(*args) -> (out, pull_back)` (say `partial(jax.vjp, f)`) against differences.
 
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
@@ -140,6 +161,7 @@ def check_vjp(f: Callable[..., Any], f_vjp: Callable[..., Any], args: Sequence[A
 
 def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Callable, Callable]:
     """What makes the map of a derivative of the caller's: in float64 (a list of it), and natively; and the values."""
+
     def make(primal: Traced, point: tuple[Any, ...], theta: Theta, precision: str = "float64") -> maps.Map:
         return derivatives.given(theta, primal, point, f_jvp, f_vjp, precision)
 
@@ -149,8 +171,15 @@ def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Ca
     return lambda *three: [make(*three)], functools.partial(make, precision="native"), valued
 
 
-def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, valued: Callable, bounds: Bounds,
-           err_msg: str = "") -> Report | None:
+def _check(
+    f: Callable,
+    args: Sequence[Any],
+    make: Callable,
+    native: Callable,
+    valued: Callable,
+    bounds: Bounds,
+    err_msg: str = "",
+) -> Report | None:
     """The report of what passed, which the doors tell to whoever listens and do not return."""
     args = tuple(args)
     theta = _taken_apart(args)
@@ -161,16 +190,19 @@ def _check(f: Callable, args: Sequence[Any], make: Callable, native: Callable, v
 
     # Numbers as JAX itself would take them: at cos(math.pi) in float32 the slope is not zero.
     point = tuple(to_array(own(x)) for x in theta.inexact())
-    head = {"kind": "check_grads", "name": getattr(f, "__name__", type(f).__name__), "carried": theta.carried,
-            "made": made(f)}
+    head = {
+        "kind": "check_grads",
+        "name": getattr(f, "__name__", type(f).__name__),
+        "carried": theta.carried,
+        "made": made(f),
+    }
     random = Report(verdict=Verdict.INCONCLUSIVE, reason=Reason.NONDETERMINISTIC, **head)
     as_traced, primal = _traced(flat, list(point), random, err_msg)
     if not theta.size:
         return None  # every differentiable leaf is empty, and of an empty array nothing can be wrong
     found = make(primal, point, theta)
     evidence, compiled = maps.measure(found, seed=0)
-    head |= {"evaluations": sum(len(maps.LADDER.offsets) * len(ev.directions) for ev in evidence),
-             "compiled": compiled}
+    head |= {"evaluations": sum(len(maps.LADDER.offsets) * len(ev.directions) for ev in evidence), "compiled": compiled}
     tolerance = bounds({str(x.dtype) for x in (*as_traced.closed.in_avals, *as_traced.closed.out_avals)})
     settings = Settings.make(None, tolerance, None, False, 0, "float64")
     findings = _findings(found, evidence, settings)
@@ -217,8 +249,9 @@ def _taken_apart(args: tuple[Any, ...]) -> Theta:
     return theta
 
 
-def _findings(found: Sequence[maps.Map], evidence: Sequence[maps.MapEvidence], settings: Settings
-              ) -> list[tuple[str, Finding]]:
+def _findings(
+    found: Sequence[maps.Map], evidence: Sequence[maps.MapEvidence], settings: Settings
+) -> list[tuple[str, Finding]]:
     """What is found of each derivative, by its name; whoever is in doubt examined until the first that is wrong."""
     findings: list[tuple[str, Finding]] = []
     for one, ev in zip(found, evidence, strict=True):
@@ -229,8 +262,12 @@ def _findings(found: Sequence[maps.Map], evidence: Sequence[maps.MapEvidence], s
     return findings
 
 
-def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg: str,
-          looked_into: Callable[[str, Finding], Report | None] = lambda name, finding: None) -> Report:
+def _tell(
+    findings: Sequence[tuple[str, Finding]],
+    head: dict[str, Any],
+    err_msg: str,
+    looked_into: Callable[[str, Finding], Report | None] = lambda name, finding: None,
+) -> Report:
     """Raise for what is wrong, or where nothing could be judged; warn where something could not. Else what passed.
 
     Args:
@@ -249,21 +286,36 @@ def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg
             # Where nothing but JAX's own derivative is in it, the leaves know more of why: something is hidden from it.
             reason = leaf_by_leaf.reason if report.reason is Reason.MANUAL_WRONG else report.reason
             report = dataclasses.replace(
-                report, reason=reason, leaves=leaf_by_leaf.leaves, witnesses=leaf_by_leaf.witnesses,
-                difference_autodiff=leaf_by_leaf.difference_autodiff, curves=leaf_by_leaf.curves,
-                samples=leaf_by_leaf.samples, grids=leaf_by_leaf.grids,
+                report,
+                reason=reason,
+                leaves=leaf_by_leaf.leaves,
+                witnesses=leaf_by_leaf.witnesses,
+                difference_autodiff=leaf_by_leaf.difference_autodiff,
+                curves=leaf_by_leaf.curves,
+                samples=leaf_by_leaf.samples,
+                grids=leaf_by_leaf.grids,
                 evaluations=report.evaluations + leaf_by_leaf.evaluations,
-                compiled=report.compiled + leaf_by_leaf.compiled)
+                compiled=report.compiled + leaf_by_leaf.compiled,
+            )
         raise GradientMismatch(report)
     if unsure and len(unsure) == len(findings):
         _inconclusive(_report(*unsure[0], unsure[0][1].reason, head, err_msg), "")
     told = [f"{_where(name, x)} was not judged, {x.reason}: {x.note or x.reason.advice}" for name, x in unsure]
-    told += [f"{_where(name, x)} is known only as a subgradient, {x.reason}: {x.reason.advice}"
-             for name, x in findings if x.verdict is Verdict.PASS and x.reason is Reason.KINK]
-    told += [f"{_where(name, x)} was judged without part of the results: {x.left_out}" for name, x in findings
-             if x.verdict is Verdict.PASS and x.left_out]
-    told += [f"{_where(name, x)} is {x.note}" for name, x in findings
-             if x.verdict is Verdict.PASS and x.reason is Reason.CONVERGED]
+    told += [
+        f"{_where(name, x)} is known only as a subgradient, {x.reason}: {x.reason.advice}"
+        for name, x in findings
+        if x.verdict is Verdict.PASS and x.reason is Reason.KINK
+    ]
+    told += [
+        f"{_where(name, x)} was judged without part of the results: {x.left_out}"
+        for name, x in findings
+        if x.verdict is Verdict.PASS and x.left_out
+    ]
+    told += [
+        f"{_where(name, x)} is {x.note}"
+        for name, x in findings
+        if x.verdict is Verdict.PASS and x.reason is Reason.CONVERGED
+    ]
     if told:
         begin = f"{err_msg}: " if err_msg else ""
         more = f" (and {len(told) - 1} more of the kind)" if len(told) > 1 else ""
@@ -271,8 +323,13 @@ def _tell(findings: Sequence[tuple[str, Finding]], head: dict[str, Any], err_msg
         warned(text)
     known = [x.difference for _, x in findings if np.isfinite(x.difference)]
     reasons = [x.reason for _, x in findings if x.verdict is Verdict.PASS]
-    return Report(verdict=Verdict.PASS, reason=next((r for r in reasons if r is not Reason.AGREE), Reason.AGREE),
-                  difference=max(known, default=math.nan), notes=tuple(told), **head)
+    return Report(
+        verdict=Verdict.PASS,
+        reason=next((r for r in reasons if r is not Reason.AGREE), Reason.AGREE),
+        difference=max(known, default=math.nan),
+        notes=tuple(told),
+        **head,
+    )
 
 
 def _where(name: str, finding: Finding) -> str:

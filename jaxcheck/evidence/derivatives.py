@@ -28,8 +28,9 @@ from jaxcheck.program.strip import count_rules
 from jaxcheck.there import there
 
 
-def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], first_order: bool,
-         precision: str = "float64") -> Map:
+def make(
+    name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], first_order: bool, precision: str = "float64"
+) -> Map:
     """Trace the derivatives of `primal` that `modes` asks for ("fwd", "rev", "lin").
 
     Raises:
@@ -38,6 +39,7 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
     closed = base(primal)
     values = own_values(closed, point)
     tangents = [np.zeros_like(x) for x in values]
+
     def push(f):
         return lambda xs, ts: jax.jvp(lambda *a: f(*a), xs, ts)[1]
 
@@ -58,8 +60,7 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
     other = None
     if has_rules or tangent is None:
         try:
-            reference = ask(derivative, primal, push, [values, tangents], stripped=has_rules,
-                            precision=precision)
+            reference = ask(derivative, primal, push, [values, tangents], stripped=has_rules, precision=precision)
             ask(_refuse_reverse_only, reference)
         except Refused:
             reference = None
@@ -68,8 +69,16 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
                 other = ask(derivative, primal, pull, [values, cts], stripped=True, precision=precision)
     runnable = dataclasses.replace(primal, program=plain(primal))
     point = tuple(np.asarray(x) for x in point)
-    return Map(name, runnable, point, _plain(tangent), _plain(cotangent), _plain(reference), _plain(other),
-               own=first_order and not has_rules)
+    return Map(
+        name,
+        runnable,
+        point,
+        _plain(tangent),
+        _plain(cotangent),
+        _plain(reference),
+        _plain(other),
+        own=first_order and not has_rules,
+    )
 
 
 def _refuse_reverse_only(traced: Traced) -> None:
@@ -176,14 +185,20 @@ def values(primal: Traced, point: Sequence[Any], modes: Sequence[str]) -> dict[s
 
 def given_values(theta: Any, point: Sequence[Any], f_jvp: Callable | None, f_vjp: Callable | None) -> dict[str, Traced]:
     """The same of derivatives that are functions of the caller's, see `given`."""
+
     def flat(out):
         return [x for x in jax.tree_util.tree_leaves(out) if jnp.issubdtype(x.dtype, jnp.inexact)]
 
     blanks = dataclasses.replace(theta, values=tuple(map(_blank, theta.values)))
     found = {}
     if f_jvp is not None:
-        found["fwd"] = trace(lambda leaves, extras: flat(f_jvp(
-            theta.rebuild(leaves), blanks.rebuild([jnp.zeros_like(x) for x in leaves]))[0]), list(point), [])
+        found["fwd"] = trace(
+            lambda leaves, extras: flat(
+                f_jvp(theta.rebuild(leaves), blanks.rebuild([jnp.zeros_like(x) for x in leaves]))[0]
+            ),
+            list(point),
+            [],
+        )
     if f_vjp is not None:
         found["rev"] = trace(lambda leaves, extras: flat(f_vjp(*theta.rebuild(leaves))[0]), list(point), [])
     return found
@@ -196,8 +211,14 @@ def _blank(leaf: Any) -> Any:
     return np.zeros(np.shape(leaf), jax.dtypes.float0)
 
 
-def given(theta: Any, primal: Traced, point: Sequence[Any], f_jvp: Callable | None, f_vjp: Callable | None,
-          precision: str = "float64") -> Map:
+def given(
+    theta: Any,
+    primal: Traced,
+    point: Sequence[Any],
+    f_jvp: Callable | None,
+    f_vjp: Callable | None,
+    precision: str = "float64",
+) -> Map:
     """A map whose derivative is a function of the caller's: `f_jvp(args, tangents)` or `f_vjp(*args)`."""
     blanks = dataclasses.replace(theta, values=tuple(map(_blank, theta.values)))
 
@@ -219,7 +240,6 @@ def given(theta: Any, primal: Traced, point: Sequence[Any], f_jvp: Callable | No
     if f_jvp is not None:
         tangent = trace(push, [*point, *map(np.zeros_like, point)], [], precision)
     if f_vjp is not None:
-        cotangent = trace(pull, [*point, *(np.zeros(a.shape, a.dtype) for a in primal.closed.out_avals)], [],
-                          precision)
+        cotangent = trace(pull, [*point, *(np.zeros(a.shape, a.dtype) for a in primal.closed.out_avals)], [], precision)
     runnable = dataclasses.replace(primal, program=plain(primal))
     return Map("", runnable, tuple(map(np.asarray, point)), tangent, cotangent, None)

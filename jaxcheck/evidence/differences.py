@@ -158,8 +158,15 @@ def _keep(best, best_error, values, errors, first, slack):
     return np.where(better, value, best), np.where(better, error, best_error)
 
 
-def slopes(samples: np.ndarray, ladder: Ladder, unit: float = EPS, *, noise: np.ndarray | None = None,
-           own: np.ndarray | None = None, decided: np.ndarray | None = None) -> Slopes:
+def slopes(
+    samples: np.ndarray,
+    ladder: Ladder,
+    unit: float = EPS,
+    *,
+    noise: np.ndarray | None = None,
+    own: np.ndarray | None = None,
+    decided: np.ndarray | None = None,
+) -> Slopes:
     """Slopes of phi at 0 from `samples` of shape (1 + 2K, ...) taken at `ladder.offsets`.
 
     Args:
@@ -185,9 +192,14 @@ def slopes(samples: np.ndarray, ladder: Ladder, unit: float = EPS, *, noise: np.
         found = _slopes(np.where(beyond[..., None], np.nan, samples), ladder, unit, noise)
     no = (known | aside)[:, None] & np.ones_like(found.kink)
     blind = no & (aside & ~enough.any(axis=0))[:, None] & (found.kink | found.jump)
-    return dataclasses.replace(found, kink=found.kink & ~no, jump=found.jump & ~no,
-                               increments=moves.increments(samples, len(ladder.steps)),
-                               error=np.where(blind, np.inf, found.error), rough=np.where(blind, np.inf, found.rough))
+    return dataclasses.replace(
+        found,
+        kink=found.kink & ~no,
+        jump=found.jump & ~no,
+        increments=moves.increments(samples, len(ladder.steps)),
+        error=np.where(blind, np.inf, found.error),
+        rough=np.where(blind, np.inf, found.rough),
+    )
 
 
 def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarray | None) -> Slopes:
@@ -227,9 +239,28 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarr
     moved = np.where(np.abs(plus - minus) > floor, centred, np.nan)
     span = np.max(np.where(np.isfinite(samples), np.abs(samples - middle), 0.0), axis=0)
     steepest = np.where(noisy, span / steps[-moves.TAIL - 1 :][0], np.inf)
-    return Slopes(value, error, l, l_error, r, r_error, kink & ~jump, jump, one_sided, rough, noisy, size,
-                  np.moveaxis(moved, 0, -1), reach, noise, steepest, span, moves.wakes(np.fmax(up, down), steps, floor),
-                  np.broadcast_to(steps, (*size.shape, count)), moves.increments(samples, count))
+    return Slopes(
+        value,
+        error,
+        l,
+        l_error,
+        r,
+        r_error,
+        kink & ~jump,
+        jump,
+        one_sided,
+        rough,
+        noisy,
+        size,
+        np.moveaxis(moved, 0, -1),
+        reach,
+        noise,
+        steepest,
+        span,
+        moves.wakes(np.fmax(up, down), steps, floor),
+        np.broadcast_to(steps, (*size.shape, count)),
+        moves.increments(samples, count),
+    )
 
 
 def _size(samples: np.ndarray, count: int) -> np.ndarray:
@@ -245,8 +276,14 @@ def _jumps(tail: np.ndarray, floor: np.ndarray) -> np.ndarray:
     return (tail.min(axis=0) > 0.7 * tail.max(axis=0)) & (tail.min(axis=0) > 100 * floor)
 
 
-def two_steps(outer: tuple[np.ndarray, np.ndarray], inner: tuple[np.ndarray, np.ndarray], h: Any, ratio: float,
-              size: np.ndarray, unit: float = EPS) -> tuple[np.ndarray, np.ndarray]:
+def two_steps(
+    outer: tuple[np.ndarray, np.ndarray],
+    inner: tuple[np.ndarray, np.ndarray],
+    h: Any,
+    ratio: float,
+    size: np.ndarray,
+    unit: float = EPS,
+) -> tuple[np.ndarray, np.ndarray]:
     """Centred difference and its bar from two steps, `h` (inner) and `ratio * h` (outer).
 
     Each pair is (phi(+), phi(-)). The value is the Richardson combination; the bar is the truncation

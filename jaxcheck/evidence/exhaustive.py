@@ -42,8 +42,9 @@ class Differences:
     left_out: tuple[int, ...] = ()  # of each leaf, how many of its last components time left without: NaN there
 
 
-def samples(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray,
-            chunk: int | None) -> tuple[np.ndarray, int]:
+def samples(
+    problem: Problem, point: np.ndarray, number: int, steps: np.ndarray, chunk: int | None
+) -> tuple[np.ndarray, int]:
     """Outputs (S, n, G) for one leaf with each component moved by steps[s, i]; and programs compiled.
 
     A check that is stopped meanwhile leaves the last components NaN.
@@ -80,8 +81,9 @@ def samples(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray,
     return out, compiled
 
 
-def _compiled(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray, chunk: int | None,
-              plan: columns.Plan | None) -> tuple[np.ndarray, int]:
+def _compiled(
+    problem: Problem, point: np.ndarray, number: int, steps: np.ndarray, chunk: int | None, plan: columns.Plan | None
+) -> tuple[np.ndarray, int]:
     """`samples` of a program, by the plan that says what has to be computed for each component, or whole."""
     count, size = steps.shape
     cost = max(plan.cost if plan else problem.cost, 1.0)
@@ -91,8 +93,9 @@ def _compiled(problem: Problem, point: np.ndarray, number: int, steps: np.ndarra
     return blocks.within_memory(at_once, lambda chunk: _in_calls(problem, point, number, steps, chunk, plan))
 
 
-def _in_calls(problem: Problem, point: np.ndarray, number: int, steps: np.ndarray, chunk: int,
-              plan: columns.Plan | None) -> tuple[np.ndarray, int]:
+def _in_calls(
+    problem: Problem, point: np.ndarray, number: int, steps: np.ndarray, chunk: int, plan: columns.Plan | None
+) -> tuple[np.ndarray, int]:
     program, theta = problem.loss.program, problem.theta
     count, size = steps.shape
     cost = max(plan.cost if plan else problem.cost, 1.0)
@@ -103,8 +106,12 @@ def _in_calls(problem: Problem, point: np.ndarray, number: int, steps: np.ndarra
     turns = -(-size // (chunk * shares.width))
     calls = -(-turns // max(1, int(blocks.ONE_CALL / effort / count / chunk)))
     per_call = chunk * shares.lanes * -(-turns // calls)
-    build, compiled, clock, named = _program(problem, number, chunk, plan), 0, budget.current(), (
-        f"the components of leaf {number}, {per_call} at a time")
+    build, compiled, clock, named = (
+        _program(problem, number, chunk, plan),
+        0,
+        budget.current(),
+        (f"the components of leaf {number}, {per_call} at a time"),
+    )
 
     def work() -> list[np.ndarray]:
         nonlocal compiled
@@ -115,9 +122,21 @@ def _in_calls(problem: Problem, point: np.ndarray, number: int, steps: np.ndarra
             for start in range(shares.process * per_call, size, shares.processes * per_call):
                 clock.tell("components", theta.leaves[number].start + start, theta.size)
                 indices = np.arange(start, start + per_call)
-                out, new = execute(name, build, [program], program.copies(over), values, tuple(problem.extras),
-                                   indices, moves, work=cost * size * count, part=min(1.0, per_call / size), over=over,
-                                   split=(3,), keep=True)
+                out, new = execute(
+                    name,
+                    build,
+                    [program],
+                    program.copies(over),
+                    values,
+                    tuple(problem.extras),
+                    indices,
+                    moves,
+                    work=cost * size * count,
+                    part=min(1.0, per_call / size),
+                    over=over,
+                    split=(3,),
+                    keep=True,
+                )
                 parts.append(np.moveaxis(np.asarray(out), 0, 1))
                 compiled += new
         return parts
@@ -195,6 +214,24 @@ def as_probes(value: np.ndarray, error: np.ndarray) -> Probes:
     """Two-step differences as probes: no one-sided slopes, so a kink shows as a wide bar."""
     nan, no = np.full_like(value, np.nan), np.zeros(value.shape, bool)
     size = np.abs(value)
-    slopes = Slopes(value, error, nan, nan, nan, nan, no, no, no, error, no, size, value[..., None], size, 0 * size,
-                    np.full_like(value, np.inf), 0 * size, no)
+    slopes = Slopes(
+        value,
+        error,
+        nan,
+        nan,
+        nan,
+        nan,
+        no,
+        no,
+        no,
+        error,
+        no,
+        size,
+        value[..., None],
+        size,
+        0 * size,
+        np.full_like(value, np.inf),
+        0 * size,
+        no,
+    )
     return Probes(slopes, indices=np.arange(len(value)))

@@ -79,8 +79,18 @@ def gather(problem: Problem, point: np.ndarray, seed: int) -> Evidence | None:
 def _evidence(problem: Problem, point, leaf, m, m_error, a, a_error, probes) -> LeafEvidence:
     where = slice(leaf.start, leaf.stop)
     return LeafEvidence(
-        leaf, point[where], m[:, where], m_error[:, where], a[:, where], a_error[:, where], probes,
-        given_error(problem, point, m, where), problem.unit, problem.is_autodiff, sharp=problem.sharp)
+        leaf,
+        point[where],
+        m[:, where],
+        m_error[:, where],
+        a[:, where],
+        a_error[:, where],
+        probes,
+        given_error(problem, point, m, where),
+        problem.unit,
+        problem.is_autodiff,
+        sharp=problem.sharp,
+    )
 
 
 def _balance(problem: Problem, direction: np.ndarray, a: np.ndarray) -> None:

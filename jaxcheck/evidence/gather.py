@@ -20,8 +20,14 @@ from jaxcheck.there import there
 FLOOR = 1e-2
 
 
-def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | None], ladder: Ladder,
-           seed: int, wanted: int | None = None) -> Evidence:
+def gather(
+    problem: Problem,
+    point: np.ndarray,
+    plan: dict[int, np.ndarray | None],
+    ladder: Ladder,
+    seed: int,
+    wanted: int | None = None,
+) -> Evidence:
     """The evidence of all leaves.
 
     Args:
@@ -51,16 +57,33 @@ def gather(problem: Problem, point: np.ndarray, plan: dict[int, np.ndarray | Non
     for number, leaf in enumerate(problem.theta.leaves):
         rows = slice(row, row := row + sum(len(local) for _, local in asked.slots[number]))
         where = slice(leaf.start, leaf.stop)
-        leaves.append(LeafEvidence(
-            leaf, point[where], m[:, where], m_error[:, where],
-            None if a is None else a[:, where], None if a_error is None else a_error[:, where],
-            _probes(asked.slots[number], at[rows], found), given_error(problem, point, m, where), problem.unit,
-            problem.is_autodiff, sharp=problem.sharp,
-        ))
+        leaves.append(
+            LeafEvidence(
+                leaf,
+                point[where],
+                m[:, where],
+                m_error[:, where],
+                None if a is None else a[:, where],
+                None if a_error is None else a_error[:, where],
+                _probes(asked.slots[number], at[rows], found),
+                given_error(problem, point, m, where),
+                problem.unit,
+                problem.is_autodiff,
+                sharp=problem.sharp,
+            )
+        )
         unseen += [number] if (asked.needed[rows] & (at[rows] < 0)).any() else []
     seen = samples.shape[1] and samples.shape[2]
-    return Evidence(samples[0, 0] if seen else np.full(problem.columns, np.nan), tuple(leaves),
-                    random, spent, compiled, sharpened, tuple(unseen), len(asked.directions) - len(order))
+    return Evidence(
+        samples[0, 0] if seen else np.full(problem.columns, np.nan),
+        tuple(leaves),
+        random,
+        spent,
+        compiled,
+        sharpened,
+        tuple(unseen),
+        len(asked.directions) - len(order),
+    )
 
 
 # [(components of a leaf, one direction for each)], or (None, directions), all of the leaf's size.
@@ -189,9 +212,17 @@ def per_component(found: Slopes, indices: np.ndarray, scale: np.ndarray) -> Prob
     return Probes(Slopes(**fields), indices=indices)
 
 
-def follow_up(problem: Problem, point: np.ndarray, number: int, indices: np.ndarray, ladder: Ladder,
-              seed: int, floor: float = FLOOR, scale: np.ndarray | None = None, again: Sequence[Probes] = (),
-              ) -> tuple[tuple[Probes, Probes], int, int]:
+def follow_up(
+    problem: Problem,
+    point: np.ndarray,
+    number: int,
+    indices: np.ndarray,
+    ladder: Ladder,
+    seed: int,
+    floor: float = FLOOR,
+    scale: np.ndarray | None = None,
+    again: Sequence[Probes] = (),
+) -> tuple[tuple[Probes, Probes], int, int]:
     """The full ladder on chosen components of one leaf, and along its ties or, in their place, other directions.
 
     Args:
@@ -217,8 +248,16 @@ def follow_up(problem: Problem, point: np.ndarray, number: int, indices: np.ndar
     return (single, Probes(found[count:], directions=ties)), padded * len(ladder.offsets), compiled
 
 
-def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Probes], indices: np.ndarray,
-           ladder: Ladder, seed: int, noise: np.ndarray) -> tuple[tuple[Probes, ...], int, int]:
+def closer(
+    problem: Problem,
+    point: np.ndarray,
+    number: int,
+    probes: Sequence[Probes],
+    indices: np.ndarray,
+    ladder: Ladder,
+    seed: int,
+    noise: np.ndarray,
+) -> tuple[tuple[Probes, ...], int, int]:
     """The probes of a leaf once more, with the round-off of the values measured (`noise`, (G,)) and the smooth steps
     known: the directions as they were, and of single components `indices`, see `_moves`.
 
@@ -243,8 +282,14 @@ def closer(problem: Problem, point: np.ndarray, number: int, probes: Sequence[Pr
     seen, new = None, 0
     if not problem.at_limit:  # where a loop comes to rest is no decision of the program
         seen, new = pieces(problem, point, wide, ladder)
-    found = slopes(samples[:, :count], ladder, problem.unit, noise=noise, own=seen and seen.own[..., :count],
-                   decided=seen and seen.decided[:count])
+    found = slopes(
+        samples[:, :count],
+        ladder,
+        problem.unit,
+        noise=noise,
+        own=seen and seen.own[..., :count],
+        decided=seen and seen.decided[:count],
+    )
     out, row = [], 0
 
     def add(size, make):
@@ -266,8 +311,9 @@ def _padded(problem: Problem, rows: int) -> int:
     return rows if problem.primal is None else 1 << max(2, int(np.ceil(np.log2(max(rows, 1)))))
 
 
-def _gradient_with_error(stack: np.ndarray | None, problem: Problem | None, point: np.ndarray,
-                         unit: float | None = None):
+def _gradient_with_error(
+    stack: np.ndarray | None, problem: Problem | None, point: np.ndarray, unit: float | None = None
+):
     """(4, G, P) evaluations to the gradient and its round-off bar (G, P): the scatter over the neighbours,
     and for M 16 units of its leaf's RMS as well (A and M are compared with the sum of their bars)."""
     if stack is None:
@@ -281,8 +327,9 @@ def _gradient_with_error(stack: np.ndarray | None, problem: Problem | None, poin
         return stack[0], bar(stack[0], scatter, problem, point, unit)
 
 
-def bar(gradient: np.ndarray, scatter: np.ndarray, problem: Problem | None, point: np.ndarray,
-        unit: float) -> np.ndarray:
+def bar(
+    gradient: np.ndarray, scatter: np.ndarray, problem: Problem | None, point: np.ndarray, unit: float
+) -> np.ndarray:
     """The round-off bar of a gradient (G, P) that scatters so much between neighbours; `problem` for M alone."""
     with np.errstate(all="ignore"):
         error = np.where(np.isfinite(scatter), scatter, 0.0) + 2 * unit * np.abs(gradient)

@@ -118,8 +118,13 @@ def from_vector(vector: Any, avals: Sequence[Any], conjugate: bool = False) -> l
     return out
 
 
-def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: bool = False,
-            ) -> tuple[list[MapEvidence], int]:
+def measure(
+    maps: Sequence[Map],
+    seed: int,
+    directions: int = 2,
+    *,
+    symmetric: bool = False,
+) -> tuple[list[MapEvidence], int]:
     """Run all maps in one compiled program; (evidence per map, programs compiled).
 
     Directions are dense ones through all inputs at once, and one per input leaf; cotangents likewise, for
@@ -172,8 +177,9 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: b
 
     with jax.enable_x64(True):
         try:
-            found, compiled = run(tuple(rows.chunk_of(one.primal.program, total * len(v))
-                                        for one, v in zip(maps, plain, strict=True)))
+            found, compiled = run(
+                tuple(rows.chunk_of(one.primal.program, total * len(v)) for one, v in zip(maps, plain, strict=True))
+            )
         except Refused as no:
             if not isinstance(no.error, NotImplementedError):
                 raise no.error from None
@@ -188,11 +194,24 @@ def measure(maps: Sequence[Map], seed: int, directions: int = 2, *, symmetric: b
             numeric = _beside(numeric, reference, np.stack(sides))
         point = to_vector(one.point, np)
         (tangent, moves), (pulled, sways) = _at_point(tangent, len(v)), _at_point(pulled, owner[2])
-        evidence.append(MapEvidence(
-            outputs=samples[0, 0], directions=v, numeric=numeric, tangent=tangent, reference=reference,
-            cotangents=g[: owner[2]], pulled=pulled, inputs=owner[0], results=owner[1], point=point,
-            wide=is_wide(point, v), pulled_reference=_at_point(other, owner[2])[0], own=one.own,
-            scatter=(moves, sways)))
+        evidence.append(
+            MapEvidence(
+                outputs=samples[0, 0],
+                directions=v,
+                numeric=numeric,
+                tangent=tangent,
+                reference=reference,
+                cotangents=g[: owner[2]],
+                pulled=pulled,
+                inputs=owner[0],
+                results=owner[1],
+                point=point,
+                wide=is_wide(point, v),
+                pulled_reference=_at_point(other, owner[2])[0],
+                own=one.own,
+                scatter=(moves, sways),
+            )
+        )
     return evidence, compiled
 
 
@@ -209,8 +228,13 @@ def _beside(numeric: Slopes, reference: np.ndarray, sides: np.ndarray) -> Slopes
         # Between two kinks neither side is the point's own.
         seen = np.abs(value - reference) <= BARS * error + ALIKE * np.abs(reference)
         error = np.where(seen, error, np.inf)
-    return dataclasses.replace(n, kink=n.kink & ~beside, value=np.where(beside, value, n.value),
-                               error=np.where(beside, error, n.error), rough=np.where(beside, error, n.rough))
+    return dataclasses.replace(
+        n,
+        kink=n.kink & ~beside,
+        value=np.where(beside, value, n.value),
+        error=np.where(beside, error, n.error),
+        rough=np.where(beside, error, n.rough),
+    )
 
 
 def _at_point(rows: np.ndarray | None, count: int) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -233,10 +257,10 @@ def _pairs(points: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.repeat(points, len(values), axis=0), np.concatenate([values] * len(points))
 
 
-def _one(one: Map, bound: Sequence[Any], chunk: int, moved: Any, v: Any, vouched: Any, g: Any,
-         weigh: Any) -> tuple:
+def _one(one: Map, bound: Sequence[Any], chunk: int, moved: Any, v: Any, vouched: Any, g: Any, weigh: Any) -> tuple:
     primal, tangent, reference, cotangent, other = bound
     ins = one.primal.program.closed.in_avals
+
     def f(x):
         return to_vector(primal(*from_vector(x, ins)))
 

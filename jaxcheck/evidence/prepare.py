@@ -45,8 +45,9 @@ class Call:
         return trace(f, self.leaves, self.extras, precision)
 
     def derived(self, primal: Traced, precision: str, stripped: bool) -> Traced:
-        return gradient(primal, len(self.leaves), stripped=stripped, leaves=self.leaves, extras=self.extras,
-                        precision=precision)
+        return gradient(
+            primal, len(self.leaves), stripped=stripped, leaves=self.leaves, extras=self.extras, precision=precision
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,8 +70,9 @@ class Claim:
         return Witness("manual", self.program.how, self.program.note)
 
 
-def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
-            precision: str) -> tuple[Problem, Preface]:
+def prepare(
+    loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool, precision: str
+) -> tuple[Problem, Preface]:
     """Trace the witnesses. See `check_grad` for the arguments and what is raised."""
     call = _call(loss, params, grad, args, has_aux, precision)
     user, theta, extras = call.user, call.user.theta, call.extras
@@ -101,23 +103,42 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
             claim = _of_function(call, given, bool(random))
     except StructureError as error:
         return nothing, Preface(user.name, (Witness("manual", "absent", str(error)),), (), structure=str(error))
-    autodiff, said = _autodiff(call, primal) if grad is not None or rules else (
-        None, Witness("autodiff", "absent", "same program as the gradient under test"))
+    autodiff, said = (
+        _autodiff(call, primal)
+        if grad is not None or rules
+        else (None, Witness("autodiff", "absent", "same program as the gradient under test"))
+    )
     runnable = dataclasses.replace(primal, program=plain(primal))
-    problem = Problem(theta, extras, runnable, claim.program, autodiff, numbers=claim.numbers, host_manual=claim.host,
-                      is_autodiff=grad is None and not rules, layout=layout_of(theta))
+    problem = Problem(
+        theta,
+        extras,
+        runnable,
+        claim.program,
+        autodiff,
+        numbers=claim.numbers,
+        host_manual=claim.host,
+        is_autodiff=grad is None and not rules,
+        layout=layout_of(theta),
+    )
     return _with_preface(call, problem, claim, own, said, random)
 
 
-def _with_preface(call: Call, problem: Problem, claim: Claim, own: Traced, said: Witness, random: str
-                  ) -> tuple[Problem, Preface]:
+def _with_preface(
+    call: Call, problem: Problem, claim: Claim, own: Traced, said: Witness, random: str
+) -> tuple[Problem, Preface]:
     """The problem with what is said before anything is measured; `said` is of autodiff."""
     user, theta, primal = call.user, problem.theta, problem.loss
     if claim.numbers is not None:
         problem = _with_numbers(problem, call, own)
-    preface = Preface(user.name, (claim.witness, Witness("numeric", primal.how, primal.note), said),
-                      (*effects(own), *claim.notes), "", random or claim.random, claim.native,
-                      beside=of_data([leaf.shape for leaf in theta.leaves], user.args.values, own.closed.consts))
+    preface = Preface(
+        user.name,
+        (claim.witness, Witness("numeric", primal.how, primal.note), said),
+        (*effects(own), *claim.notes),
+        "",
+        random or claim.random,
+        claim.native,
+        beside=of_data([leaf.shape for leaf in theta.leaves], user.args.values, own.closed.consts),
+    )
     return problem, _as_run(call, problem, preface, claim, own)
 
 
@@ -136,8 +157,9 @@ def _call(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool, prec
     # Every witness sees the numbers that the caller's own program sees.
     theta = seen(theta)
     user = User(loss, grad, theta, seen(given.args), has_aux)
-    return Call(user, given, [to_array(x) for x in theta.inexact()], tuple(to_array(x) for x in user.args.inexact()),
-                precision)
+    return Call(
+        user, given, [to_array(x) for x in theta.inexact()], tuple(to_array(x) for x in user.args.inexact()), precision
+    )
 
 
 def _of_autodiff(call: Call, primal: Traced, rules: int) -> Claim:

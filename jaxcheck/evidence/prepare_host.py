@@ -22,8 +22,10 @@ def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
     structure = ""
     if grad is None:
         if autodiff is None:
-            raise TypeError("loss cannot be traced or differentiated by JAX, and no grad was given: "
-                            f"pass grad=. JAX said: {first_line(why)}") from why
+            raise TypeError(
+                "loss cannot be traced or differentiated by JAX, and no grad was given: "
+                f"pass grad=. JAX said: {first_line(why)}"
+            ) from why
         manual, autodiff, silent = autodiff, None, "same program as the gradient under test"
     else:
         try:
@@ -37,12 +39,32 @@ def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
         except StructureError as error:
             structure = str(error)
     witnesses = (
-        Witness("manual", "numbers" if numbers is not None else "host"), Witness("numeric", "host"),
+        Witness("manual", "numbers" if numbers is not None else "host"),
+        Witness("numeric", "host"),
         Witness("autodiff", "host" if autodiff else "absent", silent),
     )
-    problem = Problem(theta, (), None, None, None, numbers=numbers, host_primal=primal, host_manual=manual,
-                      host_autodiff=autodiff, is_autodiff=grad is None, host_unit=unit,
-                      numbers_unit=None if numbers is None else units(user))
-    return problem, Preface(user.name, witnesses, tuple(notes), structure, "" if repeats else repeat.LOSS, native,
-                            native_scatter=spread, native_otherwise=otherwise,
-                            beside=of_data([leaf.shape for leaf in theta.leaves], user.args.values))
+    problem = Problem(
+        theta,
+        (),
+        None,
+        None,
+        None,
+        numbers=numbers,
+        host_primal=primal,
+        host_manual=manual,
+        host_autodiff=autodiff,
+        is_autodiff=grad is None,
+        host_unit=unit,
+        numbers_unit=None if numbers is None else units(user),
+    )
+    return problem, Preface(
+        user.name,
+        witnesses,
+        tuple(notes),
+        structure,
+        "" if repeats else repeat.LOSS,
+        native,
+        native_scatter=spread,
+        native_otherwise=otherwise,
+        beside=of_data([leaf.shape for leaf in theta.leaves], user.args.values),
+    )

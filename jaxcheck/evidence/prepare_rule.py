@@ -32,8 +32,10 @@ from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
 from jaxcheck.theta import Theta, take_apart
 
-HIDDEN = ("the rule has hidden state: its backward pass uses a value that its forward pass kept outside the residuals. "
-          "Return it as a residual")
+HIDDEN = (
+    "the rule has hidden state: its backward pass uses a value that its forward pass kept outside the residuals. "
+    "Return it as a residual"
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,8 +81,9 @@ def nondifferentiable(f: Callable, names: Sequence[str]) -> set[int]:
     return (given & set(range(len(names)))) | {i for i, n in enumerate(names) if n in called}
 
 
-def subject(f: Callable, args: tuple[Any, ...], kwargs: dict[str, Any], argnums: Any, precision: str,
-            name: str | None) -> Subject:
+def subject(
+    f: Callable, args: tuple[Any, ...], kwargs: dict[str, Any], argnums: Any, precision: str, name: str | None
+) -> Subject:
     """Trace `f`.
 
     Raises:
@@ -123,8 +126,20 @@ def subject(f: Callable, args: tuple[Any, ...], kwargs: dict[str, Any], argnums:
     if holds_tracer(primal.closed):
         raise KeepsTracer("f keeps values from one call to the next: a value of an earlier call is used in a later one")
     label = name_of(f, name)
-    return Subject(f, args, kwargs, chosen, live, theta, primal, point, rules_in(primal.closed), label,
-                   tuple(names), own if precision != "native" and narrow(theta, primal) else None)
+    return Subject(
+        f,
+        args,
+        kwargs,
+        chosen,
+        live,
+        theta,
+        primal,
+        point,
+        rules_in(primal.closed),
+        label,
+        tuple(names),
+        own if precision != "native" and narrow(theta, primal) else None,
+    )
 
 
 class KeepsTracer(Exception):
@@ -141,8 +156,7 @@ def inexact_outputs(f: Callable, args: Sequence[Any], kwargs: dict, positions: S
     for i, value in zip(positions, values, strict=True):
         full[i] = value
     out = f(*full, **kwargs)
-    found = [x for x in jax.tree_util.tree_leaves(out)
-             if jax.dtypes.issubdtype(jax.dtypes.result_type(x), np.inexact)]
+    found = [x for x in jax.tree_util.tree_leaves(out) if jax.dtypes.issubdtype(jax.dtypes.result_type(x), np.inexact)]
     if not found:
         what = "None" if out is None else "no float or complex output"
         raise TypeError(f"f returned {what}: there is nothing to differentiate")
@@ -157,8 +171,12 @@ def outputs_at(one: Subject) -> np.ndarray:
         if small is not None and (known := small(*point)) is not None:
             return maps.to_vector(known, np)
 
-        found, _ = execute(("outputs",), lambda programs, x: maps.to_vector(programs[0](*maps.from_vector(x, avals))),
-                           [one.primal.program], maps.to_vector(one.point, np))
+        found, _ = execute(
+            ("outputs",),
+            lambda programs, x: maps.to_vector(programs[0](*maps.from_vector(x, avals))),
+            [one.primal.program],
+            maps.to_vector(one.point, np),
+        )
         return np.asarray(found)
 
 
@@ -167,8 +185,7 @@ def finite_outputs(one: Subject) -> np.ndarray:
     return np.isfinite(outputs_at(one))
 
 
-def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | None = None
-                 ) -> tuple[Problem, Preface]:
+def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | None = None) -> tuple[Problem, Preface]:
     """The VJP of the subject as a `Problem`: G projections of its outputs, their gradients with the
     user's rules (M) and without (A).
 
@@ -228,8 +245,9 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
         Witness("autodiff", autodiff.how if autodiff else "absent", autodiff.note if autodiff else silent),
     )
     runnable = dataclasses.replace(primal, program=plain(primal))
-    problem = Problem(theta, extras, runnable, manual, autodiff, columns=len(g), host_manual=eager,
-                      is_autodiff=not rules)
+    problem = Problem(
+        theta, extras, runnable, manual, autodiff, columns=len(g), host_manual=eager, is_autodiff=not rules
+    )
     sizes = tuple(sorted({d for leaf in theta.leaves for d in leaf.shape} | {d for a in avals for d in a.shape}))
     beside = Beside(sizes, columns=of_outputs(g, owner))
     preface = Preface(one.name, witnesses, tuple(notes), "", random, beside=beside, left_out=left_out)

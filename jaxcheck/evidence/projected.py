@@ -50,16 +50,47 @@ def projected(s: Slopes, g: np.ndarray) -> Slopes:
     scatters = np.isfinite(s.steepest)
     most = np.where(scatters, s.steepest, np.abs(known(s.value)) + BARS * known(s.error))
     return Slopes(
-        value, np.where(dark, np.inf, error), value - half, sided, value + half, sided, any_of(kink) & (half > 0),
-        any_of(s.jump), any_of(s.one_sided & usable), np.where(dark, np.inf, in_squares(s.rough)),
-        any_of(s.noisy & usable), known(s.size) @ weight.T, np.einsum("dmk,gm->dgk", s.quotients, g),
-        known(s.reach) @ weight.T, known(s.noise) @ weight.T,
-        np.where(any_of(scatters & usable), known(most) @ weight.T, np.inf), known(s.span) @ weight.T,
-        any_of(s.wakes & usable))
+        value,
+        np.where(dark, np.inf, error),
+        value - half,
+        sided,
+        value + half,
+        sided,
+        any_of(kink) & (half > 0),
+        any_of(s.jump),
+        any_of(s.one_sided & usable),
+        np.where(dark, np.inf, in_squares(s.rough)),
+        any_of(s.noisy & usable),
+        known(s.size) @ weight.T,
+        np.einsum("dmk,gm->dgk", s.quotients, g),
+        known(s.reach) @ weight.T,
+        known(s.noise) @ weight.T,
+        np.where(any_of(scatters & usable), known(most) @ weight.T, np.inf),
+        known(s.span) @ weight.T,
+        any_of(s.wakes & usable),
+    )
 
 
 def exact(value: np.ndarray, error: np.ndarray) -> Slopes:
     """Slopes that are known to their error bars, from elsewhere than a ladder."""
     no, none = np.zeros(value.shape, bool), np.zeros((*value.shape, 0))
-    return Slopes(value, error, value, error, value, error, no, no, no, error, no, np.abs(value), none, np.abs(value),
-                  error, np.full(value.shape, np.inf), np.abs(value), no)
+    return Slopes(
+        value,
+        error,
+        value,
+        error,
+        value,
+        error,
+        no,
+        no,
+        no,
+        error,
+        no,
+        np.abs(value),
+        none,
+        np.abs(value),
+        error,
+        np.full(value.shape, np.inf),
+        np.abs(value),
+        no,
+    )

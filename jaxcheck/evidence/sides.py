@@ -50,8 +50,9 @@ class Sides:
     adjacent: bool
 
 
-def sides(problem: Problem, point: np.ndarray, m: np.ndarray, a: np.ndarray, bars: np.ndarray, ladder: Ladder,
-          seed: int) -> tuple[Sides | None, int, int]:
+def sides(
+    problem: Problem, point: np.ndarray, m: np.ndarray, a: np.ndarray, bars: np.ndarray, ladder: Ladder, seed: int
+) -> tuple[Sides | None, int, int]:
     """(the pieces' gradients or None where none could be confirmed, evaluations, programs compiled).
 
     Args:
@@ -75,8 +76,10 @@ def sides(problem: Problem, point: np.ndarray, m: np.ndarray, a: np.ndarray, bar
             break
         any_confirmed = True
         with np.errstate(all="ignore"):
-            least, largest = np.fmin(least, pieces[confirmed].min(axis=0)), np.fmax(
-                largest, pieces[confirmed].max(axis=0))
+            least, largest = (
+                np.fmin(least, pieces[confirmed].min(axis=0)),
+                np.fmax(largest, pieces[confirmed].max(axis=0)),
+            )
             widest = np.maximum(widest, found.error[confirmed].max(axis=0))
             both = np.flatnonzero(confirmed.all(axis=0))
             bends = (pieces[0, both, column] - pieces[1, both, column]) * ways[both]
@@ -138,8 +141,9 @@ class _Pieces:
     compiled: int
 
 
-def _look(problem: Problem, point: np.ndarray, ways: np.ndarray, a: np.ndarray, bars: np.ndarray, ladder: Ladder,
-          seed: int) -> _Pieces:
+def _look(
+    problem: Problem, point: np.ndarray, ways: np.ndarray, a: np.ndarray, bars: np.ndarray, ladder: Ladder, seed: int
+) -> _Pieces:
     near = max(NEAR, ROOTS * np.sqrt(problem.unit))
     steps = np.append(near * np.array([1.0, -1.0, 2.0, -2.0]), AT * problem.resolution * np.array([1.0, -1.0]))
     found, compiled = _gradients(problem, (point + steps[:, None, None] * ways).reshape(-1, point.size))
@@ -191,6 +195,12 @@ def _gradients(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, int]:
         return jax.lax.map(lambda x: gradient_of(problem, traced, programs[0], x, extras), points)
 
     with jax.enable_x64(True):
-        found, compiled = execute(("sides", problem.columns, tuple(problem.theta.leaves)), build, [traced.program],
-                                  problem.place(points), tuple(problem.extras), work=problem.cost * len(points))
+        found, compiled = execute(
+            ("sides", problem.columns, tuple(problem.theta.leaves)),
+            build,
+            [traced.program],
+            problem.place(points),
+            tuple(problem.extras),
+            work=problem.cost * len(points),
+        )
         return np.asarray(found), compiled

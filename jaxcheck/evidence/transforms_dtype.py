@@ -49,20 +49,35 @@ KEPT, SPACINGS, BARS = 4.0, 16.0, 5.0
 AS_GIVEN = "a part is computed in less, which is as precise as what was given"
 
 
-def rows(f: Callable, args: Sequence[Any], kwargs: dict, argnums: Any, seed: int, wide_mode: bool = True,
-         iterative: bool = False) -> list[Row]:
+def rows(
+    f: Callable,
+    args: Sequence[Any],
+    kwargs: dict,
+    argnums: Any,
+    seed: int,
+    wide_mode: bool = True,
+    iterative: bool = False,
+) -> list[Row]:
     """One row per dtype. All are run at one point, which every one of them can represent; see `transformations`."""
     if not wide_mode:
         why = "its NumPy data stands in programs of the 32-bit mode, so that there is no float64 to compare with"
         return [unsupported("transformation", dtype.name, why) for dtype in (*DTYPES, DOUBLE)]
     found = []
-    used = {_real(x.dtype) for x in jax.tree_util.tree_leaves((args, kwargs))
-            if hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, np.inexact)}
+    used = {
+        _real(x.dtype)
+        for x in jax.tree_util.tree_leaves((args, kwargs))
+        if hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, np.inexact)
+    }
     given = max((unit_of(jnp.dtype(name)) for name in used), default=0.0)
     for dtype in (*DTYPES, DOUBLE):
         if iterative and dtype != DOUBLE and dtype.name not in used:
-            found.append(unsupported("transformation", dtype.name, "it loops until a float is small enough, "
-                                     f"which in {dtype.name} it may never be"))
+            found.append(
+                unsupported(
+                    "transformation",
+                    dtype.name,
+                    f"it loops until a float is small enough, which in {dtype.name} it may never be",
+                )
+            )
             continue
         # What was not asked for in float16 is not run there: its range ends where many a right rule goes.
         runs = dtype != np.float16 or dtype.name in used
@@ -178,8 +193,15 @@ class Wide:
         return Row("transformation", dtype.name, "OK", off[1], FORMULA_ALONE)
 
     def _formula(self, narrow: Site, dtype: np.dtype) -> tuple[int, float] | None:
-        one = Formula(self.site.call, list(self.site.live), self.g, self.closed, self.exact, self.value,
-                      lambda: self._plain_agrees)
+        one = Formula(
+            self.site.call,
+            list(self.site.live),
+            self.g,
+            self.closed,
+            self.exact,
+            self.value,
+            lambda: self._plain_agrees,
+        )
         return one.differs(narrow, unit_of(dtype))
 
     def _other(self, dtype: np.dtype, leaf: int, off: float) -> Row:
@@ -220,23 +242,29 @@ class Wide:
     def _beside_autodiff(self, narrow: Site, g: Sequence[Any], found: Sequence[Any], unit: float, row: Row) -> Row:
         """What the rule loses as it runs, held to what autodiff without it keeps in the same dtype."""
         sizes = [norm(w) for w in self.exact]
-        doubtful = [k for k, (a, b, s) in enumerate(zip(found, self.exact, sizes, strict=True))
-                    if norm(a - b) > SPACINGS * unit * s and s > unit * max(sizes)]
+        doubtful = [
+            k
+            for k, (a, b, s) in enumerate(zip(found, self.exact, sizes, strict=True))
+            if norm(a - b) > SPACINGS * unit * s and s > unit * max(sizes)
+        ]
         if not doubtful or not self._plain_agrees:
             return row
         try:
             back = pull(strip_rules(narrow.call))
             plain = host(ask(back, list(narrow.live), list(g)))
             program = Program.of(ask(jax.make_jaxpr(back), list(narrow.live), list(g)))
-            (_, bars), = ask(round_off, "autodiff", [program], list, list, [*narrow.live, *g],
-                             [not iterates(program.closed)])[0]
+            ((_, bars),) = ask(
+                round_off, "autodiff", [program], list, list, [*narrow.live, *g], [not iterates(program.closed)]
+            )[0]
         except Refused:
             return row
         for k in doubtful:
             off, bar = norm(found[k] - self.exact[k]), BARS * norm(np.asarray(bars[k], np.float64))
             if norm(plain[k] - self.exact[k]) <= KEPT * unit * sizes[k] and off > max(SPACINGS * unit * sizes[k], bar):
-                text = (f"leaf `{self.site.paths[k]}`: off by {off / sizes[k]:.2g}, autodiff without the rule by "
-                        f"{norm(plain[k] - self.exact[k]) / sizes[k]:.2g}")
+                text = (
+                    f"leaf `{self.site.paths[k]}`: off by {off / sizes[k]:.2g}, autodiff without the rule by "
+                    f"{norm(plain[k] - self.exact[k]) / sizes[k]:.2g}"
+                )
                 return Row("transformation", row.name, "WRONG", off / sizes[k], text)
         return row
 

@@ -10,8 +10,9 @@ from jaxcheck.program.compile import execute
 from jaxcheck.program.objective import Traced, plain
 
 
-def measure(primal: Traced, point: tuple[np.ndarray, ...], values: dict[str, Traced]
-            ) -> tuple[np.ndarray, dict[str, np.ndarray], int]:
+def measure(
+    primal: Traced, point: tuple[np.ndarray, ...], values: dict[str, Traced]
+) -> tuple[np.ndarray, dict[str, np.ndarray], int]:
     """The function's outputs as one real vector, those of each of `values`, and programs compiled; in float64."""
     own = plain(primal)
     others = {name: t.program for name, t in values.items() if t.program.identity != own.identity}
@@ -19,8 +20,10 @@ def measure(primal: Traced, point: tuple[np.ndarray, ...], values: dict[str, Tra
         return np.zeros(0), {}, 0
 
     def build(programs, vector):
-        return [to_vector(run(*from_vector(vector, p.closed.in_avals)))
-                for run, p in zip(programs, (own, *others.values()), strict=True)]
+        return [
+            to_vector(run(*from_vector(vector, p.closed.in_avals)))
+            for run, p in zip(programs, (own, *others.values()), strict=True)
+        ]
 
     with jax.enable_x64(True):
         (outputs, *found), compiled = execute(("values",), build, [own, *others.values()], to_vector(point, np))

@@ -230,8 +230,10 @@ def _both(v: View, values: np.ndarray) -> Iterator[str]:
     r, c = float(found[0] / scale[0]), float(found[1] / scale[1])
     if v.is_(r * v.t + c * term):
         # The term may be one of the truth's that the factor should not have touched.
-        yield (f"ratio {number(r)}{meaning(r, v.beside)}, and {number(abs(c))} x parameter "
-               f"{'too much' if c > 0 else 'too little'}")
+        yield (
+            f"ratio {number(r)}{meaning(r, v.beside)}, and {number(abs(c))} x parameter "
+            f"{'too much' if c > 0 else 'too little'}"
+        )
 
 
 def elementwise(v: View) -> Iterator[str]:
@@ -240,8 +242,11 @@ def elementwise(v: View) -> Iterator[str]:
         return
     if np.ptp(np.sign(v.t)):
         r = ratio_of(v.m, np.sign(v.t))
-        guesses = [("its absolute value", np.abs(v.t)), (f"its sign alone, times {number(r)}", r * np.sign(v.t)),
-                   ("its square", v.t**2)]
+        guesses = [
+            ("its absolute value", np.abs(v.t)),
+            (f"its sign alone, times {number(r)}", r * np.sign(v.t)),
+            ("its square", v.t**2),
+        ]
         for said, guess in guesses:
             if v.is_(guess):
                 yield said

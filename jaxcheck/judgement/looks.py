@@ -76,8 +76,18 @@ def look(ev: LeafEvidence, probes: Probes, m: np.ndarray, a: np.ndarray | None, 
     distance = np.where(s.kink, np.maximum(low - pm, pm - high), np.abs(pm - s.value))
     gross = off_m & ~(distance <= np.maximum(4 * BARS * s.error, GROSS * scale))
     usable &= ~(np.abs(pm) > s.steepest)
-    return Look(usable, off_m, off_a, gross, excused, excused_a, slack + BARS * (s.error + pm_error),
-                coarse(s, pm, scale), s.kink & usable, s.noisy)
+    return Look(
+        usable,
+        off_m,
+        off_a,
+        gross,
+        excused,
+        excused_a,
+        slack + BARS * (s.error + pm_error),
+        coarse(s, pm, scale),
+        s.kink & usable,
+        s.noisy,
+    )
 
 
 def on_kinks(ev: LeafEvidence, looks: list[Look], m: np.ndarray, a: np.ndarray | None) -> tuple[list[Look], np.ndarray]:
@@ -107,8 +117,14 @@ def on_kinks(ev: LeafEvidence, looks: list[Look], m: np.ndarray, a: np.ndarray |
             claims = ((m, explained), (m if a is None else a, ~np.isnan(found.low)))
             cleared = [one.kink | ranges.reached(p, claim, on, found, one.slack) for claim, on in claims]
             usable = one.usable & ~one.kink
-        out.append(dataclasses.replace(one, usable=usable, contradicts_m=one.contradicts_m & ~cleared[0],
-                                       contradicts_a=one.contradicts_a & ~cleared[1]))
+        out.append(
+            dataclasses.replace(
+                one,
+                usable=usable,
+                contradicts_m=one.contradicts_m & ~cleared[0],
+                contradicts_a=one.contradicts_a & ~cleared[1],
+            )
+        )
     return out, explained
 
 

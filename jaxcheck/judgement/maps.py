@@ -34,8 +34,10 @@ from jaxcheck.there import there
 from jaxcheck.theta import Leaf
 
 DARK = "of some outputs there are no differences, and there autodiff without the rule says otherwise"
-STEEP = ("by the derivative under test the function would move more, within the smallest steps, than it does at any: "
-         "it may live on a smaller scale than theirs")
+STEEP = (
+    "by the derivative under test the function would move more, within the smallest steps, than it does at any: "
+    "it may live on a smaller scale than theirs"
+)
 ORDER = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
 
 
@@ -85,13 +87,17 @@ def judge(ev: MapEvidence, tolerance: Tolerance, must_catch: float = MUST_CATCH,
         return _judged(ev, held)
     asked = [what for what, claim in (("JVP", ev.tangent), ("VJP", ev.pulled)) if claim is not None]
     if not finite.any():
-        return [Finding(what, Verdict.INCONCLUSIVE, Reason.NONFINITE,
-                        note="every output is infinite or NaN at this point") for what in asked]
+        return [
+            Finding(what, Verdict.INCONCLUSIVE, Reason.NONFINITE, note="every output is infinite or NaN at this point")
+            for what in asked
+        ]
     found = _judged(_part(ev, finite), held)
     said = f"{int((~finite).sum())} of {finite.size} outputs are infinite or NaN at this point and were left out"
     at = np.flatnonzero(finite)
-    return [dataclasses.replace(_blameless(f), output=int(at[f.output]) if f.output >= 0 else -1, left_out=said)
-            for f in found]
+    return [
+        dataclasses.replace(_blameless(f), output=int(at[f.output]) if f.output >= 0 else -1, left_out=said)
+        for f in found
+    ]
 
 
 def _blameless(finding: Finding) -> Finding:
@@ -103,13 +109,20 @@ def _blameless(finding: Finding) -> Finding:
 
 def _part(ev: MapEvidence, keep: np.ndarray) -> MapEvidence:
     """The evidence on some of the outputs alone; the cotangents are zero at the others (see `maps.measure`)."""
+
     def columns(x):
         return None if x is None else x[:, keep]
 
     return dataclasses.replace(
-        ev, outputs=ev.outputs[keep], numeric=ev.numeric[:, keep], tangent=columns(ev.tangent),
-        reference=columns(ev.reference), cotangents=columns(ev.cotangents), results=ev.results[keep],
-        scatter=(columns(ev.scatter[0]), ev.scatter[1]))
+        ev,
+        outputs=ev.outputs[keep],
+        numeric=ev.numeric[:, keep],
+        tangent=columns(ev.tangent),
+        reference=columns(ev.reference),
+        cotangents=columns(ev.cotangents),
+        results=ev.results[keep],
+        scatter=(columns(ev.scatter[0]), ev.scatter[1]),
+    )
 
 
 def _judged(ev: MapEvidence, held: _Held) -> list[Finding]:
@@ -131,8 +144,7 @@ def _judged(ev: MapEvidence, held: _Held) -> list[Finding]:
 
 
 def _tangents(ev: MapEvidence, claim: np.ndarray, reference: np.ndarray | None, held: _Held) -> Finding:
-    """A claimed tangent (D, m) beside the ladder's slopes and autodiff without the rules, leaf by leaf of the results.
-    """
+    """A claimed tangent (D, m) beside the ladder's slopes and autodiff without the rules, leaf by leaf of the results."""
     jumps = np.asarray(ev.numeric.jump.any(axis=0))
     if jumps.any() and not jumps.all():
         return _beside_jumps(ev, claim, reference, held, jumps)
@@ -146,8 +158,10 @@ def _tangents(ev: MapEvidence, claim: np.ndarray, reference: np.ndarray | None, 
         values = np.where(np.isfinite(values), values, 0.0)
         rounding = ROUND_OFF * typical(m, units(values))
         probes = (Probes(transposed(ev.numeric[:, at]), indices=np.arange(len(at))),)
-        leaf, strictly = (_evidence(values, m, a, rounding + more, probes, ev.own)
-                          for more in (ROUND_OFF * np.abs(ev.outputs[at]), 0.0))
+        leaf, strictly = (
+            _evidence(values, m, a, rounding + more, probes, ev.own)
+            for more in (ROUND_OFF * np.abs(ev.outputs[at]), 0.0)
+        )
         opinion, moves = held.vote(leaf, strictly), ev.scatter[0] if claim is ev.tangent else None
         known = None if moves is None else dataclasses.replace(leaf, m_error=leaf.m_error + moves[:, at])
         found.append((opinion, at, steep(leaf), known is not None and beyond_rounding(known, opinion)))
@@ -165,8 +179,9 @@ def _tangents(ev: MapEvidence, claim: np.ndarray, reference: np.ndarray | None, 
     return _placed(ev, finding, claim, against, off, allowed)
 
 
-def _beside_jumps(ev: MapEvidence, claim: np.ndarray, reference: np.ndarray | None, held: _Held,
-                  jumps: np.ndarray) -> Finding:
+def _beside_jumps(
+    ev: MapEvidence, claim: np.ndarray, reference: np.ndarray | None, held: _Held, jumps: np.ndarray
+) -> Finding:
     """Outputs that jump at the point have no differences; where autodiff does not object they are left out."""
     said = f"{int(jumps.sum())} of {jumps.size} outputs jump at this point and were left out"
     rest = None if reference is None else reference[:, ~jumps]
@@ -186,8 +201,10 @@ def _cotangents(ev: MapEvidence, trusted: np.ndarray | None, held: _Held) -> Fin
     m_error = _rounding_of_pulled(ev)
 
     def said(probes: Probes, strictly: Probes | None = None) -> Finding:
-        leaf, other = (None if p is None else _evidence(ev.point, pulled, ev.pulled_reference, m_error, (p,), ev.own)
-                       for p in (probes, strictly))
+        leaf, other = (
+            None if p is None else _evidence(ev.point, pulled, ev.pulled_reference, m_error, (p,), ev.own)
+            for p in (probes, strictly)
+        )
         return _unless_steep(worst_of("VJP", [held.vote(there(leaf), other)]), steep(there(leaf)))
 
     if trusted is not None and np.isfinite(trusted).all():
@@ -217,7 +234,7 @@ def _rounding_of_pulled(ev: MapEvidence) -> np.ndarray:
     error = np.abs(pulled)
     for k in np.unique(ev.inputs):
         at = ev.inputs == k
-        error[:, at] = np.maximum(error[:, at], np.sqrt(np.mean(pulled[:, at]**2, axis=1, keepdims=True)))
+        error[:, at] = np.maximum(error[:, at], np.sqrt(np.mean(pulled[:, at] ** 2, axis=1, keepdims=True)))
     return ROUND_OFF * error
 
 
@@ -240,7 +257,7 @@ def _where(ev: MapEvidence, finding: Finding, seen: Slopes, held: _Held) -> Find
     claim = pulled @ v.T
     if a is not None and np.isfinite(a).all() and held.apart(claim, a @ v.T).any():
         against, error = a @ v.T, np.zeros(claim.shape)
-    error = error + np.sqrt(_rounding_of_pulled(ev)**2 @ (v**2).T)
+    error = error + np.sqrt(_rounding_of_pulled(ev) ** 2 @ (v**2).T)
     allowed = held.allowed(np.sqrt(pulled**2 @ (v**2).T), against, error)
     return _placed(ev, finding, claim, against, np.where(np.isfinite(against), np.abs(claim - against), 0.0), allowed)
 
@@ -252,23 +269,35 @@ def _unless_steep(finding: Finding, beyond: bool) -> Finding:
 
 
 def _placed(ev: MapEvidence, finding: Finding, claim, against, off, allowed) -> Finding:
-    worst = at_worst(ev, finding.what, finding.verdict, finding.reason, claim, against, off, finding.bar,
-                     off / np.where(allowed > 0, allowed, 1.0))
+    worst = at_worst(
+        ev,
+        finding.what,
+        finding.verdict,
+        finding.reason,
+        claim,
+        against,
+        off,
+        finding.bar,
+        off / np.where(allowed > 0, allowed, 1.0),
+    )
     return dataclasses.replace(worst, note=finding.note, doubtful=finding.doubtful)
 
 
-def _evidence(values: np.ndarray, m: np.ndarray, a: np.ndarray | None, rounding: np.ndarray, probes: tuple[Probes, ...],
-              own: bool) -> LeafEvidence:
+def _evidence(
+    values: np.ndarray, m: np.ndarray, a: np.ndarray | None, rounding: np.ndarray, probes: tuple[Probes, ...], own: bool
+) -> LeafEvidence:
     leaf = Leaf("", (len(values),), "float64", "float64", False, 0, 0, len(values))
     bars = np.broadcast_to(rounding, m.shape)
-    return LeafEvidence(leaf, values, m, bars, a, None if a is None else bars, probes, np.zeros_like(m),
-                        is_autodiff=own)
+    return LeafEvidence(
+        leaf, values, m, bars, a, None if a is None else bars, probes, np.zeros_like(m), is_autodiff=own
+    )
 
 
 def worst_of(what: str, opinions: Sequence[Opinion]) -> Finding:
     """The finding of the leaf that is worst."""
     if not opinions:
         return Finding(what, Verdict.PASS, Reason.AGREE)
+
     def rank(one: Opinion) -> tuple:
         return ORDER.index(one.verdict), one.reason is Reason.AGREE, -np.nan_to_num(one.difference)
 
@@ -277,9 +306,17 @@ def worst_of(what: str, opinions: Sequence[Opinion]) -> Finding:
     bars = [o.error_bar for o in opinions if np.isfinite(o.error_bar)]
     # A NaN is no matter of bars.
     plain = worst.reason is Reason.NONFINITE or all(
-        o.verdict is Verdict.PASS and o.reason in (Reason.AGREE, Reason.KINK) and not o.doubtful for o in opinions)
-    return Finding(what, worst.verdict, worst.reason, max(known, default=np.nan), max(bars, default=np.nan),
-                   note="" if worst.reason in (Reason.AGREE, Reason.MANUAL_WRONG) else worst.note, doubtful=not plain)
+        o.verdict is Verdict.PASS and o.reason in (Reason.AGREE, Reason.KINK) and not o.doubtful for o in opinions
+    )
+    return Finding(
+        what,
+        worst.verdict,
+        worst.reason,
+        max(known, default=np.nan),
+        max(bars, default=np.nan),
+        note="" if worst.reason in (Reason.AGREE, Reason.MANUAL_WRONG) else worst.note,
+        doubtful=not plain,
+    )
 
 
 def _covered(ev: MapEvidence, seen: Slopes) -> bool:

@@ -84,9 +84,15 @@ def without(probes: Probes, indices: np.ndarray) -> Probes:
     if probes.directions is not None:
         return probes
     keep = ~np.isin(probes.at, indices)
-    seen = {name: None if x is None else x[keep] for name, x in
-            (("crossed", probes.crossed), ("analytic", probes.analytic), ("beyond", probes.beyond),
-             ("smooth", probes.smooth))}
+    seen = {
+        name: None if x is None else x[keep]
+        for name, x in (
+            ("crossed", probes.crossed),
+            ("analytic", probes.analytic),
+            ("beyond", probes.beyond),
+            ("smooth", probes.smooth),
+        )
+    }
     return Probes(probes.slopes[keep], indices=probes.at[keep], **seen)
 
 
@@ -130,8 +136,12 @@ def coarse(slopes: Slopes, claim: np.ndarray, scale: np.ndarray) -> np.ndarray:
     closer by `CLOSER` to the claim than the ladder's own estimate does.
     """
     off = np.abs(slopes.quotients - claim[..., None])
-    near = off <= np.minimum(CONFIRMED * np.abs(claim) + NEXT_TO_NOTHING * scale,
-                             CLOSER * np.abs(slopes.value - claim))[..., None]
+    near = (
+        off
+        <= np.minimum(CONFIRMED * np.abs(claim) + NEXT_TO_NOTHING * scale, CLOSER * np.abs(slopes.value - claim))[
+            ..., None
+        ]
+    )
     if near.shape[-1] < 4:
         return np.zeros(claim.shape, bool)
     return np.any(near[..., :-3] & near[..., 1:-2] & near[..., 2:-1] & near[..., 3:], axis=-1)

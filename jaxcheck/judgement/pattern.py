@@ -104,8 +104,10 @@ def sampled(ev: LeafEvidence) -> str:
         named = [f"[{','.join(map(str, np.unravel_index(i, ev.leaf.shape)))}]" for i in wrong[:5]]
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         how = "" if not alike else f": ratio {kinds.number(float(ratios.mean()))}" if ratios.any() else ": zero there"
-        return (f"of {ev.m.shape[1]} components only {', '.join(named)}{more} {'is' if len(wrong) == 1 else 'are'} "
-                f"wrong, as far as directions see{how}")
+        return (
+            f"of {ev.m.shape[1]} components only {', '.join(named)}{more} {'is' if len(wrong) == 1 else 'are'} "
+            f"wrong, as far as directions see{how}"
+        )
     if alike and len(wrong) == len(known) >= ENOUGH:
         if not ratios.any():
             return f"zero at all {len(wrong)} components that were looked at, where it should not be"

@@ -60,8 +60,9 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     counts_for = reference(ev, truth, apart=False)[:, index]
 
     def caught(mutant: Callable[[float], np.ndarray], size: float) -> bool:
-        return all(judge(ev, tolerance, m=mutant(s), must_catch=must_catch).verdict is Verdict.FAIL
-                   for s in (size, -size))
+        return all(
+            judge(ev, tolerance, m=mutant(s), must_catch=must_catch).verdict is Verdict.FAIL for s in (size, -size)
+        )
 
     def one(size: float) -> np.ndarray:
         mutant = truth.copy()
@@ -100,8 +101,16 @@ def _sample(ev: LeafEvidence, hardest: int) -> LeafEvidence:
     def some(x: np.ndarray | None) -> np.ndarray | None:
         return None if x is None else x[:, places] * weight
 
-    less = dataclasses.replace(ev, values=ev.values[places], m=some(ev.m), m_error=some(ev.m_error), a=some(ev.a),
-                               a_error=some(ev.a_error), m_given=some(ev.m_given), stopped=some(ev.stopped))
+    less = dataclasses.replace(
+        ev,
+        values=ev.values[places],
+        m=some(ev.m),
+        m_error=some(ev.m_error),
+        a=some(ev.a),
+        a_error=some(ev.a_error),
+        m_given=some(ev.m_given),
+        stopped=some(ev.stopped),
+    )
     probes = []
     for p in ev.probes:
         if p.directions is None:

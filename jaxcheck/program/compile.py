@@ -141,13 +141,22 @@ def _jaxprs(value: Any):
 
 def _signature(tree: Any) -> Any:
     leaves, treedef = jax.tree_util.tree_flatten(tree)
-    return treedef, tuple((t.shape, str(t.dtype), spread.where(x)) for x, t in zip(leaves, map(jax.typeof, leaves),
-                                                                                  strict=True))
+    return treedef, tuple(
+        (t.shape, str(t.dtype), spread.where(x)) for x, t in zip(leaves, map(jax.typeof, leaves), strict=True)
+    )
 
 
-def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any, work: float = 0.0,
-            part: float = 1.0, over: Mesh | None = None, split: Sequence[int] = (), keep: bool = False
-            ) -> tuple[Any, int]:
+def execute(
+    name: Any,
+    build: Callable,
+    programs: Sequence[Program],
+    *args: Any,
+    work: float = 0.0,
+    part: float = 1.0,
+    over: Mesh | None = None,
+    split: Sequence[int] = (),
+    keep: bool = False,
+) -> tuple[Any, int]:
     """Run `build(callables, *args)`, compiled; `callables` are the programs with their constants.
 
     The budget in force is asked before, and told what was spent.
@@ -181,8 +190,15 @@ def execute(name: Any, build: Callable, programs: Sequence[Program], *args: Any,
         consts, args = [p.copies(over) for p in programs], spread.placed(args, over, split)
     small = work < SMALL and jax.default_backend() == "cpu"
     device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
-    key = (name, small, over or str(device), tuple(p.identity for p in programs),
-           _signature(consts), _signature(args), is_wide())
+    key = (
+        name,
+        small,
+        over or str(device),
+        tuple(p.identity for p in programs),
+        _signature(consts),
+        _signature(args),
+        is_wide(),
+    )
     clock.ask(seconds=clock.foreseen(key, part))
     with _LOCK:
         hit = _CACHE.get(key)
@@ -236,8 +252,16 @@ def _mode_of_callbacks(programs: Sequence[Program]) -> Iterator[None]:
             jax.config.update("jax_enable_x64", False)
 
 
-def _new(key: Any, build: Callable, programs: Sequence[Program], small: bool, consts: Any, args: Any,
-         over: Mesh | None, split: Sequence[int]) -> tuple[Any, memory.Need]:
+def _new(
+    key: Any,
+    build: Callable,
+    programs: Sequence[Program],
+    small: bool,
+    consts: Any,
+    args: Any,
+    over: Mesh | None,
+    split: Sequence[int],
+) -> tuple[Any, memory.Need]:
     def whole(consts, *args):
         return build([p.bind(c) for p, c in zip(programs, consts, strict=True)], *args)
 

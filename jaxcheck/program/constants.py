@@ -87,8 +87,10 @@ class Settler:
     def _equation(self, eqn: Any) -> Any:
         ins = [self._atom(a) for a in eqn.invars]
         params = interpret.map_jaxprs(eqn.params, self.closed)
-        kept = all(params[k] is v or (isinstance(v, (tuple, list)) and all(
-            x is y for x, y in zip(params[k], v, strict=True))) for k, v in eqn.params.items())
+        kept = all(
+            params[k] is v or (isinstance(v, (tuple, list)) and all(x is y for x, y in zip(params[k], v, strict=True)))
+            for k, v in eqn.params.items()
+        )
         if kept and all(new is old for new, old in zip(ins, eqn.invars, strict=True)):
             return eqn
         return eqn.replace(invars=ins, params=eqn.params if kept else params)
@@ -121,8 +123,11 @@ def settled(program: Any, wide: bool, rounded: bool = False) -> Any:
 def retyped(program: Any) -> Any:
     """A program of the 64-bit mode in which each use of a narrow NumPy constant has the type that it was traced for."""
     jaxpr = interpret.opened(program)
-    narrow = {v: c for v, c in zip(jaxpr.constvars, interpret.constants(program), strict=False)
-              if isinstance(c, np.ndarray) and str(v.aval.dtype) in _WIDENED}
+    narrow = {
+        v: c
+        for v, c in zip(jaxpr.constvars, interpret.constants(program), strict=False)
+        if isinstance(c, np.ndarray) and str(v.aval.dtype) in _WIDENED
+    }
     wide: dict[Any, Any] = {}
     eqns = []
     for eqn in jaxpr.eqns:
@@ -151,8 +156,11 @@ def _wide_operands(eqn: Any, suspects: Sequence[int]) -> Sequence[int]:
         found = []
         for role, inner in interpret.sub_jaxprs(eqn.params):
             places = ((i, _place(eqn, role, inner, i)) for i in suspects)
-            found += [i for i, at in places if at is not None
-                      and str(interpret.opened(inner).invars[at].aval.dtype) in _ROUNDED]
+            found += [
+                i
+                for i, at in places
+                if at is not None and str(interpret.opened(inner).invars[at].aval.dtype) in _ROUNDED
+            ]
         return sorted(set(found))
     tried = [list(suspects), *([i] for i in suspects if len(suspects) > 1)]
     return next((wide for wide in tried if _fits(eqn, wide)), [])
@@ -165,8 +173,11 @@ def _fits(eqn: Any, wide: Sequence[int] = ()) -> bool:
         values = iter(moving)
         return interpret.bind(eqn, [a.val if interpret.is_literal(a) else next(values) for a in eqn.invars])
 
-    avals = [jax.ShapeDtypeStruct(a.aval.shape, _WIDENED[str(a.aval.dtype)] if i in wide else a.aval.dtype)
-             for i, a in enumerate(eqn.invars) if not interpret.is_literal(a)]
+    avals = [
+        jax.ShapeDtypeStruct(a.aval.shape, _WIDENED[str(a.aval.dtype)] if i in wide else a.aval.dtype)
+        for i, a in enumerate(eqn.invars)
+        if not interpret.is_literal(a)
+    ]
     try:
         with jax.enable_x64(True):
             found = jax.eval_shape(run, *avals)
@@ -182,8 +193,11 @@ def mixed(program: Any, narrow: Sequence[int] = ()) -> bool:
     (`lift`), not mended equation by equation. `narrow` are the inputs that hold such constants.
     """
     jaxpr = interpret.opened(program)
-    held = {v for v, c in zip(jaxpr.constvars, interpret.constants(program), strict=False)
-            if isinstance(c, np.ndarray) and str(getattr(v.aval, "dtype", "")) in _WIDENED}
+    held = {
+        v
+        for v, c in zip(jaxpr.constvars, interpret.constants(program), strict=False)
+        if isinstance(c, np.ndarray) and str(getattr(v.aval, "dtype", "")) in _WIDENED
+    }
     held |= {jaxpr.invars[i] for i in narrow}
     for eqn in jaxpr.eqns:
         at = [i for i, a in enumerate(eqn.invars) if not interpret.is_literal(a) and a in held]
@@ -258,8 +272,12 @@ def _hoist_call(eqn: Any, consts: dict[Any, Any], known: dict[int, Any]) -> Any:
             consts[at] = value
         outer.append(at)
     called = body.replace(constvars=[], invars=[*own, *body.invars], debug_info=_unnamed(body.debug_info))
-    return eqn.replace(primitive=primitives.closed_call_p, invars=[*outer, *eqn.invars],
-                       params={"call_jaxpr": core.ClosedJaxpr(called, [])}, effects=called.effects)
+    return eqn.replace(
+        primitive=primitives.closed_call_p,
+        invars=[*outer, *eqn.invars],
+        params={"call_jaxpr": core.ClosedJaxpr(called, [])},
+        effects=called.effects,
+    )
 
 
 def _with_constvars(jaxpr: Any, consts: dict[Any, Any]) -> Any:
@@ -280,5 +298,6 @@ def _unsharded(eqn: Any) -> bool:
 def as_inputs(program: Any) -> Any:
     """The closed jaxpr with its own constants as its first inputs: what is compiled from it holds no data."""
     jaxpr = program.jaxpr
-    return core.ClosedJaxpr(jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars],
-                                          debug_info=_unnamed(jaxpr.debug_info)), [])
+    return core.ClosedJaxpr(
+        jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars], debug_info=_unnamed(jaxpr.debug_info)), []
+    )

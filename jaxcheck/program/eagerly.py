@@ -122,14 +122,18 @@ def _bind(primitive: Any, params: dict[str, Any], *args: Any) -> Any:
 def _is_program(primitive: Any) -> bool:
     """Whether JAX compiles a program for it."""
     impl = getattr(primitive, "impl", None)
-    return primitive.name not in _NOT and (primitive.name == "jit"
-                                           or getattr(impl, "func", None) is dispatch.apply_primitive)
+    return primitive.name not in _NOT and (
+        primitive.name == "jit" or getattr(impl, "func", None) is dispatch.apply_primitive
+    )
 
 
 def _is_ordinary(x: Any) -> bool:
     if isinstance(x, jax.Array):
-        return not is_traced(x) and isinstance(x.sharding, SingleDeviceSharding) and not (
-            jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended))
+        return (
+            not is_traced(x)
+            and isinstance(x.sharding, SingleDeviceSharding)
+            and not (jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended))
+        )
     return isinstance(x, (np.ndarray, np.generic, bool, int, float, complex))
 
 

@@ -138,6 +138,7 @@ class Lifter:
     def _rounded(self, eqn: Any, args: list[Any]) -> list[Any]:
         """An equation of a draw with every number rounded as its type says, after it was computed in float64: XLA
         rounds the same draw in two programs in two ways, and here it is the same number in both."""
+
         def once(eqn: Any, args: list[Any]) -> list[Any]:
             inner = jaxpr.nested(eqn)
             floats = any(rules.is_inexact(v.aval) for v in eqn.outvars)

@@ -74,8 +74,17 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
         tree = jax.tree_util.tree_structure(shape)
         mixed = wide and constants.mixed(closed)
         program = Program.of(_emitted_again(closed) if mixed else closed)
-        return Traced(program, tree, "native", closed=closed, unit=unit, wide=wide, mixed=mixed, effects=said,
-                      source=_flat(f, len(leaves)))
+        return Traced(
+            program,
+            tree,
+            "native",
+            closed=closed,
+            unit=unit,
+            wide=wide,
+            mixed=mixed,
+            effects=said,
+            source=_flat(f, len(leaves)),
+        )
     traced = trace_float64(f, list(leaves), list(extras))
     rounded = traced.wide and not is_wide()
     seen, closed = traced.closed, without_kernels(traced.closed)
@@ -93,8 +102,19 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
             return as_it_is(seen, traced.out_tree, str(error), traced.wide, rounded)
     note = f"computed natively: {', '.join(native)}" if native else ""
     unit = coarsest(seen) if native else float(np.finfo(np.float64).eps)
-    return Traced(Program.of(closed), traced.out_tree, traced.how, note, seen, unit, traced.wide, rounded, mixed,
-                  traced.mixed, source=_flat(f, len(leaves)))
+    return Traced(
+        Program.of(closed),
+        traced.out_tree,
+        traced.how,
+        note,
+        seen,
+        unit,
+        traced.wide,
+        rounded,
+        mixed,
+        traced.mixed,
+        source=_flat(f, len(leaves)),
+    )
 
 
 def in_float64(traced: Traced, values: Sequence[Any]) -> Traced | None:
@@ -113,8 +133,9 @@ def in_float64(traced: Traced, values: Sequence[Any]) -> Traced | None:
             out = constants.settled(jax.make_jaxpr(run)(*map(to_float64, values)), True)
     except Unliftable:
         return None
-    return dataclasses.replace(traced, program=Program.of(out), how="lifted", closed=closed,
-                               unit=float(np.finfo(np.float64).eps))
+    return dataclasses.replace(
+        traced, program=Program.of(out), how="lifted", closed=closed, unit=float(np.finfo(np.float64).eps)
+    )
 
 
 def _flat(f: Callable, count: int) -> Callable:
@@ -155,8 +176,10 @@ def coarsest(closed: Any) -> float:
 
 def cast(avals: Sequence[Any], flat: Sequence[Any]) -> list[Any]:
     """Values in the dtypes that a program was traced with."""
-    return [jnp.asarray(x).astype(a.dtype) if jax.dtypes.issubdtype(a.dtype, np.inexact) else x
-            for x, a in zip(flat, avals, strict=True)]
+    return [
+        jnp.asarray(x).astype(a.dtype) if jax.dtypes.issubdtype(a.dtype, np.inexact) else x
+        for x, a in zip(flat, avals, strict=True)
+    ]
 
 
 def call(program: Any, avals: Sequence[Any], flat: Sequence[Any]) -> list[Any]:
@@ -164,8 +187,15 @@ def call(program: Any, avals: Sequence[Any], flat: Sequence[Any]) -> list[Any]:
     return program(*cast(avals, flat))
 
 
-def gradient(traced: Traced, count: int, *, stripped: bool, leaves: Sequence[Any], extras: Sequence[Any],
-             precision: str = "float64") -> Traced:
+def gradient(
+    traced: Traced,
+    count: int,
+    *,
+    stripped: bool,
+    leaves: Sequence[Any],
+    extras: Sequence[Any],
+    precision: str = "float64",
+) -> Traced:
     """Trace the gradients of a traced program, (G,) real outputs, with respect to its first `count` inputs.
 
     The result's outputs are one array (G, *leaf) per input.
@@ -195,8 +225,14 @@ def gradient(traced: Traced, count: int, *, stripped: bool, leaves: Sequence[Any
     return dataclasses.replace(found, program=plain(found))
 
 
-def derivative(traced: Traced, make: Callable[[Callable], Callable], args: Sequence[Any], *, stripped: bool = False,
-               precision: str = "float64") -> Traced:
+def derivative(
+    traced: Traced,
+    make: Callable[[Callable], Callable],
+    args: Sequence[Any],
+    *,
+    stripped: bool = False,
+    precision: str = "float64",
+) -> Traced:
     """Trace `make(f)`, a derivative of the traced program `f` of flat inputs, as `derived` does.
 
     A rule that is defined inside the function may hold values of the trace that the program came from; then the
@@ -212,8 +248,10 @@ def derivative(traced: Traced, make: Callable[[Callable], Callable], args: Seque
 
 def own_values(closed: Any, values: Sequence[Any]) -> list[Any]:
     """Values cast to the dtypes that a program was traced with."""
-    return [np.asarray(x).astype(a.dtype) if hasattr(x, "dtype") or np.isscalar(x) else x
-            for x, a in zip(values, closed.in_avals, strict=True)]
+    return [
+        np.asarray(x).astype(a.dtype) if hasattr(x, "dtype") or np.isscalar(x) else x
+        for x, a in zip(values, closed.in_avals, strict=True)
+    ]
 
 
 def derived(traced: Traced, f: Callable, args: Sequence[Any], precision: str = "float64") -> Traced:
@@ -252,9 +290,15 @@ def derived(traced: Traced, f: Callable, args: Sequence[Any], precision: str = "
 def holds_numpy_data(traced: Traced) -> bool:
     """Whether NumPy data of the caller's stands, rounded to float32, in programs of the 32-bit mode: since JAX 0.10
     remembers that by object, what is called in the 64-bit mode may meet it there (see `constants`)."""
-    return traced.stale or (not traced.wide and not is_wide() and any(
-        isinstance(c, np.ndarray) and c.ndim and str(c.dtype) in ("float32", "complex64")
-        for program in walk_jaxprs(traced.closed) for c in constants_of(program)))
+    return traced.stale or (
+        not traced.wide
+        and not is_wide()
+        and any(
+            isinstance(c, np.ndarray) and c.ndim and str(c.dtype) in ("float32", "complex64")
+            for program in walk_jaxprs(traced.closed)
+            for c in constants_of(program)
+        )
+    )
 
 
 def refuse_reverse_only(traced: Traced) -> None:
@@ -276,6 +320,21 @@ def plain(traced: Traced) -> Program:
 
 
 __all__ = [
-    "NOT_TRACEABLE", "LeakedTracer", "Traced", "Unliftable", "as_function", "base", "call", "cast", "derivative",
-    "derived", "gradient", "holds_numpy_data", "in_float64", "own_values", "plain", "refuse_reverse_only", "trace",
+    "NOT_TRACEABLE",
+    "LeakedTracer",
+    "Traced",
+    "Unliftable",
+    "as_function",
+    "base",
+    "call",
+    "cast",
+    "derivative",
+    "derived",
+    "gradient",
+    "holds_numpy_data",
+    "in_float64",
+    "own_values",
+    "plain",
+    "refuse_reverse_only",
+    "trace",
 ]
