@@ -144,7 +144,7 @@ def _judged(ev: MapEvidence, held: _Held) -> list[Finding]:
 
 
 def _tangents(ev: MapEvidence, claim: np.ndarray, reference: np.ndarray | None, held: _Held) -> Finding:
-    """A claimed tangent (D, m) beside the ladder's slopes and autodiff without the rules, leaf by leaf of the results."""
+    """A claimed tangent (D, m) beside the ladder's slopes and autodiff without the rules, leaf by leaf."""
     jumps = np.asarray(ev.numeric.jump.any(axis=0))
     if jumps.any() and not jumps.all():
         return _beside_jumps(ev, claim, reference, held, jumps)
