@@ -20,7 +20,7 @@ from jaxcheck.evidence import (
     transforms_sharded,
 )
 from jaxcheck.program import ask as gate
-from jaxcheck.program.compile import clear
+from jaxcheck.program.cache import clear
 from jaxcheck.result import Reason, Row, Verdict
 
 V = jnp.asarray(np.random.default_rng(0).standard_normal(4), jnp.float32)

@@ -22,7 +22,8 @@ from jaxcheck.evidence.witnesses import measure, real_gradient
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
-from jaxcheck.program.objective import Traced, gradient, in_float64, own_values, plain
+from jaxcheck.program.derived import gradient, own_values, plain
+from jaxcheck.program.objective import Traced, in_float64
 from jaxcheck.program.rounding import round_off
 from jaxcheck.program.shadow import to_float64
 from jaxcheck.there import there

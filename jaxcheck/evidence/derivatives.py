@@ -13,17 +13,8 @@ import numpy as np
 
 from jaxcheck.evidence.maps import Map
 from jaxcheck.program.ask import Refused, ask, on_purpose
-from jaxcheck.program.objective import (
-    Traced,
-    as_function,
-    base,
-    derivative,
-    derived,
-    own_values,
-    plain,
-    refuse_reverse_only,
-    trace,
-)
+from jaxcheck.program.derived import base, derivative, derived, own_values, plain, refuse_reverse_only
+from jaxcheck.program.objective import Traced, as_function, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.there import there
 

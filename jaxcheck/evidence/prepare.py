@@ -19,8 +19,9 @@ from jaxcheck.evidence.prepare_host import prepare_host
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.user import StructureError, User, first_line, real_rows, refuse_tracing, to_array
 from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.derived import gradient, plain
 from jaxcheck.program.identity import same_program
-from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, gradient, plain, trace
+from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
 from jaxcheck.there import there

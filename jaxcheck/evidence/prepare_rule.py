@@ -26,8 +26,9 @@ from jaxcheck.program.by_pieces import pieces
 from jaxcheck.program.census import rules_in
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import own as owned
+from jaxcheck.program.derived import gradient, plain
 from jaxcheck.program.identity import same_program
-from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, gradient, plain, trace
+from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
 from jaxcheck.theta import Theta, take_apart
