@@ -73,7 +73,6 @@ LONG = {
     ("evidence/maps.py", "measure"): "one step after the other",
     ("evidence/prepare_rule.py", "prepare_rule"): "one step after the other",
     ("judgement/kinds.py", "meaning"): "one kind of mistake a line",
-    ("program/lifting.py", "_results"): "one kind of equation a line",
 }
 
 
