@@ -98,10 +98,10 @@ def test_laws_that_were_not_run_are_counted():
 
 def test_nothing_judged_is_inconclusive(monkeypatch):
     """However the pieces come about: no leaf and no row that was run is not a PASS."""
-    from jaxcheck import rule
+    from jaxcheck import rule_report
 
     report = jc.Report("check_rule", "f", Verdict.PASS, Reason.AGREE, rows=(Row("law", "x", "UNSUPPORTED"),))
-    assert rule._with_rows(report, 0.0).verdict is Verdict.INCONCLUSIVE
+    assert rule_report.with_rows(report, 0.0).verdict is Verdict.INCONCLUSIVE
 
     def f(x):
         heard = io_callback(lambda v: v, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
