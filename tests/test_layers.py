@@ -19,6 +19,7 @@ LAYERS = (
     (
         "bars",
         "foreign",
+        "formula",
         "reasons",
         "records",
         "result",
@@ -69,6 +70,7 @@ LAYERS = (
         "script",
         "suspects",
         "settle",
+        "drop_in",
         "implicit",
         "warned",
     ),
