@@ -18,8 +18,8 @@ from jaxcheck.engine import examine
 from jaxcheck.evidence import as_run, batched, batched_sides
 from jaxcheck.evidence.points import Batch, collect
 from jaxcheck.evidence.prepare import prepare
-from jaxcheck.evidence.prepare_rule import name_of
 from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.subject import name_of
 from jaxcheck.evidence.user import copies, to_array
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program import hosts, spread

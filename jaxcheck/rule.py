@@ -13,15 +13,9 @@ from jaxcheck.door import door
 from jaxcheck.engine import examine
 from jaxcheck.evidence.algebra import laws
 from jaxcheck.evidence.preface import Preface
-from jaxcheck.evidence.prepare_rule import (
-    KeepsTracer,
-    Subject,
-    finite_outputs,
-    name_of,
-    prepare_rule,
-    subject,
-)
+from jaxcheck.evidence.prepare_rule import prepare_rule
 from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.subject import KeepsTracer, Subject, finite_outputs, name_of, subject
 from jaxcheck.evidence.transforms import transformations
 from jaxcheck.evidence.user import first_line
 from jaxcheck.minimise import minimisable

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from jaxcheck.evidence.preface import Preface
-from jaxcheck.evidence.prepare_rule import HIDDEN, Subject
+from jaxcheck.evidence.prepare_rule import HIDDEN
+from jaxcheck.evidence.subject import Subject
 from jaxcheck.result import Reason, Report, Row, Verdict
 from jaxcheck.settings import Settings
 

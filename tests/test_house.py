@@ -71,8 +71,6 @@ def test_and_such_a_handler_is_seen():
 LINES, BRANCHES = 40, 10
 LONG = {
     ("evidence/maps.py", "measure"): "one step after the other",
-    ("evidence/prepare_rule.py", "prepare_rule"): "one step after the other",
-    ("judgement/kinds.py", "meaning"): "one kind of mistake a line",
 }
 
 

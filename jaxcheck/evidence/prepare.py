@@ -93,15 +93,7 @@ def prepare(
         return nothing, Preface(user.name, (), (), random=note)
     random = "" if same_program(own.closed, again.closed) else repeat.TRACED.format("the function")
     try:
-        given = None if not callable(grad) else _trace_gradient(call, "native")
-        primal = own if precision == "native" else call.traced(user.outputs, precision)
-        rules = count_rules(primal.closed, "user")
-        if grad is None:
-            claim = _of_autodiff(call, primal, rules)
-        elif given is None:
-            claim = Claim(numbers=real_rows(theta, user.numbers()))
-        else:
-            claim = _of_function(call, given, bool(random))
+        primal, rules, claim = _claimed(call, own, bool(random))
     except StructureError as error:
         return nothing, Preface(user.name, (Witness("manual", "absent", str(error)),), (), structure=str(error))
     autodiff, said = (
@@ -122,6 +114,19 @@ def prepare(
         layout=layout_of(theta),
     )
     return _with_preface(call, problem, claim, own, said, random)
+
+
+def _claimed(call: Call, own: Traced, random: bool) -> tuple[Traced, int, Claim]:
+    """(the loss, how many rules of the user's it holds, the gradient under test). Raises StructureError."""
+    user = call.user
+    given = None if not callable(user.grad) else _trace_gradient(call, "native")
+    primal = own if call.precision == "native" else call.traced(user.outputs, call.precision)
+    rules = count_rules(primal.closed, "user")
+    if user.grad is None:
+        return primal, rules, _of_autodiff(call, primal, rules)
+    if given is None:
+        return primal, rules, Claim(numbers=real_rows(user.theta, user.numbers()))
+    return primal, rules, _of_function(call, given, random)
 
 
 def _with_preface(
