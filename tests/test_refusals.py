@@ -43,7 +43,7 @@ def bug(*_args, **_kwargs):
 
 OURS = [(algebra, "_tangent_sizes"), (algebra, "_some_inputs"), (algebra, "strip_rules"), (laws_linear, "_row"),
         (laws_adjoint, "_allowed"), (laws_eager, "_compare"), (transforms, "natural"),
-        (transforms_sharded, "_split"), (transforms_dtype, "_round"), (maps, "slopes"),
+        (transforms_sharded, "_split"), (transforms_dtype, "as_in"), (maps, "slopes"),
         (maps, "from_vector")]  # fmt: skip
 
 
