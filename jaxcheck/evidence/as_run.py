@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.differences import Ladder
-from jaxcheck.evidence.maps import Map, MapEvidence, from_vector
+from jaxcheck.evidence.maps import Map, MapEvidence
 from jaxcheck.evidence.parts import gradient as in_parts
 from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.real_view import from_vector
 from jaxcheck.evidence.witnesses import measure, real_gradient
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask

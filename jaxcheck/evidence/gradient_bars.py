@@ -22,22 +22,11 @@ def of_leaf(
 ) -> LeafEvidence:
     """A leaf's part of M and of A, beside its probes."""
     where = slice(leaf.start, leaf.stop)
-    a, a_error = (None if x is None else x[:, where] for x in a)
     given = given_error(problem, point, m[0], where)
-    m, m_error = (x[:, where] for x in m)
-    return LeafEvidence(
-        leaf,
-        point[where],
-        m,
-        m_error,
-        a,
-        a_error,
-        probes,
-        given,
-        problem.unit,
-        problem.is_autodiff,
-        sharp=problem.sharp,
-    )
+    mine, bars = (x[:, where] for x in m)
+    other, other_bars = (None if x is None else x[:, where] for x in a)
+    more = (probes, given, problem.unit, problem.is_autodiff)
+    return LeafEvidence(leaf, point[where], mine, bars, other, other_bars, *more, sharp=problem.sharp)
 
 
 def barred(stack: np.ndarray, problem: Problem | None, point: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence import maps
 from jaxcheck.evidence.donated import donates, undonated
 from jaxcheck.evidence.preface import narrow
+from jaxcheck.evidence.real_view import from_vector, to_vector
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
 from jaxcheck.program.by_pieces import pieces
@@ -153,13 +153,13 @@ def outputs_at(one: Subject) -> np.ndarray:
         avals, small = one.primal.program.closed.in_avals, pieces(one.primal.program)
         point = [np.asarray(x).astype(v.dtype) for x, v in zip(one.point, avals, strict=True)]
         if small is not None and (known := small(*point)) is not None:
-            return maps.to_vector(known, np)
+            return to_vector(known, np)
 
         found, _ = execute(
             ("outputs",),
-            lambda programs, x: maps.to_vector(programs[0](*maps.from_vector(x, avals))),
+            lambda programs, x: to_vector(programs[0](*from_vector(x, avals))),
             [one.primal.program],
-            maps.to_vector(one.point, np),
+            to_vector(one.point, np),
         )
         return np.asarray(found)
 
