@@ -18,7 +18,8 @@ def refuse_data_as_grad(loss: Any, params: Any, grad: Any, args: Any, kwargs: di
         raise TypeError(
             f"the third argument of check_grad is grad, the gradient under test, but {name}{inspect.signature(loss)} "
             "cannot do without what was given there: did you mean args=? "
-            f"Write check_grad({name}, params, grad=..., args={'(x,)' if len(more) == 1 else '(x, y)'})")
+            f"Write check_grad({name}, params, grad=..., args={'(x,)' if len(more) == 1 else '(x, y)'})"
+        )
 
 
 def refuse_all_in_one(f: Any, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -27,8 +28,10 @@ def refuse_all_in_one(f: Any, args: tuple, kwargs: dict[str, Any]) -> None:
         return
     if _takes(f, args[0], kwargs):
         name = getattr(f, "__name__", "f")
-        raise TypeError(f"check_rule takes the arguments of {name}{inspect.signature(f)} one after the other: write "
-                        f"check_rule({name}, *args), not check_rule({name}, args)")
+        raise TypeError(
+            f"check_rule takes the arguments of {name}{inspect.signature(f)} one after the other: write "
+            f"check_rule({name}, *args), not check_rule({name}, args)"
+        )
 
 
 def _takes(f: Callable, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
@@ -41,8 +44,9 @@ def _takes(f: Callable, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
     return True
 
 
-def gathered(loss: Any, params: Any, grad: Any, args: Any, argnums: Any,
-             kwargs: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+def gathered(
+    loss: Any, params: Any, grad: Any, args: Any, argnums: Any, kwargs: dict[str, Any]
+) -> tuple[Any, Any, Any, Any]:
     """(loss, params, grad, args) in which the arguments chosen by `argnums` are the params, and `kwargs` are bound.
 
     Raises:

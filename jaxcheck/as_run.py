@@ -34,14 +34,18 @@ class Second:
     worst: tuple[Component, ...] = ()
 
 
-def second_opinions(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion],
-                    directions: dict) -> dict[int, Second]:
+def second_opinions(
+    case: Case, leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion], directions: dict
+) -> dict[int, Second]:
     """Leaf number -> what its native run adds. Empty where there is nothing to add."""
     native, run = case.preface.native, case.preface.run
     if native is not None and case.preface.native_scatter is not None:
         return _on_host(case, leaves, opinions)
-    asked = {k for k, opinion in enumerate(opinions) if opinion.verdict is Verdict.PASS and leaves[k].leaf.size
-             and opinion.reason is not Reason.SURROGATE}
+    asked = {
+        k
+        for k, opinion in enumerate(opinions)
+        if opinion.verdict is Verdict.PASS and leaves[k].leaf.size and opinion.reason is not Reason.SURROGATE
+    }
     if native is None or run is None or not asked or case.problem.is_autodiff:
         return {}
     wide = np.concatenate([ev.m for ev in leaves], axis=1)
@@ -57,9 +61,11 @@ def second_opinions(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequen
 
 def unknown(leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion]) -> dict[int, Second]:
     """What is added to leaves that passed where the look at the native run was stopped."""
-    return {k: Second(Verdict.INCONCLUSIVE, Reason.INTERRUPTED, NOT_LOOKED_AT.format(dtype=ev.leaf.native))
-            for k, (ev, opinion) in enumerate(zip(leaves, opinions, strict=True))
-            if opinion.verdict is Verdict.PASS and opinion.reason is not Reason.SURROGATE and ev.leaf.size}
+    return {
+        k: Second(Verdict.INCONCLUSIVE, Reason.INTERRUPTED, NOT_LOOKED_AT.format(dtype=ev.leaf.native))
+        for k, (ev, opinion) in enumerate(zip(leaves, opinions, strict=True))
+        if opinion.verdict is Verdict.PASS and opinion.reason is not Reason.SURROGATE and ev.leaf.size
+    }
 
 
 def _on_host(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion]) -> dict[int, Second]:
@@ -72,8 +78,15 @@ def _on_host(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequence[Opin
         where = slice(ev.leaf.start, ev.leaf.stop)
         if opinion.verdict is not Verdict.PASS or not ev.leaf.size or not np.isfinite(native[:, where]).all():
             continue
-        run = judgement.LeafRun(ev.leaf, ev.values, native[:, where], ev.m, ev.m,
-                                bars.underflow(*as_run.range_of(ev.leaf)), spread[:, where])
+        run = judgement.LeafRun(
+            ev.leaf,
+            ev.values,
+            native[:, where],
+            ev.m,
+            ev.m,
+            bars.underflow(*as_run.range_of(ev.leaf)),
+            spread[:, where],
+        )
         off = judgement.lost(run, case.settings.must_catch, as_run.spacing_of(ev.leaf))
         if off.any() and farther is not None:
             spread, farther = np.fmax(spread, farther()), None
@@ -113,13 +126,23 @@ class _Walk:
         if a is None or a_formula is None:
             a = a_bar = a_formula = None
         least = bars.underflow(*as_run.range_of(ev.leaf))
-        return judgement.LeafRun(ev.leaf, ev.values, part(self.native), part(self.formula_m), ev.m, least,
-                                 part(seen.manual_bar), part(self.constants), a, a_bar, a_formula)
+        return judgement.LeafRun(
+            ev.leaf,
+            ev.values,
+            part(self.native),
+            part(self.formula_m),
+            ev.m,
+            least,
+            part(seen.manual_bar),
+            part(self.constants),
+            a,
+            a_bar,
+            a_formula,
+        )
 
     def measure(self) -> None:
         if self.measured is None:
-            self.measured = as_run.measured(self.case.problem, self.run, self.case.point,
-                                            self.run.manual is not None)
+            self.measured = as_run.measured(self.case.problem, self.run, self.case.point, self.run.manual is not None)
             self.case.compiled += self.measured.compiled
 
     def formula(self, asked: set[int], directions: dict) -> dict[int, Second]:
@@ -141,18 +164,21 @@ class _Walk:
             where = slice(self.leaves[k].leaf.start, self.leaves[k].leaf.stop)
             if judgement.another_formula(self.leaf(k), None, spacing).any() or a is None or before is None:
                 return True
-            return bool(judgement.far(a[:, where], before[:, where], self.leaves[k].values,
-                                      bars.CONSTANTS * spacing).any())
+            return bool(
+                judgement.far(a[:, where], before[:, where], self.leaves[k].values, bars.CONSTANTS * spacing).any()
+            )
 
         doubtful = [k for k in sorted(asked) if moved(k)]
         if not doubtful:
             return {}
-        evidence = gather.gather(problem, case.point, {k: directions.get(k) for k in doubtful}, case.ladder,
-                                 case.settings.seed)
+        evidence = gather.gather(
+            problem, case.point, {k: directions.get(k) for k in doubtful}, case.ladder, case.settings.seed
+        )
         case.evaluations += evidence.evaluations
         case.compiled += evidence.compiled
-        return {k: second for k in doubtful
-                if (second := self._judged(k, evidence.leaves[k], problem, spacing)) is not None}
+        return {
+            k: second for k in doubtful if (second := self._judged(k, evidence.leaves[k], problem, spacing)) is not None
+        }
 
     def _judged(self, k: int, ev: LeafEvidence, problem: Problem, spacing: float) -> Second | None:
         opinion = self.case.judge(ev)
@@ -174,8 +200,12 @@ class _Walk:
     def _wrong(self, k: int, where: np.ndarray, reference: np.ndarray | None = None) -> Second:
         self.measure()
         run = self.leaf(k)
-        return Second(Verdict.FAIL, Reason.PRECISION_WRONG, judgement.said(run, where, reference),
-                      judgement.components(run, where, lambda c, i: locate.numeric_component(self.leaves[k], c, i)))
+        return Second(
+            Verdict.FAIL,
+            Reason.PRECISION_WRONG,
+            judgement.said(run, where, reference),
+            judgement.components(run, where, lambda c, i: locate.numeric_component(self.leaves[k], c, i)),
+        )
 
     def rounding(self, asked: set[int]) -> dict[int, Second]:
         """Leaves whose native run is off from its own formula by more than rounding explains."""

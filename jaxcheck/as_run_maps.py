@@ -15,8 +15,9 @@ from jaxcheck.result import Reason, Verdict
 from jaxcheck.settings import Settings
 
 
-def of_map(one: Map, native: Callable[[], Map], findings: list[Finding], settings: Settings,
-           spacing: float) -> list[Finding]:
+def of_map(
+    one: Map, native: Callable[[], Map], findings: list[Finding], settings: Settings, spacing: float
+) -> list[Finding]:
     """Findings on a map, and where all of them passed in float64, what its native programs add.
 
     They are looked at without rounding: what a constant that was rounded may change is granted.
@@ -42,8 +43,9 @@ def of_map(one: Map, native: Callable[[], Map], findings: list[Finding], setting
         granted = max(granted, 2 * as_run.constants_of_map(lifted, evidence, spacing / 2))
         found = judge(evidence, settings.tolerance, settings.must_catch, granted)
     if any(map(_is_wrong, found)):
-        loose = dataclasses.replace(settings, tolerance=Tolerance(
-            max(settings.tolerance.bound, granted), settings.tolerance.atol))
+        loose = dataclasses.replace(
+            settings, tolerance=Tolerance(max(settings.tolerance.bound, granted), settings.tolerance.atol)
+        )
         found = again.settled(lifted, evidence, found, loose)
     return [_of_path(a, b) for a, b in zip(findings, found, strict=True)] if len(found) == len(findings) else findings
 
@@ -56,6 +58,8 @@ def _is_wrong(said: Finding) -> bool:
 def _of_path(wide: Finding, run: Finding) -> Finding:
     if not _is_wrong(run):
         return wide
-    note = ("right in float64, but in the caller's own dtypes another formula is run; the numbers are its, before any "
-            "rounding")
+    note = (
+        "right in float64, but in the caller's own dtypes another formula is run; the numbers are its, before any "
+        "rounding"
+    )
     return dataclasses.replace(run, reason=Reason.PRECISION_WRONG, note=note)

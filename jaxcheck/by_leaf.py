@@ -14,20 +14,28 @@ from jaxcheck.result import Report, Verdict, Witness
 from jaxcheck.settings import Settings
 
 
-def by_leaf(one: maps.Map, ev: maps.MapEvidence, names: Sequence[str], finding: Finding,
-            settings: Settings) -> Report | None:
+def by_leaf(
+    one: maps.Map, ev: maps.MapEvidence, names: Sequence[str], finding: Finding, settings: Settings
+) -> Report | None:
     """What is wrong, leaf by leaf and component by component; None where it is nowhere to be seen in that light."""
     theta = map_problem.theta_of(one, names)
     try:
         problem = ask(map_problem.problem_of, one, ev, theta, finding.what == "VJP")
         if problem is None:
             return None
-        silent = Witness("autodiff", "absent", "no custom rule of yours to remove" if one.own else
-                         "there is none beside this derivative")
-        witnesses = (Witness("manual", one.primal.how), Witness("numeric", one.primal.how, one.primal.note),
-                     Witness("autodiff", one.primal.how) if problem.autodiff else silent)
-        report = ask(examine, problem, Preface("", witnesses, ()), settings, kind="", name="",
-                     start=time.perf_counter())
+        silent = Witness(
+            "autodiff",
+            "absent",
+            "no custom rule of yours to remove" if one.own else "there is none beside this derivative",
+        )
+        witnesses = (
+            Witness("manual", one.primal.how),
+            Witness("numeric", one.primal.how, one.primal.note),
+            Witness("autodiff", one.primal.how) if problem.autodiff else silent,
+        )
+        report = ask(
+            examine, problem, Preface("", witnesses, ()), settings, kind="", name="", start=time.perf_counter()
+        )
     except Refused:  # a derivative that cannot be run this way, too
         return None
     return report if report.verdict is Verdict.FAIL and report.leaves else None

@@ -13,7 +13,7 @@ from jaxcheck.budget import running, until_stopped
 from jaxcheck.door import door
 from jaxcheck.engine import examine
 from jaxcheck.evidence.prepare import prepare
-from jaxcheck.evidence.prepare_rule import name_of
+from jaxcheck.evidence.subject import name_of
 from jaxcheck.minimise import minimisable
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program import hosts, spread
@@ -110,8 +110,11 @@ def check_grad(
     refuse_data_as_grad(loss, params, grad, args, kwargs or {})
     loss, params, grad, args = gathered(loss, params, grad, args, argnums, {} if kwargs is None else kwargs)
     call = Call(loss, grad, params, args)
-    with (running(budget, hosts.watch(progress)) as clock, spread.over(devices, params, args, kwargs),
-          resuming(resume, clock) as file):
+    with (
+        running(budget, hosts.watch(progress)) as clock,
+        spread.over(devices, params, args, kwargs),
+        resuming(resume, clock) as file,
+    ):
         report = None
         with until_stopped():
             problem, preface = prepare(loss, params, grad, args, has_aux, precision)

@@ -58,14 +58,29 @@ def demo() -> None:
 @click.option("--html", "html_path", type=click.Path(dir_okay=False), help="Write the reports to this file, as a page.")
 @click.option("--junit", "junit_path", type=click.Path(dir_okay=False), help="Write JUnit's XML to this file.")
 @click.option("--sarif", "sarif_path", type=click.Path(dir_okay=False), help="Write findings to this file, as SARIF.")
-@click.option("--resume", metavar="FOLDER", type=click.Path(file_okay=False), help="Keep the evidence of every case in "
-              "this folder; the same command goes on from there, whatever ended it.")
+@click.option(
+    "--resume",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False),
+    help="Keep the evidence of every case in this folder; the same command goes on from there, whatever ended it.",
+)
 @click.option("-n", "--processes", metavar="N", type=click.IntRange(1), default=1, help="Run cases in N processes.")
 @click.option("--device", help="Where to run: cpu, gpu, tpu, or one of several, e.g. gpu:1.")
 @click.option("--traceback", "with_traceback", is_flag=True, help="Show tracebacks of errors in FILE.")
-def run(targets: tuple[str, ...], keyword: str, stop: bool, quiet: bool, json_path: str | None,
-        html_path: str | None, junit_path: str | None, sarif_path: str | None, resume: str | None, processes: int,
-        device: str | None, with_traceback: bool) -> None:
+def run(
+    targets: tuple[str, ...],
+    keyword: str,
+    stop: bool,
+    quiet: bool,
+    json_path: str | None,
+    html_path: str | None,
+    junit_path: str | None,
+    sarif_path: str | None,
+    resume: str | None,
+    processes: int,
+    device: str | None,
+    with_traceback: bool,
+) -> None:
     """Run the checks that files declare.
 
     These are their functions marked with @jaxcheck.case, and their functions named check_* that take no
@@ -104,8 +119,9 @@ def run(targets: tuple[str, ...], keyword: str, stop: bool, quiet: bool, json_pa
     sys.exit(_UNUSABLE if errors else _exit_code([one.report for one in done]))
 
 
-def _found(wanted: list[cases.File], keyword: str, resume: str | None, processes: int, device: str | None
-           ) -> Generator[cases.Found, None, None]:
+def _found(
+    wanted: list[cases.File], keyword: str, resume: str | None, processes: int, device: str | None
+) -> Generator[cases.Found, None, None]:
     if processes == 1:
         return cases.run(wanted, keyword, resume)
     from jaxcheck import pool

@@ -72,6 +72,9 @@ def _leave(error: Exception, start: float) -> None:
 def _tell(report: Any, start: float) -> None:
     """What the drop-in raises with has no time of its own: its errors are the same from run to run."""
     if isinstance(report, Report):
-        timed = report if not math.isnan(report.seconds) else dataclasses.replace(
-            report, seconds=time.perf_counter() - start)
+        timed = (
+            report
+            if not math.isnan(report.seconds)
+            else dataclasses.replace(report, seconds=time.perf_counter() - start)
+        )
         session.tell(timed)

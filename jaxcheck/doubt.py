@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxcheck.bars import BARS, COUNTS, LEAST_MOVE
 from jaxcheck.budget import current
-from jaxcheck.evidence import gather
+from jaxcheck.evidence import gather, second_look
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.evidence.smooth import deciders
@@ -24,12 +24,18 @@ from jaxcheck.result import Reason, Verdict
 from jaxcheck.settings import Case
 from jaxcheck.there import there
 
-SMALLER_SCALE = ("the differences agree with the gradient and autodiff does not, though nothing in the program could "
-                 "deceive it: the function may live on a smaller scale than the steps")
-BELOW_THE_STEPS = ("autodiff agrees with the gradient, and the differences with neither, though they look at one "
-                   "analytic formula, whose derivative autodiff gives: it lives on a smaller scale than the steps")
-NARROW = ("the function is another formula within less than the smallest step around this point: a comparison "
-          "decides so, and no difference looks at it there")
+SMALLER_SCALE = (
+    "the differences agree with the gradient and autodiff does not, though nothing in the program could "
+    "deceive it: the function may live on a smaller scale than the steps"
+)
+BELOW_THE_STEPS = (
+    "autodiff agrees with the gradient, and the differences with neither, though they look at one "
+    "analytic formula, whose derivative autodiff gives: it lives on a smaller scale than the steps"
+)
+NARROW = (
+    "the function is another formula within less than the smallest step around this point: a comparison "
+    "decides so, and no difference looks at it there"
+)
 FIXED = "a Python number, from which the loss holds derivatives back: not checked; make it an array to have it checked"
 # Kinks that are looked up in the program.
 PLACED = 8
@@ -143,8 +149,9 @@ def coarser(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
     coarse = case.coarseness()[:, ev.leaf.start : ev.leaf.stop]
     if case.problem.unit > ev.unit:
         directions = [p.directions for p in ev.probes if p.directions is not None]
-        more = gather.gather(case.problem, case.point, {number: directions[0] if directions else None}, case.ladder,
-                             case.settings.seed)
+        more = gather.gather(
+            case.problem, case.point, {number: directions[0] if directions else None}, case.ladder, case.settings.seed
+        )
         case.evaluations += more.evaluations
         ev = more.leaves[number]
     return dataclasses.replace(ev, m_error=np.fmax(ev.m_error, coarse)) if coarse.any() else ev
@@ -178,10 +185,10 @@ def rested(case: Case, ev: LeafEvidence) -> LeafEvidence:
 def closer(case: Case, number: int, ev: LeafEvidence, indices: np.ndarray, ladder: Ladder) -> LeafEvidence:
     """The evidence of a leaf with measured bars in place of estimated ones, `indices` looked at one by one."""
     problem, bars = case.problem, case.round_off()
-    probes, spent, compiled = gather.closer(problem, case.point, number, ev.probes, indices, ladder,
-                                            case.settings.seed, there(bars.outputs))
+    probes, spent, compiled = second_look.closer(
+        problem, case.point, number, ev.probes, indices, ladder, case.settings.seed, there(bars.outputs)
+    )
     case.evaluations += spent
     case.compiled += compiled
     kept = tuple(measures.without(p, indices) for p in ev.probes if p.directions is None)
-    return dataclasses.replace(measured(case, ev),
-                               probes=measures.believed((*(p for p in kept if len(p.at)), *probes)))
+    return dataclasses.replace(measured(case, ev), probes=measures.believed((*(p for p in kept if len(p.at)), *probes)))

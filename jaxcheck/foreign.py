@@ -19,8 +19,19 @@ import numpy as np
 
 # How many things inside an object are looked at before it is believed to hold no number.
 SEARCHED = 10_000
-_NO_NUMBER = (str, bytes, bytearray, int, type, types.ModuleType, enum.Enum, np.dtype, types.FunctionType,
-              types.BuiltinFunctionType, types.NoneType)
+_NO_NUMBER = (
+    str,
+    bytes,
+    bytearray,
+    int,
+    type,
+    types.ModuleType,
+    enum.Enum,
+    np.dtype,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.NoneType,
+)
 
 
 def is_array(x: Any) -> bool:
@@ -36,11 +47,14 @@ def refuse(path: str, leaf: Any, *, differentiated: bool = True) -> None:
         differentiated: False for trees that are only handed on: there any object may stand.
     """
     if isinstance(leaf, np.ma.MaskedArray):
-        raise TypeError(f"`{path}` is a masked array, which JAX does not take: fill it (x.filled(0)) and pass the "
-                        "mask beside it")
+        raise TypeError(
+            f"`{path}` is a masked array, which JAX does not take: fill it (x.filled(0)) and pass the mask beside it"
+        )
     if isinstance(leaf, getattr(jax, "Ref", ())):
-        raise TypeError(f"`{path}` is a Ref, a mutable array of JAX's, and a check runs the function many times, and "
-                        "in float64: pass what it holds, ref[...]")
+        raise TypeError(
+            f"`{path}` is a Ref, a mutable array of JAX's, and a check runs the function many times, and "
+            "in float64: pass what it holds, ref[...]"
+        )
     if not differentiated or isinstance(leaf, jax.Array):
         return
     if is_array(leaf):
@@ -48,12 +62,16 @@ def refuse(path: str, leaf: Any, *, differentiated: bool = True) -> None:
         return
     kind = type(leaf).__name__
     if not isinstance(leaf, type) and (hasattr(leaf, "__jax_array__") or hasattr(leaf, "__array__")):
-        raise TypeError(f"`{path}` is a {kind} object, which JAX does not differentiate: make it an array with "
-                        "jnp.asarray(x) or np.asarray(x)")
+        raise TypeError(
+            f"`{path}` is a {kind} object, which JAX does not differentiate: make it an array with "
+            "jnp.asarray(x) or np.asarray(x)"
+        )
     held = "" if isinstance(leaf, (float, complex)) else first_number(leaf)
     if held:
-        raise TypeError(f"`{path}` is a {kind} object that JAX does not know as a tree; it holds {held}, which would "
-                        f"be carried along unchecked. {_advice(leaf)}")
+        raise TypeError(
+            f"`{path}` is a {kind} object that JAX does not know as a tree; it holds {held}, which would "
+            f"be carried along unchecked. {_advice(leaf)}"
+        )
 
 
 def _refuse_dtype(path: str, leaf: Any) -> None:
@@ -62,12 +80,16 @@ def _refuse_dtype(path: str, leaf: Any) -> None:
         wanted = "float64" if dtype.kind == "f" else "complex128"
         if not dtype.isnative and dtype.itemsize < np.dtype(wanted).itemsize:
             wanted = dtype.newbyteorder("=").name
-        raise TypeError(f"`{path}` has dtype {dtype.str if not dtype.isnative else dtype}, which JAX does not have: "
-                        f"use x.astype(np.{wanted})")
+        raise TypeError(
+            f"`{path}` has dtype {dtype.str if not dtype.isnative else dtype}, which JAX does not have: "
+            f"use x.astype(np.{wanted})"
+        )
     if dtype.fields or (dtype.kind == "O" and first_number(leaf)):
         what = "records" if dtype.fields else "objects that hold numbers"
-        raise TypeError(f"`{path}` is an array of {what}, which JAX does not take: make it an array of floats, or a "
-                        "dict of such arrays")
+        raise TypeError(
+            f"`{path}` is an array of {what}, which JAX does not take: make it an array of floats, or a "
+            "dict of such arrays"
+        )
 
 
 def _advice(leaf: Any) -> str:
@@ -77,8 +99,10 @@ def _advice(leaf: Any) -> str:
     if isinstance(leaf, (Set, collections.deque, range)):
         return "Pass a list or a tuple."
     if dataclasses.is_dataclass(leaf):
-        return (f"Register the class, jax.tree_util.register_dataclass({kind}), with meta_fields= for what is not "
-                "to be differentiated.")
+        return (
+            f"Register the class, jax.tree_util.register_dataclass({kind}), with meta_fields= for what is not "
+            "to be differentiated."
+        )
     if callable(leaf):
         return f"Register {kind} with jax.tree_util.register_pytree_node, or use jax.tree_util.Partial."
     return f"Register {kind} with jax.tree_util.register_pytree_node, or pass a dict of its arrays."

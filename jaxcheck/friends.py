@@ -56,8 +56,9 @@ def refuse(door: str, given: Mapping[str, object], known: Iterable[str]) -> None
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            advice = _ELSEWHERE.get(name) or (f"did you mean {close[0]}=?" if close else "it has " + ", ".join(
-                f"{one}=" for one in known))
+            advice = _ELSEWHERE.get(name) or (
+                f"did you mean {close[0]}=?" if close else "it has " + ", ".join(f"{one}=" for one in known)
+            )
             if door == "check_rule" and name in _POINT:
                 advice = "pass the arguments of f one after the other: check_rule(f, *args)"
             elif door == "check_rule" and name not in _ELSEWHERE and not close:
@@ -70,10 +71,13 @@ def refuse_positions(door: str, args: Sequence[object], names: Sequence[str]) ->
     given = len(args)
     # Parameters may be callable themselves (a module that is a pytree); their gradient in numbers is so too then.
     if "grad" in names and given > 2 and callable(args[1]) and args[2] is not None and not callable(args[2]):
-        raise TypeError(f"{door} takes ({', '.join(names)}), and a function stands where {names[1]} belongs: SciPy's "
-                        f"order is (func, grad, x0). Write {door}({', '.join(names)}), and args=(x, y) for what the "
-                        "function takes beside")
+        raise TypeError(
+            f"{door} takes ({', '.join(names)}), and a function stands where {names[1]} belongs: SciPy's "
+            f"order is (func, grad, x0). Write {door}({', '.join(names)}), and args=(x, y) for what the "
+            "function takes beside"
+        )
     if given > len(names):
         extra = "; what the function takes beside goes into args=(x, y)" if "grad" in names else ""
-        raise TypeError(f"{door} takes {len(names)} arguments without a keyword ({', '.join(names)}), "
-                        f"not {given}{extra}")
+        raise TypeError(
+            f"{door} takes {len(names)} arguments without a keyword ({', '.join(names)}), not {given}{extra}"
+        )

@@ -39,11 +39,19 @@ def _samples(primal: Traced, moved: set[int]) -> bool:
 
 def settled(case: Case, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
     """The evidence of such a leaf without its differences, and the opinion that it cannot be judged."""
+
     def nothing(probe):
         gone = np.full_like(probe.slopes.value, np.nan)
-        return dataclasses.replace(probe, slopes=dataclasses.replace(
-            probe.slopes, value=gone, error=np.full_like(gone, np.inf), kink=np.zeros_like(probe.slopes.kink),
-            jump=np.zeros_like(probe.slopes.jump)))
+        return dataclasses.replace(
+            probe,
+            slopes=dataclasses.replace(
+                probe.slopes,
+                value=gone,
+                error=np.full_like(gone, np.inf),
+                kink=np.zeros_like(probe.slopes.kink),
+                jump=np.zeros_like(probe.slopes.jump),
+            ),
+        )
 
     ev = dataclasses.replace(ev, probes=tuple(map(nothing, ev.probes)))
     opinion = case.judge(ev)

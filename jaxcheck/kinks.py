@@ -59,9 +59,20 @@ def _meeting(case: Case, leaves, opinions) -> Sides | None:
     pairs = list(zip(leaves, opinions, strict=True))
     if not known or not any(_doubted(*pair) or _accused(case, *pair) for pair in pairs):
         return None
-    m, a, bars = (np.concatenate(x, axis=1) for x in zip(*(
-        (ev.m, ev.m if ev.a is None else ev.a, round_off(ev, ev.m_error) + ev.m_given
-         + (0.0 if ev.a is None else round_off(ev, ev.a_error))) for ev in leaves), strict=True))
+    m, a, bars = (
+        np.concatenate(x, axis=1)
+        for x in zip(
+            *(
+                (
+                    ev.m,
+                    ev.m if ev.a is None else ev.a,
+                    round_off(ev, ev.m_error) + ev.m_given + (0.0 if ev.a is None else round_off(ev, ev.a_error)),
+                )
+                for ev in leaves
+            ),
+            strict=True,
+        )
+    )
     found, spent, compiled = sides(problem, case.point, m, a, bars, case.ladder, case.settings.seed)
     case.evaluations += spent
     case.compiled += compiled
@@ -89,8 +100,9 @@ def _excused(case: Case, found: Sides, leaves, opinions) -> None:
     for k, (ev, opinion) in enumerate(zip(leaves, opinions, strict=True)):
         where = slice(ev.leaf.start, ev.leaf.stop)
         if _accused(case, ev, opinion) and found.kinked[:, where].any():
-            leaves[k] = dataclasses.replace(ev, pieces=(found.low[:, where], found.high[:, where],
-                                                        found.kinked[:, where]))
+            leaves[k] = dataclasses.replace(
+                ev, pieces=(found.low[:, where], found.high[:, where], found.kinked[:, where])
+            )
             opinions[k] = doubt.placed(case, leaves[k], case.judge(leaves[k]))
 
 
@@ -99,8 +111,14 @@ def _excused_by_itself(case: Case, directions, leaves, opinions) -> None:
     around the point. Many kinks may meet there, convex and concave ones, so that M lies between the pieces' gradients
     and yet outside the one-sided slopes of their sum. M is believed of its own pieces where it is right on the one that
     differs most from the point's; and of a component that is the same on all of them it says nothing."""
-    accused = [k for k, (ev, one) in enumerate(zip(leaves, opinions, strict=True)) if one.verdict is Verdict.FAIL
-               and one.reason is Reason.MANUAL_WRONG and ev.a is None and any(p.slopes.kink.any() for p in ev.probes)]
+    accused = [
+        k
+        for k, (ev, one) in enumerate(zip(leaves, opinions, strict=True))
+        if one.verdict is Verdict.FAIL
+        and one.reason is Reason.MANUAL_WRONG
+        and ev.a is None
+        and any(p.slopes.kink.any() for p in ev.probes)
+    ]
     if not accused:
         return
     points = _around(case, leaves)
@@ -164,8 +182,9 @@ def _beside(case: Case, directions, leaves, opinions, doubted) -> None:
         second = case.judge(ev)
         if second.verdict is Verdict.FAIL and second.reason is Reason.MANUAL_WRONG:
             leaves[k] = ev
-            opinions[k] = dataclasses.replace(second, note="seen beside the kink: the point was moved by about "
-                                              f"{NUDGE:g} of the parameters' size")
+            opinions[k] = dataclasses.replace(
+                second, note=f"seen beside the kink: the point was moved by about {NUDGE:g} of the parameters' size"
+            )
 
 
 def _along(case: Case, leaves, opinions, doubted) -> None:
@@ -174,14 +193,15 @@ def _along(case: Case, leaves, opinions, doubted) -> None:
     places = _on_kinks(leaves, doubted)
     if len(places) < 2:
         return
-    m, m_error = (np.concatenate(parts, axis=1) for parts in zip(
-        *((ev.m, round_off(ev, ev.m_error) + ev.m_given) for ev in leaves), strict=True))
+    m, m_error = (
+        np.concatenate(parts, axis=1)
+        for parts in zip(*((ev.m, round_off(ev, ev.m_error) + ev.m_given) for ev in leaves), strict=True)
+    )
     found = _broken_at(case, case.point, places, leaves, doubted, m, m_error, rng)
     where = ""
     if not found and case.problem.numbers is None:
         point = ties.beside(case.point, _scale(leaves), NUDGE, rng)
-        _, stack, _, compiled = measure(case.problem, point, np.zeros((1, point.size)), case.ladder,
-                                        case.settings.seed)
+        _, stack, _, compiled = measure(case.problem, point, np.zeros((1, point.size)), case.ladder, case.settings.seed)
         case.compiled += compiled
         if stack is not None and not np.array_equal(stack[0], m) and np.isfinite(stack[0]).all():
             found = _broken_at(case, point, places, leaves, doubted, stack[0], m_error, rng)
@@ -196,8 +216,9 @@ def _broken_at(case: Case, point, places, leaves, doubted, m, m_error, rng) -> l
     problem, seed = case.problem, case.settings.seed
     most = int(np.clip(WORK / (len(case.ladder.offsets) * problem.cost), FEWEST, MOST))
     places = places[:most]
-    known = np.concatenate([np.zeros(ev.m.shape[1], bool) if ev.pieces is None else ev.pieces[2].any(axis=0)
-                            for ev in leaves])[places]
+    known = np.concatenate(
+        [np.zeros(ev.m.shape[1], bool) if ev.pieces is None else ev.pieces[2].any(axis=0) for ev in leaves]
+    )[places]
     kinked, spent, compiled = ties.single(problem, point, places, known, _scale(leaves)[places], case.ladder, seed)
     case.evaluations += spent
     case.compiled += compiled
@@ -239,10 +260,13 @@ def _wrong(leaves, number: int, opinion: Opinion, found: list[Broken], where: st
         inside = [i - ev.leaf.start for i in b.members if ev.leaf.start <= i < ev.leaf.stop]
         residual[:, inside] = (b.claimed - b.numeric) / len(b.members)
     worst = max(found, key=lambda b: abs(b.claimed - b.numeric))
-    others = sorted({e.leaf.path for e in leaves if e is not ev and any(
-        e.leaf.start <= i < e.leaf.stop for i in worst.members)})
+    others = sorted(
+        {e.leaf.path for e in leaves if e is not ev and any(e.leaf.start <= i < e.leaf.stop for i in worst.members)}
+    )
     along = f"with {', '.join(f'`{path}`' for path in others)}" if others else "with one another"
     slopes = " to ".join(f"{x:.6g}" for x in worst.slopes)
-    note = (f"{where}each component lies between its one-sided slopes, but moved along the kink {along} the function "
-            f"has slope{'s' * (len(worst.slopes) - 1)} {slopes}, the gradient {worst.claimed:.6g}")
+    note = (
+        f"{where}each component lies between its one-sided slopes, but moved along the kink {along} the function "
+        f"has slope{'s' * (len(worst.slopes) - 1)} {slopes}, the gradient {worst.claimed:.6g}"
+    )
     return dataclasses.replace(opinion, verdict=Verdict.FAIL, reason=Reason.MANUAL_WRONG, residual=residual, note=note)

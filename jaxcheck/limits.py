@@ -17,20 +17,24 @@ from jaxcheck.bars import BARS, FADED, FAR_BELOW, RESTS, SAME
 from jaxcheck.evidence import gather
 from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.evidence.sketch import typical, units
+from jaxcheck.formula import formula2
 from jaxcheck.judgement.measures import norms
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.program.converge import LONG, SHORT, Patience, further, iterates
-from jaxcheck.result import Reason, Verdict, formula2
+from jaxcheck.result import Reason, Verdict
 from jaxcheck.settings import Case
 
-UNMEASURED = ("a loop inside stops by floats and has no limit to be run on to (an integrator, a sampler that "
-              "rejects?): how far JAX's own derivative of it may be off is not known")
+UNMEASURED = (
+    "a loop inside stops by floats and has no limit to be run on to (an integrator, a sampler that "
+    "rejects?): how far JAX's own derivative of it may be off is not known"
+)
 
 Settle = Callable[[Case, int, LeafEvidence], tuple[LeafEvidence, Opinion]]
 
 
-def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions: list[Opinion],
-                    settle: Settle) -> list[Opinion]:
+def second_opinions(
+    case: Case, directions, leaves: list[LeafEvidence], opinions: list[Opinion], settle: Settle
+) -> list[Opinion]:
     """Opinions after a look at the loops' limit; `leaves` is changed in place."""
     opinions = list(opinions)
     doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if concerns(case, *pair)]
@@ -52,8 +56,9 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
     return opinions
 
 
-def _doubted_again(case: Case, stopped: LeafEvidence, short: LeafEvidence, limit: LeafEvidence,
-                   found: tuple[LeafEvidence, Opinion]) -> tuple[LeafEvidence | None, Opinion | None]:
+def _doubted_again(
+    case: Case, stopped: LeafEvidence, short: LeafEvidence, limit: LeafEvidence, found: tuple[LeafEvidence, Opinion]
+) -> tuple[LeafEvidence | None, Opinion | None]:
     """What is `found` at the limit, with how far that is known in its bars; None where no limit is approached."""
     ev, second = found
     if not _same(case, short, limit):
@@ -67,22 +72,32 @@ def _doubted_again(case: Case, stopped: LeafEvidence, short: LeafEvidence, limit
     return ev, second
 
 
-def _decided(case: Case, stopped: LeafEvidence, first: Opinion, ev: LeafEvidence | None, second: Opinion | None
-             ) -> tuple[LeafEvidence, Opinion]:
+def _decided(
+    case: Case, stopped: LeafEvidence, first: Opinion, ev: LeafEvidence | None, second: Opinion | None
+) -> tuple[LeafEvidence, Opinion]:
     """What is held of a leaf: of what is known of it as stopped, and at the limit."""
-    if (second is None or ev is None or second.verdict is Verdict.INCONCLUSIVE
-            or second.error_bar > case.settings.must_catch):
+    if (
+        second is None
+        or ev is None
+        or second.verdict is Verdict.INCONCLUSIVE
+        or second.error_bar > case.settings.must_catch
+    ):
         return stopped, _unjudged(first)
     if second.verdict is Verdict.PASS:
         return (stopped, first) if _fades(stopped, ev) else _right(case, stopped, first, ev, second)
     if first.verdict is not Verdict.FAIL:
-        return ev, dataclasses.replace(second, note=_said(
-            "wrong at the loop's limit; as stopped, the differences cannot tell", second.note))
+        return ev, dataclasses.replace(
+            second, note=_said("wrong at the loop's limit; as stopped, the differences cannot tell", second.note)
+        )
     if second.difference < first.difference:
         # What is wrong shows best where the stopping error does not hide it.
-        return dataclasses.replace(ev, stopped=stopped.m), dataclasses.replace(second, note=_said(
-            f"at the loop's limit it differs by {second.difference:.1g}, as stopped by {first.difference:.1g}",
-            second.note))
+        return dataclasses.replace(ev, stopped=stopped.m), dataclasses.replace(
+            second,
+            note=_said(
+                f"at the loop's limit it differs by {second.difference:.1g}, as stopped by {first.difference:.1g}",
+                second.note,
+            ),
+        )
     return stopped, first
 
 
@@ -119,9 +134,18 @@ def _at_limit(case: Case, directions, doubted: Sequence[int], patience: Patience
     """(the case with every loop run on, {leaf: its evidence} for the doubted ones)."""
     problem = case.problem
     there = dataclasses.replace(
-        case, evaluations=0, compiled=0, _round_off=None, problem=dataclasses.replace(
-            problem, primal=further(problem.primal, patience), manual=further(problem.manual, patience),
-            autodiff=further(problem.autodiff, patience), at_limit=True))
+        case,
+        evaluations=0,
+        compiled=0,
+        _round_off=None,
+        problem=dataclasses.replace(
+            problem,
+            primal=further(problem.primal, patience),
+            manual=further(problem.manual, patience),
+            autodiff=further(problem.autodiff, patience),
+            at_limit=True,
+        ),
+    )
     plan = {k: directions[k] for k in doubted if k in directions}
     found = gather.gather(there.problem, case.point, plan, case.ladder, case.settings.seed)
     case.evaluations += found.evaluations
@@ -146,8 +170,13 @@ def _same(case: Case, a: LeafEvidence, b: LeafEvidence) -> bool:
     with np.errstate(all="ignore"):
         still = norms(b.m - a.m) <= BARS * norms(a.m_error + b.m_error) + rest * norms(b.m)
         size = _apart(a, b)[1]
-        return bool(still.all()) and size > 0 and all(
-            (~(np.abs(x.value - y.value) > BARS * (x.error + y.error) + rest * size)).all() for x, y in _pairs(a, b))
+        return (
+            bool(still.all())
+            and size > 0
+            and all(
+                (~(np.abs(x.value - y.value) > BARS * (x.error + y.error) + rest * size)).all() for x, y in _pairs(a, b)
+            )
+        )
 
 
 def _apart(a: LeafEvidence, b: LeafEvidence) -> tuple[float, float]:
@@ -170,8 +199,12 @@ def _as_far_as_known(stopped: LeafEvidence, short: LeafEvidence, long: LeafEvide
     if not last <= max(0.5 * first, RESTS * total) or not claims[1] <= max(0.5 * claims[0], RESTS * size):
         return None
     moving = last / size if size else 0.0
-    probes = tuple(dataclasses.replace(p, slopes=dataclasses.replace(
-        p.slopes, error=p.slopes.error + moving * np.abs(p.project(long.m)))) for p in long.probes)
+    probes = tuple(
+        dataclasses.replace(
+            p, slopes=dataclasses.replace(p.slopes, error=p.slopes.error + moving * np.abs(p.project(long.m)))
+        )
+        for p in long.probes
+    )
     return dataclasses.replace(long, probes=probes, m_given=long.m_given + np.abs(long.m - short.m))
 
 
@@ -190,8 +223,9 @@ def _with_stopping_error(stopped: LeafEvidence, limit: LeafEvidence) -> LeafEvid
     distance, size = _apart(stopped, limit)
     if not distance <= size:
         return limit
-    return dataclasses.replace(limit, m_given=limit.m_given + 2 * distance / size * typical(
-        limit.m, units(limit.values)))
+    return dataclasses.replace(
+        limit, m_given=limit.m_given + 2 * distance / size * typical(limit.m, units(limit.values))
+    )
 
 
 def _right(case: Case, stopped: LeafEvidence, first: Opinion, limit: LeafEvidence, second: Opinion):
@@ -199,11 +233,17 @@ def _right(case: Case, stopped: LeafEvidence, first: Opinion, limit: LeafEvidenc
     own, (distance, size) = formula2(stopped.m, limit.m), _apart(stopped, limit)
     if own > case.settings.must_catch and own > SAME * distance / size:
         return stopped, dataclasses.replace(
-            first, verdict=Verdict.FAIL, reason=Reason.MANUAL_WRONG, residual=stopped.m - limit.m,
-            note=f"the gradient's own loop stops too early: run on, it is right, as stopped it is off by {own:.1g}")
+            first,
+            verdict=Verdict.FAIL,
+            reason=Reason.MANUAL_WRONG,
+            residual=stopped.m - limit.m,
+            note=f"the gradient's own loop stops too early: run on, it is right, as stopped it is off by {own:.1g}",
+        )
     reason = Reason.CONVERGED if second.reason is Reason.AGREE else second.reason
-    note = _said(f"right at the loop's limit (to {second.difference:.1g}); as stopped it differs by "
-                 f"{first.difference:.1g}", second.note)
+    note = _said(
+        f"right at the loop's limit (to {second.difference:.1g}); as stopped it differs by {first.difference:.1g}",
+        second.note,
+    )
     return dataclasses.replace(limit, stopped=stopped.m), dataclasses.replace(second, reason=reason, note=note)
 
 

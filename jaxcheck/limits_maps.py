@@ -19,5 +19,6 @@ def stops(one: Map) -> bool:
 
 def at_limit(maps: Sequence[Map], patience: Patience = LONG) -> list[Map]:
     """The maps with every loop run on."""
-    return [dataclasses.replace(one, **{name: further(getattr(one, name), patience) for name in PROGRAMS})
-            for one in maps]
+    return [
+        dataclasses.replace(one, **{name: further(getattr(one, name), patience) for name in PROGRAMS}) for one in maps
+    ]

@@ -51,13 +51,16 @@ def minimisable(*data: str) -> Callable[[Callable[Parameters, Report]], Callable
     return decorate
 
 
-def _minimise(f: Callable[..., Report], given: inspect.BoundArguments, data: tuple[str, ...], report: Report,
-              seconds: float) -> str:
+def _minimise(
+    f: Callable[..., Report], given: inspect.BoundArguments, data: tuple[str, ...], report: Report, seconds: float
+) -> str:
     """The script of the smallest call found that fails alike."""
     grad = given.arguments.get("grad")
     if grad is not None and not callable(grad):
-        raise ValueError("minimise(): grad was given as numbers, which are known at this point alone; "
-                         "give check_grad the function that computes them")
+        raise ValueError(
+            "minimise(): grad was given as numbers, which are known at this point alone; "
+            "give check_grad the function that computes them"
+        )
     search = _Search(f, given, report, time.perf_counter() + seconds)
     with calm():
         small = search.go({name: given.arguments[name] for name in data if name in given.arguments})

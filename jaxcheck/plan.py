@@ -40,7 +40,8 @@ def plan(problem: Problem, settings: Settings, point: np.ndarray) -> tuple[dict[
     alone = not problem.autodiff and not problem.host_autodiff
     directions: dict[int, np.ndarray | None] = {
         k: sketch.directions(leaf, point[leaf.start : leaf.stop], wanted, settings.seed, alone)
-        for k, leaf in enumerate(leaves) if leaf.size
+        for k, leaf in enumerate(leaves)
+        if leaf.size
     }
     if isinstance(settings.mode, Exhaustive):
         if settings.mode.step is None and problem.theta.size <= 256 and cost <= limit:

@@ -20,8 +20,9 @@ from jaxcheck.cases import File, Found, Outcome
 from jaxcheck.cli_options import on_device
 
 
-def run(wanted: list[File], keyword: str, resume: str | None, count: int, device: str | None
-        ) -> Generator[Found, None, None]:
+def run(
+    wanted: list[File], keyword: str, resume: str | None, count: int, device: str | None
+) -> Generator[Found, None, None]:
     """What `cases.run` gives, each started in one of `count` processes. Closed early, it ends what still runs.
 
     Raises:
@@ -57,15 +58,19 @@ def run(wanted: list[File], keyword: str, resume: str | None, count: int, device
                 if known is not None:
                     yield one._replace(start=lambda known=known: known)
             else:
-                yield one._replace(start=lambda one=one, future=future, task=task: wait(future, task) or Outcome(
-                    one.name, error="KeyboardInterrupt: not begun"))
+                yield one._replace(
+                    start=lambda one=one, future=future, task=task: (
+                        wait(future, task) or Outcome(one.name, error="KeyboardInterrupt: not begun")
+                    )
+                )
         if interrupted:
             raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def _ended(pool: ProcessPoolExecutor, futures: Sequence[Future[Outcome | None] | None], others: Sequence[Any]
-           ) -> Iterator[None]:
+def _ended(
+    pool: ProcessPoolExecutor, futures: Sequence[Future[Outcome | None] | None], others: Sequence[Any]
+) -> Iterator[None]:
     """The pool's processes are ended when this is left, those at work at once; `others` are not its own."""
     try:
         yield
@@ -97,8 +102,12 @@ def _alone(task: tuple[Any, ...]) -> Outcome | None:
         try:
             return pool.submit(_work, *task).result()
         except BrokenProcessPool as error:
-            return Outcome(task[0], error="BrokenProcessPool: the process that ran it was ended from outside, or by a "
-                           "crash: for want of memory, say", trace=f"{error}\n")
+            return Outcome(
+                task[0],
+                error="BrokenProcessPool: the process that ran it was ended from outside, or by a "
+                "crash: for want of memory, say",
+                trace=f"{error}\n",
+            )
 
 
 # Of a worker: the file it has loaded, and what unloads it.

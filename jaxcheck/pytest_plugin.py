@@ -28,15 +28,26 @@ _REPLACEMENT = pytest.StashKey[Replacement]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("jaxcheck", "gradient checks")
-    group.addoption("--jaxcheck-report", metavar="FILE",
-                    help="write every report of the run: .html, .json, .xml or .sarif")
+    group.addoption(
+        "--jaxcheck-report", metavar="FILE", help="write every report of the run: .html, .json, .xml or .sarif"
+    )
     group.addoption("--jaxcheck-seed", type=int, metavar="N", help="seed of every check that does not give its own")
-    group.addoption("--jaxcheck-level", choices=("quick", "full"),
-                    help="level of every check_rule that does not give its own; default: full where that is fast")
-    group.addoption("--jaxcheck-inconclusive", choices=("fail", "skip", "warn"), default="fail",
-                    help="what a test is that ends in GradientInconclusive (default: fail)")
-    group.addoption("--jaxcheck-grads", action="store_true",
-                    help="answer jax.test_util's check_grads, check_jvp and check_vjp by jaxcheck's in the whole run")
+    group.addoption(
+        "--jaxcheck-level",
+        choices=("quick", "full"),
+        help="level of every check_rule that does not give its own; default: full where that is fast",
+    )
+    group.addoption(
+        "--jaxcheck-inconclusive",
+        choices=("fail", "skip", "warn"),
+        default="fail",
+        help="what a test is that ends in GradientInconclusive (default: fail)",
+    )
+    group.addoption(
+        "--jaxcheck-grads",
+        action="store_true",
+        help="answer jax.test_util's check_grads, check_jvp and check_vjp by jaxcheck's in the whole run",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -43,9 +43,14 @@ def write(path: str, entries: list[Entry]) -> None:
     """All reports, each under its test's name."""
     from jaxcheck.report import save
 
-    reports = [dataclasses.replace(report, name=f"{entry.test} {report.name}",
-                                   made=dataclasses.replace(report.made, again=f"pytest {shlex.quote(entry.test)}"))
-               for entry, report in _decoded(entries)]
+    reports = [
+        dataclasses.replace(
+            report,
+            name=f"{entry.test} {report.name}",
+            made=dataclasses.replace(report.made, again=f"pytest {shlex.quote(entry.test)}"),
+        )
+        for entry, report in _decoded(entries)
+    ]
     save.save_all(reports, path)
 
 
@@ -76,8 +81,11 @@ def drop_in(entries: list[Entry]) -> str:
     calls = [entry for entry in entries if entry.drop_in]
     beyond = dict.fromkeys(entry.test for entry in calls if entry.beyond)
     said = f"jax.test_util: calls answered by jaxcheck: {len(calls)}; "
-    return said + (f"wrong here, and passed by JAX's own functions: {', '.join(beyond)}" if beyond else
-                   "none is wrong here that JAX's own functions pass")
+    return said + (
+        f"wrong here, and passed by JAX's own functions: {', '.join(beyond)}"
+        if beyond
+        else "none is wrong here that JAX's own functions pass"
+    )
 
 
 def _decoded(entries: list[Entry]) -> list[tuple[Entry, Any]]:

@@ -23,7 +23,6 @@ class Data:
     def __hash__(self) -> int:
         return hash((type(self), _fields(self)))
 
-
     # Fields that say what it took, not what came out.
     _uncompared: tuple[str, ...] = ()
 

@@ -156,8 +156,9 @@ class Report(Data):
         """
         wanted = None if verdict is None else Verdict(verdict)
         fits = re.escape("*" if path is None else path).replace(r"\*", ".*").replace(r"\?", ".")
-        return tuple(leaf for leaf in self.leaves
-                     if re.fullmatch(fits, leaf.path, re.DOTALL) and wanted in (None, leaf.verdict))
+        return tuple(
+            leaf for leaf in self.leaves if re.fullmatch(fits, leaf.path, re.DOTALL) and wanted in (None, leaf.verdict)
+        )
 
     def to_records(self) -> list[dict[str, Any]]:
         """A flat dict per leaf, of plain numbers and strings: the rows of `to_dataframe`."""
@@ -248,8 +249,10 @@ class Report(Data):
             raise ValueError(f"minimise(): nothing failed here, the verdict is {self.verdict.value}")
         smaller = vars(self).get("_smaller")
         if smaller is None:
-            raise RuntimeError("minimise(): only the report that check_grad or check_rule returned knows the functions "
-                               "it checked; this one was loaded, copied or made otherwise: run the check again")
+            raise RuntimeError(
+                "minimise(): only the report that check_grad or check_rule returned knows the functions "
+                "it checked; this one was loaded, copied or made otherwise: run the check again"
+            )
         return smaller(seconds)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -277,22 +280,6 @@ class GradientInconclusive(_ReportError):
 
 class GradientCheckWarning(UserWarning):
     """A check that returns no report passed, but part of it could not be judged, or only as a subgradient."""
-
-
-def formula2(a: np.ndarray, b: np.ndarray) -> float:
-    """||a - b|| / (||a|| + ||b||), the textbook's `difference`; 0 when both are exactly zero, NaN if not finite.
-
-    Scaled by the largest entry first so that gradients of 1e-200 or 1e200 neither vanish nor overflow.
-    """
-    a = np.asarray(a).ravel()
-    b = np.asarray(b).ravel()
-    scale = max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0))
-    if scale == 0:
-        return 0.0
-    if not np.isfinite(scale):
-        return NAN
-    a, b = a / scale, b / scale
-    return float(np.linalg.norm(a - b) / (np.linalg.norm(a) + np.linalg.norm(b)))
 
 
 for _public in (Report, GradientMismatch, GradientInconclusive, GradientCheckWarning):

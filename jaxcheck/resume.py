@@ -59,8 +59,9 @@ class Resumed:
         if text:
             self.answered = True
             report = Report.from_json(json.loads(text))
-            again = dataclasses.replace(report.cost, reused=report.cost.reused + report.seconds, compiling=0.0,
-                                        running=0.0)
+            again = dataclasses.replace(
+                report.cost, reused=report.cost.reused + report.seconds, compiling=0.0, running=0.0
+            )
             return dataclasses.replace(report, seconds=current().taken, compiled=0, cost=again)
         kept = current().kept = Kept(self._store)
         kept.trust(list(problem.extras))
@@ -100,12 +101,17 @@ def fingerprint(call: Call, problem: Problem, preface: Preface, settings: Settin
     """What makes a problem this one, each part by its name: a text, and in brackets what its content is."""
     theta = problem.theta
     described = {
-        "check": call.kind, "jaxcheck": _own_version(), "jax": jax.__version__, "jaxlib": jaxlib.__version__,
-        "backend": jax.default_backend(), "64-bit mode": "on" if is_wide() else "off",
+        "check": call.kind,
+        "jaxcheck": _own_version(),
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "backend": jax.default_backend(),
+        "64-bit mode": "on" if is_wide() else "off",
         "loss": f"{preface.name} [{portable.text(*_loss(call, problem, preface))}]",
         "grad": f"{_name(call.grad)} [{portable.text(*_gradient(call, problem, preface))}]",
-        "points" if call.kind == "check_batch" else "params":
-            f"{theta.size:,} numbers in {len(theta.leaves)} arrays [{portable.text(call.params)}]",
+        "points"
+        if call.kind == "check_batch"
+        else "params": f"{theta.size:,} numbers in {len(theta.leaves)} arrays [{portable.text(call.params)}]",
         "args": f"[{portable.text(call.args)}]",
     }
     for field in dataclasses.fields(settings):
@@ -140,8 +146,7 @@ def _gradient(call: Call, problem: Problem, preface: Preface) -> list[Any]:
         host = problem.host_manual
         return [call.grad, None if host is None else np.asarray(host(problem.theta.ravel()))]
     run = preface.run
-    return [problem.manual.program.portable,
-            None if run is None or run.manual is None else run.manual.program.portable]
+    return [problem.manual.program.portable, None if run is None or run.manual is None else run.manual.program.portable]
 
 
 def _name(value: Any) -> str:

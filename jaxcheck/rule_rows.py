@@ -7,7 +7,8 @@ import numpy as np
 from jaxcheck import again, as_run_maps, limits_maps
 from jaxcheck.bars import SYMMETRIC
 from jaxcheck.evidence import derivatives, maps
-from jaxcheck.evidence.prepare_rule import Subject, second_order, second_order_forward
+from jaxcheck.evidence.prepare_rule import second_order, second_order_forward
+from jaxcheck.evidence.subject import Subject
 from jaxcheck.evidence.user import first_line
 from jaxcheck.judgement.maps import Finding, judge
 from jaxcheck.program.ask import Refused, ask
@@ -34,7 +35,10 @@ def forward(one: Subject, settings: Settings) -> list[Row]:
     found = as_run_maps.of_map(
         made,
         lambda: derivatives.make("", there(one.native), one.point, ("fwd",), first_order=True, precision="native"),
-        findings, settings, one.native.unit)
+        findings,
+        settings,
+        one.native.unit,
+    )
     return [*rows, *(_row("forward as run", f.what, f) for f in found if f.reason is Reason.PRECISION_WRONG)]
 
 
@@ -62,8 +66,7 @@ def _symmetry(one: maps.Map, evidence: maps.MapEvidence, settings: Settings) -> 
         (limit,), _ = maps.measure(limits_maps.at_limit([one]), settings.seed, symmetric=True)
         gap, detail = _asymmetry(limit), f"at the loop's limit; as stopped: {gap:.1g}"
     status = "OK" if gap <= SYMMETRIC else "WRONG"
-    return Row("second order", "Hessian symmetry", status, gap,
-               detail if status == "OK" else "u.Hv differs from v.Hu")
+    return Row("second order", "Hessian symmetry", status, gap, detail if status == "OK" else "u.Hv differs from v.Hu")
 
 
 def _asymmetry(evidence: maps.MapEvidence) -> float:

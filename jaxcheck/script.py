@@ -42,14 +42,28 @@ def of_call(door: str, given: inspect.BoundArguments, small: dict[str, Any], wro
             text = repr(value)
         kind = given.signature.parameters[name].kind
         starred = kind is inspect.Parameter.VAR_POSITIONAL
-        positional.append(f"*{text}" if starred else text if kind is not inspect.Parameter.KEYWORD_ONLY
-                          else f"{name}={text}")
+        positional.append(
+            f"*{text}" if starred else text if kind is not inspect.Parameter.KEYWORD_ONLY else f"{name}={text}"
+        )
     data = [line for name, value in words for line in _assigned(name, value)]
     if len(head) + len(data) + 6 > LINES:
         data = [f"{name} = {written(value)}" for name, value in words]
     shown = f"print(report)  # FAIL: {wrong}" if wrong else "print(report)"
-    return "\n".join(["import jax", "import numpy as np", "import jaxcheck", *head, "", *data,
-                      f"report = jaxcheck.{door}({', '.join(positional)})", shown]) + "\n"
+    return (
+        "\n".join(
+            [
+                "import jax",
+                "import numpy as np",
+                "import jaxcheck",
+                *head,
+                "",
+                *data,
+                f"report = jaxcheck.{door}({', '.join(positional)})",
+                shown,
+            ]
+        )
+        + "\n"
+    )
 
 
 def _function(f: Callable[..., Any], name: str) -> tuple[list[str], str]:
@@ -67,8 +81,10 @@ def _function(f: Callable[..., Any], name: str) -> tuple[list[str], str]:
     lines = [f"from {module} import {first}"]
     file = getattr(sys.modules[module], "__file__", None)
     if module == "__main__" and file:
-        lines = [f"import sys; sys.path.insert(0, {os.path.dirname(os.path.abspath(file))!r})",
-                 f"from {os.path.splitext(os.path.basename(file))[0]} import {first}"]
+        lines = [
+            f"import sys; sys.path.insert(0, {os.path.dirname(os.path.abspath(file))!r})",
+            f"from {os.path.splitext(os.path.basename(file))[0]} import {first}",
+        ]
     return lines, path
 
 

@@ -50,8 +50,9 @@ class Settings:
         if isinstance(tolerance, numbers.Real) and not isinstance(tolerance, bool):
             tolerance = Tolerance(rtol=float(tolerance))
         if not isinstance(tolerance, Tolerance):
-            raise TypeError("tolerance must be a Tolerance(rtol=..., atol=...) or a number, "
-                            f"not {type(tolerance).__name__}")
+            raise TypeError(
+                f"tolerance must be a Tolerance(rtol=..., atol=...) or a number, not {type(tolerance).__name__}"
+            )
         if must_catch is None:
             must_catch = min(1.0, max(MUST_CATCH, GRANTED * (tolerance.rtol or 0.0)))
         if not (isinstance(must_catch, (int, float)) and 0 < must_catch <= 1):

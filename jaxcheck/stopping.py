@@ -32,15 +32,18 @@ NO_DIFFERENCE = "no difference was taken of it, or not all that it needs"
 
 def leaves(theta: Theta, note: str = NOT_LOOKED_AT) -> tuple[LeafResult, ...]:
     """The leaves of a check that was stopped before it knew anything."""
-    return tuple(LeafResult(x.path, x.shape, x.dtype, Verdict.INCONCLUSIVE, Reason.INTERRUPTED, note=note,
-                            native=x.native) for x in theta.leaves)
+    return tuple(
+        LeafResult(x.path, x.shape, x.dtype, Verdict.INCONCLUSIVE, Reason.INTERRUPTED, note=note, native=x.native)
+        for x in theta.leaves
+    )
 
 
 def unprepared(kind: str, name: str, tree: Any, seed: int) -> Report:
     """The report of a check that was stopped before anything was measured at `tree`."""
     theta = take_apart(tree)
-    return Report(kind, name, Verdict.INCONCLUSIVE, Reason.INTERRUPTED, leaves=leaves(theta), carried=theta.carried,
-                  seed=seed)
+    return Report(
+        kind, name, Verdict.INCONCLUSIVE, Reason.INTERRUPTED, leaves=leaves(theta), carried=theta.carried, seed=seed
+    )
 
 
 def unseen(ev: LeafEvidence, note: str = NO_DIFFERENCE) -> Opinion:
@@ -78,17 +81,20 @@ def settled(case: Case, number: int, ev: LeafEvidence, settle: Callable) -> tupl
     return ev, unconfirmed(case, ev)
 
 
-def stage(case: Case, evidence: list[LeafEvidence], opinions: list[Opinion], concerns: Callable,
-          look: Callable) -> list[Opinion]:
-    """`look()`, second opinions on some leaves; where it is stopped, those that it concerns are unconfirmed.
+def stage(
+    case: Case, evidence: list[LeafEvidence], opinions: list[Opinion], concerns: Callable, look: Callable
+) -> list[Opinion]:
+    """`look(opinions)`, second opinions on some leaves; where it is stopped, those that it concerns are unconfirmed.
 
     Args:
         concerns: of (evidence, opinion) of a leaf.
     """
     with until_stopped():
-        return look()
-    return [unconfirmed(case, ev) if concerns(ev, opinion) and opinion.reason is not Reason.INTERRUPTED else opinion
-            for ev, opinion in zip(evidence, opinions, strict=True)]
+        return look(opinions)
+    return [
+        unconfirmed(case, ev) if concerns(ev, opinion) and opinion.reason is not Reason.INTERRUPTED else opinion
+        for ev, opinion in zip(evidence, opinions, strict=True)
+    ]
 
 
 def without(opinions: list[Opinion], left_out: tuple[int, ...], evidence: list[LeafEvidence]) -> list[Opinion]:
@@ -120,13 +126,25 @@ def finished(report: Report, subject: Any = None) -> Report:
     clock = current()
     rows = clock.left_out
     more = rows * clock.row_seconds if rows else NAN
-    cost = Cost(clock.row_seconds, clock.pair_seconds, clock.planned, clock.compile_seconds, clock.run_seconds,
-                clock.peak_bytes, clock.seconds, clock.stopped, more)
+    cost = Cost(
+        clock.row_seconds,
+        clock.pair_seconds,
+        clock.planned,
+        clock.compile_seconds,
+        clock.run_seconds,
+        clock.peak_bytes,
+        clock.seconds,
+        clock.stopped,
+        more,
+    )
     report = dataclasses.replace(report, cost=cost, seconds=clock.taken, made=made(subject, report.culprits))
     if not clock.stopped and not rows:
         return report
-    said = [why(clock) if clock.stopped else f"to keep to its budget of {clock.seconds:g} s it left out what is not "
-            "needed for a verdict"]
+    said = [
+        why(clock)
+        if clock.stopped
+        else f"to keep to its budget of {clock.seconds:g} s it left out what is not needed for a verdict"
+    ]
     undecided = sum(x.reason is Reason.INTERRUPTED for x in report.leaves)
     if undecided:
         said.append(f"{undecided} of {len(report.leaves)} leaves not decided")

@@ -99,8 +99,10 @@ class Store:
         """
         self.problem = json.dumps(problem, sort_keys=True)
         with _said(self.given):
-            known = {what.removeprefix("problem: "): said for what, said in self._connection.execute(
-                "SELECT what, said FROM about WHERE what LIKE 'problem: %'")}
+            known = {
+                what.removeprefix("problem: "): said
+                for what, said in self._connection.execute("SELECT what, said FROM about WHERE what LIKE 'problem: %'")
+            }
             if not known:
                 with _transaction(self._connection):
                     for what, said in problem.items():
@@ -109,8 +111,10 @@ class Store:
         parts = [part for part in {**known, **problem} if known.get(part) != problem.get(part)]
         if parts:
             said = "; ".join(_difference(part, known.get(part, ""), problem.get(part, "")) for part in parts)
-            raise ValueError(f"resume={self.given!r} holds the evidence of another check: {said}. "
-                             "Give another file, or delete this one")
+            raise ValueError(
+                f"resume={self.given!r} holds the evidence of another check: {said}. "
+                "Give another file, or delete this one"
+            )
 
     def finished(self) -> str:
         """The text that `finish` was given, or ""."""
@@ -123,8 +127,9 @@ class Store:
             self._write("report", text)
 
     def _write(self, what: str, said: str) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?, ?)",
-                                 (what, said, digest(what.encode(), said.encode())))
+        self._connection.execute(
+            "INSERT OR REPLACE INTO about VALUES (?, ?, ?)", (what, said, digest(what.encode(), said.encode()))
+        )
 
     def turn(self, key: bytes) -> bytes:
         """The key for this turn of asking: what is measured twice, to see whether it repeats, is stored twice."""
@@ -135,7 +140,8 @@ class Store:
         """What was stored under a key, whole; None where there is nothing, or nothing that can be believed."""
         with _said(self.given):
             row = self._connection.execute(
-                "SELECT seconds, arrays, data, checksum FROM chunks WHERE key = ?", (key,)).fetchone()
+                "SELECT seconds, arrays, data, checksum FROM chunks WHERE key = ?", (key,)
+            ).fetchone()
         if row is None:
             return None
         seconds, arrays, data, checksum = row
@@ -154,8 +160,10 @@ class Store:
         form, data = packed
         arrays = json.dumps(form)
         with _said(self.given):
-            self._connection.execute("INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?)", (
-                key, what, chunk.seconds, arrays, data, digest(key, arrays.encode(), data)))
+            self._connection.execute(
+                "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?)",
+                (key, what, chunk.seconds, arrays, data, digest(key, arrays.encode(), data)),
+            )
 
     def close(self) -> None:
         with _said(self.given):
@@ -201,16 +209,20 @@ def _said(given: str) -> Iterator[None]:
         kept = "what was stored before is whole: the same call goes on from there"
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise BlockingIOError(f"resume={given!r} is in use by another run, or open in a program that looks at "
-                                  "it; wait for its end, or give another path") from error
+            raise BlockingIOError(
+                f"resume={given!r} is in use by another run, or open in a program that looks at "
+                "it; wait for its end, or give another path"
+            ) from error
         if code == sqlite3.SQLITE_FULL:
             raise OSError(f"resume={given!r}: the disk is full ({error}). Make room; {kept}") from error
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-            raise PermissionError(f"resume={given!r} cannot be written ({error}): the file and its folder have to "
-                                  "be writable") from error
+            raise PermissionError(
+                f"resume={given!r} cannot be written ({error}): the file and its folder have to be writable"
+            ) from error
         if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            raise ValueError(f"resume={given!r} is no results store, or it is damaged ({error}); give another path, "
-                             "or delete it") from error
+            raise ValueError(
+                f"resume={given!r} is no results store, or it is damaged ({error}); give another path, or delete it"
+            ) from error
         raise OSError(f"resume={given!r} cannot be written: {error}; {kept}") from error
 
 

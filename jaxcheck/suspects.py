@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxcheck.bars import FAR_BELOW, LEAST_COST, WORK
 from jaxcheck.budget import current
-from jaxcheck.evidence import gather
+from jaxcheck.evidence import gather, second_look
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.evidence.sketch import component_scale
 from jaxcheck.judgement import locate, measures
@@ -46,12 +46,13 @@ def farther(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
     below it moves by its rounding. They may tell more of what M says; a mistake is seen at the point, or not at all."""
     if ev.a is not None and np.isfinite(ev.a).all():
         return ev
-    indices = np.flatnonzero(wide(ev, case.settings.must_catch))[:min(FOLLOW_UP, _affordable(case))]
+    indices = np.flatnonzero(wide(ev, case.settings.must_catch))[: min(FOLLOW_UP, _affordable(case))]
     if not indices.size:
         return ev
     scale = FARTHER * component_scale(ev.values, gather.FLOOR)[indices]
-    (single, _), spent, compiled = gather.follow_up(case.problem, case.point, number, indices, case.ladder,
-                                                    case.settings.seed, scale=scale)
+    (single, _), spent, compiled = second_look.follow_up(
+        case.problem, case.point, number, indices, case.ladder, case.settings.seed, scale=scale
+    )
     case.evaluations += spent
     case.compiled += compiled
     more = dataclasses.replace(ev, probes=measures.believed((single, *ev.probes)))

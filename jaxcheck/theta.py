@@ -148,6 +148,7 @@ _STATISTICS = {"BatchStat", "Cache", "Intermediate", "RngState"}
 
 def _statistics(tree: Any) -> list[tuple[tuple[Any, ...], str]]:
     """(path, why it is carried) of each variable of a flax.nnx module that is no parameter."""
+
     def why(x: Any) -> str:
         kinds = [c.__name__ for c in type(x).__mro__ if c.__module__.startswith("flax.nnx")]
         return f"{kinds[0]}, which nnx does not differentiate" if _STATISTICS & set(kinds) else ""
@@ -156,8 +157,9 @@ def _statistics(tree: Any) -> list[tuple[tuple[Any, ...], str]]:
     return [(path, said) for path, x in nodes if (said := why(x))]
 
 
-def take_apart(tree: Any, root: str = "params", names: Sequence[str] | None = None, *,
-               differentiated: bool = True) -> Theta:
+def take_apart(
+    tree: Any, root: str = "params", names: Sequence[str] | None = None, *, differentiated: bool = True
+) -> Theta:
     """Flatten `tree` into a `Theta`. `root` names a bare leaf; `names`, the items of a tuple of arguments.
 
     Args:

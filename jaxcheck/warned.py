@@ -13,8 +13,14 @@ def warned(text: str) -> None:
     kink a right rule must not turn a test red. A filter that names `GradientCheckWarning` is obeyed as it stands."""
     with warnings.catch_warnings():
         # Filters of other messages, as NumPy sets them when it is imported, say nothing of this one.
-        first = next((f for f in warnings.filters if issubclass(GradientCheckWarning, f[2])
-                      and (f[1] is None or f[1].match(text))), None)
+        first = next(
+            (
+                f
+                for f in warnings.filters
+                if issubclass(GradientCheckWarning, f[2]) and (f[1] is None or f[1].match(text))
+            ),
+            None,
+        )
         if first is not None and first[0] == "error" and first[2] in (Warning, UserWarning):
             warnings.simplefilter("always", GradientCheckWarning)
         warnings.warn(text, GradientCheckWarning, stacklevel=_callers_level())

@@ -67,8 +67,10 @@ def _with_slips(report: Report, one: passes.Problem, deadline: float) -> Report:
     tape, runs, seeds = one.loss
     given = [[run[o] for o in one.tape.outputs] for run in one.runs]
     said = "; or ".join(slips.explain(tape, runs, seeds, len(given[0]), given, deadline))
-    return dataclasses.replace(report, leaves=tuple(
-        dataclasses.replace(leaf, hint=said) if leaf.path in silent else leaf for leaf in report.leaves))
+    return dataclasses.replace(
+        report,
+        leaves=tuple(dataclasses.replace(leaf, hint=said) if leaf.path in silent else leaf for leaf in report.leaves),
+    )
 
 
 def _problems(report: Report, problem: Problem, rules: bool, deadline: float) -> Iterator[passes.Problem]:
@@ -78,8 +80,9 @@ def _problems(report: Report, problem: Problem, rules: bool, deadline: float) ->
     if rules:
         yield from of_rules.problems(problem.loss.closed, values, problem.loss.wide, deadline)
         return
-    one = passes.of_loss(problem.loss.closed, there(problem.manual).closed, values, len(problem.theta.leaves),
-                         [np.ones(1)], deadline)
+    one = passes.of_loss(
+        problem.loss.closed, there(problem.manual).closed, values, len(problem.theta.leaves), [np.ones(1)], deadline
+    )
     if one is not None and _agrees(report, one):
         yield one
 
@@ -111,8 +114,15 @@ def _searched(one: passes.Problem) -> list[Found]:
 def _culprit(one: passes.Problem, found: Found, kind: str, wrong: tuple[str, ...]) -> Culprit:
     edit = found.edit
     place = edit.site.place
-    return Culprit(place.file, place.line, source.text_of(place), wording.changed_line(one, edit),
-                   wording.in_words(one, edit), kind, wrong)
+    return Culprit(
+        place.file,
+        place.line,
+        source.text_of(place),
+        wording.changed_line(one, edit),
+        wording.in_words(one, edit),
+        kind,
+        wrong,
+    )
 
 
 def _in_turn(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]:
@@ -135,8 +145,10 @@ def _in_turn(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]
         named = blame([Weighed(**f.fields) for f in others])
         if named is None or named.kind != "line" or _of_one(first, others[named.changes[0]]):
             continue
-        pairs = ((first, [n for n in astray if n in those]),
-                 (others[named.changes[0]], [n for n in astray if n not in those]))
+        pairs = (
+            (first, [n for n in astray if n in those]),
+            (others[named.changes[0]], [n for n in astray if n not in those]),
+        )
         return tuple(_culprit(one, f, "line", tuple(path[n] for n in which)) for f, which in pairs)
     return ()
 

@@ -10,43 +10,54 @@ import numpy as np
 
 from jaxcheck.bars import COUNTS
 from jaxcheck.evidence import guarded
-from jaxcheck.evidence.problem import Evidence
+from jaxcheck.evidence.problem import Evidence, LeafEvidence
+from jaxcheck.formula import formula2
 from jaxcheck.judgement import keep, locate, pattern, power
 from jaxcheck.judgement.measures import by_column
 from jaxcheck.options import Exhaustive
-from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict, formula2
+from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict
 from jaxcheck.there import there
 
 
 def write(case, evidence, opinions, seconds, extra, head, mode, why, value, start) -> Report:
     influence = power.influence(evidence.leaves)
-    results = [_leaf_result(case, evidence, number, opinion, seconds.get(number), influence, extra)
-               for number, opinion in enumerate(opinions)]
+    results = [
+        _leaf_result(case, evidence, number, opinion, seconds.get(number), influence, extra)
+        for number, opinion in enumerate(opinions)
+    ]
     verdict, reason = _overall(results)
-    notes = [*guarded.said({"the loss": case.problem.host_primal, "the gradient": case.problem.host_manual}),
-             *case.preface.notes]
+    notes = [
+        *guarded.said({"the loss": case.problem.host_primal, "the gradient": case.problem.host_manual}),
+        *case.preface.notes,
+    ]
     if reason is Reason.VACUOUS and not influence.any():
         notes.insert(0, "the gradient is zero everywhere, and so are the differences")
-    m = np.concatenate([ev.m for ev in evidence.leaves], axis=1)
-    to_a = to_n = NAN
+    m, to_a = np.concatenate([ev.m for ev in evidence.leaves], axis=1), NAN
     if all(ev.a is not None for ev in evidence.leaves):
         to_a = by_column(m, np.concatenate([ev.a for ev in evidence.leaves], axis=1))
     if extra is not None:
         to_n = by_column(m, np.concatenate([value.T for value, _ in extra.leaves], axis=1))
-    elif mode == "exhaustive":
-        to_n = _whole_difference(evidence)
     else:
-        known = [(r.difference, np.linalg.norm(ev.m)) for r, ev in zip(results, evidence.leaves, strict=True)
-                 if not math.isnan(r.difference)]
-        total = math.sqrt(sum(w * w for _, w in known))
-        largest = max((d for d, _ in known), default=NAN)
-        to_n = math.sqrt(sum((d * w) ** 2 for d, w in known)) / total if total else largest
+        to_n = _whole_difference(evidence) if mode == "exhaustive" else _estimated_difference(evidence, results)
     drawn = keep.kept(evidence.leaves, results)
     return Report(
-        curves=drawn.curves, samples=drawn.samples, grids=drawn.grids,
-        verdict=verdict, reason=reason, difference=to_n, difference_autodiff=to_a, leaves=tuple(results),
-        mode=mode, why_mode=why, value=value, notes=tuple(notes), evaluations=case.evaluations,
-        seconds=time.perf_counter() - start, compiled=case.compiled, **head)
+        curves=drawn.curves,
+        samples=drawn.samples,
+        grids=drawn.grids,
+        verdict=verdict,
+        reason=reason,
+        difference=to_n,
+        difference_autodiff=to_a,
+        leaves=tuple(results),
+        mode=mode,
+        why_mode=why,
+        value=value,
+        notes=tuple(notes),
+        evaluations=case.evaluations,
+        seconds=time.perf_counter() - start,
+        compiled=case.compiled,
+        **head,
+    )
 
 
 def _whole_difference(evidence: Evidence) -> float:
@@ -59,6 +70,18 @@ def _whole_difference(evidence: Evidence) -> float:
         m.append(ev.m)
         n.append(whole)
     return by_column(np.concatenate(m, axis=1), np.concatenate(n, axis=1))
+
+
+def _estimated_difference(evidence: Evidence, results: list[LeafResult]) -> float:
+    """From those of the leaves, each along random directions."""
+    known = [
+        (r.difference, np.linalg.norm(ev.m))
+        for r, ev in zip(results, evidence.leaves, strict=True)
+        if not math.isnan(r.difference)
+    ]
+    total = math.sqrt(sum(w * w for _, w in known))
+    largest = max((d for d, _ in known), default=NAN)
+    return math.sqrt(sum((d * w) ** 2 for d, w in known)) / total if total else largest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,23 +108,41 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
     native = None if case.preface.native is None else case.preface.native[:, leaf.start : leaf.stop]
     if native is not None and said.verdict is Verdict.PASS and not np.isfinite(native).all():
         # Where the function itself overflows, its gradient can do no better.
-        said = _Said(Verdict.FAIL if case.preface.native_finite else Verdict.INCONCLUSIVE, Reason.NONFINITE,
-                     f"the formula is right in float64, but the gradient is NaN or inf in {leaf.native}")
+        verdict = Verdict.FAIL if case.preface.native_finite else Verdict.INCONCLUSIVE
+        note = f"the formula is right in float64, but the gradient is NaN or inf in {leaf.native}"
+        said = _Said(verdict, Reason.NONFINITE, note)
     if second is not None and said.verdict is Verdict.PASS:
         said = _Said(second.verdict, second.reason, second.note)
     bad = said.verdict is not Verdict.PASS or opinion.reason in (Reason.KINK, Reason.AUTODIFF_DIFFERS)
     as_run = said.reason is Reason.PRECISION_WRONG
     others = [e for e in evidence.leaves if e is not ev]
     return LeafResult(
-        path=leaf.path, shape=leaf.shape, dtype=leaf.dtype, verdict=said.verdict, reason=said.reason, note=said.note,
-        norm_manual=float(np.linalg.norm(ev.m)), norm_autodiff=NAN if ev.a is None else float(np.linalg.norm(ev.a)),
-        difference_autodiff=opinion.difference_autodiff, floor=floor[0], floor_component=floor[1],
+        path=leaf.path,
+        shape=leaf.shape,
+        dtype=leaf.dtype,
+        verdict=said.verdict,
+        reason=said.reason,
+        note=said.note,
+        norm_manual=float(np.linalg.norm(ev.m)),
+        norm_autodiff=NAN if ev.a is None else float(np.linalg.norm(ev.a)),
+        difference_autodiff=opinion.difference_autodiff,
+        floor=floor[0],
+        floor_component=floor[1],
         worst=there(second).worst if as_run else locate.worst(ev, opinion, 5) if bad else (),
         hint=pattern.hint(ev, others, case.preface.beside) if said.verdict is Verdict.FAIL and not as_run else "",
-        precision=NAN if native is None or native.shape != ev.m.shape else formula2(
-            native, ev.m if ev.stopped is None else ev.stopped),
-        kinks=opinion.kinks, probes=sum(len(p.slopes.value) for p in ev.probes), native=leaf.native,
-        **_differences(ev, opinion, None if extra is None or not leaf.size else extra.leaves[number]))
+        precision=_precision(ev, native),
+        kinks=opinion.kinks,
+        probes=sum(len(p.slopes.value) for p in ev.probes),
+        native=leaf.native,
+        **_differences(ev, opinion, None if extra is None or not leaf.size else extra.leaves[number]),
+    )
+
+
+def _precision(ev: LeafEvidence, native: np.ndarray | None) -> float:
+    """How far M as the caller's own dtypes run it is off from M in float64."""
+    if native is None or native.shape != ev.m.shape:
+        return NAN
+    return formula2(native, ev.m if ev.stopped is None else ev.stopped)
 
 
 def _weighed(case, ev, said: _Said, floor: tuple[float, float]) -> _Said:
@@ -112,20 +153,27 @@ def _weighed(case, ev, said: _Said, floor: tuple[float, float]) -> _Said:
     kink = said.reason is Reason.KINK
     if not kink and not max(floor) <= must_catch:
         coarse = bool((ev.m_given > COUNTS * must_catch * np.abs(ev.m).max(initial=0.0)).any())
-        return said.instead(Reason.PRECISION if coarse else Reason.VACUOUS,
-                            said.note or _unseen(zero, *floor, must_catch))
+        return said.instead(
+            Reason.PRECISION if coarse else Reason.VACUOUS, said.note or _unseen(zero, *floor, must_catch)
+        )
     if zero and case.preface.left_out:
-        return said.instead(Reason.VACUOUS,
-                            "no output that was looked at responds; some were left out, for they are not finite")
+        return said.instead(
+            Reason.VACUOUS, "no output that was looked at responds; some were left out, for they are not finite"
+        )
     if kink:
         return said
     if blind := power.unresolved(ev, must_catch):
         which = "zero" if zero else f"{blind} of its {ev.m.shape[1]} components zero"
-        return said.instead(Reason.NOISE, f"{which}, and the function does move when they do, by too little next to "
-                                          "its own rounding to tell a slope")
+        return said.instead(
+            Reason.NOISE,
+            f"{which}, and the function does move when they do, by too little next to its own rounding to tell a slope",
+        )
     if zero and not said.note:
-        return dataclasses.replace(said, note="zero, and the differences see none; what would have been caught is "
-                                              "relative to what the other leaves do")
+        return dataclasses.replace(
+            said,
+            note="zero, and the differences see none; what would have been caught is "
+            "relative to what the other leaves do",
+        )
     return said
 
 
@@ -147,8 +195,9 @@ def _differences(ev, opinion, textbook) -> dict[str, float]:
     norm = float(np.linalg.norm(n))
     # The bar of these differences, not of the ladder's: the textbook's have none.
     both = np.linalg.norm(ev.m) + norm
-    return dict(difference=by_column(ev.m, n), norm_numeric=norm,
-                error_bar=float(np.linalg.norm(error) / both) if both else NAN)
+    return dict(
+        difference=by_column(ev.m, n), norm_numeric=norm, error_bar=float(np.linalg.norm(error) / both) if both else NAN
+    )
 
 
 def _unseen(zero: bool, floor: float, component: float, must_catch: float) -> str:
@@ -158,17 +207,33 @@ def _unseen(zero: bool, floor: float, component: float, must_catch: float) -> st
     if zero:
         return f"zero, but the differences would not see one below {floor:.1g} of what the other leaves do"
     if floor <= must_catch:
-        return (f"the smallest error of one component that would have been caught is {component:.1g} of what it "
-                "counts for in the leaf")
+        return (
+            f"the smallest error of one component that would have been caught is {component:.1g} of what it "
+            "counts for in the leaf"
+        )
     if not floor < math.inf:
         return "no error of the leaf would have been caught"
     return f"the smallest error that would have been caught is {floor:.1g} of the leaf"
 
 
 RANK = (
-    Reason.NONFINITE, Reason.MANUAL_WRONG, Reason.PRECISION_WRONG, Reason.NUMERIC_SUSPECT, Reason.STRUCTURE,
-    Reason.DEAD_STEP, Reason.INTERRUPTED, Reason.JUMP, Reason.DOMAIN, Reason.NOISE, Reason.PRECISION, Reason.IMPLICIT,
-    Reason.VACUOUS, Reason.AUTODIFF_DIFFERS, Reason.KINK, Reason.CONVERGED, Reason.SURROGATE,
+    Reason.NONFINITE,
+    Reason.MANUAL_WRONG,
+    Reason.PRECISION_WRONG,
+    Reason.NUMERIC_SUSPECT,
+    Reason.STRUCTURE,
+    Reason.DEAD_STEP,
+    Reason.INTERRUPTED,
+    Reason.JUMP,
+    Reason.DOMAIN,
+    Reason.NOISE,
+    Reason.PRECISION,
+    Reason.IMPLICIT,
+    Reason.VACUOUS,
+    Reason.AUTODIFF_DIFFERS,
+    Reason.KINK,
+    Reason.CONVERGED,
+    Reason.SURROGATE,
 )
 
 

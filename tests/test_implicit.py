@@ -38,7 +38,10 @@ def test_other_leaves_are_judged():
         report = jc.check_grad(
             loss,
             params,
-            lambda p: {"scale": factor * 2 * p["scale"] * jax.random.gamma(KEY, p["shape"]), "shape": p["shape"]},
+            lambda p, factor=factor: {
+                "scale": factor * 2 * p["scale"] * jax.random.gamma(KEY, p["shape"]),
+                "shape": p["shape"],
+            },
         )
         assert report["scale"].verdict is verdict, str(report)
         assert report["shape"].reason is jc.Reason.IMPLICIT

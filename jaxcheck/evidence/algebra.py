@@ -154,7 +154,8 @@ class _Point:
             return stopped
         if limit.status == "OK":
             return dataclasses.replace(
-                limit, detail=f"at the loop's limit; as stopped it is off by {stopped.difference:.1g}")
+                limit, detail=f"at the loop's limit; as stopped it is off by {stopped.difference:.1g}"
+            )
         # An integrator of the adjoint takes steps by its cotangent, and has no limit that it could be run on to.
         pull = self.answers["pull"].closed
         cotangents = range(len(self.site.live), len(self.site.live) + len(self.outs))
@@ -209,8 +210,10 @@ class _Point:
         at, found = list(self.g), []
         every = whole.rows[at.index("own")]
         noise = [norm(x - y) for x, y in zip(whole.rows[at.index("own noise")], every, strict=True)]
-        for kind, title, parts, count in (("out", "one result used", self.used, len(self.outs)),
-                                          ("in", "one argument perturbed", self.moved, len(every))):
+        for kind, title, parts, count in (
+            ("out", "one result used", self.used, len(self.outs)),
+            ("in", "one argument perturbed", self.moved, len(every)),
+        ):
             for part in parts:
                 answer = self.answers[f"{kind} {part}"]
                 if answer.error is not None:

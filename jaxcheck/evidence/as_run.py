@@ -15,15 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.differences import Ladder
-from jaxcheck.evidence.maps import Map, MapEvidence, from_vector
+from jaxcheck.evidence.maps import Map, MapEvidence
 from jaxcheck.evidence.parts import gradient as in_parts
 from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.real_view import from_vector
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.evidence.witnesses import measure, real_gradient
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
-from jaxcheck.program.objective import Traced, gradient, holds_numpy_data, in_float64, own_values, plain
+from jaxcheck.program.derived import gradient, own_values, plain
+from jaxcheck.program.objective import Traced, holds_numpy_data, in_float64
 from jaxcheck.program.rounding import round_off
 from jaxcheck.program.shadow import to_float64
 from jaxcheck.there import there
@@ -57,8 +59,15 @@ class Run:
     def autodiff(self, precision: str) -> Traced | None:
         """The native loss's own derivative, without the user's rules; None where JAX has none."""
         try:
-            return ask(gradient, self.source, len(self.leaves), stripped=True, leaves=self.leaves,
-                       extras=self.extras, precision=precision)
+            return ask(
+                gradient,
+                self.source,
+                len(self.leaves),
+                stripped=True,
+                leaves=self.leaves,
+                extras=self.extras,
+                precision=precision,
+            )
         except Refused:
             return None
 
@@ -80,8 +89,9 @@ def one_formula(problem: Problem, run: Run) -> bool:
     which a loop stops."""
     if run.manual is None or problem.manual is None or problem.primal is None:
         return run.manual is None
-    return alike(run.manual.program.closed, problem.manual.program.closed, tolerances=True) and \
-        alike(run.primal.program.closed, problem.loss.program.closed, tolerances=True)
+    return alike(run.manual.program.closed, problem.manual.program.closed, tolerances=True) and alike(
+        run.primal.program.closed, problem.loss.program.closed, tolerances=True
+    )
 
 
 def without_rounding(problem: Problem, run: Run) -> Problem | None:
@@ -155,8 +165,9 @@ def of_data(problem: Problem, point: np.ndarray) -> np.ndarray:
     return bars
 
 
-def _rounded(problem: Problem, traced, point: np.ndarray, free, unit: float, constants: bool = False
-             ) -> tuple[list[tuple[Any, Any]], int]:
+def _rounded(
+    problem: Problem, traced, point: np.ndarray, free, unit: float, constants: bool = False
+) -> tuple[list[tuple[Any, Any]], int]:
     theta, columns = problem.theta, problem.columns
 
     def inputs(values):
@@ -165,16 +176,21 @@ def _rounded(problem: Problem, traced, point: np.ndarray, free, unit: float, con
 
     def results(found):
         if problem.layout is not None:
-            return in_parts([jnp.asarray(g).reshape(columns, *leaf.shape)
-                             for leaf, g in zip(theta.leaves, found, strict=True)], theta.leaves)
-        parts = [_real(leaf, jnp.asarray(g).reshape(columns, *leaf.shape))
-                 for leaf, g in zip(theta.leaves, found, strict=True)]
+            return in_parts(
+                [jnp.asarray(g).reshape(columns, *leaf.shape) for leaf, g in zip(theta.leaves, found, strict=True)],
+                theta.leaves,
+            )
+        parts = [
+            _real(leaf, jnp.asarray(g).reshape(columns, *leaf.shape))
+            for leaf, g in zip(theta.leaves, found, strict=True)
+        ]
         return jnp.concatenate([p.astype(jnp.float64) for p in parts], axis=1)
 
     with jax.enable_x64(True):
         given = problem.place(point), tuple(problem.extras)
-    found, compiled = round_off((tuple(theta.leaves), columns), [t.program for t in traced], inputs, results, given,
-                                free, unit, constants)
+    found, compiled = round_off(
+        (tuple(theta.leaves), columns), [t.program for t in traced], inputs, results, given, free, unit, constants
+    )
     return [tuple(map(np.asarray, pair)) for pair in found], compiled
 
 
@@ -182,7 +198,8 @@ def same_maps(one: Map, native: Map) -> bool:
     """Whether a map's derivatives are, natively, what they are in float64, but for rounding."""
     pairs = [(getattr(one, slot), getattr(native, slot)) for slot in ("primal", "tangent", "cotangent")]
     return all((a is None) == (b is None) for a, b in pairs) and all(
-        alike(b.program.closed, a.program.closed, tolerances=True) for a, b in pairs if a is not None)
+        alike(b.program.closed, a.program.closed, tolerances=True) for a, b in pairs if a is not None
+    )
 
 
 def map_without_rounding(native: Map) -> Map | None:
@@ -190,8 +207,13 @@ def map_without_rounding(native: Map) -> Map | None:
     point = list(native.point)
     tangents = [np.zeros_like(x) for x in own_values(native.primal.closed, point)]
     cts = [np.zeros(a.shape, a.dtype) for a in native.primal.closed.out_avals]
-    values = {"primal": point, "tangent": [*point, *tangents], "cotangent": [*point, *cts],
-              "reference": [*point, *tangents], "reference_pull": [*point, *cts]}
+    values = {
+        "primal": point,
+        "tangent": [*point, *tangents],
+        "cotangent": [*point, *cts],
+        "reference": [*point, *tangents],
+        "reference_pull": [*point, *cts],
+    }
     lifted = {}
     for slot, given in values.items():
         traced = getattr(native, slot)

@@ -82,12 +82,15 @@ def _planned(leaves: list[Leaf], points: np.ndarray, seed: int, directions: int)
     owner = np.repeat(np.arange(len(leaves)), directions)
     for k, leaf in enumerate(leaves):
         signs[owner == k, leaf.start : leaf.stop] = sketch.directions(
-            leaf, np.zeros(leaf.stop - leaf.start), directions, seed)
+            leaf, np.zeros(leaf.stop - leaf.start), directions, seed
+        )
     # Each point has its own scales, and in a leaf of mixed units each unit has its own.
-    scales = np.concatenate([np.stack([sketch.own_scale(x, 1.0) for x in points[:, leaf.start : leaf.stop]])
-                             for leaf in leaves], axis=1)
-    mixed = np.stack([[len(np.unique(sketch.units(x))) > 1 for x in points[:, leaf.start : leaf.stop]]
-                      for leaf in leaves], axis=1)
+    scales = np.concatenate(
+        [np.stack([sketch.own_scale(x, 1.0) for x in points[:, leaf.start : leaf.stop]]) for leaf in leaves], axis=1
+    )
+    mixed = np.stack(
+        [[len(np.unique(sketch.units(x))) > 1 for x in points[:, leaf.start : leaf.stop]] for leaf in leaves], axis=1
+    )
     return _Plan(leaves, owner, signs, points, scales, mixed)
 
 
@@ -138,29 +141,24 @@ def _in_groups(problem: Problem, plan: _Plan, group: int) -> tuple[list[np.ndarr
     each = shares.lanes * (share if share <= room else min(share, -(-room // group) * group))
     inner = rows.chunk_of(problem.loss.program, plan.rows)
     build, compiled, clock = functools.partial(_program(problem, traced, inner), group=group), 0, budget.current()
+    name = ("batch", each, group, inner, tuple(problem.theta.leaves))
+    spent: dict[str, Any] = dict(work=plan.rows * problem.cost * each, part=each / n)
+
+    def measured(start: int) -> list[np.ndarray]:
+        nonlocal compiled
+        # Points past the end repeat the last one; they are cut off below.
+        at = np.minimum(np.arange(start, start + each), n - 1)
+        given = (plan.points[at], plan.scales[at], tuple(problem.extras), plan.signs, RUNGS.offsets)
+        out, new = execute(name, build, programs, *given, over=shares.mesh, split=(0, 1), **spent)
+        compiled += new
+        return _columns(plan, start, problem.unit, *out)
 
     def work() -> list[list[np.ndarray]]:
-        nonlocal compiled
-        parts, name = [], ("batch", each, group, inner, tuple(problem.theta.leaves))
-        shelf = kept.shelf(name, programs, (kept.problem(), plan.signs, RUNGS.offsets))
+        parts, shelf = [], kept.shelf(name, programs, (kept.problem(), plan.signs, RUNGS.offsets))
         with budget.cut_short():
-            for start in range(shares.process * each, n, shares.processes * each):
+            for start in shares.starts(n, each):
                 clock.tell("points", start, n)
-                earlier = shelf.take(start) if shelf is not None else None
-                if earlier is not None:
-                    clock.ask()
-                    parts.append(earlier.value)
-                    continue
-                # Points past the end repeat the last one; they are cut off below.
-                at = np.minimum(np.arange(start, start + each), n - 1)
-                before = clock.run_seconds
-                out, new = execute(name, build, programs, plan.points[at], plan.scales[at], tuple(problem.extras),
-                                   plan.signs, RUNGS.offsets, work=plan.rows * problem.cost * each, part=each / n,
-                                   over=shares.mesh, split=(0, 1))
-                compiled += new
-                parts.append(_columns(plan, start, problem.unit, *out))
-                if shelf is not None:
-                    shelf.put(parts[-1], clock.run_seconds - before)
+                parts.append(kept.once(shelf, start, functools.partial(measured, start)))
         return parts
 
     parts = shares.joined(f"{n} points, {each} at a time", work)
@@ -180,8 +178,15 @@ def _columns(plan: _Plan, start: int, unit: float, samples, grads, scatter) -> l
         each = []
         for k, leaf in enumerate(plan.leaves):
             where, mine = slice(leaf.start, leaf.stop), plan.owner == k
-            each.append(_of_leaf(v[:, mine, where], found[:, mine], m[:, where], None if a is None else a[:, where],
-                                 scatter[:, where]))
+            each.append(
+                _of_leaf(
+                    v[:, mine, where],
+                    found[:, mine],
+                    m[:, where],
+                    None if a is None else a[:, where],
+                    scatter[:, where],
+                )
+            )
         columns = {name: np.stack([one[name] for one in each], axis=1) for name in each[0]}
         # A leaf without a gradient has no size of its own; it is held against what the others do.
         still = columns["zero"] & columns["rest"]
@@ -190,13 +195,15 @@ def _columns(plan: _Plan, start: int, unit: float, samples, grads, scatter) -> l
             relative = np.where(influence > 0, columns[absolute] / influence, np.inf)
             columns[name] = np.where(still, relative, columns[name])
         whole = np.nanmax(columns["difference"], axis=1) if a is None else _apart(m, a)
-    columns |= {"finite": np.isfinite(m).all(axis=1) & np.isfinite(found.value).all(axis=1), "mixed": plan.mixed[here],
-                "whole": whole}
+    columns |= {
+        "finite": np.isfinite(m).all(axis=1) & np.isfinite(found.value).all(axis=1),
+        "mixed": plan.mixed[here],
+        "whole": whole,
+    }
     return [np.asarray(columns[name]) for name in _BY_POINT]
 
 
-def _of_leaf(v: np.ndarray, found: Slopes, m: np.ndarray, a: np.ndarray | None, scatter: np.ndarray
-             ) -> dict[str, Any]:
+def _of_leaf(v: np.ndarray, found: Slopes, m: np.ndarray, a: np.ndarray | None, scatter: np.ndarray) -> dict[str, Any]:
     """What is known of one leaf at n points, from its directions (n, D, p), slopes (n, D) and gradients (n, p); in
     units of the output, besides, `moves`: how far it goes, and `faint`: the bar of that."""
     size = np.sqrt(np.einsum("ndp,np->nd", v**2, m**2)) + np.abs(found.value)
@@ -219,8 +226,10 @@ def _beside_autodiff(v: np.ndarray, m: np.ndarray, a: np.ndarray, scatter: np.nd
     # And by what each component does to the output.
     parts = [np.sqrt(np.einsum("ndp,np->nd", v**2, x**2)) for x in (m - a, m, a)]
     weighed = np.where(parts[1] + parts[2] > 0, parts[0] / (parts[1] + parts[2]), 0.0).max(axis=1)
-    return {"difference_a": np.maximum(_apart(m, a), weighed),
-            "round_off": np.where(both > 0, np.linalg.norm(scatter, axis=1) / both, 0.0)}
+    return {
+        "difference_a": np.maximum(_apart(m, a), weighed),
+        "round_off": np.where(both > 0, np.linalg.norm(scatter, axis=1) / both, 0.0),
+    }
 
 
 def _apart(m: np.ndarray, a: np.ndarray) -> np.ndarray:
@@ -229,8 +238,9 @@ def _apart(m: np.ndarray, a: np.ndarray) -> np.ndarray:
     return np.where(both > 0, np.linalg.norm(m - a, axis=1) / both, 0.0)
 
 
-def clear(table: Table, tolerance: Tolerance, must_catch: float, sharp: bool,
-          adjacent: np.ndarray | None = None) -> np.ndarray:
+def clear(
+    table: Table, tolerance: Tolerance, must_catch: float, sharp: bool, adjacent: np.ndarray | None = None
+) -> np.ndarray:
     """(n,) points at which every leaf plainly passes; the others deserve a check of their own.
 
     Args:
@@ -245,8 +255,7 @@ def clear(table: Table, tolerance: Tolerance, must_catch: float, sharp: bool,
             good &= ~table.mixed  # one direction does not see every unit
         else:
             # On a kink, M = A is a subgradient by JAX's own convention; a point of its own would say no more.
-            good = (good | table.kink) & (
-                table.difference_a <= tolerance.between_programs(sharp))
+            good = (good | table.kink) & (table.difference_a <= tolerance.between_programs(sharp))
             if adjacent is not None:
                 good |= table.kink & adjacent[:, None]
         # A dead leaf beside live ones: no gradient, and no difference either.

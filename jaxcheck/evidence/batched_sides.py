@@ -28,8 +28,12 @@ def adjacent(problem: Problem, points: np.ndarray, rtol: float, seed: int) -> tu
         rtol: what a component may be off by beside the round-off, relative.
     """
     n, size = points.shape
-    scale = np.stack([np.concatenate([sketch.own_scale(x[leaf.start : leaf.stop], 1e-2)
-                                      for leaf in problem.theta.leaves]) for x in points])
+    scale = np.stack(
+        [
+            np.concatenate([sketch.own_scale(x[leaf.start : leaf.stop], 1e-2) for leaf in problem.theta.leaves])
+            for x in points
+        ]
+    )
     rng = np.random.default_rng([seed, 23])
     scale *= rng.uniform(0.5, 1.5, size)
     signs = rng.choice([-1.0, 1.0], size)
@@ -37,9 +41,18 @@ def adjacent(problem: Problem, points: np.ndarray, rtol: float, seed: int) -> tu
     rows = np.minimum(np.arange(1 << int(np.ceil(np.log2(n)))), n - 1)
     programs = [there(t).program for t in (problem.primal, problem.manual, problem.autodiff)]
     with jax.enable_x64(True):
-        out, compiled = execute(("adjacent", len(rows), rtol, tuple(problem.theta.leaves)), _program(problem, rtol),
-                                programs, points[rows], scale[rows], signs, tuple(problem.extras), RUNGS.offsets,
-                                work=problem.cost * len(rows) * 30, keep=True)
+        out, compiled = execute(
+            ("adjacent", len(rows), rtol, tuple(problem.theta.leaves)),
+            _program(problem, rtol),
+            programs,
+            points[rows],
+            scale[rows],
+            signs,
+            tuple(problem.extras),
+            RUNGS.offsets,
+            work=problem.cost * len(rows) * 30,
+            keep=True,
+        )
     m, a, found, way, samples = (np.asarray(x)[:n] for x in out)
     near, beside = found[:, :4], found[:, 4:]
     with np.errstate(all="ignore"):
@@ -48,8 +61,10 @@ def adjacent(problem: Problem, points: np.ndarray, rtol: float, seed: int) -> tu
     sure = _confirmed(pieces, error, way, slopes(samples.T, RUNGS, problem.unit))
     with np.errstate(all="ignore"):
         pieces = sides.meeting(pieces, beside, a[:, None])
-    right = [sides.between(m[k][None], pieces[k, 0][None], pieces[k, 1][None], error[k].max(axis=0)[None], rtol)
-             for k in range(n)]
+    right = [
+        sides.between(m[k][None], pieces[k, 0][None], pieces[k, 1][None], error[k].max(axis=0)[None], rtol)
+        for k in range(n)
+    ]
     return sure & np.array(right), n * (len(RUNGS.offsets) + 8), compiled
 
 

@@ -98,8 +98,9 @@ def _one_round(look: _Look, those: np.ndarray, seed: list[int]) -> tuple[list[in
         off, bar = look.off([left for left, _ in halves]) if halves else ([], [])
         blocks = []
         for (left, right), (_, whole, whole_bar), o, b in zip(halves, open_, off, bar, strict=True):
-            blocks += [half for half in ((left, o, b), (right, whole - o, whole_bar + b))
-                       if abs(half[1]) > BARS * half[2]]
+            blocks += [
+                half for half in ((left, o, b), (right, whole - o, whole_bar + b)) if abs(half[1]) > BARS * half[2]
+            ]
     return found, False
 
 

@@ -98,14 +98,27 @@ def _program(make: Callable, plan: _Rows) -> Callable:
             return jax.vmap(row)(at * plan.chunk + jnp.arange(plan.chunk)) if plan.chunk > 1 else row(at)[None]
 
         like = jax.eval_shape(block, begin[0])
-        return jax.lax.fori_loop(0, number, lambda i, out: out.at[i].set(block(begin[0] + i * plan.shares.width)),
-                                 jnp.zeros((plan.room, *like.shape), like.dtype))
+        return jax.lax.fori_loop(
+            0,
+            number,
+            lambda i, out: out.at[i].set(block(begin[0] + i * plan.shares.width)),
+            jnp.zeros((plan.room, *like.shape), like.dtype),
+        )
 
     return build
 
 
-def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, theta: Any, directions: Any, offsets: Any,
-           chunk: int, first: int | None = None) -> tuple[np.ndarray, int]:
+def sample(
+    name: Any,
+    make: Callable,
+    programs: Sequence[Program],
+    args: Any,
+    theta: Any,
+    directions: Any,
+    offsets: Any,
+    chunk: int,
+    first: int | None = None,
+) -> tuple[np.ndarray, int]:
     """`rows.sample` of `make(calls, args)`, a function of theta, in several calls.
 
     Args:
@@ -140,8 +153,9 @@ def sample(name: Any, make: Callable, programs: Sequence[Program], args: Any, th
     return np.swapaxes(flat[: whole * steps].reshape(whole, steps, -1), 0, 1), compiled
 
 
-def _turns(name: Any, build: Callable, programs: Sequence[Program], plan: _Rows, given: tuple, needed: int | None
-           ) -> Iterator[tuple[list[np.ndarray], int]]:
+def _turns(
+    name: Any, build: Callable, programs: Sequence[Program], plan: _Rows, given: tuple, needed: int | None
+) -> Iterator[tuple[list[np.ndarray], int]]:
     """(blocks of some turns, (lanes, chunk, G) each; programs compiled for them), call by call.
 
     Args:
@@ -160,13 +174,24 @@ def _turns(name: Any, build: Callable, programs: Sequence[Program], plan: _Rows,
             found, new, pace = list(earlier.value), 0, earlier.seconds / len(earlier.value)
         else:
             number = plan.number(pace, plan.turns - done)
-            clock.ask(seconds=pace * number,
-                      part=budget.DIRECTIONS if needed is not None and found_rows >= needed else 1.0)
+            clock.ask(
+                seconds=pace * number, part=budget.DIRECTIONS if needed is not None and found_rows >= needed else 1.0
+            )
             clock.tell("rows", found_rows, plan.total)
             before = clock.run_seconds
             begin = (done * shares.processes + shares.process) * shares.lanes + np.arange(shares.lanes)
-            out, new = execute(key, build, programs, *arrays, begin, np.int64(number), part=number / plan.turns,
-                               work=sum(p.cost for p in programs) * plan.total, over=shares.mesh, split=(4,))
+            out, new = execute(
+                key,
+                build,
+                programs,
+                *arrays,
+                begin,
+                np.int64(number),
+                part=number / plan.turns,
+                work=sum(p.cost for p in programs) * plan.total,
+                over=shares.mesh,
+                split=(4,),
+            )
             out = np.asarray(out).reshape(shares.lanes, plan.room, plan.chunk, -1)[:, :number]
             found = list(np.swapaxes(out, 0, 1))
             if shelf is not None:
@@ -177,8 +202,14 @@ def _turns(name: Any, build: Callable, programs: Sequence[Program], plan: _Rows,
         yield found, new
 
 
-def sample_host(f: Callable, theta: np.ndarray, directions: np.ndarray, offsets: np.ndarray,
-                first: int | None = None, of: Any = None) -> np.ndarray:
+def sample_host(
+    f: Callable,
+    theta: np.ndarray,
+    directions: np.ndarray,
+    offsets: np.ndarray,
+    first: int | None = None,
+    of: Any = None,
+) -> np.ndarray:
     """`rows.sample` for a function that JAX cannot trace: row by row, in Python. See `sample` for `first`.
 
     Args:
@@ -204,5 +235,3 @@ def sample_host(f: Callable, theta: np.ndarray, directions: np.ndarray, offsets:
     if not out:
         return np.zeros((len(offsets), 0, 1))
     return np.swapaxes(np.asarray(out, np.float64).reshape(len(out), len(offsets), -1), 0, 1)
-
-

@@ -17,6 +17,7 @@ from jaxcheck.theta import Theta
 def on_numbers(theta: Theta, projected: Callable, g: np.ndarray) -> Callable | None:
     """The gradients of all projections as a function of theta, the rule run eagerly in float64; None where it does not
     run so either."""
+
     def pulled(vector: np.ndarray) -> np.ndarray:
         with jax.enable_x64(True):
             leaves = [jnp.asarray(x) for x in theta.unravel(vector)]

@@ -44,13 +44,33 @@ def single(problem: Problem, point: np.ndarray, number: int, indices: np.ndarray
             values.append(value)
             radii.append(radius)
     value, radius = np.array(values), np.array(radii)
-    return Probes(_known(value, np.where(np.isfinite(value), radius, np.inf)), indices=indices,
-                  crossed=np.zeros(len(indices), bool), analytic=np.ones(len(indices), bool))
+    return Probes(
+        _known(value, np.where(np.isfinite(value), radius, np.inf)),
+        indices=indices,
+        crossed=np.zeros(len(indices), bool),
+        analytic=np.ones(len(indices), bool),
+    )
 
 
 def _known(value: np.ndarray, error: np.ndarray) -> Slopes:
     no, nothing = np.zeros(value.shape, bool), np.zeros(value.shape)
-    return Slopes(value=value, error=error, left=value, left_error=error, right=value, right_error=error, kink=no,
-                  jump=no, one_sided=no, rough=error, noisy=no, size=nothing, reach=np.abs(value), noise=nothing,
-                  quotients=np.full((*value.shape, 1), np.nan), steepest=np.full(value.shape, np.inf), span=nothing,
-                  wakes=no)
+    return Slopes(
+        value=value,
+        error=error,
+        left=value,
+        left_error=error,
+        right=value,
+        right_error=error,
+        kink=no,
+        jump=no,
+        one_sided=no,
+        rough=error,
+        noisy=no,
+        size=nothing,
+        reach=np.abs(value),
+        noise=nothing,
+        quotients=np.full((*value.shape, 1), np.nan),
+        steepest=np.full(value.shape, np.inf),
+        span=nothing,
+        wakes=no,
+    )

@@ -51,4 +51,6 @@ def said(functions: dict[str, Any]) -> tuple[str, ...]:
     told = [(name, f) for name, f in functions.items() if isinstance(f, Guarded) and f.raised]
     return tuple(
         f"{name} raised at {f.raised} {'points' if f.raised > 1 else 'point'} beside the one that was checked, taken "
-        f"to be outside of its domain: {f.said}" for name, f in told)
+        f"to be outside of its domain: {f.said}"
+        for name, f in told
+    )

@@ -53,6 +53,7 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Guarded, bool, float]:
     Raises:
         Whatever the loss raises when it is called as the caller would, with a note.
     """
+
     def primal(vector, wide):
         value = user.value(user.host_leaves(user.theta, vector, wide), user.wide_args(wide))
         check_scalar(value)
@@ -213,6 +214,7 @@ def gradient_on_host(user: User, why: BaseException | None, wide: bool = True) -
 
     before = Wide(lambda vector, wide: user.value(*arguments(vector, wide)), wide)
     # NumPy's may well be in float64 where the loss, which is JAX's, cannot be called so.
-    manual = Wide(lambda vector, wide: real_rows(
-        user.theta, user.gradient(*arguments(vector, wide), lambda: before(vector))[0]))
+    manual = Wide(
+        lambda vector, wide: real_rows(user.theta, user.gradient(*arguments(vector, wide), lambda: before(vector))[0])
+    )
     return gradient(manual, user.theta.ravel()), native, said

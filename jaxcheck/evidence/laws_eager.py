@@ -17,8 +17,14 @@ from jaxcheck.program.eagerly import as_it_is
 from jaxcheck.result import Row
 
 # What JAX cannot do, or what a rule's author forbids; other TypeErrors and ValueErrors are the rule's mistakes.
-_BLAMELESS = ("forward-mode", "reverse-mode differentiation does not work", "not implemented", "closed-over",
-              "do not support jvp", "linearization failed")
+_BLAMELESS = (
+    "forward-mode",
+    "reverse-mode differentiation does not work",
+    "not implemented",
+    "closed-over",
+    "do not support jvp",
+    "linearization failed",
+)
 
 
 def structure(site: Site) -> tuple[Row, bool]:
@@ -203,4 +209,3 @@ def _comparable(values: Sequence[Any]) -> list[Any]:
 
 def _is_extended(value: Any) -> bool:
     return jax.dtypes.issubdtype(jax.dtypes.result_type(value), jax.dtypes.extended)
-

@@ -71,8 +71,10 @@ def only(g: Sequence[Any]) -> dict[str, Arrays]:
 
 
 def _jitter(g: Sequence[Any], moves: Sequence[Any]) -> Arrays:
-    return [(x * (1 + 8 * np.asarray(jnp.finfo(x.dtype).eps, x.real.dtype) * np.real(np.asarray(m)))).astype(x.dtype)
-            for x, m in zip(g, moves, strict=True)]
+    return [
+        (x * (1 + 8 * np.asarray(jnp.finfo(x.dtype).eps, x.real.dtype) * np.real(np.asarray(m)))).astype(x.dtype)
+        for x, m in zip(g, moves, strict=True)
+    ]
 
 
 def _times(c: float, x: Any) -> Any:

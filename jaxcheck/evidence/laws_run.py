@@ -69,8 +69,9 @@ class Once:
 
     def _traced(self, flat: list[Any], tree: Any) -> Program | None:
         try:
-            return Program.of(ask(jax.make_jaxpr(
-                lambda *x: list(self.fn(*jax.tree_util.tree_unflatten(tree, x)))), *flat))
+            return Program.of(
+                ask(jax.make_jaxpr(lambda *x: list(self.fn(*jax.tree_util.tree_unflatten(tree, x)))), *flat)
+            )
         except Refused as no:
             if isinstance(no.error, NOT_TRACEABLE):
                 return None

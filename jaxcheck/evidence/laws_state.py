@@ -71,8 +71,10 @@ def of_shape(site: Site, seed: int) -> tuple[float, int] | None:
         return None
     if alike(first, second):
         return 0.0, -1
-    rows = [run({"pair": Job(lambda _, row, t=t: _two(site, t)(row[: len(x)], row[len(x) :]), [], [[*x, *g]])})["pair"]
-            for t in (True, False)]
+    rows = [
+        run({"pair": Job(lambda _, row, t=t: _two(site, t)(row[: len(x)], row[len(x) :]), [], [[*x, *g]])})["pair"]
+        for t in (True, False)
+    ]
     if any(r.error is not None for r in rows) or not all(finite(r.rows[0]) for r in rows):
         return None
     for k, (a, b) in enumerate(zip(rows[0].rows[0], rows[1].rows[0], strict=True)):
@@ -84,6 +86,7 @@ def of_shape(site: Site, seed: int) -> tuple[float, int] | None:
 def _two(site: Site, together: bool):
     """(x, cotangents of both) -> the gradients of a call and of one with a row less; with `together` both forward
     passes come first."""
+
     def both(x: Sequence[Any], g: Sequence[Any]) -> Arrays:
         half = len(g) // 2
         _, first = jax.vjp(site.call, *x)

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.cotangents import cotangents
-from jaxcheck.evidence.maps import Map, MapEvidence, from_vector, to_vector
+from jaxcheck.evidence.maps import Map, MapEvidence
 from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.real_view import from_vector, to_vector
 from jaxcheck.program.compile import Program
 from jaxcheck.program.objective import Traced, cast
 from jaxcheck.there import there
@@ -59,8 +60,15 @@ def problem_of(one: Map, ev: MapEvidence, theta: Theta, reverse: bool, own: bool
         return [flat[-1] @ jnp.where(finite, out, 0.0)]
 
     made = functools.partial(_made, one, avals)
-    return Problem(theta, (g,), made(projected), made(manual), made(autodiff) if autodiff else None, columns=len(g),
-                   is_autodiff=one.own)
+    return Problem(
+        theta,
+        (g,),
+        made(projected),
+        made(manual),
+        made(autodiff) if autodiff else None,
+        columns=len(g),
+        is_autodiff=one.own,
+    )
 
 
 def _pulled(traced: Traced | None, count: int) -> Callable | None:
@@ -71,8 +79,7 @@ def _pulled(traced: Traced | None, count: int) -> Callable | None:
 
     def gradients(*flat: Any) -> list[Any]:
         xs = cast(avals[:count], flat[:-1])
-        return jax.lax.map(
-            lambda row: traced.program(*xs, *from_vector(row, avals[count:], conjugate=True)), flat[-1])
+        return jax.lax.map(lambda row: traced.program(*xs, *from_vector(row, avals[count:], conjugate=True)), flat[-1])
 
     return gradients
 
@@ -86,8 +93,9 @@ def _pushed(traced: Traced | None, theta: Theta) -> Callable | None:
 
     def gradients(*flat: Any) -> list[Any]:
         xs = cast(avals[:half], flat[:-1])
-        columns = jax.lax.map(lambda t: to_vector(traced.program(*xs, *from_vector(t, avals[half:]))),
-                              jnp.eye(theta.size))
+        columns = jax.lax.map(
+            lambda t: to_vector(traced.program(*xs, *from_vector(t, avals[half:]))), jnp.eye(theta.size)
+        )
         # Beside a result that is not finite nothing is asked of its tangents.
         rows = jnp.where((flat[-1] != 0).any(axis=0), columns, 0.0) @ flat[-1].T
         found = []
@@ -99,6 +107,7 @@ def _pushed(traced: Traced | None, theta: Theta) -> Callable | None:
         return found
 
     return gradients
+
 
 def along(one: Map, ev: MapEvidence, outputs: np.ndarray) -> Problem:
     """The tangents of a map as a problem: its parameters are how far one goes from the point along each of the
@@ -120,15 +129,23 @@ def along(one: Map, ev: MapEvidence, outputs: np.ndarray) -> Problem:
 
         def gradients(*flat: Any) -> list[Any]:
             xs = from_vector(moved(*flat), avals[:half])
-            return list(jax.lax.map(lambda v: to_vector(traced.program(*xs, *from_vector(v, avals[half:])))[outputs],
-                                    flat[-1]))
+            return list(
+                jax.lax.map(lambda v: to_vector(traced.program(*xs, *from_vector(v, avals[half:])))[outputs], flat[-1])
+            )
 
         return gradients
 
     made = functools.partial(_made, one, avals)
     theta = take_apart([np.zeros(()) for _ in range(count)], "along")
-    return Problem(theta, given, made(primal), made(pushed(there(one.tangent))),
-                   made(pushed(one.reference)) if one.reference else None, columns=len(outputs), is_autodiff=one.own)
+    return Problem(
+        theta,
+        given,
+        made(primal),
+        made(pushed(there(one.tangent))),
+        made(pushed(one.reference)) if one.reference else None,
+        columns=len(outputs),
+        is_autodiff=one.own,
+    )
 
 
 def _made(one: Map, avals: Sequence[Any], f: Callable) -> Traced:

@@ -56,13 +56,18 @@ def sharpen(problem: Problem, point: np.ndarray, directions: np.ndarray, found: 
         error = np.abs(fine - coarse) / 2 + (2 * problem.unit * size + found.noise) / REACH + 4 * problem.unit * terms
         better = np.isfinite(error) & (error < found.error) & ~found.kink & ~found.jump
     sharp = dataclasses.replace(
-        found, value=np.where(better, value, found.value), error=np.where(better, error, found.error),
-        rough=np.where(better, error, found.rough), quotients=np.where(better[..., None], np.nan, found.quotients))
+        found,
+        value=np.where(better, value, found.value),
+        error=np.where(better, error, found.error),
+        rough=np.where(better, error, found.rough),
+        quotients=np.where(better[..., None], np.nan, found.quotients),
+    )
     return Sharpened(sharp, int(better.sum()), len(directions) * (2 + COARSE + FINE), compiled)
 
 
-def _along(problem: Problem, point: np.ndarray, directions: np.ndarray, places: np.ndarray
-           ) -> tuple[list[np.ndarray], int]:
+def _along(
+    problem: Problem, point: np.ndarray, directions: np.ndarray, places: np.ndarray
+) -> tuple[list[np.ndarray], int]:
     """([values (D, G) at either end, slopes (D, S, G) at the places between], programs compiled)."""
 
     def build(programs, point, extras, directions, places):
@@ -83,8 +88,16 @@ def _along(problem: Problem, point: np.ndarray, directions: np.ndarray, places: 
         # One direction at a time where they take long: between calls the clock is looked at.
         alone = blocks.long(there(problem.manual).program, len(directions) * len(places))
         for some in np.split(directions, len(directions)) if alone else [directions]:
-            found_here, new = execute(("path", tuple(problem.theta.leaves)), build, programs, problem.place(point),
-                                      tuple(problem.extras), problem.place(some), places, keep=True)
+            found_here, new = execute(
+                ("path", tuple(problem.theta.leaves)),
+                build,
+                programs,
+                problem.place(point),
+                tuple(problem.extras),
+                problem.place(some),
+                places,
+                keep=True,
+            )
             parts.append([np.asarray(x) for x in found_here])
             compiled += new
     return [np.concatenate(x) for x in zip(*parts, strict=True)], compiled

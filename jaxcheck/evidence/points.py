@@ -42,8 +42,12 @@ class Batch:
             return True
         moving = {leaf.position for leaf in problem.theta.leaves}
         trees = [jax.tree_util.tree_leaves(self.tree(i), is_leaf=is_none) for i in range(len(self))]
-        return all(_equal(x, y) for tree in trees[1:]
-                   for i, (x, y) in enumerate(zip(trees[0], tree, strict=False)) if i not in moving)
+        return all(
+            _equal(x, y)
+            for tree in trees[1:]
+            for i, (x, y) in enumerate(zip(trees[0], tree, strict=False))
+            if i not in moving
+        )
 
     def theta_rows(self, problem: Problem) -> np.ndarray:
         """(n, P) real vectors theta."""
@@ -138,16 +142,23 @@ def _listed(points: Any, n: Any, accepts: Callable) -> Batch | None:
     if n is not None:
         raise TypeError("n= draws that many points from init=; points= are as many as they are")
     if isinstance(points, Iterator):
-        raise TypeError(f"points is a {type(points).__name__}, which can be run through once: give a list of pytrees, "
-                        "list(points)")
+        raise TypeError(
+            f"points is a {type(points).__name__}, which can be run through once: give a list of pytrees, list(points)"
+        )
     if not (isinstance(points, (list, tuple)) and len(points) and accepts(points[0])):
         return None
     both = _stacks(points) and accepts(jax.tree_util.tree_map(lambda x: _item(x, 0), points))
     if both and not isinstance(points, list):
         return None
     other = len(jax.tree_util.tree_leaves(points)[0]) if both else 0
-    said = (f"points is read as a list of {len(points)} points; where it means {other} points stacked leaf by leaf, "
-            "make it a tuple",) if both else ()
+    said = (
+        (
+            f"points is read as a list of {len(points)} points; where it means {other} points stacked leaf by leaf, "
+            "make it a tuple",
+        )
+        if both
+        else ()
+    )
     return Batch(None, tuple(points), *_names(len(points), "points[%d]"), said)
 
 

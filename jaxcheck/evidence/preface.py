@@ -67,8 +67,10 @@ def of_no_rule(closed: Any) -> str:
     installed = dict.fromkeys(f"{r.name} ({r.file}:{r.line})" for r in rules_in(closed) if r.origin != "jax")
     if not installed:
         return "No custom rule but JAX's own is inside: JAX's own derivative is under test."
-    return ("The custom rules inside are of installed packages and are not taken out for an autodiff witness; "
-            f"the derivative under test is made with them: {'; '.join(list(installed)[:6])}")
+    return (
+        "The custom rules inside are of installed packages and are not taken out for an autodiff witness; "
+        f"the derivative under test is made with them: {'; '.join(list(installed)[:6])}"
+    )
 
 
 def effects(own: Traced) -> list[str]:
@@ -120,5 +122,10 @@ def native_run(problem: Problem, preface: Preface, run: Run) -> Preface:
     loss, gradient = (repeat.differ(x, y, units) for x, y in zip(*runs, strict=True))
     random = repeat.LOSS if loss else repeat.GRADIENT if gradient else ""
     return dataclasses.replace(
-        preface, run=run, native=runs[0][1], native_finite=bool(np.isfinite(runs[0][0]).all()),
-        random=preface.random or random, compiled=preface.compiled + compiled)
+        preface,
+        run=run,
+        native=runs[0][1],
+        native_finite=bool(np.isfinite(runs[0][0]).all()),
+        random=preface.random or random,
+        compiled=preface.compiled + compiled,
+    )

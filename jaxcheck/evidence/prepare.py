@@ -19,8 +19,9 @@ from jaxcheck.evidence.prepare_host import prepare_host
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.user import StructureError, User, first_line, real_rows, refuse_tracing, to_array
 from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.derived import gradient, plain
 from jaxcheck.program.identity import same_program
-from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, gradient, holds_numpy_data, plain, trace
+from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, holds_numpy_data, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
 from jaxcheck.there import there
@@ -45,8 +46,9 @@ class Call:
         return trace(f, self.leaves, self.extras, precision)
 
     def derived(self, primal: Traced, precision: str, stripped: bool) -> Traced:
-        return gradient(primal, len(self.leaves), stripped=stripped, leaves=self.leaves, extras=self.extras,
-                        precision=precision)
+        return gradient(
+            primal, len(self.leaves), stripped=stripped, leaves=self.leaves, extras=self.extras, precision=precision
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,8 +71,9 @@ class Claim:
         return Witness("manual", self.program.how, self.program.note)
 
 
-def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
-            precision: str) -> tuple[Problem, Preface]:
+def prepare(
+    loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool, precision: str
+) -> tuple[Problem, Preface]:
     """Trace the witnesses. See `check_grad` for the arguments and what is raised."""
     call = _call(loss, params, grad, args, has_aux, precision)
     user, theta, extras = call.user, call.user.theta, call.extras
@@ -90,34 +93,58 @@ def prepare(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool,
         return nothing, Preface(user.name, (), (), random=note)
     random = "" if same_program(own.closed, again.closed) else repeat.TRACED.format("the function")
     try:
-        given = None if not callable(grad) else _trace_gradient(call, "native")
-        primal = own if precision == "native" else call.traced(user.outputs, precision)
-        rules = count_rules(primal.closed, "user")
-        if grad is None:
-            claim = _of_autodiff(call, primal, rules)
-        elif given is None:
-            claim = Claim(numbers=real_rows(theta, user.numbers()))
-        else:
-            claim = _of_function(call, given, bool(random), not holds_numpy_data(own))
+        primal, rules, claim = _claimed(call, own, bool(random))
     except StructureError as error:
         return nothing, Preface(user.name, (Witness("manual", "absent", str(error)),), (), structure=str(error))
-    autodiff, said = _autodiff(call, primal) if grad is not None or rules else (
-        None, Witness("autodiff", "absent", "same program as the gradient under test"))
+    autodiff, said = (
+        _autodiff(call, primal)
+        if grad is not None or rules
+        else (None, Witness("autodiff", "absent", "same program as the gradient under test"))
+    )
     runnable = dataclasses.replace(primal, program=plain(primal))
-    problem = Problem(theta, extras, runnable, claim.program, autodiff, numbers=claim.numbers, host_manual=claim.host,
-                      is_autodiff=grad is None and not rules, layout=layout_of(theta))
+    problem = Problem(
+        theta,
+        extras,
+        runnable,
+        claim.program,
+        autodiff,
+        numbers=claim.numbers,
+        host_manual=claim.host,
+        is_autodiff=grad is None and not rules,
+        layout=layout_of(theta),
+    )
     return _with_preface(call, problem, claim, own, said, random)
 
 
-def _with_preface(call: Call, problem: Problem, claim: Claim, own: Traced, said: Witness, random: str
-                  ) -> tuple[Problem, Preface]:
+def _claimed(call: Call, own: Traced, random: bool) -> tuple[Traced, int, Claim]:
+    """(the loss, how many rules of the user's it holds, the gradient under test). Raises StructureError."""
+    user = call.user
+    given = None if not callable(user.grad) else _trace_gradient(call, "native")
+    primal = own if call.precision == "native" else call.traced(user.outputs, call.precision)
+    rules = count_rules(primal.closed, "user")
+    if user.grad is None:
+        return primal, rules, _of_autodiff(call, primal, rules)
+    if given is None:
+        return primal, rules, Claim(numbers=real_rows(user.theta, user.numbers()))
+    return primal, rules, _of_function(call, given, random, not holds_numpy_data(own))
+
+
+def _with_preface(
+    call: Call, problem: Problem, claim: Claim, own: Traced, said: Witness, random: str
+) -> tuple[Problem, Preface]:
     """The problem with what is said before anything is measured; `said` is of autodiff."""
     user, theta, primal = call.user, problem.theta, problem.loss
     if claim.numbers is not None:
         problem = _with_numbers(problem, call, own)
-    preface = Preface(user.name, (claim.witness, Witness("numeric", primal.how, primal.note), said),
-                      (*effects(own), *claim.notes), "", random or claim.random, claim.native,
-                      beside=of_data([leaf.shape for leaf in theta.leaves], user.args.values, own.closed.consts))
+    preface = Preface(
+        user.name,
+        (claim.witness, Witness("numeric", primal.how, primal.note), said),
+        (*effects(own), *claim.notes),
+        "",
+        random or claim.random,
+        claim.native,
+        beside=of_data([leaf.shape for leaf in theta.leaves], user.args.values, own.closed.consts),
+    )
     return problem, _as_run(call, problem, preface, claim, own)
 
 
@@ -136,8 +163,9 @@ def _call(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool, prec
     # Every witness sees the numbers that the caller's own program sees.
     theta = seen(theta)
     user = User(loss, grad, theta, seen(given.args), has_aux)
-    return Call(user, given, [to_array(x) for x in theta.inexact()], tuple(to_array(x) for x in user.args.inexact()),
-                precision)
+    return Call(
+        user, given, [to_array(x) for x in theta.inexact()], tuple(to_array(x) for x in user.args.inexact()), precision
+    )
 
 
 def _of_autodiff(call: Call, primal: Traced, rules: int) -> Claim:
@@ -151,11 +179,11 @@ def _of_autodiff(call: Call, primal: Traced, rules: int) -> Claim:
         return Claim(host=host.autodiff_on_host(call.given)[0], notes=(note, *notes))
 
 
-def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: bool, wide: bool) -> Claim:
+def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: bool, loss_wide: bool) -> Claim:
     """The caller's gradient function: traced, or called on numbers where it cannot be. Raises StructureError.
 
     Args:
-        wide: whether the loss can be called in the 64-bit mode.
+        loss_wide: whether the loss can be called in the 64-bit mode.
     """
     found, failure = traced
     notes, wide = (), None
@@ -171,7 +199,7 @@ def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: b
                 differs = repeat.TRACED.format("the gradient under test")
         if wide is not None:
             return Claim(wide, own, notes=notes, random=differs)
-    run, native, note = host.gradient_on_host(call.user, failure, wide)
+    run, native, note = host.gradient_on_host(call.user, failure, loss_wide)
     return Claim(host=run, native=native, notes=(*notes, *([note] if note else [])))
 
 

@@ -62,7 +62,8 @@ class Problem:
         """Whether the gradient and autodiff are programs in float64, and that is the caller's own precision."""
         programs = (self.manual, self.autodiff)
         return all(t is not None and t.how == "float64" and not t.rounded for t in programs) and all(
-            leaf.native in ("float64", "complex128") for leaf in self.theta.leaves)
+            leaf.native in ("float64", "complex128") for leaf in self.theta.leaves
+        )
 
     @property
     def loss(self) -> Traced:

@@ -17,7 +17,7 @@ from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.evidence.witnesses import real_gradient
 from jaxcheck.program.compile import execute
-from jaxcheck.program.constants import as_inputs
+from jaxcheck.program.hoisting import as_inputs
 from jaxcheck.program.objective import Traced, cast
 from jaxcheck.program.ways.perturbed import scatter, signs
 
@@ -43,9 +43,17 @@ def measure(problem: Problem, point: np.ndarray) -> tuple[RoundOff, int]:
         if traced is not None:
             raw, new = _scattered(problem, traced, point)
             compiled += new
-            found = _typically(problem, point, np.concatenate(
-                [_real(leaf, b.reshape(problem.columns, *leaf.shape))
-                 for leaf, b in zip(problem.theta.leaves, raw, strict=True)], axis=1))
+            found = _typically(
+                problem,
+                point,
+                np.concatenate(
+                    [
+                        _real(leaf, b.reshape(problem.columns, *leaf.shape))
+                        for leaf, b in zip(problem.theta.leaves, raw, strict=True)
+                    ],
+                    axis=1,
+                ),
+            )
         bars.append(found)
     outputs = None
     if problem.primal is not None:
@@ -68,8 +76,15 @@ def _scattered(problem: Problem, traced: Traced, point: np.ndarray) -> tuple[lis
         return [jnp.asarray(b) for b in scatter(open_program, [*consts, *flat], rows, still=still).bars]
 
     with jax.enable_x64(True):
-        found, compiled = execute(("round-off", tuple(problem.theta.leaves)), build, [program], tuple(closed.consts),
-                                  signs(DRAWS), problem.place(point), tuple(problem.extras))
+        found, compiled = execute(
+            ("round-off", tuple(problem.theta.leaves)),
+            build,
+            [program],
+            tuple(closed.consts),
+            signs(DRAWS),
+            problem.place(point),
+            tuple(problem.extras),
+        )
     return [np.asarray(b, np.float64) for b in found], compiled
 
 

@@ -85,7 +85,7 @@ def one_hot(f: Callable, values: list[Any], which: int) -> Callable:
         if is_complex:
             step = jnp.where(index < size, step.astype(leaf.dtype), 1j * step)
         moved = leaf.ravel().at[index % size].add(step.astype(leaf.dtype)).reshape(leaf.shape)
-        return f([*values[:which], moved, *values[which + 1:]])
+        return f([*values[:which], moved, *values[which + 1 :]])
 
     return row
 

@@ -60,13 +60,18 @@ def _together(problem: Problem, traced, point, moves):
             (spread, same), _ = jax.lax.scan(turn, (jnp.zeros_like(first), jnp.bool_(True)), moves)
             return first, spread, same
 
-        return outputs_of(problem, primal, point, extras), [
-            witness(t, p) for t, p in zip(traced, rest, strict=True)]
+        return outputs_of(problem, primal, point, extras), [witness(t, p) for t, p in zip(traced, rest, strict=True)]
 
     (outputs, found), compiled = execute(
-        ("gradients", problem.columns, tuple(problem.theta.leaves)), build,
-        [problem.loss.program, *(t.program for t in traced)], point, moves, tuple(problem.extras),
-        problem.unit, work=4 * problem.cost)
+        ("gradients", problem.columns, tuple(problem.theta.leaves)),
+        build,
+        [problem.loss.program, *(t.program for t in traced)],
+        point,
+        moves,
+        tuple(problem.extras),
+        problem.unit,
+        work=4 * problem.cost,
+    )
     return np.asarray(outputs), [(np.asarray(g), np.asarray(spread), bool(same)) for g, spread, same in found], compiled
 
 
@@ -74,8 +79,13 @@ def _one_by_one(problem: Problem, traced, point, moves):
     """The same, a call for each evaluation: between them the clock is looked at."""
     key, extras = tuple(problem.theta.leaves), tuple(problem.extras)
     outputs, compiled = execute(
-        ("outputs at", problem.columns, key), lambda programs, x, extras: outputs_of(problem, programs[0], x, extras),
-        [problem.loss.program], problem.place(point), extras, work=problem.cost)
+        ("outputs at", problem.columns, key),
+        lambda programs, x, extras: outputs_of(problem, programs[0], x, extras),
+        [problem.loss.program],
+        problem.place(point),
+        extras,
+        work=problem.cost,
+    )
     out, at = [], problem.place(point)
     for t in traced:
 
@@ -85,8 +95,16 @@ def _one_by_one(problem: Problem, traced, point, moves):
 
         spread, same = 0.0, True
         for k, sign in enumerate([moves[0], *moves]):
-            found, new = execute(("gradient at", problem.columns, key), build, [t.program], at, problem.place(sign),
-                                 extras, 4 * problem.unit, work=t.program.cost)
+            found, new = execute(
+                ("gradient at", problem.columns, key),
+                build,
+                [t.program],
+                at,
+                problem.place(sign),
+                extras,
+                4 * problem.unit,
+                work=t.program.cost,
+            )
             found, compiled = np.asarray(found), compiled + new
             if not k:
                 first = found

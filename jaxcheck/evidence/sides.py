@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxcheck.bars import ALIKE, BARS
-from jaxcheck.evidence.differences import Ladder, slopes
+from jaxcheck.evidence.differences import Ladder, Slopes, slopes
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.sketch import own_scale
 from jaxcheck.evidence.witnesses import gradient_of, measure
@@ -50,8 +50,9 @@ class Sides:
     adjacent: bool
 
 
-def sides(problem: Problem, point: np.ndarray, m: np.ndarray, a: np.ndarray, bars: np.ndarray, ladder: Ladder,
-          seed: int) -> tuple[Sides | None, int, int]:
+def sides(
+    problem: Problem, point: np.ndarray, m: np.ndarray, a: np.ndarray, bars: np.ndarray, ladder: Ladder, seed: int
+) -> tuple[Sides | None, int, int]:
     """(the pieces' gradients or None where none could be confirmed, evaluations, programs compiled).
 
     Args:
@@ -75,8 +76,10 @@ def sides(problem: Problem, point: np.ndarray, m: np.ndarray, a: np.ndarray, bar
             break
         any_confirmed = True
         with np.errstate(all="ignore"):
-            least, largest = np.fmin(least, pieces[confirmed].min(axis=0)), np.fmax(
-                largest, pieces[confirmed].max(axis=0))
+            least, largest = (
+                np.fmin(least, pieces[confirmed].min(axis=0)),
+                np.fmax(largest, pieces[confirmed].max(axis=0)),
+            )
             widest = np.maximum(widest, found.error[confirmed].max(axis=0))
             both = np.flatnonzero(confirmed.all(axis=0))
             bends = (pieces[0, both, column] - pieces[1, both, column]) * ways[both]
@@ -138,8 +141,9 @@ class _Pieces:
     compiled: int
 
 
-def _look(problem: Problem, point: np.ndarray, ways: np.ndarray, a: np.ndarray, bars: np.ndarray, ladder: Ladder,
-          seed: int) -> _Pieces:
+def _look(
+    problem: Problem, point: np.ndarray, ways: np.ndarray, a: np.ndarray, bars: np.ndarray, ladder: Ladder, seed: int
+) -> _Pieces:
     near = max(NEAR, ROOTS * np.sqrt(problem.unit))
     steps = np.append(near * np.array([1.0, -1.0, 2.0, -2.0]), AT * problem.resolution * np.array([1.0, -1.0]))
     found, compiled = _gradients(problem, (point + steps[:, None, None] * ways).reshape(-1, point.size))
@@ -191,6 +195,34 @@ def _gradients(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, int]:
         return jax.lax.map(lambda x: gradient_of(problem, traced, programs[0], x, extras), points)
 
     with jax.enable_x64(True):
-        found, compiled = execute(("sides", problem.columns, tuple(problem.theta.leaves)), build, [traced.program],
-                                  problem.place(points), tuple(problem.extras), work=problem.cost * len(points))
+        found, compiled = execute(
+            ("sides", problem.columns, tuple(problem.theta.leaves)),
+            build,
+            [traced.program],
+            problem.place(points),
+            tuple(problem.extras),
+            work=problem.cost * len(points),
+        )
         return np.asarray(found), compiled
+
+
+def without_kinks_beside(numeric: Slopes, reference: np.ndarray, sides: np.ndarray) -> Slopes:
+    """The slopes less the kinks that lie beside the point: there autodiff (D, m) is on both sides (2, D, m), within
+    rounding of the point, what it is at the point. The function's slope is then that of the piece of the point."""
+    n = numeric
+    with np.errstate(all="ignore"):
+        known = np.isfinite(sides).all(axis=0) & np.isfinite(reference)
+        still = known & (np.abs(sides - reference).max(axis=0) < AS_MUCH * np.abs(n.right - n.left))
+        beside = n.kink & still
+        right = np.abs(n.right - reference) <= np.abs(n.left - reference)
+        value, error = np.where(right, n.right, n.left), np.where(right, n.right_error, n.left_error)
+        # Between two kinks neither side is the point's own.
+        seen = np.abs(value - reference) <= BARS * error + ALIKE * np.abs(reference)
+        error = np.where(seen, error, np.inf)
+    return dataclasses.replace(
+        n,
+        kink=n.kink & ~beside,
+        value=np.where(beside, value, n.value),
+        error=np.where(beside, error, n.error),
+        rough=np.where(beside, error, n.rough),
+    )

@@ -20,7 +20,7 @@ from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.differences import ENOUGH, Ladder
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.program.compile import execute
-from jaxcheck.program.constants import as_inputs
+from jaxcheck.program.hoisting import as_inputs
 from jaxcheck.program.objective import cast
 from jaxcheck.program.ways.signed import decisions, signed
 
@@ -85,8 +85,9 @@ def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: 
     return Pieces(own, decided, sure & ~same, sure & same, here[:, -SURE:].all(axis=(0, 1))), compiled
 
 
-def _signatures(problem: Problem, point: np.ndarray, directions: np.ndarray, offsets: np.ndarray
-                ) -> tuple[np.ndarray, int]:
+def _signatures(
+    problem: Problem, point: np.ndarray, directions: np.ndarray, offsets: np.ndarray
+) -> tuple[np.ndarray, int]:
     """((T, D) what the program decides at every sample, as one number, programs compiled)."""
     program, make = problem.loss.program, _signature(problem)
     given = tuple(program.closed.consts), tuple(problem.extras)
@@ -96,12 +97,22 @@ def _signatures(problem: Problem, point: np.ndarray, directions: np.ndarray, off
         def build(_: Any, given: Any, vector: Any, directions: Any, offsets: Any) -> Any:
             return rows.sample(make(given), vector, directions, offsets, chunk)
 
-        return execute((*name, chunk), build, [program], given, problem.place(point), along, offsets,
-                       work=problem.cost * total, keep=True)
+        return execute(
+            (*name, chunk),
+            build,
+            [program],
+            given,
+            problem.place(point),
+            along,
+            offsets,
+            work=problem.cost * total,
+            keep=True,
+        )
 
     def in_blocks(chunk: int) -> tuple[Any, int]:
-        return blocks.sample(name, lambda _, given: make(given), [program], given, problem.place(point), along, offsets,
-                             chunk)
+        return blocks.sample(
+            name, lambda _, given: make(given), [program], given, problem.place(point), along, offsets, chunk
+        )
 
     with jax.enable_x64(True):
         along = problem.place(directions)

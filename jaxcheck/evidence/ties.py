@@ -48,8 +48,9 @@ class Tie:
     across: tuple[int, ...]
 
 
-def candidates(kinked: Kinked, wanted: np.ndarray, limit: int, rng: np.random.Generator
-               ) -> tuple[list[Tie], list[np.ndarray]]:
+def candidates(
+    kinked: Kinked, wanted: np.ndarray, limit: int, rng: np.random.Generator
+) -> tuple[list[Tie], list[np.ndarray]]:
     """(ties that may be, directions over the kinked components), at most `limit` pairs.
 
     Two components of one kink have gaps in proportion to its normal, so that one of the directions
@@ -100,8 +101,9 @@ def directions(kinked: Kinked, rows: list[np.ndarray], size: int) -> np.ndarray:
     return wide
 
 
-def look(problem: Problem, point: np.ndarray, wide: np.ndarray, ladder: Ladder, seed: int
-         ) -> tuple[Slopes, Pieces | None, int, int]:
+def look(
+    problem: Problem, point: np.ndarray, wide: np.ndarray, ladder: Ladder, seed: int
+) -> tuple[Slopes, Pieces | None, int, int]:
     """(slopes along the directions (D, G), the pieces along them and some more if known, evaluations, programs
     compiled)."""
     # Padded to a power of two, so that the next look finds this one's program.
@@ -115,8 +117,15 @@ def look(problem: Problem, point: np.ndarray, wide: np.ndarray, ladder: Ladder, 
     return slopes(samples[:, : len(wide)], ladder, problem.unit), seen, spent, compiled
 
 
-def single(problem: Problem, point: np.ndarray, places: np.ndarray, known: np.ndarray, scale: np.ndarray,
-           ladder: Ladder, seed: int) -> tuple[Kinked, int, int]:
+def single(
+    problem: Problem,
+    point: np.ndarray,
+    places: np.ndarray,
+    known: np.ndarray,
+    scale: np.ndarray,
+    ladder: Ladder,
+    seed: int,
+) -> tuple[Kinked, int, int]:
     """Which of the components are on a kink at `point`, as some are `known` to be; evaluations, programs compiled."""
     wide = np.zeros((len(places), point.size))
     wide[np.arange(len(places)), places] = scale

@@ -256,8 +256,13 @@ class Matrix:
         if unit_of(*(v.dtype for v in self.site.live)) > 1e-15:
             return Row("transformation", name, "OK", d, "the derivative itself was not compared: no float64")
         h = 1e-5
-        both = [[[np.asarray(v) + s * h * np.asarray(t) for v, t in zip(at, along, strict=True)]
-                  for at, along in zip((self.x[0], self.g[0]), self.t, strict=True)] for s in (1, -1)]
+        both = [
+            [
+                [np.asarray(v) + s * h * np.asarray(t) for v, t in zip(at, along, strict=True)]
+                for at, along in zip((self.x[0], self.g[0]), self.t, strict=True)
+            ]
+            for s in (1, -1)
+        ]
         ends = [host(self.back(x, g)) for x, g in both]
         for k, (plus, minus, here, t) in enumerate(zip(*ends, self.reference[0], tangents, strict=True)):
             right, left = (plus - here) / h, (here - minus) / h

@@ -49,8 +49,10 @@ def check_scalar(value: Any) -> None:
     if value is None or not (hasattr(value, "dtype") or isinstance(value, (int, float, complex))):
         raise TypeError(f"loss must return a scalar, not {type(value).__name__}")
     if np.shape(value) != ():
-        raise TypeError(f"loss must return a scalar, not an array of shape {np.shape(value)}; sum or average it, "
-                        "or check all outputs of a function with check_rule(f, *args)")
+        raise TypeError(
+            f"loss must return a scalar, not an array of shape {np.shape(value)}; sum or average it, "
+            "or check all outputs of a function with check_rule(f, *args)"
+        )
     dtype = jax.dtypes.result_type(value)
     if jax.dtypes.issubdtype(dtype, np.complexfloating):
         raise TypeError("loss must be real; it returned a complex number. Take its real part or absolute value")
@@ -117,7 +119,8 @@ class User:
         """Run `grad` and the loss once, compiled, and raise StructureError unless the first half of the
         pair that `grad` returns is the loss's value."""
         first, *values = jax.jit(lambda x, e: (self.selection(x, e).value, self.value(x, e), self.value(x, e)))(
-            leaves, extras)
+            leaves, extras
+        )
         refuse_other_value(first, lambda: values.pop())
 
     def numbers(self) -> list[Any]:
@@ -157,6 +160,7 @@ class User:
 
 def copies(tree: Any) -> Any:
     """A pytree with its arrays copied: jitted functions may donate them, others may write into them."""
+
     def one(x: Any) -> Any:
         if isinstance(x, np.ndarray):
             return x.copy()
@@ -194,19 +198,24 @@ def select(theta: Theta, tree: Any, has_aux: bool = False) -> Selection:
     if has_aux and first[0] is not None:
         return Selection(first[0], _looked_through("(grads, aux)", first[1]))
     head = tree[0]
-    value, what = (head[0], "((value, aux), grads)") if isinstance(head, tuple) and len(head) == 2 else (
-        head, "(value, grads)")
+    value, what = (
+        (head[0], "((value, aux), grads)") if isinstance(head, tuple) and len(head) == 2 else (head, "(value, grads)")
+    )
     if second[0] is not None and _is_scalar(value):
         return Selection(second[0], _looked_through(what, second[1]), value)
     if first[0] is not None or second[0] is not None:
         which = "first" if first[0] is not None else "second"
-        raise StructureError(f"grad returned a pair whose {which} half alone fits the parameters, and the other half "
-                             f"would not be looked at. {_PAIR}")
+        raise StructureError(
+            f"grad returned a pair whose {which} half alone fits the parameters, and the other half "
+            f"would not be looked at. {_PAIR}"
+        )
     raise StructureError(note)
 
 
-_PAIR = ("Return the gradient alone; for (grads, aux) pass has_aux=True; for the gradients of several arguments "
-         "(argnums=(0, 1)) make these one tree of params, loss(params) with params=(a, b)")
+_PAIR = (
+    "Return the gradient alone; for (grads, aux) pass has_aux=True; for the gradients of several arguments "
+    "(argnums=(0, 1)) make these one tree of params, loss(params) with params=(a, b)"
+)
 
 
 def _looked_through(what: str, note: str) -> str:
@@ -224,8 +233,10 @@ def refuse_other_value(first: Any, value: Callable[[], Any]) -> None:
     one = value()
     if _same(first, one) or not _same(one, value()):
         return
-    raise StructureError(f"grad returned a pair whose first half, {float(first):.6g}, is not the loss's value, "
-                         f"{float(one):.6g}: it is not (value, grads). {_PAIR}")
+    raise StructureError(
+        f"grad returned a pair whose first half, {float(first):.6g}, is not the loss's value, "
+        f"{float(one):.6g}: it is not (value, grads). {_PAIR}"
+    )
 
 
 def _same(x: Any, y: Any) -> bool:

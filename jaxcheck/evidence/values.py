@@ -5,13 +5,15 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from jaxcheck.evidence.maps import from_vector, to_vector
+from jaxcheck.evidence.real_view import from_vector, to_vector
 from jaxcheck.program.compile import execute
-from jaxcheck.program.objective import Traced, plain
+from jaxcheck.program.derived import plain
+from jaxcheck.program.objective import Traced
 
 
-def measure(primal: Traced, point: tuple[np.ndarray, ...], values: dict[str, Traced]
-            ) -> tuple[np.ndarray, dict[str, np.ndarray], int]:
+def measure(
+    primal: Traced, point: tuple[np.ndarray, ...], values: dict[str, Traced]
+) -> tuple[np.ndarray, dict[str, np.ndarray], int]:
     """The function's outputs as one real vector, those of each of `values`, and programs compiled; in float64."""
     own = plain(primal)
     others = {name: t.program for name, t in values.items() if t.program.identity != own.identity}
@@ -19,8 +21,10 @@ def measure(primal: Traced, point: tuple[np.ndarray, ...], values: dict[str, Tra
         return np.zeros(0), {}, 0
 
     def build(programs, vector):
-        return [to_vector(run(*from_vector(vector, p.closed.in_avals)))
-                for run, p in zip(programs, (own, *others.values()), strict=True)]
+        return [
+            to_vector(run(*from_vector(vector, p.closed.in_avals)))
+            for run, p in zip(programs, (own, *others.values()), strict=True)
+        ]
 
     with jax.enable_x64(True):
         (outputs, *found), compiled = execute(("values",), build, [own, *others.values()], to_vector(point, np))

@@ -46,8 +46,10 @@ def gradient_of(problem: Problem, traced: Traced, program: Any, vector: Any, ext
     found = [g.reshape(problem.columns, *leaf.shape) for leaf, g in zip(problem.theta.leaves, out, strict=True)]
     if isinstance(vector, Parts):
         return gradient(found, problem.theta.leaves)
-    return jnp.concatenate([real_gradient(leaf, g).astype(jnp.float64)
-                            for leaf, g in zip(problem.theta.leaves, found, strict=True)], axis=1)
+    return jnp.concatenate(
+        [real_gradient(leaf, g).astype(jnp.float64) for leaf, g in zip(problem.theta.leaves, found, strict=True)],
+        axis=1,
+    )
 
 
 def nearby(point: np.ndarray, seed: int, unit: float) -> np.ndarray:
@@ -68,8 +70,16 @@ def beside_zeros(problem: Problem, point: np.ndarray, seed: int) -> np.ndarray:
     return point + signs(seed, point.size) * (4 * problem.unit) * np.where(point == 0, size, np.abs(point))
 
 
-def measure(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: Ladder, seed: int, *,
-            gradients: bool = True, first: int | None = None):
+def measure(
+    problem: Problem,
+    point: np.ndarray,
+    directions: np.ndarray,
+    ladder: Ladder,
+    seed: int,
+    *,
+    gradients: bool = True,
+    first: int | None = None,
+):
     """Run the witnesses at `point`: the ladder along every direction, M and A at the point and beside it.
 
     Args:
@@ -90,13 +100,15 @@ def measure(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder:
         if is_long(problem, count):
             chunk = blocks.chunk_of(program, count)
             grads, compiled = _in_turn(problem, traced, points)
-            samples, new = blocks.within_memory(chunk, lambda chunk: _in_blocks(
-                problem, point, directions, ladder.offsets, chunk, first))
+            samples, new = blocks.within_memory(
+                chunk, lambda chunk: _in_blocks(problem, point, directions, ladder.offsets, chunk, first)
+            )
             compiled += new
         else:
             chunk = rows.chunk_of(program, count)
-            (samples, grads), compiled = blocks.within_memory(chunk, lambda chunk: _at_once(
-                problem, traced, points, directions, ladder.offsets, chunk))
+            (samples, grads), compiled = blocks.within_memory(
+                chunk, lambda chunk: _at_once(problem, traced, points, directions, ladder.offsets, chunk)
+            )
         samples, grads = np.asarray(samples), [np.asarray(g) for g in grads]
     m = grads.pop(0) if gradients and problem.manual is not None else None
     a = grads.pop(0) if gradients and problem.autodiff is not None else None
@@ -114,14 +126,23 @@ def _at_once(problem: Problem, traced: Sequence[Traced], points, directions, off
     def build(programs, points, extras, directions, offsets):
         primal, *rest = programs
         samples = rows.sample(lambda x: outputs_of(problem, primal, x, extras), points[0], directions, offsets, chunk)
-        grads = [jax.lax.map(lambda x, t=t, p=p: gradient_of(problem, t, p, x, extras), points)
-                 for t, p in zip(traced, rest, strict=True)]
+        grads = [
+            jax.lax.map(lambda x, t=t, p=p: gradient_of(problem, t, p, x, extras), points)
+            for t, p in zip(traced, rest, strict=True)
+        ]
         return samples, grads
 
-    return execute(("measure", chunk, problem.columns, tuple(problem.theta.leaves)), build,
-                   [problem.loss.program, *(t.program for t in traced)], problem.place(points), tuple(problem.extras),
-                   problem.place(directions), offsets, work=problem.cost * len(directions) * len(offsets),
-                   keep=not traced)
+    return execute(
+        ("measure", chunk, problem.columns, tuple(problem.theta.leaves)),
+        build,
+        [problem.loss.program, *(t.program for t in traced)],
+        problem.place(points),
+        tuple(problem.extras),
+        problem.place(directions),
+        offsets,
+        work=problem.cost * len(directions) * len(offsets),
+        keep=not traced,
+    )
 
 
 def _in_turn(problem: Problem, traced: Sequence[Traced], points) -> tuple[list[np.ndarray], int]:
@@ -136,8 +157,14 @@ def _in_turn(problem: Problem, traced: Sequence[Traced], points) -> tuple[list[n
         parts = []
         for start in range(0, len(points), one):
             before, at = clock.run_seconds, problem.place(points[start : start + one])
-            part, new = execute(("in turn", one, problem.columns, tuple(problem.theta.leaves)), build, [t.program],
-                                at, tuple(problem.extras), work=t.program.cost * one)
+            part, new = execute(
+                ("in turn", one, problem.columns, tuple(problem.theta.leaves)),
+                build,
+                [t.program],
+                at,
+                tuple(problem.extras),
+                work=t.program.cost * one,
+            )
             parts, compiled = [*parts, np.asarray(part)], compiled + new
             if not clock.pair_seconds > 0:
                 clock.pair_seconds = (clock.run_seconds - before) / one
@@ -149,8 +176,17 @@ def _in_blocks(problem: Problem, point, directions, offsets, chunk: int, first: 
     def make(programs, extras):
         return lambda x: outputs_of(problem, programs[0], x, extras)
 
-    return blocks.sample(("measure", problem.columns, tuple(problem.theta.leaves)), make, [problem.loss.program],
-                         tuple(problem.extras), problem.place(point), problem.place(directions), offsets, chunk, first)
+    return blocks.sample(
+        ("measure", problem.columns, tuple(problem.theta.leaves)),
+        make,
+        [problem.loss.program],
+        tuple(problem.extras),
+        problem.place(point),
+        problem.place(directions),
+        offsets,
+        chunk,
+        first,
+    )
 
 
 def signs(seed: int, size: int) -> np.ndarray:
@@ -171,6 +207,7 @@ def _measure_host(problem, point, directions, ladder, seed, gradients, first):
 
 def on_host(gradient: Callable, points: np.ndarray, of: Any) -> np.ndarray:
     """The gradient at each of the points; `of` is what it is and depends on, by its content."""
+
     def at(number: int) -> np.ndarray:
         budget.current().ask()
         return gradient(points[number])

@@ -79,8 +79,13 @@ def lost(run: LeafRun, must_catch: float, spacing: float) -> np.ndarray:
         beside = own + bars.ROUNDED * explained(there(run.autodiff_bar), run.values)
         off &= far(run.native, run.autodiff, run.values, part, beside)
         # Where autodiff itself is lost in this precision, nobody is to blame.
-        sound = ~far(run.autodiff, run.autodiff_formula, run.values, part,
-                     bars.ROUNDED * explained(there(run.autodiff_bar), run.values) + run.least)
+        sound = ~far(
+            run.autodiff,
+            run.autodiff_formula,
+            run.values,
+            part,
+            bars.ROUNDED * explained(there(run.autodiff_bar), run.values) + run.least,
+        )
         # Of a gradient of which rounding may take half, nothing is left: no precision of its own explains that where
         # autodiff, as run, keeps all but must_catch of it. One that is zero but for rounding was not there to be lost:
         # what float64 may leave of it is the measured bar in units of that.
@@ -108,8 +113,10 @@ def said(run: LeafRun, where: np.ndarray, reference: np.ndarray | None = None) -
     at = _entries(run, column, flat)
     dtype = run.leaf.native
     what = "another formula is run" if reference is not None else "more is lost than rounding explains"
-    text = (f"right in float64, but in {dtype} {what}: {name(run.leaf, flat)} is {at['native']:.7g} as run, "
-            f"{at['wide']:.7g} in float64")
+    text = (
+        f"right in float64, but in {dtype} {what}: {name(run.leaf, flat)} is {at['native']:.7g} as run, "
+        f"{at['wide']:.7g} in float64"
+    )
     if run.autodiff is not None:
         text += f", and {at['autodiff']:.7g} by autodiff in {dtype}"
     if reference is not None:
@@ -157,10 +164,18 @@ def components(run: LeafRun, where: np.ndarray, numeric, count: int = 5) -> tupl
             imaginary, other = numeric(column, int(flat) + size)
             n, error = complex(n, -imaginary), math.hypot(error, other)
         parameter = run.values[flat] if not run.leaf.is_complex else complex(run.values[flat], run.values[flat + size])
-        found.append(Component(
-            path=run.leaf.path, index=_index(run.leaf, int(flat)), parameter=_number(parameter),
-            manual=at["native"], numeric=n, numeric_error=error, autodiff=at["autodiff"],
-            note=f"M and A as run in {run.leaf.native}; M in float64: {at['wide']:.7g}"))
+        found.append(
+            Component(
+                path=run.leaf.path,
+                index=_index(run.leaf, int(flat)),
+                parameter=_number(parameter),
+                manual=at["native"],
+                numeric=n,
+                numeric_error=error,
+                autodiff=at["autodiff"],
+                note=f"M and A as run in {run.leaf.native}; M in float64: {at['wide']:.7g}",
+            )
+        )
     return tuple(found)
 
 

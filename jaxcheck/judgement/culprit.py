@@ -58,8 +58,15 @@ SOURCE = {"": 0.0, "own": 0.0, "forward": 0.5, "local": 0.5, "use": 0.9, "cotang
 CONSTANT = {0: 0.0, 1: 0.1, 2: 0.3, 3: 0.5, 4: 0.4}
 CONSTANT_BESIDE = {0: 0.0, 1: 0.2, 2: 0.6, 3: 1.0, 4: 0.8}
 # What is known of the line besides.
-SPEAKS = {"was": 2.0, "between": -1.1, "becomes": -0.4, "inputs": -0.2, "entering": -0.3, "passed_on": 0.5,
-          "spare": -0.3}
+SPEAKS = {
+    "was": 2.0,
+    "between": -1.1,
+    "becomes": -0.4,
+    "inputs": -0.2,
+    "entering": -0.3,
+    "passed_on": 0.5,
+    "spare": -0.3,
+}
 # What a change costs at least where the value was right.
 LEAST_RIGHT = min(COST.values()) + sum(x for name, x in SPEAKS.items() if name not in ("passed_on", "between"))
 VALUE = ("use", "cotangent")
@@ -76,9 +83,15 @@ def cost(change: Weighed) -> float:
     total += (CONSTANT_BESIDE if change.source else CONSTANT)[change.constant]
     # A factor is as well put on the next line, unless the value in between is known.
     placed = change.becomes or change.kind not in ("sign", "scale", "times", "over")
-    said = dict(was=change.was, becomes=change.becomes, inputs=placed and change.inputs,
-                entering=placed and change.entering, passed_on=change.passed_on, spare=change.spare,
-                between=change.was and change.between)
+    said = dict(
+        was=change.was,
+        becomes=change.becomes,
+        inputs=placed and change.inputs,
+        entering=placed and change.entering,
+        passed_on=change.passed_on,
+        spare=change.spare,
+        between=change.was and change.between,
+    )
     return total + sum(SPEAKS[name] for name, holds in said.items() if holds)
 
 

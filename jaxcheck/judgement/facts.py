@@ -9,11 +9,11 @@ import numpy as np
 from jaxcheck.bars import BARS, BESIDE_LEAF, COMPONENT
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.evidence.sketch import typical
+from jaxcheck.formula import formula2
 from jaxcheck.judgement import looks as seeing
 from jaxcheck.judgement.looks import Look, round_off
 from jaxcheck.judgement.measures import influences, norms
 from jaxcheck.options import Tolerance
-from jaxcheck.result import formula2
 from jaxcheck.there import there
 
 Numbers = tuple[float, float, float, float]
@@ -102,25 +102,34 @@ class Found:
     kinks: int = 0
 
 
-def find(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, numbers: Numbers, must_catch: float,
-         surrogate: bool) -> Found:
+def find(
+    ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, numbers: Numbers, must_catch: float, surrogate: bool
+) -> Found:
     """The facts of a leaf whose gradient under test is `m` (G, n); `numbers` as `measures.relative_numbers` gives."""
     broken = ev.a is not None and not bool(np.isfinite(ev.a).all())
     a = None if broken else ev.a
     residual = np.full(m.shape, np.nan) if a is None else m - a
     known = Facts(
-        finite=bool(np.isfinite(m).all()), contrast=any(np.isfinite(p.slopes.value).all() for p in ev.probes),
-        surrogate=surrogate, empty=m.size == 0, autodiff=a is not None, broken=broken, own=ev.is_autodiff,
-        measured=ev.measured, granted=_granted(tolerance, numbers),
+        finite=bool(np.isfinite(m).all()),
+        contrast=any(np.isfinite(p.slopes.value).all() for p in ev.probes),
+        surrogate=surrogate,
+        empty=m.size == 0,
+        autodiff=a is not None,
+        broken=broken,
+        own=ev.is_autodiff,
+        measured=ev.measured,
+        granted=_granted(tolerance, numbers),
         jumps=any(bool(p.slopes.jump.any()) for p in ev.probes),
-        seen=any(bool(np.isfinite(p.slopes.value).any()) for p in ev.probes))
+        seen=any(bool(np.isfinite(p.slopes.value).any()) for p in ev.probes),
+    )
     if not known.finite or surrogate or known.empty:
         return Found(known, residual)
     looks, explained = seeing.on_kinks(ev, [seeing.look(ev, p, m, a, tolerance) for p in ev.probes], m, a)
     kinks = seeing.count(ev, looks)
     relative = numbers[0] if a is None else max(numbers[1], formula2(influences(ev, m), influences(ev, a)))
     facts = dataclasses.replace(
-        known, **_of_looks(looks), kinked=kinks > 0, in_range=bool(explained.any()), small=relative <= must_catch)
+        known, **_of_looks(looks), kinked=kinks > 0, in_range=bool(explained.any()), small=relative <= must_catch
+    )
     facts = dataclasses.replace(facts, kinks_alone=facts.kinks_alone and not facts.in_range)
     if a is not None:
         apart = _far(m, a, ev, tolerance, explained)
@@ -132,12 +141,16 @@ def find(ev: LeafEvidence, tolerance: Tolerance, m: np.ndarray, numbers: Numbers
 def _of_looks(looks: list[Look]) -> dict[str, bool]:
     m_off, noisy = any(x.contradicts_m.any() for x in looks), any(x.noisy.any() for x in looks)
     return dict(
-        usable=any(x.usable.any() for x in looks), m_off=m_off, a_off=any(x.contradicts_a.any() for x in looks),
-        noisy=noisy, noise=noisy and all((x.excused | ~x.contradicts_m).all() for x in looks),
+        usable=any(x.usable.any() for x in looks),
+        m_off=m_off,
+        a_off=any(x.contradicts_a.any() for x in looks),
+        noisy=noisy,
+        noise=noisy and all((x.excused | ~x.contradicts_m).all() for x in looks),
         noise_a=all((x.excused_a | ~x.contradicts_a).all() for x in looks),
         quantised=m_off and all((x.coarse | ~x.contradicts_m).all() for x in looks),
         gross=any(x.gross.any() for x in looks),
-        kinks_alone=not any((x.contradicts_m & ~x.kink).any() for x in looks))
+        kinks_alone=not any((x.contradicts_m & ~x.kink).any() for x in looks),
+    )
 
 
 def _granted(tolerance: Tolerance, numbers: Numbers) -> bool:
@@ -149,8 +162,9 @@ def _granted(tolerance: Tolerance, numbers: Numbers) -> bool:
     return bool(known and rtol is not None and not to_n > rtol and not to_a > rtol)
 
 
-def _far(m: np.ndarray, a: np.ndarray, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray,
-         full: bool = False) -> bool:
+def _far(
+    m: np.ndarray, a: np.ndarray, ev: LeafEvidence, tolerance: Tolerance, explained: np.ndarray, full: bool = False
+) -> bool:
     """Whether M and A differ by more than the tolerance and their round-off.
 
     By formula (2) per column, of the gradients and of what each component does to the output when it moves by

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxcheck.bars import ENTRY, NEXT_TO_NOTHING, RATIO
+from jaxcheck.formula import formula2
 from jaxcheck.judgement.kinds import View, number
-from jaxcheck.result import formula2
 
 # Shifts that are tried, and entries that a mask must have and leave to say something.
 SHIFTS, TELLING = 9, 3
@@ -103,8 +103,10 @@ def partial(v: View) -> Iterator[str]:
         repeated = _repeated(v, len(lines))
         # Lines that carry no gradient cannot be wrong and are not counted against it.
         if any(np.array_equal(lines, r & alive) for r in repeated) and lines.sum() < alive.sum():
-            yield (f"wrong are the {_lines(v, axis, plural=True)} that an array of indices holds more than once "
-                   f"({', '.join(map(str, np.flatnonzero(lines)[:5]))}): not accumulated{how}")
+            yield (
+                f"wrong are the {_lines(v, axis, plural=True)} that an array of indices holds more than once "
+                f"({', '.join(map(str, np.flatnonzero(lines)[:5]))}): not accumulated{how}"
+            )
             return
         if wrong.ndim > 1 and int(lines.sum()) == 1:
             index = int(np.flatnonzero(lines)[0])

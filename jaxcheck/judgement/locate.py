@@ -65,14 +65,16 @@ def worst(ev: LeafEvidence, opinion: Opinion, count: int) -> tuple[Component, ..
             imaginary, other = numeric_component(ev, column, int(flat) + leaf.size)
             numeric, n_error = complex(n, -imaginary), float(np.hypot(n_error, other))
         values = ev.values
-        parameter = (complex(values[flat], values[flat + leaf.size]) if leaf.is_complex else float(values[flat]))
-        out.append(Component(
-            path=leaf.path,
-            index=tuple(int(i) for i in np.unravel_index(int(flat), leaf.shape)) if leaf.shape else (),
-            parameter=parameter,
-            manual=_entry(leaf, ev.m[column], int(flat)),
-            numeric=numeric,
-            numeric_error=n_error,
-            autodiff=NAN if ev.a is None else _entry(leaf, ev.a[column], int(flat)),
-        ))
+        parameter = complex(values[flat], values[flat + leaf.size]) if leaf.is_complex else float(values[flat])
+        out.append(
+            Component(
+                path=leaf.path,
+                index=tuple(int(i) for i in np.unravel_index(int(flat), leaf.shape)) if leaf.shape else (),
+                parameter=parameter,
+                manual=_entry(leaf, ev.m[column], int(flat)),
+                numeric=numeric,
+                numeric_error=n_error,
+                autodiff=NAN if ev.a is None else _entry(leaf, ev.a[column], int(flat)),
+            )
+        )
     return tuple(out)

@@ -7,7 +7,8 @@ import numpy as np
 from jaxcheck.bars import BARS, CLOSER, CONFIRMED, NEXT_TO_NOTHING, ONLY_ROUNDING
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.problem import LeafEvidence, Probes
-from jaxcheck.result import NAN, formula2
+from jaxcheck.formula import formula2
+from jaxcheck.result import NAN
 
 
 def norms(g: np.ndarray) -> np.ndarray:
@@ -84,9 +85,15 @@ def without(probes: Probes, indices: np.ndarray) -> Probes:
     if probes.directions is not None:
         return probes
     keep = ~np.isin(probes.at, indices)
-    seen = {name: None if x is None else x[keep] for name, x in
-            (("crossed", probes.crossed), ("analytic", probes.analytic), ("beyond", probes.beyond),
-             ("smooth", probes.smooth))}
+    seen = {
+        name: None if x is None else x[keep]
+        for name, x in (
+            ("crossed", probes.crossed),
+            ("analytic", probes.analytic),
+            ("beyond", probes.beyond),
+            ("smooth", probes.smooth),
+        )
+    }
     return Probes(probes.slopes[keep], indices=probes.at[keep], **seen)
 
 
@@ -130,8 +137,12 @@ def coarse(slopes: Slopes, claim: np.ndarray, scale: np.ndarray) -> np.ndarray:
     closer by `CLOSER` to the claim than the ladder's own estimate does.
     """
     off = np.abs(slopes.quotients - claim[..., None])
-    near = off <= np.minimum(CONFIRMED * np.abs(claim) + NEXT_TO_NOTHING * scale,
-                             CLOSER * np.abs(slopes.value - claim))[..., None]
+    near = (
+        off
+        <= np.minimum(CONFIRMED * np.abs(claim) + NEXT_TO_NOTHING * scale, CLOSER * np.abs(slopes.value - claim))[
+            ..., None
+        ]
+    )
     if near.shape[-1] < 4:
         return np.zeros(claim.shape, bool)
     return np.any(near[..., :-3] & near[..., 1:-2] & near[..., 2:-1] & near[..., 3:], axis=-1)

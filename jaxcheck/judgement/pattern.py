@@ -106,10 +106,12 @@ def sampled(ev: LeafEvidence) -> str:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         alone = all(_nothing_else(p, ev, off) for p in dense) if dense else _all_others_right(wrong, off, error)
         how = "" if not alike else f": ratio {kinds.number(float(ratios.mean()))}" if ratios.any() else ": zero there"
-        alone &= 2 * len(wrong) <= ev.m.shape[1]
-        return (f"of {ev.m.shape[1]} components {'only' if alone else 'at least'} {', '.join(named)}{more} "
-                f"{'is' if len(wrong) == 1 else 'are'} wrong{', as far as directions see' if alone else ''}{how}"
-                if not every else f"all {len(wrong)} components are wrong{how}")
+        if every:
+            return f"all {len(wrong)} components are wrong{how}"
+        those = f"{', '.join(named)}{more} {'is' if len(wrong) == 1 else 'are'} wrong"
+        if alone and 2 * len(wrong) <= ev.m.shape[1]:
+            return f"of {ev.m.shape[1]} components only {those}, as far as directions see{how}"
+        return f"of {ev.m.shape[1]} components at least {those}{how}"
     if alike and len(wrong) == len(known) >= ENOUGH:
         if not ratios.any():
             return f"zero at all {len(wrong)} components that were looked at, where it should not be"

@@ -31,7 +31,8 @@ class Row:
     def holds(self, facts: Facts) -> bool:
         wanted, _, unwanted = self.facts.partition("not ")
         return all(getattr(facts, name) for name in wanted.split()) and not any(
-            getattr(facts, name) for name in unwanted.split())
+            getattr(facts, name) for name in unwanted.split()
+        )
 
     def name(self, facts: Facts) -> Reason:
         return self.on_a_kink if self.on_a_kink is not None and facts.kinked else self.reason
@@ -40,10 +41,20 @@ class Row:
 KINK = Reason.KINK
 TABLE: tuple[Row, ...] = (
     # What needs no difference.
-    Row("contrast not finite", FAIL, Reason.NONFINITE, "the function has slopes there, and M is none",
-        "the gradient under test is not finite"),
-    Row("not finite", OPEN, Reason.NONFINITE, "nor do the differences know a number",
-        "the gradient under test is not finite"),
+    Row(
+        "contrast not finite",
+        FAIL,
+        Reason.NONFINITE,
+        "the function has slopes there, and M is none",
+        "the gradient under test is not finite",
+    ),
+    Row(
+        "not finite",
+        OPEN,
+        Reason.NONFINITE,
+        "nor do the differences know a number",
+        "the gradient under test is not finite",
+    ),
     Row("surrogate", PASS, Reason.SURROGATE, "the caller says that it is another gradient on purpose"),
     Row("empty", PASS, Reason.AGREE, "of nothing, nothing is wrong", "empty leaf"),
     # No difference may judge, and no kink explains why.
@@ -52,47 +63,106 @@ TABLE: tuple[Row, ...] = (
     Row("not usable kinked", OPEN, Reason.DOMAIN, "there is nothing on either side"),
     Row("granted", PASS, Reason.AGREE, "within what the caller grants", on_a_kink=KINK),
     # Noise explains what contradicts M, and nothing finer is known.
-    Row("m_off noise small not autodiff", PASS, Reason.NOISE, "noise explains the rest",
-        "agrees as far as the function's own noise allows"),
+    Row(
+        "m_off noise small not autodiff",
+        PASS,
+        Reason.NOISE,
+        "noise explains the rest",
+        "agrees as far as the function's own noise allows",
+    ),
     Row("m_off noise not autodiff", OPEN, Reason.NOISE, "noise hides as much as must be caught"),
     # Without autodiff the differences alone judge M.
     Row("m_off quantised not autodiff", PASS, Reason.NOISE, "steps of the values deceive the smallest ones", QUANTISED),
     Row("m_off own not autodiff", FAIL, Reason.NUMERIC_SUSPECT, "JAX's own derivative against the differences"),
     Row("m_off not autodiff", FAIL, Reason.MANUAL_WRONG, "the differences contradict M, which nothing supports"),
     Row("jumps not autodiff", OPEN, Reason.JUMP, "some slope is unknown, and nobody else knows it"),
-    Row("broken not autodiff", PASS, Reason.AUTODIFF_DIFFERS, "N and M agree; A is no number",
-        "autodiff gives NaN or inf here", on_a_kink=KINK),
+    Row(
+        "broken not autodiff",
+        PASS,
+        Reason.AUTODIFF_DIFFERS,
+        "N and M agree; A is no number",
+        "autodiff gives NaN or inf here",
+        on_a_kink=KINK,
+    ),
     Row("not autodiff", PASS, Reason.AGREE, "N and M agree", on_a_kink=KINK),
     # M and A agree: a difference must be far off to outweigh the two.
     Row("m_off quantised not apart", PASS, Reason.NOISE, "steps of the values deceive the smallest ones", QUANTISED),
-    Row("m_off kinks_alone not apart", PASS, KINK,
-        "of convex and concave kinks at once, the one-sided slopes of the sum do not bracket its parts"),
-    Row("m_off gross in_range not apart noise a_off", FAIL, Reason.MANUAL_WRONG,
-        "M differs from A on kinks alone, but the tied directions speak against M alone"),
-    Row("m_off gross not apart noise", FAIL, Reason.NUMERIC_SUSPECT,
-        "N against both: a hidden derivative, or N is off"),
-    Row("m_off not apart", PASS, Reason.AGREE, "two witnesses against a bar that may be off a little",
-        "autodiff agrees; a difference is off by a little more than its bar", doubtful=True),
+    Row(
+        "m_off kinks_alone not apart",
+        PASS,
+        KINK,
+        "of convex and concave kinks at once, the one-sided slopes of the sum do not bracket its parts",
+    ),
+    Row(
+        "m_off gross in_range not apart noise a_off",
+        FAIL,
+        Reason.MANUAL_WRONG,
+        "M differs from A on kinks alone, but the tied directions speak against M alone",
+    ),
+    Row(
+        "m_off gross not apart noise", FAIL, Reason.NUMERIC_SUSPECT, "N against both: a hidden derivative, or N is off"
+    ),
+    Row(
+        "m_off not apart",
+        PASS,
+        Reason.AGREE,
+        "two witnesses against a bar that may be off a little",
+        "autodiff agrees; a difference is off by a little more than its bar",
+        doubtful=True,
+    ),
     Row("jumps not apart", OPEN, Reason.JUMP, "at a jump the formula's derivative is not the function's"),
     Row("not apart", PASS, Reason.AGREE, "all witnesses agree", on_a_kink=KINK),
     # M and A differ: who is right?
-    Row("m_off noise small not measured", PASS, Reason.NOISE, "noise explains the rest",
-        "agrees as far as the function's own noise allows"),
+    Row(
+        "m_off noise small not measured",
+        PASS,
+        Reason.NOISE,
+        "noise explains the rest",
+        "agrees as far as the function's own noise allows",
+    ),
     Row("m_off noise not measured", OPEN, Reason.NOISE, "noise hides as much as must be caught"),
-    Row("conditioned against_m against_a", OPEN, Reason.PRECISION, "all three differ by what rounding explains",
-        "the gradient is ill-conditioned here"),
-    Row("conditioned not against_m against_a", PASS, Reason.AGREE, "rounding explains what M and A differ by",
-        "as far as round-off lets an ill-conditioned gradient agree", doubtful=True),
-    Row("against_m against_a", FAIL, Reason.MANUAL_WRONG, "nobody supports M",
-        "autodiff differs from the differences as well", doubtful=True),
+    Row(
+        "conditioned against_m against_a",
+        OPEN,
+        Reason.PRECISION,
+        "all three differ by what rounding explains",
+        "the gradient is ill-conditioned here",
+    ),
+    Row(
+        "conditioned not against_m against_a",
+        PASS,
+        Reason.AGREE,
+        "rounding explains what M and A differ by",
+        "as far as round-off lets an ill-conditioned gradient agree",
+        doubtful=True,
+    ),
+    Row(
+        "against_m against_a",
+        FAIL,
+        Reason.MANUAL_WRONG,
+        "nobody supports M",
+        "autodiff differs from the differences as well",
+        doubtful=True,
+    ),
     Row("against_m", FAIL, Reason.MANUAL_WRONG, "N and A against M"),
     Row("against_a", PASS, Reason.AUTODIFF_DIFFERS, "N and M against A"),
-    Row("scattered small", PASS, Reason.NOISE, "noise may hide which of the two is right, and it is little",
-        "agrees as far as the function's own noise allows"),
+    Row(
+        "scattered small",
+        PASS,
+        Reason.NOISE,
+        "noise may hide which of the two is right, and it is little",
+        "agrees as far as the function's own noise allows",
+    ),
     Row("scattered", OPEN, Reason.NOISE, "noise hides which of the two is right"),
     Row("jumps", OPEN, Reason.JUMP, "nor does a difference say which of the two is right"),
-    Row("", FAIL, Reason.MANUAL_WRONG, "their bars are known, and M lies outside both", "found by autodiff; too small "
-        "for the differences to see", doubtful=True),
+    Row(
+        "",
+        FAIL,
+        Reason.MANUAL_WRONG,
+        "their bars are known, and M lies outside both",
+        "found by autodiff; too small for the differences to see",
+        doubtful=True,
+    ),
 )
 
 

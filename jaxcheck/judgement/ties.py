@@ -26,8 +26,16 @@ class Broken:
     claimed: float
 
 
-def broken(ties: list[Tie], wide: np.ndarray, found: Slopes, seen: Pieces | None, kinked: Kinked,
-           m: np.ndarray, m_error: np.ndarray, tolerance: Tolerance) -> list[Broken]:
+def broken(
+    ties: list[Tie],
+    wide: np.ndarray,
+    found: Slopes,
+    seen: Pieces | None,
+    kinked: Kinked,
+    m: np.ndarray,
+    m_error: np.ndarray,
+    tolerance: Tolerance,
+) -> list[Broken]:
     """The ties that contradict M.
 
     Args:
@@ -60,6 +68,12 @@ def broken(ties: list[Tie], wide: np.ndarray, found: Slopes, seen: Pieces | None
             for column in np.flatnonzero(off)[:1]:
                 unit = np.abs(v[tie.members]).max()
                 slopes = sorted({float(x) for x in bounds[:, column] / unit})
-                out.append(Broken(tuple(int(i) for i in tie.members), tuple(slopes), float(nearest[column] / unit),
-                                  float(claim[column] / unit)))
+                out.append(
+                    Broken(
+                        tuple(int(i) for i in tie.members),
+                        tuple(slopes),
+                        float(nearest[column] / unit),
+                        float(claim[column] / unit),
+                    )
+                )
     return out

@@ -40,8 +40,14 @@ class Opinion:
     doubtful: bool = False
 
 
-def judge(ev: LeafEvidence, tolerance: Tolerance, *, m: np.ndarray | None = None, must_catch: float = MUST_CATCH,
-          surrogate: bool = False) -> Opinion:
+def judge(
+    ev: LeafEvidence,
+    tolerance: Tolerance,
+    *,
+    m: np.ndarray | None = None,
+    must_catch: float = MUST_CATCH,
+    surrogate: bool = False,
+) -> Opinion:
     """The verdict on one leaf.
 
     Args:

@@ -50,8 +50,7 @@ def _graph(program: Any, inputs: list[_Node]) -> list[_Node]:
     """The results of a program as nodes; calls are opened, conversions within a kind are not there."""
     opened = interpret.opened(program)
     env: dict[Any, _Node] = dict(zip(opened.invars, inputs, strict=True))
-    env |= {v: _Node(v.aval, value=c)
-            for v, c in zip(opened.constvars, interpret.constants(program), strict=False)}
+    env |= {v: _Node(v.aval, value=c) for v, c in zip(opened.constvars, interpret.constants(program), strict=False)}
 
     def read(atom: Any) -> _Node:
         return _Node(atom.aval, value=atom.val) if interpret.is_literal(atom) else env[atom]
@@ -83,8 +82,7 @@ class _Given:
 
     def same_shape(self, a: _Node, b: _Node) -> bool:
         m, n = getattr(a.aval, "shape", None), getattr(b.aval, "shape", None)
-        sized = m == n or (m is not None and n is not None and len(m) == len(n)
-                           and all(map(self.same_size, m, n)))
+        sized = m == n or (m is not None and n is not None and len(m) == len(n) and all(map(self.same_size, m, n)))
         return sized and _kind(a.aval) == _kind(b.aval)
 
 
@@ -127,8 +125,11 @@ def _alike(one: Any, two: Any, given: _Given) -> bool:
             return False
         else:
             asked = a.eqn.params["cond_nconsts"] if tolerances and a.eqn.primitive.name == "while" else 0
-            pending += [(x, y) for k, (x, y) in enumerate(zip(a.inputs, b.inputs, strict=True))
-                        if k >= asked or x.value is None or y.value is None or _kind(x.aval) != "floating"]
+            pending += [
+                (x, y)
+                for k, (x, y) in enumerate(zip(a.inputs, b.inputs, strict=True))
+                if k >= asked or x.value is None or y.value is None or _kind(x.aval) != "floating"
+            ]
     return True
 
 
@@ -158,8 +159,11 @@ def _same_equation(a: Any, b: Any, given: _Given) -> bool:
         return False
     free = given.tolerances and a.primitive.name == "while"
     loose = dataclasses.replace(given, unit=np.inf)
-    return all(_same_parameter(value, b.params[key], loose if free and key == "cond_jaxpr" else given)
-               for key, value in a.params.items() if key not in _UNSEEN)
+    return all(
+        _same_parameter(value, b.params[key], loose if free and key == "cond_jaxpr" else given)
+        for key, value in a.params.items()
+        if key not in _UNSEEN
+    )
 
 
 def _same_parameter(a: Any, b: Any, given: _Given) -> bool:
@@ -175,5 +179,3 @@ def _same_parameter(a: Any, b: Any, given: _Given) -> bool:
 def _plain(x: Any) -> bool:
     # Dimension numbers and the like are tuples with names, enums, or frozen objects that compare by value.
     return not callable(x) or isinstance(x, type)
-
-

@@ -35,8 +35,10 @@ def sequential(program: Any, which: int | None = None) -> str:
     why = _batches_badly(jaxpr, moving)[1]
     if why or not _foreign(program):
         return why
-    avals = [jax.ShapeDtypeStruct((2, *v.aval.shape) if m else v.aval.shape, v.aval.dtype)
-             for v, m in zip(jaxpr.invars, moving, strict=True)]
+    avals = [
+        jax.ShapeDtypeStruct((2, *v.aval.shape) if m else v.aval.shape, v.aval.dtype)
+        for v, m in zip(jaxpr.invars, moving, strict=True)
+    ]
     axes = [0 if m else None for m in moving]
     try:
         with jax.enable_x64(interpret.has_64_bits(program)):

@@ -27,8 +27,10 @@ def _counted(dtype: Any, shape: Any, dimension: int, sharding: Any = None) -> An
 
 
 def _padded(x: Any, filler: Any, padding_config: Any) -> Any:
-    sizes = [max(low, 0) + max(high, 0) + n + max(n - 1, 0) * between
-             for n, (low, high, between) in zip(x.shape, padding_config, strict=True)]
+    sizes = [
+        max(low, 0) + max(high, 0) + n + max(n - 1, 0) * between
+        for n, (low, high, between) in zip(x.shape, padding_config, strict=True)
+    ]
     out = np.full(sizes, filler, x.dtype)
     ends = [(size, low, high, between + 1) for size, (low, high, between) in zip(sizes, padding_config, strict=True)]
     out[tuple(slice(max(low, 0), size - max(high, 0), step) for size, low, high, step in ends)] = x
@@ -86,11 +88,39 @@ def _reduced(f: Callable) -> Callable:
     return reduced
 
 
-_FLOATS = dict(neg=np.negative, exp=np.exp, log=np.log, tanh=np.tanh, sqrt=np.sqrt, sin=np.sin, cos=np.cos, abs=np.abs,
-               log1p=np.log1p, expm1=np.expm1, square=np.square, sign=np.sign, is_finite=np.isfinite, div=np.divide,
-               pow=np.power, rsqrt=lambda x: 1 / np.sqrt(x), logistic=lambda x: 1 / (1 + np.exp(-x)))
-_NUMBERS = dict(add=np.add, sub=np.subtract, mul=np.multiply, max=np.maximum, min=np.minimum, add_any=np.add,
-                eq=np.equal, ne=np.not_equal, lt=np.less, le=np.less_equal, gt=np.greater, ge=np.greater_equal)
+_FLOATS = dict(
+    neg=np.negative,
+    exp=np.exp,
+    log=np.log,
+    tanh=np.tanh,
+    sqrt=np.sqrt,
+    sin=np.sin,
+    cos=np.cos,
+    abs=np.abs,
+    log1p=np.log1p,
+    expm1=np.expm1,
+    square=np.square,
+    sign=np.sign,
+    is_finite=np.isfinite,
+    div=np.divide,
+    pow=np.power,
+    rsqrt=lambda x: 1 / np.sqrt(x),
+    logistic=lambda x: 1 / (1 + np.exp(-x)),
+)
+_NUMBERS = dict(
+    add=np.add,
+    sub=np.subtract,
+    mul=np.multiply,
+    max=np.maximum,
+    min=np.minimum,
+    add_any=np.add,
+    eq=np.equal,
+    ne=np.not_equal,
+    lt=np.less,
+    le=np.less_equal,
+    gt=np.greater,
+    ge=np.greater_equal,
+)
 _OF: dict[str, Callable[..., Any]] = {
     **{name: _elementwise(f) for name, f in _FLOATS.items()},
     **{name: _elementwise(f, "fiu") for name, f in _NUMBERS.items()},
@@ -162,15 +192,19 @@ def _jitted(params: dict[str, Any], args: Sequence[Any]) -> list[Any] | None:
 
 def known_by_numpy(eqn: Any) -> bool:
     """Whether an equation is one of these, as far as its name and its types tell."""
-    return eqn.primitive.name in _OF and all(getattr(v.aval, "dtype", None) is not None and v.aval.dtype.name in _DTYPES
-                                             for v in (*eqn.invars, *eqn.outvars))
+    return eqn.primitive.name in _OF and all(
+        getattr(v.aval, "dtype", None) is not None and v.aval.dtype.name in _DTYPES for v in (*eqn.invars, *eqn.outvars)
+    )
 
 
 def _is_known(closed: Any) -> bool:
     """Whether all that is jitted is known here, as far as its names tell."""
     return not closed.effects and all(
-        _is_known(eqn.params["jaxpr"]) if eqn.primitive.name == "jit" and "jaxpr" in eqn.params
-        else eqn.primitive.name in _OF for eqn in closed.jaxpr.eqns)
+        _is_known(eqn.params["jaxpr"])
+        if eqn.primitive.name == "jit" and "jaxpr" in eqn.params
+        else eqn.primitive.name in _OF
+        for eqn in closed.jaxpr.eqns
+    )
 
 
 __all__ = ["by_numpy", "known_by_numpy", "result"]

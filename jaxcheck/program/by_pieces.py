@@ -35,8 +35,10 @@ class Pieces:
     def __call__(self, *flat: Any) -> list[np.ndarray] | None:
         """The results, on the host; None where it cannot be done so."""
         try:
-            return [np.asarray(x, v.aval.dtype) for x, v in zip(self._run(self.closed, flat),
-                                                                self.closed.jaxpr.outvars, strict=True)]
+            return [
+                np.asarray(x, v.aval.dtype)
+                for x, v in zip(self._run(self.closed, flat), self.closed.jaxpr.outvars, strict=True)
+            ]
         except _NotSo:
             return None
 

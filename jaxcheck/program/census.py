@@ -43,11 +43,7 @@ def describe(eqn: Any, path: tuple[str, ...] = ()) -> RuleInfo:
 
 def rules_in(closed_jaxpr: Any) -> tuple[RuleInfo, ...]:
     """Every rule call in a jaxpr, in program order, those nested in other rules included."""
-    return tuple(
-        describe(eqn, path)
-        for eqn, path in interpret.walk(closed_jaxpr)
-        if rules.rule_kind(eqn) is not None
-    )
+    return tuple(describe(eqn, path) for eqn, path in interpret.walk(closed_jaxpr) if rules.rule_kind(eqn) is not None)
 
 
 def find_rules(f: Callable[..., Any]) -> Callable[..., tuple[RuleInfo, ...]]:
@@ -69,8 +65,10 @@ def find_rules(f: Callable[..., Any]) -> Callable[..., tuple[RuleInfo, ...]]:
 def has_stop_gradient(closed_jaxpr: Any) -> bool:
     """Whether a `stop_gradient` stands anywhere in the program (JAX keeps it as an equation), but for those that JAX's
     own functions set where they are harmless: on the factors of a solve, or the maximum in a softmax."""
-    return any(eqn.primitive.name == "stop_gradient" and rules_source.caller_origin(eqn) != "jax"
-               for eqn, _ in interpret.walk(closed_jaxpr))
+    return any(
+        eqn.primitive.name == "stop_gradient" and rules_source.caller_origin(eqn) != "jax"
+        for eqn, _ in interpret.walk(closed_jaxpr)
+    )
 
 
 def sees_zeros(closed_jaxpr: Any) -> bool:

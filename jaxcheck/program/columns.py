@@ -22,8 +22,17 @@ from jaxcheck.program import interpret
 from jaxcheck.program.pinned import Pins, Step, rule
 
 # Calls that are nothing but what they call.
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
-          "remat2", "checkpoint")
+_CALLS = (
+    "jit",
+    "pjit",
+    "closed_call",
+    "core_call",
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "custom_vjp_call_jaxpr",
+    "remat2",
+    "checkpoint",
+)
 # Below this gain the plain way is taken: it is simpler, and compiles faster.
 _GAIN = 0.8
 
@@ -89,8 +98,12 @@ class Plan:
             if step is None:
                 out = interpret.bind(line.eqn, [at(a, {}) for a in line.ins])
             elif step.linear:
-                args = [_slice(_read(base, a), p, where) if a not in self.pins else
-                        _change(at(a, p), _slice(base[a], p, where)) for a, p in zip(line.ins, step.pins, strict=True)]
+                args = [
+                    _slice(_read(base, a), p, where)
+                    if a not in self.pins
+                    else _change(at(a, p), _slice(base[a], p, where))
+                    for a, p in zip(line.ins, step.pins, strict=True)
+                ]
                 out = [_slice(base[line.outs[0]], step.out, where) + step.bind(line.eqn, args)[0]]
             else:
                 out = step.bind(line.eqn, [at(a, p) for a, p in zip(line.ins, step.pins, strict=True)])
@@ -143,8 +156,10 @@ def _open(jaxpr: Any, numbers: Sequence[Any], avals: list[Any], lines: list[_Lin
         ins = [number(a) for a in eqn.invars]
         inner = _called(eqn)
         if inner is not None:
-            consts = [_Literal(value, v.aval) for value, v in
-                      zip(interpret.constants(inner), interpret.opened(inner).constvars, strict=True)]
+            consts = [
+                _Literal(value, v.aval)
+                for value, v in zip(interpret.constants(inner), interpret.opened(inner).constvars, strict=True)
+            ]
             outs = _open(interpret.opened(inner), [*consts, *ins], avals, lines)
         else:
             outs = list(range(len(avals), len(avals) + len(eqn.outvars)))
@@ -157,9 +172,12 @@ def _open(jaxpr: Any, numbers: Sequence[Any], avals: list[Any], lines: list[_Lin
 def _called(eqn: Any) -> Any | None:
     if eqn.primitive.name not in _CALLS:
         return None
-    found = [inner for _, inner in interpret.sub_jaxprs(eqn.params)
-             if len(interpret.opened(inner).invars) == len(eqn.invars)
-             and len(interpret.opened(inner).outvars) == len(eqn.outvars)]
+    found = [
+        inner
+        for _, inner in interpret.sub_jaxprs(eqn.params)
+        if len(interpret.opened(inner).invars) == len(eqn.invars)
+        and len(interpret.opened(inner).outvars) == len(eqn.outvars)
+    ]
     return found[0] if len(found) == 1 else None
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.extend import core
-from jax.extend.core import primitives
 
 from jaxcheck.program import interpret
 from jaxcheck.program.mode import is_traced, is_wide
@@ -87,8 +86,10 @@ class Settler:
     def _equation(self, eqn: Any) -> Any:
         ins = [self._atom(a) for a in eqn.invars]
         params = interpret.map_jaxprs(eqn.params, self.closed)
-        kept = all(params[k] is v or (isinstance(v, (tuple, list)) and all(
-            x is y for x, y in zip(params[k], v, strict=True))) for k, v in eqn.params.items())
+        kept = all(
+            params[k] is v or (isinstance(v, (tuple, list)) and all(x is y for x, y in zip(params[k], v, strict=True)))
+            for k, v in eqn.params.items()
+        )
         if kept and all(new is old for new, old in zip(ins, eqn.invars, strict=True)):
             return eqn
         return eqn.replace(invars=ins, params=eqn.params if kept else params)
@@ -121,8 +122,11 @@ def settled(program: Any, wide: bool, rounded: bool = False) -> Any:
 def retyped(program: Any) -> Any:
     """A program of the 64-bit mode in which each use of a narrow NumPy constant has the type that it was traced for."""
     jaxpr = interpret.opened(program)
-    narrow = {v: c for v, c in zip(jaxpr.constvars, interpret.constants(program), strict=False)
-              if isinstance(c, np.ndarray) and str(v.aval.dtype) in _WIDENED}
+    narrow = {
+        v: c
+        for v, c in zip(jaxpr.constvars, interpret.constants(program), strict=False)
+        if isinstance(c, np.ndarray) and str(v.aval.dtype) in _WIDENED
+    }
     wide: dict[Any, Any] = {}
     eqns = []
     for eqn in jaxpr.eqns:
@@ -151,8 +155,11 @@ def _wide_operands(eqn: Any, suspects: Sequence[int]) -> Sequence[int]:
         found = []
         for role, inner in interpret.sub_jaxprs(eqn.params):
             places = ((i, _place(eqn, role, inner, i)) for i in suspects)
-            found += [i for i, at in places if at is not None
-                      and str(interpret.opened(inner).invars[at].aval.dtype) in _ROUNDED]
+            found += [
+                i
+                for i, at in places
+                if at is not None and str(interpret.opened(inner).invars[at].aval.dtype) in _ROUNDED
+            ]
         return sorted(set(found))
     tried = [list(suspects), *([i] for i in suspects if len(suspects) > 1)]
     return next((wide for wide in tried if _fits(eqn, wide)), [])
@@ -165,8 +172,11 @@ def _fits(eqn: Any, wide: Sequence[int] = ()) -> bool:
         values = iter(moving)
         return interpret.bind(eqn, [a.val if interpret.is_literal(a) else next(values) for a in eqn.invars])
 
-    avals = [jax.ShapeDtypeStruct(a.aval.shape, _WIDENED[str(a.aval.dtype)] if i in wide else a.aval.dtype)
-             for i, a in enumerate(eqn.invars) if not interpret.is_literal(a)]
+    avals = [
+        jax.ShapeDtypeStruct(a.aval.shape, _WIDENED[str(a.aval.dtype)] if i in wide else a.aval.dtype)
+        for i, a in enumerate(eqn.invars)
+        if not interpret.is_literal(a)
+    ]
     try:
         with jax.enable_x64(True):
             found = jax.eval_shape(run, *avals)
@@ -182,8 +192,11 @@ def mixed(program: Any, narrow: Sequence[int] = ()) -> bool:
     (`lift`), not mended equation by equation. `narrow` are the inputs that hold such constants.
     """
     jaxpr = interpret.opened(program)
-    held = {v for v, c in zip(jaxpr.constvars, interpret.constants(program), strict=False)
-            if isinstance(c, np.ndarray) and str(getattr(v.aval, "dtype", "")) in _WIDENED}
+    held = {
+        v
+        for v, c in zip(jaxpr.constvars, interpret.constants(program), strict=False)
+        if isinstance(c, np.ndarray) and str(getattr(v.aval, "dtype", "")) in _WIDENED
+    }
     held |= {jaxpr.invars[i] for i in narrow}
     for eqn in jaxpr.eqns:
         at = [i for i, a in enumerate(eqn.invars) if not interpret.is_literal(a) and a in held]
@@ -214,71 +227,3 @@ def _place(eqn: Any, role: str, inner: Any, position: int) -> int | None:
         return position if position < first else position - both + first if position >= both else None
     shift = len(eqn.invars) - len(invars)
     return position - shift if shift in (0, 1) and position >= shift else None  # the index of a cond comes first
-
-
-def hoisted(program: Any) -> Any:
-    """The closed jaxpr with the constants of the `jit` calls in it among its own, an array that occurs twice once.
-
-    A compiled program takes its own constants as arguments; so new data in a jitted function needs no new
-    compilation. Calls with shardings of their own are left as they are.
-    """
-    consts = dict(zip(program.jaxpr.constvars, program.consts, strict=True))
-    known = {id(value): var for var, value in consts.items()}
-    jaxpr = _hoist(program.jaxpr, consts, known)
-    if jaxpr is program.jaxpr:
-        return program
-    return core.ClosedJaxpr(_with_constvars(jaxpr, consts), list(consts.values()))
-
-
-def _hoist(jaxpr: Any, consts: dict[Any, Any], known: dict[int, Any]) -> Any:
-    """The jaxpr with constants of calls taken out into `consts`; its new free variables are keys there."""
-    eqns, changed = [], False
-    for eqn in jaxpr.eqns:
-        new = _hoist_call(eqn, consts, known) if eqn.primitive.name in ("jit", "pjit") else eqn
-        changed |= new is not eqn
-        eqns.append(new)
-    return jaxpr.replace(eqns=eqns) if changed else jaxpr
-
-
-def _hoist_call(eqn: Any, consts: dict[Any, Any], known: dict[int, Any]) -> Any:
-    inner = eqn.params.get("jaxpr")
-    if not interpret.is_jaxpr(inner) or not hasattr(inner, "consts") or not _unsharded(eqn):
-        return eqn
-    own: dict[Any, Any] = {}
-    body = _hoist(inner.jaxpr, own, {})
-    own = dict(zip(inner.jaxpr.constvars, inner.consts, strict=True)) | own
-    if not own:
-        return eqn
-    outer = []
-    for var, value in own.items():
-        at = known.get(id(value))
-        if at is None:
-            # A variable of its own out here: the same call may stand here twice.
-            at = known[id(value)] = core.Var(var.aval)
-            consts[at] = value
-        outer.append(at)
-    called = body.replace(constvars=[], invars=[*own, *body.invars], debug_info=_unnamed(body.debug_info))
-    return eqn.replace(primitive=primitives.closed_call_p, invars=[*outer, *eqn.invars],
-                       params={"call_jaxpr": core.ClosedJaxpr(called, [])}, effects=called.effects)
-
-
-def _with_constvars(jaxpr: Any, consts: dict[Any, Any]) -> Any:
-    return jaxpr.replace(constvars=list(consts))
-
-
-def _unnamed(info: Any) -> Any:
-    # Names of arguments are for as many arguments as there were.
-    return info._replace(arg_names=None) if hasattr(info, "_replace") else info
-
-
-def _unsharded(eqn: Any) -> bool:
-    keys = ("in_shardings", "out_shardings", "in_layouts", "out_layouts")
-    values = [v for key in keys for v in eqn.params.get(key, ())]
-    return not eqn.effects and all(v is None or "Unspecified" in type(v).__name__ for v in values)
-
-
-def as_inputs(program: Any) -> Any:
-    """The closed jaxpr with its own constants as its first inputs: what is compiled from it holds no data."""
-    jaxpr = program.jaxpr
-    return core.ClosedJaxpr(jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars],
-                                          debug_info=_unnamed(jaxpr.debug_info)), [])

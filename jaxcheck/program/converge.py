@@ -93,8 +93,12 @@ class RunOn(jaxpr.Way[None]):
         known = {v for i, v in enumerate(eqn.invars[:a]) if i in _tolerances(condition)}
         if any(v in known for v in eqn.invars[a : a + b] if not interpret.is_literal(v)):
             # The body looks at the tolerance too (a last step that is half of one): once more, with none.
-            once = body_with([jnp.zeros_like(x) if not interpret.is_literal(v) and v in known else x
-                              for x, v in zip(fixed, eqn.invars[a : a + b], strict=True)])
+            once = body_with(
+                [
+                    jnp.zeros_like(x) if not interpret.is_literal(v) and v in known else x
+                    for x, v in zip(fixed, eqn.invars[a : a + b], strict=True)
+                ]
+            )
             start = lax.fori_loop(0, count, lambda i, values: once(values), init)
         seen = _seen(eqn, self._unread)
         scale = [jnp.maximum(_largest(init[i], rank), _largest(stopped[i], rank)) for i in seen]
@@ -150,8 +154,12 @@ def _to_rest(once: Any, start: list[Any], seen: Sequence[int], deciding: Sequenc
 
 def _chosen(where: Any, new: list[Any], old: list[Any]) -> list[Any]:
     """Row by row the new values or the old ones."""
-    return [lax.select(jnp.broadcast_to(jaxpr.over_rows(where, x), x.shape), y, x)
-            if jnp.ndim(where) else lax.select(where, y, x) for x, y in zip(old, new, strict=True)]
+    return [
+        lax.select(jnp.broadcast_to(jaxpr.over_rows(where, x), x.shape), y, x)
+        if jnp.ndim(where)
+        else lax.select(where, y, x)
+        for x, y in zip(old, new, strict=True)
+    ]
 
 
 def _inexact(x: Any) -> bool:
@@ -262,5 +270,6 @@ def run_on(program: Program, patience: Patience = LONG) -> Program:
         return program
     with jax.enable_x64(interpret.has_64_bits(closed)):
         found = jax.make_jaxpr(lambda *args: jaxpr.run(RunOn(patience, unread), closed, args, None)[0])(
-            *rules.abstract(interpret.opened(closed).invars))
+            *rules.abstract(interpret.opened(closed).invars)
+        )
     return Program(Program.of(found).closed, program.lifted, program.native_islands)

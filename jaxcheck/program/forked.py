@@ -36,4 +36,5 @@ def refuse(name: str) -> None:
     if _STATE["dead"]:
         raise RuntimeError(
             f"{name} was called in a process that was forked after JAX had started, where JAX's threads are missing; "
-            'start it anew with multiprocessing.get_context("spawn") (or "forkserver"), or fork before JAX is used')
+            'start it anew with multiprocessing.get_context("spawn") (or "forkserver"), or fork before JAX is used'
+        )

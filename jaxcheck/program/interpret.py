@@ -74,8 +74,7 @@ def hi_jaxprs(prim: Any) -> Iterator[tuple[str, Any]]:
     while prim is not None and seen < 16:
         params = getattr(prim, "params", None)
         traced = params.get("traced") if isinstance(params, dict) else None
-        inner = getattr(traced if traced is not None else getattr(prim, "traced", None),
-                        "jaxpr", None)
+        inner = getattr(traced if traced is not None else getattr(prim, "traced", None), "jaxpr", None)
         if inner is not None and is_jaxpr(inner):
             yield "", inner
             return

@@ -182,7 +182,8 @@ def _while(way: Way[State], eqn: Any, operands: list[Any], state: State) -> tupl
     def by_row(carried: tuple[list[Any], State]) -> tuple[list[Any], State]:
         live, (values, inside) = going_on(carried), step(carried)
         return jax.tree_util.tree_map(
-            lambda new, old: jnp.where(over_rows(live, new), new, old), values, carried[0]), inside
+            lambda new, old: jnp.where(over_rows(live, new), new, old), values, carried[0]
+        ), inside
 
     # Under vmap the condition has an answer for each row, and the values of a row that is done stand still.
     rows = bool(interpret.opened(condition).outvars[0].aval.shape)

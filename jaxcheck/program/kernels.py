@@ -63,8 +63,9 @@ def _open(eqn: Any) -> Any:
     program = opened(eqn)
     if program is None:
         return eqn
-    return eqn.replace(primitive=primitives.closed_call_p, params={"call_jaxpr": program},
-                       effects=interpret.opened(program).effects)
+    return eqn.replace(
+        primitive=primitives.closed_call_p, params={"call_jaxpr": program}, effects=interpret.opened(program).effects
+    )
 
 
 def _traced(eqn: Any) -> Any | None:

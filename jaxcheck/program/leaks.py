@@ -24,9 +24,11 @@ def refuse_leaks(program: Any, what: str) -> None:
     """Raise LeakedTracer where a value of another trace is baked into a program, at any depth, and ForeignRef where a
     mutable array is."""
     if any(type(v.aval).__name__ == "AbstractRef" for v in interpret.opened(program).constvars):
-        raise ForeignRef(f"{what} reads or writes a Ref (a mutable array of JAX's) that was made outside of it, and a "
-                         "check runs it many times, and in float64: close over what it holds, ref[...], or make the "
-                         "Ref inside")
+        raise ForeignRef(
+            f"{what} reads or writes a Ref (a mutable array of JAX's) that was made outside of it, and a "
+            "check runs it many times, and in float64: close over what it holds, ref[...], or make the "
+            "Ref inside"
+        )
     for inner in interpret.walk_jaxprs(program):
         if any(is_traced(c) for c in interpret.constants(inner)):
             raise LeakedTracer(f"{what} keeps values of one call for a later one (JAX: a leaked tracer)")

@@ -30,8 +30,10 @@ LOOK = 1.0
 # What is said last, with the report.
 REPORT = "report"
 
-SAME = ("with several processes each makes the same call, with the same arguments; devices=jax.local_devices() keeps a "
-        "check to its own process")
+SAME = (
+    "with several processes each makes the same call, with the same arguments; devices=jax.local_devices() keeps a "
+    "check to its own process"
+)
 
 _LOCK = threading.Lock()
 _SEEN: dict[int, Iterator[int]] = {}  # how often a check of the same arguments was made before

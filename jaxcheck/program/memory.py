@@ -46,8 +46,9 @@ class Need:
         with contextlib.suppress(AttributeError, NotImplementedError, TypeError, jax.errors.JaxRuntimeError):
             told = executable.memory_analysis()
             code = int(told.generated_code_size_in_bytes) or KEPT
-            return Need(code, int(told.temp_size_in_bytes + told.output_size_in_bytes),
-                        int(told.argument_size_in_bytes))
+            return Need(
+                code, int(told.temp_size_in_bytes + told.output_size_in_bytes), int(told.argument_size_in_bytes)
+            )
         return Need(KEPT, 0, 0)
 
 

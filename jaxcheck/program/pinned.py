@@ -19,11 +19,13 @@ from jaxcheck.there import there
 
 Pins = dict[int, int]  # axis of the value -> axis of the leaf
 
-_ELEMENTWISE = frozenset("""
+_ELEMENTWISE = frozenset(
+    """
 abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy cos cosh digamma
 div eq erf erf_inv erfc exp exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min mul ne
 neg nextafter not or pow rem round rsqrt select_n sign sin sinh sqrt square sub tan tanh xor
-""".split())
+""".split()
+)
 _REDUCTIONS = frozenset("reduce_max reduce_min reduce_prod reduce_sum reduce_and reduce_or".split())
 
 
@@ -54,8 +56,13 @@ def rule(eqn: Any, pins: Sequence[Pins | None], avals: Sequence[Any]) -> Step | 
         return _elementwise(eqn, pins, avals)
     if name in _REDUCTIONS:
         return _reduction(eqn, there(pins[0]))
-    make = {"dot_general": _product, "broadcast_in_dim": _broadcast, "transpose": _transpose, "squeeze": _squeeze,
-            "reshape": _reshape}.get(name)
+    make = {
+        "dot_general": _product,
+        "broadcast_in_dim": _broadcast,
+        "transpose": _transpose,
+        "squeeze": _squeeze,
+        "reshape": _reshape,
+    }.get(name)
     return make(eqn, pins, avals) if make else None
 
 
@@ -63,8 +70,9 @@ def _elementwise(eqn: Any, pins: Sequence[Pins | None], avals: Sequence[Any]) ->
     shape = eqn.outvars[0].aval.shape
     for aval in avals:
         # Since JAX 0.10, axes of length 1 need no broadcast_in_dim before an addition.
-        if aval.shape and (len(aval.shape) != len(shape)
-                           or any(n not in (1, m) for n, m in zip(aval.shape, shape, strict=True))):
+        if aval.shape and (
+            len(aval.shape) != len(shape) or any(n not in (1, m) for n, m in zip(aval.shape, shape, strict=True))
+        ):
             return None
     common = set.intersection(*(set(p.items()) for p in pins if p is not None))
     if not common:
@@ -157,11 +165,16 @@ def _bind_product(eqn: Any, args: Sequence[Any]) -> list[Any]:
     if any(x.shape[a] > 1 for a in left):
         return interpret.bind(eqn, args)
     x, y = (jnp.moveaxis(v, b, range(len(b))) for v, b in ((x, left_batch), (y, right_batch)))
-    x = x.reshape([x.shape[a] for a in range(len(left_batch))]
-                  + [args[0].shape[a] for a in range(args[0].ndim) if a not in (*left, *left_batch)]
-                  + [1] * (y.ndim - len(right) - len(right_batch)))
-    y = y.reshape([y.shape[a] for a in range(len(right_batch))] + [1] * (args[0].ndim - len(left) - len(left_batch))
-                  + [args[1].shape[a] for a in range(args[1].ndim) if a not in (*right, *right_batch)])
+    x = x.reshape(
+        [x.shape[a] for a in range(len(left_batch))]
+        + [args[0].shape[a] for a in range(args[0].ndim) if a not in (*left, *left_batch)]
+        + [1] * (y.ndim - len(right) - len(right_batch))
+    )
+    y = y.reshape(
+        [y.shape[a] for a in range(len(right_batch))]
+        + [1] * (args[0].ndim - len(left) - len(left_batch))
+        + [args[1].shape[a] for a in range(args[1].ndim) if a not in (*right, *right_batch)]
+    )
     return [x * y]
 
 

@@ -11,15 +11,22 @@ import numpy as np
 
 from jaxcheck.program import rules, units
 from jaxcheck.program.compile import Program, execute
-from jaxcheck.program.constants import as_inputs
+from jaxcheck.program.hoisting import as_inputs
 from jaxcheck.program.ways.perturbed import of_constants, scatter, signs
 
 DRAWS = 8
 
 
-def round_off(name: Any, programs: Sequence[Program], inputs: Callable[[Any], Sequence[Any]],
-              results: Callable[[list[Any]], Any], values: Any, free: Sequence[bool], unit: float = 0.0,
-              constants: bool = False) -> tuple[list[tuple[Any, Any]], int]:
+def round_off(
+    name: Any,
+    programs: Sequence[Program],
+    inputs: Callable[[Any], Sequence[Any]],
+    results: Callable[[list[Any]], Any],
+    values: Any,
+    free: Sequence[bool],
+    unit: float = 0.0,
+    constants: bool = False,
+) -> tuple[list[tuple[Any, Any]], int]:
     """([(result, how far it may be off)] of every program, programs compiled), by Monte Carlo arithmetic.
 
     Args:
@@ -30,6 +37,7 @@ def round_off(name: Any, programs: Sequence[Program], inputs: Callable[[Any], Se
         unit: of every operation, where that is more than its dtype's own.
         constants: nothing is rounded but the programs' constants, to `unit`.
     """
+
     def unit_of(eqn: Any, dtype: Any) -> float:
         return max(units.unit(dtype), unit)
 
@@ -37,8 +45,10 @@ def round_off(name: Any, programs: Sequence[Program], inputs: Callable[[Any], Se
         found = []
         for program, own, either in zip(programs, consts, free, strict=True):
             closed = as_inputs(program.closed)
-            flat = [jnp.asarray(x).astype(a.dtype) if rules.is_inexact(a) else x
-                    for x, a in zip(inputs(values), program.closed.in_avals, strict=True)]
+            flat = [
+                jnp.asarray(x).astype(a.dtype) if rules.is_inexact(a) else x
+                for x, a in zip(inputs(values), program.closed.in_avals, strict=True)
+            ]
             if constants:
                 bars = of_constants(closed, own, flat, rows, unit)
             else:

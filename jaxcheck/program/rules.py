@@ -77,9 +77,7 @@ def _expanded(eqn: Any) -> Any | None:
     prim = eqn.params["_prim"]
 
     def expand(*flat: Any) -> list[Any]:
-        return jax.tree_util.tree_leaves(
-            prim.expand(*jax.tree_util.tree_unflatten(prim.in_tree, flat))
-        )
+        return jax.tree_util.tree_leaves(prim.expand(*jax.tree_util.tree_unflatten(prim.in_tree, flat)))
 
     try:
         with jax.enable_x64(interpret.is_64_bits((*eqn.invars, *eqn.outvars))):
@@ -222,14 +220,12 @@ def _rebuild_jvp(eqn: Any, change: Any, call: Any, build: Any) -> Callable[..., 
         return call(*args)
 
     def rule(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        live = tuple(i for i in inexact_positions(eqn.invars)
-                     if not isinstance(tangents[i], SymbolicZero))
+        live = tuple(i for i in inexact_positions(eqn.invars) if not isinstance(tangents[i], SymbolicZero))
         program, moving = build(lambda: jvp_program(eqn, live))
         out = change(program)(*primals, *(tangents[i] for i in live))
         results, dots = out[: len(eqn.outvars)], iter(out[len(eqn.outvars) :])
         return results, [
-            next(dots) if i in moving else np.zeros(np.shape(r), jax.dtypes.float0)
-            for i, r in enumerate(results)
+            next(dots) if i in moving else np.zeros(np.shape(r), jax.dtypes.float0) for i, r in enumerate(results)
         ]
 
     function.defjvp(rule, symbolic_zeros=True)
@@ -252,8 +248,7 @@ def _rebuild_vjp(eqn: Any, change: Any, call: Any, build: Any) -> Callable[..., 
     def bwd(residuals: Any, cotangents: Sequence[Any]) -> tuple[Any, ...]:
         values, marks = residuals
         live = tuple(i for i, mark in enumerate(marks) if mark is not None)
-        outs = tuple(i for i in inexact_positions(eqn.outvars)
-                     if not isinstance(cotangents[i], SymbolicZero))
+        outs = tuple(i for i in inexact_positions(eqn.outvars) if not isinstance(cotangents[i], SymbolicZero))
         grads: list[Any] = [None] * len(marks)
         if outs:
             program = build(lambda: vjp_program(eqn, live, outs))

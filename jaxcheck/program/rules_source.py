@@ -38,7 +38,8 @@ _WRAPPERS = tuple(
 )  # fmt: skip
 # What lies between a function that was called and the equation that it made.
 _BINDING = tuple(
-    os.path.join("jax", "_src", *name) for name in (("lax", "lax.py"), ("source_info_util.py",), ("tree.py",)))
+    os.path.join("jax", "_src", *name) for name in (("lax", "lax.py"), ("source_info_util.py",), ("tree.py",))
+)
 _SOURCE = re.compile(r"^(?P<name>.*?) at (?P<file>.+):(?P<line>\d+)$", re.DOTALL)
 _ATTRIBUTES = ("f", "fun", "fn", "func", "fwd", "bwd", "jvp", "__wrapped__", "prim", "traced")
 _DATA = (str, bytes, int, float, complex, type, np.ndarray, jax.Array)

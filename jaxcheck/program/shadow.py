@@ -86,9 +86,7 @@ def _stuck(programs: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def lift(
-    closed_jaxpr: Any, native_islands: bool = False, wide: bool | None = None
-) -> Callable[..., list[Any]]:
+def lift(closed_jaxpr: Any, native_islands: bool = False, wide: bool | None = None) -> Callable[..., list[Any]]:
     """The program as a function of flat float64 arguments, computing in float64 throughout.
 
     Custom rules are lifted with it, so that its derivatives are the rules' in float64. Random
@@ -178,12 +176,14 @@ def trace_float64(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
 def _promoted(f: Any, args: Any, kwargs: Any) -> tuple[NativeTrace | None, str]:
     wide_args, wide_kwargs = jax.tree_util.tree_map(to_float64, (args, kwargs))
     rounded = not is_wide()
+
     def promote() -> tuple[NativeTrace | None, str]:
         with jax.enable_x64(True):
             traced = trace_native(f, wide_args, wide_kwargs, _is_data)
             # What the caller's own program rounds is rounded here, too.
-            traced = traced._replace(closed=quiet(constants.settled(traced.closed, True, rounded)),
-                                     mixed=constants.mixed(traced.closed))
+            traced = traced._replace(
+                closed=quiet(constants.settled(traced.closed, True, rounded)), mixed=constants.mixed(traced.closed)
+            )
             if not any(is_traced(x) for x in traced.flat):
                 _try_callbacks(traced)
             failure = _rule_failure(traced.closed)

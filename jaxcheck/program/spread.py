@@ -29,8 +29,9 @@ WORTH = 3e8
 # Part of the host's free memory that copies of the arguments may take, where devices share it.
 COPIES = 0.25
 # Equations that place what they compute by themselves.
-_PLACED = frozenset("shard_map sharding_constraint mesh_cast reshard layout_constraint xla_pmap "
-                    "custom_partitioning".split())
+_PLACED = frozenset(
+    "shard_map sharding_constraint mesh_cast reshard layout_constraint xla_pmap custom_partitioning".split()
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +60,14 @@ def choose(devices: Any, *trees: Any, points: Any = None) -> Devices:
     Raises:
         TypeError, ValueError: naming the option.
     """
-    if any(isinstance(x, jax.Array) and not is_traced(x) and not x.is_fully_addressable
-           for x in jax.tree_util.tree_leaves((trees, points))):
-        raise TypeError("an argument lies over several processes, none of which sees it whole; give all of it to each "
-                        "(jax.experimental.multihost_utils.process_allgather), or check a part of the model")
+    if any(
+        isinstance(x, jax.Array) and not is_traced(x) and not x.is_fully_addressable
+        for x in jax.tree_util.tree_leaves((trees, points))
+    ):
+        raise TypeError(
+            "an argument lies over several processes, none of which sees it whole; give all of it to each "
+            "(jax.experimental.multihost_utils.process_allgather), or check a part of the model"
+        )
     if devices is None:
         committed = [x for x in jax.tree_util.tree_leaves((trees, points)) if _is_committed(x)]
         found = dict.fromkeys(d for x in committed for d in sorted(x.devices(), key=lambda d: d.id))
@@ -74,8 +79,10 @@ def choose(devices: Any, *trees: Any, points: Any = None) -> Devices:
     if isinstance(listed, (str, bytes)) or not isinstance(listed, Sequence):
         raise TypeError(f"devices={devices!r}: {say}")
     if not all(isinstance(d, jax.Device) for d in listed):
-        raise TypeError(f"devices={devices!r}: {say}; it holds "
-                        f"{next(type(d).__name__ for d in listed if not isinstance(d, jax.Device))}")
+        raise TypeError(
+            f"devices={devices!r}: {say}; it holds "
+            f"{next(type(d).__name__ for d in listed if not isinstance(d, jax.Device))}"
+        )
     if len(set(listed)) < len(listed) or len({d.platform for d in listed}) > 1:
         raise ValueError(f"devices={devices!r}: each device once, and all of one kind")
     own = tuple(d for d in listed if d.process_index == jax.process_index())
@@ -112,8 +119,10 @@ def over(devices: Any, *trees: Any, points: Any = None) -> Iterator[Devices]:
     found = choose(devices, *trees, points=points)
     token = _CURRENT.set(found)
     try:
-        with (jax.default_device(found.own[0]) if found.own[0] != default()[0] else contextlib.nullcontext(),
-              hosts.taking_part(trees, points, alone=found.alone)):
+        with (
+            jax.default_device(found.own[0]) if found.own[0] != default()[0] else contextlib.nullcontext(),
+            hosts.taking_part(trees, points, alone=found.alone),
+        ):
             yield found
     finally:
         _CURRENT.reset(token)
@@ -146,6 +155,10 @@ class Shares:
     def width(self) -> int:
         """How many devices of all processes run side by side."""
         return self.lanes * self.processes
+
+    def starts(self, count: int, each: int) -> range:
+        """Where the calls of this process begin, `each` rows at a time."""
+        return range(self.process * each, count, self.processes * each)
 
     def joined(self, name: str, work: Callable[[], list[Any]]) -> list[Any]:
         """What `work()` lists in every process (see `hosts.together` for what is raised), taken in turns: the first
@@ -191,15 +204,21 @@ def _lanes(programs: Sequence[Any], args: Any) -> int:
 
 def is_placed(program: Any) -> bool:
     """Whether a closed jaxpr says itself where it runs."""
-    return any(eqn.primitive.name in _PLACED or (eqn.primitive.name == "device_put" and any(
-        d is not None for d in eqn.params.get("devices", ()))) or _is_laid_out(eqn)
-        for eqn, _ in interpret.walk(program))
+    return any(
+        eqn.primitive.name in _PLACED
+        or (eqn.primitive.name == "device_put" and any(d is not None for d in eqn.params.get("devices", ())))
+        or _is_laid_out(eqn)
+        for eqn, _ in interpret.walk(program)
+    )
 
 
 def _is_laid_out(eqn: Any) -> bool:
     """Whether a call under jit has shardings of its own."""
-    return any(isinstance(s, jax.sharding.Sharding) for key in ("in_shardings", "out_shardings")
-               for s in eqn.params.get(key) or ())
+    return any(
+        isinstance(s, jax.sharding.Sharding)
+        for key in ("in_shardings", "out_shardings")
+        for s in eqn.params.get(key) or ()
+    )
 
 
 def rows(f: Callable, mesh: Mesh | None, split: Sequence[int]) -> Callable:

@@ -19,8 +19,9 @@ def between(old: Report, new: Report) -> tuple[str, ...]:
     return tuple(_changes(old, new))
 
 
-def between_runs(old: Sequence[Report], new: Sequence[Report], old_errors: Mapping[str, str],
-                 new_errors: Mapping[str, str]) -> Iterator[str]:
+def between_runs(
+    old: Sequence[Report], new: Sequence[Report], old_errors: Mapping[str, str], new_errors: Mapping[str, str]
+) -> Iterator[str]:
     """From the reports of one run to those of another, each by its name; several of one name in their order. `errors`
     are names and texts of those that could not be run."""
     before, after = _named(old), _named(new)
@@ -104,8 +105,10 @@ def _digits(name: str, what: str, old: float, new: float) -> Iterator[str]:
     moved = math.log10(high / low)
     if abs(moved) >= _DIGITS:
         verb = "lost" if moved > 0 else "gained"
-        yield (f"{name} {verb} {numbers.count(round(abs(moved)), 'digit')}{about}: {numbers.small(new)}, "
-               f"was {numbers.small(old)}")
+        yield (
+            f"{name} {verb} {numbers.count(round(abs(moved)), 'digit')}{about}: {numbers.small(new)}, "
+            f"was {numbers.small(old)}"
+        )
 
 
 def _rows(old: Report, new: Report) -> Iterator[str]:

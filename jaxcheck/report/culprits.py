@@ -15,8 +15,10 @@ def mistakes(report: Report) -> list[tuple[str, list[Culprit]]]:
     """What is said of each mistake, and the line that is it, or those of which one is."""
     found = []
     for (kind, leaves), those in itertools.groupby(report.culprits, lambda c: (c.kind, c.leaves)):
-        said = (f"{_INTRODUCED.get(kind, '')} changed, {numbers.names(leaves)} "
-                f"{'is' if len(leaves) == 1 else 'are'} right, here and at another point")
+        said = (
+            f"{_INTRODUCED.get(kind, '')} changed, {numbers.names(leaves)} "
+            f"{'is' if len(leaves) == 1 else 'are'} right, here and at another point"
+        )
         found.append((said, list(those)))
     return found
 

@@ -32,16 +32,20 @@ def of_reports(reports: Sequence[Report]) -> str:
         for leaf in report.leaves:
             if leaf.reason is not Reason.AGREE:
                 found.setdefault(leaf.reason, []).append(line.leaf(leaf))
-    parts = ["\n".join(["  " + said for said in where] + ["", _text(TERMS[reason.name.casefold()])])
-             for reason, where in found.items()]
+    parts = [
+        "\n".join(["  " + said for said in where] + ["", _text(TERMS[reason.name.casefold()])])
+        for reason, where in found.items()
+    ]
     return "\n\n".join(parts) if parts else _text(TERMS["agree"])
 
 
 def listing() -> str:
     """All words, reasons first, each with the beginning of what it means."""
     longest = max(len(term.name) for term in TERMS.values())
-    lines = [f"{term.name:<{longest}}  {textwrap.shorten(term.meaning, WIDTH - longest - 2, placeholder=' ...')}"
-             for term in TERMS.values()]
+    lines = [
+        f"{term.name:<{longest}}  {textwrap.shorten(term.meaning, WIDTH - longest - 2, placeholder=' ...')}"
+        for term in TERMS.values()
+    ]
     return "\n".join([*lines, "", "jaxcheck explain WORD says all of it."])
 
 

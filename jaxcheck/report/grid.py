@@ -48,19 +48,33 @@ def grid(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int) 
     kept, widths = found
     header = [columns[i].name.split("\n") for i in kept]
     tallest = max(map(len, header))
-    lines = [_line([(columns[i], ("", *[""] * (tallest - len(name)), *name)[1 + k], "bold", w)
-                    for i, name, w in zip(kept, header, widths, strict=True)]) for k in range(tallest)]
+    lines = [
+        _line(
+            [
+                (columns[i], ("", *[""] * (tallest - len(name)), *name)[1 + k], "bold", w)
+                for i, name, w in zip(kept, header, widths, strict=True)
+            ]
+        )
+        for k in range(tallest)
+    ]
     lines.append(Text("-" * (sum(widths) + GAP * (len(widths) - 1))))
     for row in rows:
         parts = [break_(row[i].text, w) for i, w in zip(kept, widths, strict=True)]
         for k in range(max(map(len, parts))):
-            lines.append(_line([(columns[i], part[k] if k < len(part) else "", row[i].style, w)
-                                for i, part, w in zip(kept, parts, widths, strict=True)]))
+            lines.append(
+                _line(
+                    [
+                        (columns[i], part[k] if k < len(part) else "", row[i].style, w)
+                        for i, part, w in zip(kept, parts, widths, strict=True)
+                    ]
+                )
+            )
     return Table(lines, len(kept))
 
 
-def _fit(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int, firm: bool,
-         least_rank: int) -> tuple[list[int], list[int]] | None:
+def _fit(
+    columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int, firm: bool, least_rank: int
+) -> tuple[list[int], list[int]] | None:
     """(the columns that are kept, their widths), where leaving out those of `least_rank` and above suffices."""
     kept = list(range(len(columns)))
     while (widths := _widths(columns, rows, kept, width, firm)) is None:
@@ -71,12 +85,14 @@ def _fit(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int, 
     return kept, widths
 
 
-def _widths(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], kept: list[int], width: int,
-            firm: bool) -> list[int] | None:
+def _widths(
+    columns: Sequence[Column], rows: Sequence[Sequence[Cell]], kept: list[int], width: int, firm: bool
+) -> list[int] | None:
     """What each kept column gets: its content's width, or less, unless `firm`, for those that may be narrower; None
     where it does not fit."""
-    natural = [max([len(name) for name in columns[i].name.split("\n")] + [len(row[i].text) for row in rows])
-               for i in kept]
+    natural = [
+        max([len(name) for name in columns[i].name.split("\n")] + [len(row[i].text) for row in rows]) for i in kept
+    ]
     least = [n if firm else min(n, columns[i].least or n) for n, i in zip(natural, kept, strict=True)]
     spare = width - GAP * (len(kept) - 1) - sum(least)
     if spare < 0:
@@ -106,8 +122,10 @@ def paragraph(said: str, width: int, style: str = "", indent: str = "") -> Itera
         first, *rest = break_(part, width)
         yield Text(first, style=style, no_wrap=True)
         if rest:
-            yield from (Text(indent + more, style=style, no_wrap=True)
-                        for more in break_(part[len(first):].lstrip(), width - len(indent)))
+            yield from (
+                Text(indent + more, style=style, no_wrap=True)
+                for more in break_(part[len(first) :].lstrip(), width - len(indent))
+            )
 
 
 def break_(said: str, width: int) -> list[str]:

@@ -18,13 +18,20 @@ def render(reports: Sequence[Report], errors: Sequence[tuple[str, str]] = ()) ->
     """FAIL is a failure, INCONCLUSIVE one too (of that type), and `errors` (name, what was raised) are errors."""
     failed = [report for report in reports if report.verdict is not Verdict.PASS]
     total = sum(report.seconds for report in reports if not math.isnan(report.seconds))
-    suite = ElementTree.Element("testsuite", name="jaxcheck", tests=str(len(reports) + len(errors)),
-                                failures=str(len(failed)), errors=str(len(errors)), time=f"{total:.3f}")
+    suite = ElementTree.Element(
+        "testsuite",
+        name="jaxcheck",
+        tests=str(len(reports) + len(errors)),
+        failures=str(len(failed)),
+        errors=str(len(errors)),
+        time=f"{total:.3f}",
+    )
     for report in reports:
         case = _case(suite, report.kind, report.name, report.seconds)
         if report.verdict is not Verdict.PASS:
-            failure = ElementTree.SubElement(case, "failure", type=f"{report.verdict.value} {report.reason.name}",
-                                             message=_clean(line.cause(report)))
+            failure = ElementTree.SubElement(
+                case, "failure", type=f"{report.verdict.value} {report.reason.name}", message=_clean(line.cause(report))
+            )
             failure.text = _clean(text.render(report))
     for name, said in errors:
         ElementTree.SubElement(_case(suite, "error", name, math.nan), "error", message=_clean(said))

@@ -69,7 +69,7 @@ def _what(report: Report) -> str:
         one = troubled[0]
         known = "" if math.isnan(one.difference) else f"difference {numbers.small(one.difference)} to N"
         told = first_line(one.hint or one.note) or known or first_line(" ".join(report.notes[:1]))
-        more = _more(troubled, 'leaf', 'leaves')
+        more = _more(troubled, "leaf", "leaves")
         return f"{named}`{one.path}`{' ' if told else ''}{told}{more}{culprits.short(report)}"
     if wrong:
         size = "" if math.isnan(wrong[0].difference) else numbers.small(wrong[0].difference)

@@ -34,6 +34,7 @@ def dataframe(report: Report) -> Any:
     try:
         import pandas  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ImportError("to_dataframe() needs pandas: pip install pandas; to_records() gives the same rows as "
-                          "dicts without it") from error
+        raise ImportError(
+            "to_dataframe() needs pandas: pip install pandas; to_records() gives the same rows as dicts without it"
+        ) from error
     return pandas.DataFrame(of_leaves(report))

@@ -148,8 +148,10 @@ def _repaired(culprit: Culprit, several: bool) -> str:
 
 
 def _joined(fixes: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"description": {"text": "; ".join(fix["description"]["text"] for fix in fixes)},
-            "artifactChanges": [change for fix in fixes for change in fix["artifactChanges"]]}
+    return {
+        "description": {"text": "; ".join(fix["description"]["text"] for fix in fixes)},
+        "artifactChanges": [change for fix in fixes for change in fix["artifactChanges"]],
+    }
 
 
 def _logical(report: Report, leaves: list[LeafResult]) -> list[dict[str, str]]:

@@ -23,8 +23,9 @@ def save(report: Report, path: str | os.PathLike[str]) -> None:
         raise ValueError(f"cannot save a report as {suffix or 'a file without suffix'!r}: use .json or .html")
 
 
-def save_all(reports: Sequence[Report], path: str | os.PathLike[str], errors: Sequence[tuple[str, str]] = (),
-             kind: str = "") -> None:
+def save_all(
+    reports: Sequence[Report], path: str | os.PathLike[str], errors: Sequence[tuple[str, str]] = (), kind: str = ""
+) -> None:
     """Write several reports into one file.
 
     Args:
@@ -42,8 +43,9 @@ def save_all(reports: Sequence[Report], path: str | os.PathLike[str], errors: Se
     elif kind == "sarif":
         write(path, dumps(sarif.render(reports, errors)))
     else:
-        raise ValueError(f"cannot save reports as {kind or 'a file without suffix'!r}: use .json, .html, .xml or "
-                         ".sarif")
+        raise ValueError(
+            f"cannot save reports as {kind or 'a file without suffix'!r}: use .json, .html, .xml or .sarif"
+        )
 
 
 _ERROR = "jaxcheck_error"

@@ -24,8 +24,9 @@ _RANK = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 2}
 _PATH, _WORDS = 14, 24
 
 
-def choose_leaves(report: Report, most: int = MOST_LEAVES,
-                  folded: int = FOLDED) -> tuple[list[LeafResult], list[LeafResult]]:
+def choose_leaves(
+    report: Report, most: int = MOST_LEAVES, folded: int = FOLDED
+) -> tuple[list[LeafResult], list[LeafResult]]:
     """(the leaves to show, those left out): what did not pass first, else in theta order."""
     leaves = sorted(report.leaves, key=lambda leaf: _RANK[leaf.verdict])
     shown = len(leaves) if len(leaves) <= most else folded
@@ -36,30 +37,38 @@ def leaves(shown: list[LeafResult], width: int) -> list[Text]:
     """A line per leaf. Narrow consoles (a notebook, a split terminal) get fewer columns; what all paths begin with
     is said once where that saves one."""
     columns = (
-        Column("leaf", right=False, least=_PATH), Column("shape", right=False, rank=3),
-        Column("dtype", right=False, rank=6), Column("|M|", rank=5), Column("to N"), Column("to A", rank=1),
-        Column("floor:\nleaf", rank=2), Column("floor:\ncomponent", rank=4),
+        Column("leaf", right=False, least=_PATH),
+        Column("shape", right=False, rank=3),
+        Column("dtype", right=False, rank=6),
+        Column("|M|", rank=5),
+        Column("to N"),
+        Column("to A", rank=1),
+        Column("floor:\nleaf", rank=2),
+        Column("floor:\ncomponent", rank=4),
         Column("verdict", right=False, least=16),
     )
 
     paths = [leaf.path for leaf in shown]
     prefix, short = without_prefix(paths)
-    whole, shorter = (grid(columns, [_leaf(leaf, name(leaf.path)) for leaf in shown], width)
-                      for name in (str, short))
+    whole, shorter = (grid(columns, [_leaf(leaf, name(leaf.path)) for leaf in shown], width) for name in (str, short))
     if whole is None:
         return [line for leaf in shown for line in _stacked(leaf, width)]
-    if prefix and shorter is not None and (
-            shorter.columns > whole.columns or len(shorter.lines) < len(whole.lines)):
+    if prefix and shorter is not None and (shorter.columns > whole.columns or len(shorter.lines) < len(whole.lines)):
         return [*paragraph(f"leaves of `{prefix}`:", width), *shorter.lines]
     return whole.lines
 
 
 def _leaf(leaf: LeafResult, path: str) -> list[Cell]:
     return [
-        Cell(path), Cell(numbers.shape(leaf.shape)), Cell(leaf.dtype), Cell(numbers.size(leaf.norm_manual)),
+        Cell(path),
+        Cell(numbers.shape(leaf.shape)),
+        Cell(leaf.dtype),
+        Cell(numbers.size(leaf.norm_manual)),
         Cell(numbers.with_bar(numbers.small(leaf.difference), leaf.error_bar)),
-        Cell(numbers.small(leaf.difference_autodiff)), Cell(numbers.small(leaf.floor)),
-        Cell(numbers.small(leaf.floor_component)), Cell(_verdict(leaf), COLOURS[leaf.verdict]),
+        Cell(numbers.small(leaf.difference_autodiff)),
+        Cell(numbers.small(leaf.floor)),
+        Cell(numbers.small(leaf.floor_component)),
+        Cell(_verdict(leaf), COLOURS[leaf.verdict]),
     ]
 
 
@@ -81,9 +90,14 @@ def left_out(leaves: list[LeafResult], width: int) -> Iterator[Text]:
     verdicts = [leaf.verdict for leaf in leaves]
     counts = ", ".join(f"{verdicts.count(verdict):,} {verdict}" for verdict in _RANK if verdict in verdicts)
     said = f"and {len(leaves):,} more {'leaf' if len(leaves) == 1 else 'leaves'}: {counts}"
-    worst = [f"{what} at most {numbers.small(max(known))}" for what, known in (
-        ("difference", numbers.known(leaf.difference for leaf in leaves)),
-        ("leaf floor", numbers.known(leaf.floor for leaf in leaves))) if known]
+    worst = [
+        f"{what} at most {numbers.small(max(known))}"
+        for what, known in (
+            ("difference", numbers.known(leaf.difference for leaf in leaves)),
+            ("leaf floor", numbers.known(leaf.floor for leaf in leaves)),
+        )
+        if known
+    ]
     yield from paragraph("; ".join([said, *worst]), width)
 
 
@@ -95,8 +109,17 @@ def components(worst: tuple[Component, ...], width: int) -> list[Text]:
     columns = [Column("component", right=False), Column("parameter", rank=1), Column("M"), Column("N"), Column("A")]
     columns += [Column("note", right=False, least=8)] if notes else []
     for name in (lambda c: c.name, lambda c: c.name.removeprefix(c.path) or c.path):
-        rows = [[Cell(name(c)), Cell(numbers.value(c.parameter)), Cell(numbers.value(c.manual), "bold"),
-                 Cell(_numeric(c)), Cell(numbers.value(c.autodiff)), *([Cell(c.note)] if notes else [])] for c in shown]
+        rows = [
+            [
+                Cell(name(c)),
+                Cell(numbers.value(c.parameter)),
+                Cell(numbers.value(c.manual), "bold"),
+                Cell(_numeric(c)),
+                Cell(numbers.value(c.autodiff)),
+                *([Cell(c.note)] if notes else []),
+            ]
+            for c in shown
+        ]
         # The whole names first with every column, then the places with as many as there is room for.
         full = [column._replace(rank=0) for column in columns] if name(shown[0]) == shown[0].name else columns
         table = grid(full, rows, width)
@@ -111,8 +134,11 @@ def _numeric(component: Component) -> str:
 
 def _by_witness(component: Component, width: int) -> Iterator[Text]:
     yield from paragraph(component.name + (f" ({component.note})" if component.note else ""), width)
-    for letter, said in (("M", numbers.value(component.manual)), ("N", _numeric(component)),
-                         ("A", numbers.value(component.autodiff))):
+    for letter, said in (
+        ("M", numbers.value(component.manual)),
+        ("N", _numeric(component)),
+        ("A", numbers.value(component.autodiff)),
+    ):
         yield from paragraph(f"  {letter} {said}", width)
 
 
@@ -125,10 +151,21 @@ def rows(report: Report, width: int) -> Iterator[list[Text]]:
         if len(members) > MOST_ROWS:
             members.sort(key=lambda row: row.status == "OK")
         shown = members[:MOST_ROWS]
-        columns = (Column(group, right=False, least=12), Column("status", right=False), Column("difference"),
-                   Column("detail", right=False, least=_WORDS))
-        cells = [[Cell(row.name), Cell(row.status, _STATUS_COLOURS.get(row.status, "")),
-                  Cell(numbers.small(row.difference)), Cell(row.detail)] for row in shown]
+        columns = (
+            Column(group, right=False, least=12),
+            Column("status", right=False),
+            Column("difference"),
+            Column("detail", right=False, least=_WORDS),
+        )
+        cells = [
+            [
+                Cell(row.name),
+                Cell(row.status, _STATUS_COLOURS.get(row.status, "")),
+                Cell(numbers.small(row.difference)),
+                Cell(row.detail),
+            ]
+            for row in shown
+        ]
         table = grid(columns, cells, width)
         more = len(members) - len(shown)
         lines = table.lines if table else _details_below(columns, cells, width)
@@ -147,8 +184,11 @@ def _details_below(columns: tuple[Column, ...], cells: list[list[Cell]], width: 
 
 def points(report: Report) -> list[Text]:
     """What a batch found: counts, the worst point, and lines that repeat those that did not pass."""
-    counts = {Verdict.PASS: report.points_passed, Verdict.FAIL: report.points_failed,
-              Verdict.INCONCLUSIVE: report.points_inconclusive}
+    counts = {
+        Verdict.PASS: report.points_passed,
+        Verdict.FAIL: report.points_failed,
+        Verdict.INCONCLUSIVE: report.points_inconclusive,
+    }
     total = sum(counts.values())
     bad = [point for point in report.points if point.verdict is not Verdict.PASS]
     lines = []

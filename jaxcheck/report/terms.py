@@ -30,119 +30,215 @@ def _reason(reason: Reason, example: str, todo: str) -> Term:
 
 
 _REASONS = [
-    _reason(Reason.AGREE, "report = jc.check_grad(lambda x: jnp.sum(x**3), x, grad=lambda x: 3 * x**2)",
-            "Nothing. The floor says how large an error would have been caught."),
-    _reason(Reason.MANUAL_WRONG, "report = jc.check_grad(lambda x: jnp.sum(x**3), x, grad=lambda x: 2 * x**2)",
-            "Look at the leaf and the entries that are named; the hint (a ratio, a sign, a transpose, a missing sum) "
-            "is measured. Where several leaves are wrong, start with the one nearest to the loss."),
-    _reason(Reason.AUTODIFF_DIFFERS, """\
+    _reason(
+        Reason.AGREE,
+        "report = jc.check_grad(lambda x: jnp.sum(x**3), x, grad=lambda x: 3 * x**2)",
+        "Nothing. The floor says how large an error would have been caught.",
+    ),
+    _reason(
+        Reason.MANUAL_WRONG,
+        "report = jc.check_grad(lambda x: jnp.sum(x**3), x, grad=lambda x: 2 * x**2)",
+        "Look at the leaf and the entries that are named; the hint (a ratio, a sign, a transpose, a missing sum) "
+        "is measured. Where several leaves are wrong, start with the one nearest to the loss.",
+    ),
+    _reason(
+        Reason.AUTODIFF_DIFFERS,
+        """\
 def loss(x):  # stop_gradient hides one of the two factors from autodiff
     return jnp.sum(x * jax.lax.stop_gradient(x))
 report = jc.check_grad(loss, x, grad=lambda x: 2 * x)""",
-            "Nothing is wrong with the gradient. Do not replace it by jax.grad of this program."),
-    _reason(Reason.NUMERIC_SUSPECT, """\
+        "Nothing is wrong with the gradient. Do not replace it by jax.grad of this program.",
+    ),
+    _reason(
+        Reason.NUMERIC_SUSPECT,
+        """\
 def loss(x):
     return jnp.sum(x * jax.lax.stop_gradient(x))
 report = jc.check_grad(loss, x)  # jax.grad itself is under test""",
-            "Look for stop_gradient, a custom rule or an integer on the way. Hidden on purpose: surrogate=True. Else "
-            "rescale the loss, or check it at another point."),
-    _reason(Reason.CONVERGED, """\
+        "Look for stop_gradient, a custom rule or an integer on the way. Hidden on purpose: surrogate=True. Else "
+        "rescale the loss, or check it at another point.",
+    ),
+    _reason(
+        Reason.CONVERGED,
+        """\
 def root(a):  # Newton's method, stopped early
     return jax.lax.while_loop(lambda s: jnp.abs(s * s - a) > 1e-2, lambda s: (s + a / s) / 2, a)
 report = jc.check_grad(root, 2.0, grad=lambda a: 0.5 / jnp.sqrt(a))""",
-            "Decide whether the stopping error in the note is small enough for you; tighten the tolerance if not."),
-    _reason(Reason.KINK, "report = jc.check_grad(lambda x: jnp.sum(jnp.abs(x)), np.zeros(2), grad=jnp.sign)",
-            "Nothing, or move the point: random parameters hardly ever lie on a kink, zero biases do."),
-    _reason(Reason.SURROGATE, """\
+        "Decide whether the stopping error in the note is small enough for you; tighten the tolerance if not.",
+    ),
+    _reason(
+        Reason.KINK,
+        "report = jc.check_grad(lambda x: jnp.sum(jnp.abs(x)), np.zeros(2), grad=jnp.sign)",
+        "Nothing, or move the point: random parameters hardly ever lie on a kink, zero biases do.",
+    ),
+    _reason(
+        Reason.SURROGATE,
+        """\
 def loss(x):  # rounding has the derivative 0; its straight-through gradient is 1
     return jnp.sum(jnp.round(x))
 report = jc.check_grad(loss, x, grad=jnp.ones_like, surrogate=True)""",
-            "Nothing. Take surrogate away, or give it as a function of the leaf's path, to check the other leaves."),
-    _reason(Reason.STRUCTURE, "report = jc.check_grad(lambda x: jnp.sum(x**2), x, grad=lambda x: 2 * x[:2])",
-            "Return a tree like the parameters: the same keys, one array of the same shape per differentiable leaf."),
-    _reason(Reason.PRECISION, """\
+        "Nothing. Take surrogate away, or give it as a function of the leaf's path, to check the other leaves.",
+    ),
+    _reason(
+        Reason.STRUCTURE,
+        "report = jc.check_grad(lambda x: jnp.sum(x**2), x, grad=lambda x: 2 * x[:2])",
+        "Return a tree like the parameters: the same keys, one array of the same shape per differentiable leaf.",
+    ),
+    _reason(
+        Reason.PRECISION,
+        """\
 given = jnp.cos(x).astype(jnp.bfloat16)  # numbers, with two or three digits
 report = jc.check_grad(lambda x: jnp.sum(jnp.sin(x)), x, grad=given)""",
-            "Pass grad as a function: it is then run in float64. Numbers cannot be made finer than they are."),
-    _reason(Reason.PRECISION_WRONG, """\
+        "Pass grad as a function: it is then run in float64. Numbers cannot be made finer than they are.",
+    ),
+    _reason(
+        Reason.PRECISION_WRONG,
+        """\
 def grad(x):
     return 2 * x * (1.02 if x.dtype == jnp.float32 else 1.0)
 report = jc.check_grad(lambda x: jnp.sum(x**2), x, grad=grad)""",
-            "The formula is right, what runs is not. Follow the dtype: finfo, eps, casts, overflow of exp."),
-    _reason(Reason.JUMP, "report = jc.check_grad(jnp.floor, 1.0, grad=lambda x: 0.0)",
-            "Move the point off the jump. For a gradient that ignores jumps on purpose: surrogate=True."),
-    _reason(Reason.NOISE, "",
-            "Tighten the tolerance of the solver inside, take out quantisation, or run it in float64."),
-    _reason(Reason.DOMAIN, "report = jc.check_grad(lambda x: jnp.where(x == 1, x, np.nan), 1.0, grad=lambda x: 1.0)",
-            "Move the parameters away from the edge (a probability of 0, a variance of 0)."),
-    _reason(Reason.NONFINITE, "report = jc.check_grad(lambda x: jnp.sum(jnp.log(x)), 0 * x, grad=lambda x: 1 / x)",
-            "Run the loss alone at this point under jax.debug_nans(True): it stops at the operation."),
-    _reason(Reason.DEAD_STEP, """\
+        "The formula is right, what runs is not. Follow the dtype: finfo, eps, casts, overflow of exp.",
+    ),
+    _reason(
+        Reason.JUMP,
+        "report = jc.check_grad(jnp.floor, 1.0, grad=lambda x: 0.0)",
+        "Move the point off the jump. For a gradient that ignores jumps on purpose: surrogate=True.",
+    ),
+    _reason(
+        Reason.NOISE, "", "Tighten the tolerance of the solver inside, take out quantisation, or run it in float64."
+    ),
+    _reason(
+        Reason.DOMAIN,
+        "report = jc.check_grad(lambda x: jnp.where(x == 1, x, np.nan), 1.0, grad=lambda x: 1.0)",
+        "Move the parameters away from the edge (a probability of 0, a variance of 0).",
+    ),
+    _reason(
+        Reason.NONFINITE,
+        "report = jc.check_grad(lambda x: jnp.sum(jnp.log(x)), 0 * x, grad=lambda x: 1 / x)",
+        "Run the loss alone at this point under jax.debug_nans(True): it stops at the operation.",
+    ),
+    _reason(
+        Reason.DEAD_STEP,
+        """\
 far = jnp.asarray([1e9])
 report = jc.check_grad(jnp.sum, far, grad=jnp.ones_like, mode=jc.Exhaustive(step=1e-9))""",
-            "Leave step out (steps are then chosen), or scale the parameters to about 1."),
-    _reason(Reason.NONDETERMINISTIC, """\
+        "Leave step out (steps are then chosen), or scale the parameters to about 1.",
+    ),
+    _reason(
+        Reason.NONDETERMINISTIC,
+        """\
 rng = np.random.default_rng(0)
 report = jc.check_grad(lambda x: jnp.sum(x * rng.normal(size=3)), x)""",
-            "Make the mask or the noise an argument (args=(key,)), so that each evaluation sees the same."),
-    _reason(Reason.VACUOUS, "report = jc.check_grad(lambda x: jnp.sum(0 * x), x, grad=lambda x: 0 * x)",
-            "Look why nothing moves (a dead ReLU, a mask, a factor of zero), or change the point. Where a coarser "
-            "check is enough, say must_catch=0.01."),
-    _reason(Reason.SECOND_ORDER_WRONG, """\
+        "Make the mask or the noise an argument (args=(key,)), so that each evaluation sees the same.",
+    ),
+    _reason(
+        Reason.VACUOUS,
+        "report = jc.check_grad(lambda x: jnp.sum(0 * x), x, grad=lambda x: 0 * x)",
+        "Look why nothing moves (a dead ReLU, a mask, a factor of zero), or change the point. Where a coarser "
+        "check is enough, say must_catch=0.01.",
+    ),
+    _reason(
+        Reason.SECOND_ORDER_WRONG,
+        """\
 f = jax.custom_vjp(jnp.sin)
 f.defvjp(lambda x: (jnp.sin(x), jnp.cos(x)), lambda c, g: (jax.lax.stop_gradient(c) * g,))
 report = jc.check_rule(f, x, order=2, transforms=False)""",
-            "Nothing, if you never differentiate twice. Else write residuals and backward pass so that JAX can "
-            "differentiate them: no stop_gradient, no host callback."),
-    _reason(Reason.LAW_BROKEN, """\
+        "Nothing, if you never differentiate twice. Else write residuals and backward pass so that JAX can "
+        "differentiate them: no stop_gradient, no host callback.",
+    ),
+    _reason(
+        Reason.LAW_BROKEN,
+        """\
 f = jax.custom_vjp(jnp.sin)
 f.defvjp(lambda x: (jnp.sin(x), jnp.cos(x)), lambda c, g: (c * jnp.clip(g, -10, 10),))
 report = jc.check_rule(f, x, transforms=False)""",
-            "A backward pass is linear in the cotangent. Clip gradients in the optimiser, not in a rule; or declare "
-            "it: surrogate=True."),
-    _reason(Reason.TRANSFORM_WRONG, """\
+        "A backward pass is linear in the cotangent. Clip gradients in the optimiser, not in a rule; or declare "
+        "it: surrogate=True.",
+    ),
+    _reason(
+        Reason.TRANSFORM_WRONG,
+        """\
 f = jax.custom_vjp(jnp.sin)
 f.defvjp(lambda x: (jnp.sin(x), jnp.cos(x)), lambda c, g: (c * g * (1.1 if c.dtype == jnp.bfloat16 else 1),))
 report = jc.check_rule(f, x, algebra=False)""",
-            "Look for shapes, dtypes or Python state that the rule takes from one way of calling it."),
-    _reason(Reason.IMPLICIT, """\
+        "Look for shapes, dtypes or Python state that the rule takes from one way of calling it.",
+    ),
+    _reason(
+        Reason.IMPLICIT,
+        """\
 report = jc.check_grad(lambda a: jax.random.gamma(jax.random.key(0), a), 2.0)""",
-            "Draw outside and pass the draw in args: the rest of the loss is then judged. A sampler's derivative is "
-            "right for its distribution: hold the mean of many draws to it."),
-    _reason(Reason.UNDIFFERENTIABLE, """\
+        "Draw outside and pass the draw in args: the rest of the loss is then judged. A sampler's derivative is "
+        "right for its distribution: hold the mean of many draws to it.",
+    ),
+    _reason(
+        Reason.UNDIFFERENTIABLE,
+        """\
 def f(x):
     return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")
 report = jc.check_rule(f, x)""",
-            "Give it a custom_vjp or custom_jvp."),
+        "Give it a custom_vjp or custom_jvp.",
+    ),
     _reason(Reason.INTERRUPTED, "", "Run it again without Ctrl-C, or ask for less: mode='sketch'."),
 ]
 
 _WORDS = [
-    Term(Verdict.PASS.name, "The gradient agrees with every witness that spoke, and an error above the floor could not "
-         "have passed. Only a PASS is true: assert jc.check_grad(...) means what it says."),
-    Term(Verdict.FAIL.name, "The gradient is wrong beyond all error bars. The report says where, and what kind of "
-         "mistake it is as far as that is measured.", todo="Start at the line `blamed:`."),
-    Term(Verdict.INCONCLUSIVE.name, "Nothing was shown either way. The reason says what stood in the way; it is never "
-         "a PASS.", todo="Ask for the reason: jaxcheck explain KINK."),
+    Term(
+        Verdict.PASS.name,
+        "The gradient agrees with every witness that spoke, and an error above the floor could not "
+        "have passed. Only a PASS is true: assert jc.check_grad(...) means what it says.",
+    ),
+    Term(
+        Verdict.FAIL.name,
+        "The gradient is wrong beyond all error bars. The report says where, and what kind of "
+        "mistake it is as far as that is measured.",
+        todo="Start at the line `blamed:`.",
+    ),
+    Term(
+        Verdict.INCONCLUSIVE.name,
+        "Nothing was shown either way. The reason says what stood in the way; it is never a PASS.",
+        todo="Ask for the reason: jaxcheck explain KINK.",
+    ),
     Term("M", "The manual gradient: the one under test. |M| is its 2-norm on a leaf, in units of loss per parameter."),
     Term("N", "The numeric gradient: centred differences in float64, with an error bar on each."),
     Term("A", "The autodiff gradient: jax.grad of the same program with your custom rules taken out."),
-    Term("difference", "Formula (2) of the textbook, ||M - N|| / (||M|| + ||N||): from 0 (equal) to 1 (opposite). "
-         "`to N` is against differences, `to A` against autodiff. A gradient that is doubled has 1/3."),
-    Term("error bar", "The number after ±: how far the differences themselves may be off, in the unit of the number "
-         "before it. The verdict is a statement about bars; ? is a bar that is not known."),
-    Term("floor", "The smallest error that this check would have caught, relative to the leaf's 2-norm. Two numbers: "
-         "`leaf` for an error of the leaf as a whole, `component` for one entry that is off alone. It is found by "
-         "putting errors into the truth and judging again.", todo="A floor above must_catch is VACUOUS, not PASS."),
-    Term("hint", "What explains the error, measured: a ratio on so many entries, a sign, a transpose, two leaves "
-         "swapped, a missing term. No hint is given that does not fit."),
-    Term("mode", "exhaustive: every component was looked at. sketch: random directions, whose cost does not depend on "
-         "the number of parameters. The cost decides unless mode= does."),
-    Term("native precision", "What the gradient loses in its own dtype: the difference between it and itself in "
-         "float64. Rounding explains that much; more is PRECISION_WRONG."),
+    Term(
+        "difference",
+        "Formula (2) of the textbook, ||M - N|| / (||M|| + ||N||): from 0 (equal) to 1 (opposite). "
+        "`to N` is against differences, `to A` against autodiff. A gradient that is doubled has 1/3.",
+    ),
+    Term(
+        "error bar",
+        "The number after ±: how far the differences themselves may be off, in the unit of the number "
+        "before it. The verdict is a statement about bars; ? is a bar that is not known.",
+    ),
+    Term(
+        "floor",
+        "The smallest error that this check would have caught, relative to the leaf's 2-norm. Two numbers: "
+        "`leaf` for an error of the leaf as a whole, `component` for one entry that is off alone. It is found by "
+        "putting errors into the truth and judging again.",
+        todo="A floor above must_catch is VACUOUS, not PASS.",
+    ),
+    Term(
+        "hint",
+        "What explains the error, measured: a ratio on so many entries, a sign, a transpose, two leaves "
+        "swapped, a missing term. No hint is given that does not fit.",
+    ),
+    Term(
+        "mode",
+        "exhaustive: every component was looked at. sketch: random directions, whose cost does not depend on "
+        "the number of parameters. The cost decides unless mode= does.",
+    ),
+    Term(
+        "native precision",
+        "What the gradient loses in its own dtype: the difference between it and itself in "
+        "float64. Rounding explains that much; more is PRECISION_WRONG.",
+    ),
     Term("carried", "Leaves that are not differentiable (integers, keys, None): handed through, not judged."),
-    Term("textbook", "What the courses say of the difference: below 1e-7 great, above 1e-3 a mistake. The verdict "
-         "does not follow it, but bars."),
+    Term(
+        "textbook",
+        "What the courses say of the difference: below 1e-7 great, above 1e-3 a mistake. The verdict "
+        "does not follow it, but bars.",
+    ),
     Term("must_catch", "What a PASS has to be able to see, relative to the leaf: 1e-3 unless said otherwise."),
     Term("UNSUPPORTED", "A line of a table that JAX itself cannot do here (its own words follow); nothing was judged."),
 ]

@@ -131,7 +131,8 @@ def _detail(leaf: LeafResult, width: int) -> Iterator[Text]:
     left_out = len(leaf.worst) - tables.MOST_COMPONENTS
     if left_out > 0:
         yield from grid.paragraph(
-            f"  {numbers.count(left_out, 'more component')} in report[{leaf.path!r}].worst", width)
+            f"  {numbers.count(left_out, 'more component')} in report[{leaf.path!r}].worst", width
+        )
 
 
 def _remark(leaf: LeafResult) -> str:

@@ -130,8 +130,10 @@ def _facts(report: Report) -> list[dict[str, str]]:
 
 
 def _culprits(report: Report) -> list[dict[str, Any]]:
-    return [{"said": said[0].upper() + said[1:], "blocks": [_block(report, culprit) for culprit in those]}
-            for said, those in culprits.mistakes(report)]
+    return [
+        {"said": said[0].upper() + said[1:], "blocks": [_block(report, culprit) for culprit in those]}
+        for said, those in culprits.mistakes(report)
+    ]
 
 
 def _block(report: Report, culprit: Culprit) -> dict[str, Any]:

@@ -66,7 +66,8 @@ def _autodiff_sides_with_differences(leaves: list[LeafResult]) -> bool:
     return all(leaf.worst for leaf in leaves) and all(
         abs(c.numeric - c.autodiff) <= _BARS * c.numeric_error + _CLOSE * abs(c.autodiff)
         and abs(c.numeric - c.autodiff) < 0.1 * abs(c.manual - c.autodiff)
-        for c in listed)
+        for c in listed
+    )
 
 
 def caught(report: Report) -> str:
@@ -75,8 +76,10 @@ def caught(report: Report) -> str:
         return ""
     seen = [leaf for leaf in report.leaves if math.isfinite(leaf.floor)]
     parts = []
-    for what, floors in (("any leaf error", [leaf.floor for leaf in seen]),
-                         ("any single component", [leaf.floor_component for leaf in seen])):
+    for what, floors in (
+        ("any leaf error", [leaf.floor for leaf in seen]),
+        ("any single component", [leaf.floor_component for leaf in seen]),
+    ):
         found = [floor for floor in floors if math.isfinite(floor)]
         if found and len(found) == len(numbers.known(floors)):  # one that is infinite is no bound at all
             parts.append(f"{what} above {numbers.small(max(found))}")

@@ -54,12 +54,15 @@ def derivatives(program: Any, args: Sequence[Any], tangents: Sequence[Any]) -> t
     before = flint.ctx.prec, flint.ctx.cap
     flint.ctx.prec, flint.ctx.cap = BITS, 2
     try:
-        values = [balls(x, v) if rules.is_inexact(jax.typeof(x)) else _exactly(x)
-                  for x, v in zip(args, tangents, strict=True)]
+        values = [
+            balls(x, v) if rules.is_inexact(jax.typeof(x)) else _exactly(x) for x, v in zip(args, tangents, strict=True)
+        ]
         out = _Run().program(program, values)[0]
         slope = [s[1] for s in np.ravel(out)]
-        return (np.array([float(s.mid()) for s in slope]),
-                np.array([float(s.rad()) + abs(float(s.mid())) * 2.0**-53 for s in slope]))
+        return (
+            np.array([float(s.mid()) for s in slope]),
+            np.array([float(s.rad()) + abs(float(s.mid())) * 2.0**-53 for s in slope]),
+        )
     finally:
         flint.ctx.prec, flint.ctx.cap = before
 
@@ -113,8 +116,11 @@ class _Run:
             self._count()
             out = self.program(body, [*fixed, *carried, *(x[i] if np.ndim(x[i]) else _scalar(x[i]) for x in xs)])
             carried, rows[i] = out[:carry], out[carry:]
-        stacked = [_stacked(column) for column in zip(*rows, strict=True)] if length else [
-            _empty(v.aval) for v in eqn.outvars[carry:]]
+        stacked = (
+            [_stacked(column) for column in zip(*rows, strict=True)]
+            if length
+            else [_empty(v.aval) for v in eqn.outvars[carry:]]
+        )
         return [*carried, *stacked]
 
     def _while(self, eqn: Any, operands: list[Any]) -> list[Any]:
@@ -162,8 +168,9 @@ def _empty(aval: Any) -> np.ndarray:
 
 def _same(eqn: Any, results: Sequence[Any]) -> list[Any]:
     """Results of an equation on what is known exactly."""
-    return [balls(r, None) if rules.is_inexact(v.aval) else _exactly(r)
-            for r, v in zip(results, eqn.outvars, strict=True)]
+    return [
+        balls(r, None) if rules.is_inexact(v.aval) else _exactly(r) for r, v in zip(results, eqn.outvars, strict=True)
+    ]
 
 
 def _moved(eqn: Any, operands: list[Any]) -> list[Any]:

@@ -146,9 +146,17 @@ def _dot(eqn: Any, a: np.ndarray, b: np.ndarray) -> list[Any]:
     left = a.transpose(*ba, *fa, *ca).reshape(int(np.prod(batch)), int(np.prod(rows)), count)
     right = b.transpose(*bb, *fb, *cb).reshape(int(np.prod(batch)), int(np.prod(columns)), count)
     zero = series(0.0, 0.0)
-    return [_array([*batch, *rows, *columns], [
-        sum((x * y for x, y in zip(u, v, strict=True)), zero)
-        for k in range(len(left)) for u in left[k] for v in right[k]])]
+    return [
+        _array(
+            [*batch, *rows, *columns],
+            [
+                sum((x * y for x, y in zip(u, v, strict=True)), zero)
+                for k in range(len(left))
+                for u in left[k]
+                for v in right[k]
+            ],
+        )
+    ]
 
 
 def _running(f: Callable) -> Callable:

@@ -154,8 +154,9 @@ def _dtypes(program: Any) -> set[np.dtype]:
     return {np.zeros((), d).real.dtype for d in found}
 
 
-def perturbed(program: Any, unit_of: UnitOf = _own_unit, free: bool = False, still: Sequence[bool] = ()
-              ) -> Callable[..., tuple[list[Any], list[Any], tuple[str, ...]]]:
+def perturbed(
+    program: Any, unit_of: UnitOf = _own_unit, free: bool = False, still: Sequence[bool] = ()
+) -> Callable[..., tuple[list[Any], list[Any], tuple[str, ...]]]:
     """A closed jaxpr as `run(row, *args) -> (results, perturbed results, names)`; jit and vmap it over `row`.
 
     `row` is one row of `signs(...)`. `unit_of(eqn, dtype)` says what a unit is in an equation, if it is not
@@ -187,8 +188,14 @@ class Bars(NamedTuple):
 _ONE_BY_ONE = ("conv_general_dilated", "pure_callback", "ffi_call", "pallas_call", "shard_map")
 
 
-def scatter(program: Any, args: Sequence[Any], rows: Any, unit_of: UnitOf = _own_unit, free: bool = False,
-            still: Sequence[bool] = ()) -> Bars:
+def scatter(
+    program: Any,
+    args: Sequence[Any],
+    rows: Any,
+    unit_of: UnitOf = _own_unit,
+    free: bool = False,
+    still: Sequence[bool] = (),
+) -> Bars:
     """The results of a closed jaxpr, and per entry the largest deviation over the rows of signs; traceable.
 
     With `free`, decisions may fall either way as rounding has it: a relu next to zero is on in one run and off in

@@ -20,8 +20,11 @@ def with_aliases(problem: Problem, found: Sequence[Found], price: Callable[[dict
     for one in found:
         edit = one.edit
         known = edit.slot != OUT or one.fields["was"]
-        places = source.aliases(edit.site.place) if edit.slot == OUT else source.alias_before(
-            edit.site.place, edit.slot, source.OPERANDS.get(edit.site.name, 0))
+        places = (
+            source.aliases(edit.site.place)
+            if edit.slot == OUT
+            else source.alias_before(edit.site.place, edit.slot, source.OPERANDS.get(edit.site.name, 0))
+        )
         for place in places:
             fields = one.fields | dict(where=place[:2], was=False, inputs=known, entering=known, passed_on=False)
             if edit.slot != OUT:

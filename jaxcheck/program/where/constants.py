@@ -22,9 +22,15 @@ class Constants:
     def __init__(self, sizes: Iterable[int], literals: Iterable[float]):
         self.sizes = sorted({float(s) for s in sizes if s > 1})
         self.literals = sorted({abs(float(x)) for x in literals if np.isfinite(x) and x})
-        bases = {*_SMALL, *self.sizes, *(s**0.5 for s in self.sizes), *self.literals,
-                 *(2 * x for x in self.literals), *(x * y for x in self.sizes for y in self.sizes),
-                 *(2 / x for x in self.sizes)}
+        bases = {
+            *_SMALL,
+            *self.sizes,
+            *(s**0.5 for s in self.sizes),
+            *self.literals,
+            *(2 * x for x in self.literals),
+            *(x * y for x in self.sizes for y in self.sizes),
+            *(2 / x for x in self.sizes),
+        }
         bases |= {1 / b for b in bases}
         self._all = np.array(sorted(bases))
 

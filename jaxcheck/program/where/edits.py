@@ -136,8 +136,7 @@ _COMMUTE = ("sub", "div", "gt", "lt", "ge", "le", "select_n", "dot_general", "po
 
 def _powers(site: Site, y: int) -> Iterator[Edit]:
     for power in {y - 2, y - 1, y + 1, y + 2, -y, 2 * y} - {0, y}:
-        yield Edit(site, OUT, "power", other=lambda op, xs, n=power: [np.asarray(xs[0], float) ** n],
-                   detail=str(power))
+        yield Edit(site, OUT, "power", other=lambda op, xs, n=power: [np.asarray(xs[0], float) ** n], detail=str(power))
 
 
 def structural(tape: Tape, site: Site) -> Iterator[Edit]:
@@ -192,8 +191,9 @@ class _Named:
 def _scatter_add(eqn: Any, xs: Sequence[np.ndarray]) -> np.ndarray:
     with jax.enable_x64(True):
         operand, indices, updates = map(np.asarray, xs)
-        return wide(jax.lax.scatter_add(operand, indices, updates, eqn.params["dimension_numbers"],
-                                        mode=eqn.params["mode"]))
+        return wide(
+            jax.lax.scatter_add(operand, indices, updates, eqn.params["dimension_numbers"], mode=eqn.params["mode"])
+        )
 
 
 def reductions(tape: Tape, site: Site, users: dict[int, list[int]]) -> Iterator[Edit]:
@@ -216,8 +216,14 @@ def reductions(tape: Tape, site: Site, users: dict[int, list[int]]) -> Iterator[
         place = tape.ops[last[0]].stack[0] if tape.ops[last[0]].stack else site.place
         summed = Group("own", tuple(tape.ops[k].ins[0] for k in site.ops), None)
         for new in others:
-            yield Edit(Site(place, tuple(last), tape.ops[last[0]].name), OUT, "sum over", (summed,),
-                       factor=float(sum(2**i for i in new)), detail=str(new))
+            yield Edit(
+                Site(place, tuple(last), tape.ops[last[0]].name),
+                OUT,
+                "sum over",
+                (summed,),
+                factor=float(sum(2**i for i in new)),
+                detail=str(new),
+            )
 
 
 def _spread(tape: Tape, k: int, shape: tuple[int, ...], users: dict[int, list[int]]) -> int | None:

@@ -98,7 +98,7 @@ def _programs(eqn: Any, operands: list[np.ndarray]) -> Made | None:
 
     def manual(*flat: Any) -> list[Any]:
         full = back(flat[: len(order)])
-        grads = _pulled(eqn, full, list(flat[len(order) :]))[len(full) - len(eqn.invars):]
+        grads = _pulled(eqn, full, list(flat[len(order) :]))[len(full) - len(eqn.invars) :]
         return [jax.numpy.zeros(np.shape(full[i])) if grads[i - first] is None else grads[i - first] for i in moving]
 
     rng = np.random.default_rng(13)

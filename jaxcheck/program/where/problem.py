@@ -100,9 +100,12 @@ class Problem:
     def error(self, values: Sequence[np.ndarray], point: int) -> np.ndarray:
         """Relative error of each result."""
         with np.errstate(all="ignore"):
-            return np.array([
-                np.linalg.norm(values[o] - t) / s if np.shape(values[o]) == np.shape(t) else np.inf
-                for o, t, s in zip(self.tape.outputs, self.targets[point], self.scales[point], strict=True)])
+            return np.array(
+                [
+                    np.linalg.norm(values[o] - t) / s if np.shape(values[o]) == np.shape(t) else np.inf
+                    for o, t, s in zip(self.tape.outputs, self.targets[point], self.scales[point], strict=True)
+                ]
+            )
 
     def run(self, edit: Edit, point: int) -> list[np.ndarray] | None:
         """All values with a change made; None where it does not fit."""
@@ -117,8 +120,11 @@ class Problem:
 
     def only(self, k: int) -> Problem:
         """The problem of one result alone."""
-        return dataclasses.replace(self, tape=dataclasses.replace(self.tape, outputs=[self.tape.outputs[k]]),
-                                   targets=[[row[k]] for row in self.targets])
+        return dataclasses.replace(
+            self,
+            tape=dataclasses.replace(self.tape, outputs=[self.tape.outputs[k]]),
+            targets=[[row[k]] for row in self.targets],
+        )
 
     def after(self, edit: Edit) -> Problem:
         """The problem that is left when a change that fits has been made."""
@@ -156,8 +162,16 @@ class Problem:
         return True
 
 
-def of_loss(loss: Any, manual: Any, values: Sequence[Any], count: int, cotangents: Sequence[Any], deadline: float,
-            moving: Sequence[int] | None = None, tangents: Sequence[int] = ()) -> Problem | None:
+def of_loss(
+    loss: Any,
+    manual: Any,
+    values: Sequence[Any],
+    count: int,
+    cotangents: Sequence[Any],
+    deadline: float,
+    moving: Sequence[int] | None = None,
+    tangents: Sequence[int] = (),
+) -> Problem | None:
     """The problem of a backward pass against the truth that follows from the loss; None where no result is wrong, or
     the loss itself has nothing to say at one of the points.
 
@@ -183,8 +197,10 @@ def of_loss(loss: Any, manual: Any, values: Sequence[Any], count: int, cotangent
         losses.append(ahead.replay(ahead.values, dict(zip(ahead.inputs, other[: len(ahead.inputs)], strict=True))))
         seeds = dict(zip(ahead.outputs, (np.asarray(c, float) for c in cotangents), strict=True))
         known = [ahead.back(v, seeds) for v in losses]
-    targets = [[_as(total.get(i), run[o]) for i, o in zip(ahead.inputs[:count], back.outputs, strict=True)]
-               for run, (total, _) in zip(runs, known, strict=True)]
+    targets = [
+        [_as(total.get(i), run[o]) for i, o in zip(ahead.inputs[:count], back.outputs, strict=True)]
+        for run, (total, _) in zip(runs, known, strict=True)
+    ]
     if not all(np.isfinite(t).all() for row in targets for t in row):
         return None
     numbers = [t.values[i] for t in (ahead, back) for i in t.literals]

@@ -12,9 +12,26 @@ from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.sites import Site
 
 COUNT = 6
-_LINEAR = ("add", "add_any", "sub", "mul", "neg", "dot_general", "reduce_sum", "broadcast_in_dim", "reshape", "squeeze",
-           "transpose", "convert_element_type", "slice", "concatenate", "copy", "rev", "cumsum",
-           "expand_dims")
+_LINEAR = (
+    "add",
+    "add_any",
+    "sub",
+    "mul",
+    "neg",
+    "dot_general",
+    "reduce_sum",
+    "broadcast_in_dim",
+    "reshape",
+    "squeeze",
+    "transpose",
+    "convert_element_type",
+    "slice",
+    "concatenate",
+    "copy",
+    "rev",
+    "cumsum",
+    "expand_dims",
+)
 
 
 class Projections:
@@ -71,7 +88,8 @@ class Projections:
         """Whether a change at an affine site moves the projections as it must."""
         moved = tried(self._moved, edit)
         return moved is not None and bool(
-            np.linalg.norm(moved - self.required) <= SAME_VALUE * np.linalg.norm(self.required))
+            np.linalg.norm(moved - self.required) <= SAME_VALUE * np.linalg.norm(self.required)
+        )
 
     def _moved(self, edit: Edit) -> np.ndarray | None:
         """How far a change moves the projections, to first order; None where it makes another shape of a value."""

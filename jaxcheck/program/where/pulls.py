@@ -13,8 +13,13 @@ from jaxcheck.program.where import kernels
 Cotangents = Sequence[np.ndarray | None]
 
 
-def pull(eqn: Any, operands: Sequence[np.ndarray], results: Sequence[np.ndarray], cotangents: Cotangents,
-         compiled: dict[Any, Any]) -> Cotangents:
+def pull(
+    eqn: Any,
+    operands: Sequence[np.ndarray],
+    results: Sequence[np.ndarray],
+    cotangents: Cotangents,
+    compiled: dict[Any, Any],
+) -> Cotangents:
     """Cotangents of the operands, None where there is none. Cotangents of results may be None, not all of them.
 
     Args:
@@ -42,8 +47,7 @@ def _summed(g: np.ndarray, x: np.ndarray) -> np.ndarray:
     return g.sum(axis=axes, keepdims=True) if axes else g
 
 
-def _by_jax(eqn: Any, operands: Sequence[np.ndarray], cotangents: Cotangents,
-            compiled: dict[Any, Any]) -> Cotangents:
+def _by_jax(eqn: Any, operands: Sequence[np.ndarray], cotangents: Cotangents, compiled: dict[Any, Any]) -> Cotangents:
     live = [i for i, x in enumerate(operands) if np.asarray(x).dtype.kind in "fc"]
     if not live:
         return [None] * len(operands)
@@ -74,9 +78,30 @@ def _vjp_of(eqn: Any, live: tuple[int, ...], outs: tuple[int, ...]) -> Callable:
     return jax.jit(run)
 
 
-_NONE = ("gt", "ge", "lt", "le", "eq", "ne", "sign", "floor", "ceil", "stop_gradient", "iota", "argmax", "argmin",
-         "and", "or", "not", "is_finite", "random_bits", "rem", "reduce_and", "reduce_or",
-         "reduce_precision")
+_NONE = (
+    "gt",
+    "ge",
+    "lt",
+    "le",
+    "eq",
+    "ne",
+    "sign",
+    "floor",
+    "ceil",
+    "stop_gradient",
+    "iota",
+    "argmax",
+    "argmin",
+    "and",
+    "or",
+    "not",
+    "is_finite",
+    "random_bits",
+    "rem",
+    "reduce_and",
+    "reduce_or",
+    "reduce_precision",
+)
 
 
 def _unary(slope: Callable) -> Callable:

@@ -41,8 +41,14 @@ class Search:
         least_right: what a change of a value that was right costs at least.
     """
 
-    def __init__(self, problem: Problem, price: Callable[[dict[str, Any]], float], margin: float, dearest: float,
-                 least_right: float):
+    def __init__(
+        self,
+        problem: Problem,
+        price: Callable[[dict[str, Any]], float],
+        margin: float,
+        dearest: float,
+        least_right: float,
+    ):
         self.p = problem
         self.price, self.margin, self.dearest, self.least_right = price, margin, dearest, least_right
         self.found: list[Found] = []
@@ -134,8 +140,7 @@ class Search:
             if self.projections.fits(edit):
                 self._take(edit)
         later = self._depending(site)
-        self._enqueue(edit for slot in self._slots(site) for edit in self._foreign(site, slot, later)
-                      if edit.groups)
+        self._enqueue(edit for slot in self._slots(site) for edit in self._foreign(site, slot, later) if edit.groups)
         for slot in self._slots(site):
             weights = self.projections.slot(site, slot)
             if weights is not None:
@@ -227,8 +232,11 @@ class Search:
             weights, olds = self.projections.slot(site, slot), self._olds(site, slot)
             if weights is None or not olds[0].ndim:
                 continue
-            pairs = [(g, x[0]) for g in self.sources if g.what == "own"
-                     and (x := self._given(g, site, olds, False)) is not None]
+            pairs = [
+                (g, x[0])
+                for g in self.sources
+                if g.what == "own" and (x := self._given(g, site, olds, False)) is not None
+            ]
             if not pairs or len(pairs) ** 2 * olds[0].size > MOST:
                 continue
             table = np.stack([x for _, x in pairs])

@@ -34,8 +34,10 @@ class Slip:
             given = [total.get(i) for i in op.outs]
             if all(g is None for g in given):
                 continue
-            given = [self.masks[i](values[i]) * g if g is not None and i in self.masks else g
-                     for i, g in zip(op.outs, given, strict=True)]
+            given = [
+                self.masks[i](values[i]) * g if g is not None and i in self.masks else g
+                for i, g in zip(op.outs, given, strict=True)
+            ]
             operands = [values[self.held.get((k, j), i)] for j, i in enumerate(op.ins)]
             results = [values[self.held.get((k, -1), i)] for i in op.outs]
             found = op.back(operands, results, given)

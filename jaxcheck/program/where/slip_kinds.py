@@ -32,15 +32,31 @@ def _slopes(tape: Tape, those: Sequence[Site]) -> Iterator[Slip]:
             yield Slip(f"as if the derivative of {what} were taken with its argument and its value exchanged", pulls)
 
 
-_FUNCTIONS = ("tanh", "logistic", "max", "min", "select_n", "erf", "abs", "sin", "cos", "sqrt", "rsqrt", "log",
-              "log1p", "square")
+_FUNCTIONS = (
+    "tanh",
+    "logistic",
+    "max",
+    "min",
+    "select_n",
+    "erf",
+    "abs",
+    "sin",
+    "cos",
+    "sqrt",
+    "rsqrt",
+    "log",
+    "log1p",
+    "square",
+)
 
 
 def _one(j: int) -> Pull:
     def pull(operands: Sequence, results: Sequence, cotangents: Sequence, right: Sequence) -> list:
         g = cotangents[0]
-        return [g if n == j and np.shape(x) == np.shape(g) else r
-                for n, (x, r) in enumerate(zip(operands, right, strict=True))]
+        return [
+            g if n == j and np.shape(x) == np.shape(g) else r
+            for n, (x, r) in enumerate(zip(operands, right, strict=True))
+        ]
 
     return pull
 
@@ -68,15 +84,19 @@ def _spread(tape: Tape, site: Site) -> Iterator[Slip]:
         if len(op.outs) > 1 or i in tape.literals or len(axes) != 1 or shape[axes[0]] < 2:
             continue
         axis, place = axes[0], _place(op.stack[0])
-        guesses = [("averaged over", functools.partial(np.mean, axis=axis)),
-                   ("one row taken of", functools.partial(np.take, indices=0, axis=axis)),
-                   ("the last row taken of", functools.partial(np.take, indices=-1, axis=axis))]
+        guesses = [
+            ("averaged over", functools.partial(np.mean, axis=axis)),
+            ("one row taken of", functools.partial(np.take, indices=0, axis=axis)),
+            ("the last row taken of", functools.partial(np.take, indices=-1, axis=axis)),
+        ]
         for other in range(len(shape)):
             if other != axis and shape[other] == shape[axis]:
                 guesses.append((f"summed over axis {other}, not over", functools.partial(np.sum, axis=other)))
         for said, guess in guesses:
-            yield Slip(f"{said} axis {axis} where {place} spreads {_operand(tape, op, j)} over it: the gradient is "
-                       "the sum", {k: _spread_back(tape.ops[k], j, shape, guess) for k in site.ops})
+            yield Slip(
+                f"{said} axis {axis} where {place} spreads {_operand(tape, op, j)} over it: the gradient is the sum",
+                {k: _spread_back(tape.ops[k], j, shape, guess) for k in site.ops},
+            )
 
 
 def _new_axes(op: Op, given: tuple[int, ...], shape: tuple[int, ...]) -> list[int]:
@@ -94,8 +114,10 @@ def _spread_back(op: Op, j: int, shape: tuple[int, ...], guess: Callable) -> Pul
         if op.name != "broadcast_in_dim":
             spread = [np.broadcast_to(x, shape) if n == j else x for n, x in enumerate(operands)]
             g = op.back(spread, results, cotangents)[j]
-        return [np.reshape(guess(g), np.shape(x)) if n == j else r
-                for n, (r, x) in enumerate(zip(right, operands, strict=True))]
+        return [
+            np.reshape(guess(g), np.shape(x)) if n == j else r
+            for n, (r, x) in enumerate(zip(right, operands, strict=True))
+        ]
 
     return pull
 
@@ -105,16 +127,22 @@ def _accumulated(tape: Tape, those: Sequence[Site]) -> Iterator[Slip]:
     for site in those:
         ops = [tape.ops[k] for k in site.ops]
         if ops[0].name == "gather" and ops[0].eqn.params["dimension_numbers"].start_index_map == (0,):
-            yield Slip(f"not accumulated: as if, of each row that {_place(ops[0].stack[0])} takes several times, the "
-                       "last alone counted", dict.fromkeys(site.ops, _set))
+            yield Slip(
+                f"not accumulated: as if, of each row that {_place(ops[0].stack[0])} takes several times, the "
+                "last alone counted",
+                dict.fromkeys(site.ops, _set),
+            )
         if len(site.ops) < 2:
             continue
         for j, i in enumerate(ops[0].ins):
             if i in tape.literals or any(op.ins[j] != i for op in ops):
                 continue
             for which, rest in (("first", site.ops[1:]), ("last", site.ops[:-1])):
-                yield Slip(f"not accumulated: as if {_operand(tape, ops[0], j)} ({_place(ops[0].stack[0])}) were used "
-                           f"in the {which} step alone", dict.fromkeys(rest, _without(j)))
+                yield Slip(
+                    f"not accumulated: as if {_operand(tape, ops[0], j)} ({_place(ops[0].stack[0])}) were used "
+                    f"in the {which} step alone",
+                    dict.fromkeys(rest, _without(j)),
+                )
 
 
 def _set(operands: Sequence, results: Sequence, cotangents: Sequence, right: Sequence) -> list:
@@ -138,8 +166,10 @@ def _paths(tape: Tape, those: Sequence[Site]) -> Iterator[Slip]:
         for j, i in enumerate(op.ins):
             several = uses[_root(tape, i)] > 1 or len(set(op.ins)) < len(op.ins)
             if several and i not in tape.literals and tape.values[i].dtype.kind == "f":
-                yield Slip(f"as if {_operand(tape, op, j)} at {_place(op.stack[0])} passed no gradient on",
-                           dict.fromkeys(site.ops, _without(j)))
+                yield Slip(
+                    f"as if {_operand(tape, op, j)} at {_place(op.stack[0])} passed no gradient on",
+                    dict.fromkeys(site.ops, _without(j)),
+                )
 
 
 def _root(tape: Tape, i: int) -> int:
@@ -170,8 +200,11 @@ def _steps(tape: Tape, those: Sequence[Site]) -> Iterator[Slip]:
                 for other in rows:
                     if len(other) == len(mine) and _beside(tape, mine, other, step):
                         what = "its value" if slot < 0 else _operand(tape, ops[-1], slot)
-                        yield Slip(f"off by one step: as if, taking back {_place(site.place)}, {what} were that of the "
-                                   f"step {said}", held={(k, slot): i for k, i in zip(site.ops, other, strict=True)})
+                        yield Slip(
+                            f"off by one step: as if, taking back {_place(site.place)}, {what} were that of the "
+                            f"step {said}",
+                            held={(k, slot): i for k, i in zip(site.ops, other, strict=True)},
+                        )
 
 
 def _rows(tape: Tape, those: Sequence[Site]) -> list[tuple[int, ...]]:
@@ -198,8 +231,10 @@ def _turned(tape: Tape, those: Sequence[Site]) -> Iterator[Slip]:
         op = tape.ops[site.ops[0]]
         for j, i in enumerate(op.ins) if op.name == "dot_general" else ():
             if (shape := np.shape(tape.values[i])) and len(shape) == 2 and shape[0] == shape[1]:
-                yield Slip(f"as if {_operand(tape, op, j)} at {_place(op.stack[0])} were not transposed taking it back",
-                           {k: _with_turned(tape.ops[k], j) for k in site.ops})
+                yield Slip(
+                    f"as if {_operand(tape, op, j)} at {_place(op.stack[0])} were not transposed taking it back",
+                    {k: _with_turned(tape.ops[k], j) for k in site.ops},
+                )
 
 
 def _with_turned(op: Op, j: int) -> Pull:

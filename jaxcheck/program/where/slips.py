@@ -19,8 +19,14 @@ from jaxcheck.program.where.tape import Tape
 MOST = 3
 
 
-def explain(tape: Tape, runs: Sequence[Sequence[np.ndarray]], seeds: Mapping[int, np.ndarray], count: int,
-            given: Sequence[Sequence[np.ndarray]], deadline: float) -> list[str]:
+def explain(
+    tape: Tape,
+    runs: Sequence[Sequence[np.ndarray]],
+    seeds: Mapping[int, np.ndarray],
+    count: int,
+    given: Sequence[Sequence[np.ndarray]],
+    deadline: float,
+) -> list[str]:
     """What explains all gradients, at every point; the plainest first, three at most.
 
     Args:
@@ -41,8 +47,9 @@ def explain(tape: Tape, runs: Sequence[Sequence[np.ndarray]], seeds: Mapping[int
     return found
 
 
-def _fits(slip: Slip, tape: Tape, values: Sequence[np.ndarray], seeds: Mapping[int, np.ndarray],
-          grads: Sequence[np.ndarray]) -> bool:
+def _fits(
+    slip: Slip, tape: Tape, values: Sequence[np.ndarray], seeds: Mapping[int, np.ndarray], grads: Sequence[np.ndarray]
+) -> bool:
     total = tried(slip.back, tape, values, seeds)
     if total is None:
         return False

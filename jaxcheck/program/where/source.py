@@ -72,14 +72,25 @@ def aliases(place: Place) -> list[Place]:
     function, name = _function(place), name_of(place)
     if function is None or not name:
         return []
-    found = [(given, value) for given, value in _assigned(function)
-             if isinstance(value, ast.Name) and value.id == name and value.lineno > place.line]
+    found = [
+        (given, value)
+        for given, value in _assigned(function)
+        if isinstance(value, ast.Name) and value.id == name and value.lineno > place.line
+    ]
     loads = sum(isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load) for n in ast.walk(function))
     if len(found) != 1 or (loads > 1 and found[0][0] != name):
         return []
     value = found[0][1]
-    return [Place(place.file, value.lineno, value.col_offset, value.end_lineno or value.lineno,
-                  value.end_col_offset or 0, place.function)]
+    return [
+        Place(
+            place.file,
+            value.lineno,
+            value.col_offset,
+            value.end_lineno or value.lineno,
+            value.end_col_offset or 0,
+            place.function,
+        )
+    ]
 
 
 def expression(place: Place) -> ast.expr | None:
@@ -136,8 +147,16 @@ def alias_before(place: Place, slot: int, count: int) -> list[Place]:
     if len(given) != 1 or not isinstance(given[0][0], ast.Name):
         return []
     value = given[0][0]
-    return [Place(place.file, value.lineno, value.col_offset, value.end_lineno or value.lineno,
-                  value.end_col_offset or 0, place.function)]
+    return [
+        Place(
+            place.file,
+            value.lineno,
+            value.col_offset,
+            value.end_lineno or value.lineno,
+            value.end_col_offset or 0,
+            place.function,
+        )
+    ]
 
 
 def holds(name: str, where: Place, place: Place) -> bool:
@@ -145,8 +164,15 @@ def holds(name: str, where: Place, place: Place) -> bool:
     function = _function(place)
     root = name.split("[")[0].split(".")[0]
     first, last = sorted((where.line, place.line))
-    stores = [n.lineno for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == root
-              and isinstance(n.ctx, ast.Store)] if function is not None else []
+    stores = (
+        [
+            n.lineno
+            for n in ast.walk(function)
+            if isinstance(n, ast.Name) and n.id == root and isinstance(n.ctx, ast.Store)
+        ]
+        if function is not None
+        else []
+    )
     after = where.line > place.line  # then what is stored there itself is stored in between
     return not any(first < line < last + after for line in stores)
 

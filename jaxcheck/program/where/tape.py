@@ -51,8 +51,13 @@ class Tape:
     makers: dict[int, int]
     compiled: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
-    def replay(self, values: Sequence[np.ndarray], changed: Mapping[int, np.ndarray],
-               edits: Mapping[int, Callable] | None = None, start: int = 0) -> list[np.ndarray]:
+    def replay(
+        self,
+        values: Sequence[np.ndarray],
+        changed: Mapping[int, np.ndarray],
+        edits: Mapping[int, Callable] | None = None,
+        start: int = 0,
+    ) -> list[np.ndarray]:
         """All values, with some changed and everything that depends on them computed again.
 
         Args:
@@ -81,8 +86,9 @@ class Tape:
                     dirty.add(i)
         return now
 
-    def back(self, values: Sequence[np.ndarray], cotangents: Mapping[int, np.ndarray]
-             ) -> tuple[dict[int, np.ndarray], dict[tuple[int, int], np.ndarray]]:
+    def back(
+        self, values: Sequence[np.ndarray], cotangents: Mapping[int, np.ndarray]
+    ) -> tuple[dict[int, np.ndarray], dict[tuple[int, int], np.ndarray]]:
         """Cotangents of all values, and of every (operation, operand) through that operation alone."""
         total = dict(cotangents)
         edges: dict[tuple[int, int], np.ndarray] = {}
@@ -149,8 +155,16 @@ class Recording(jaxpr.Way[None]):
             self.stacks[key] = stack_of(eqn, self.callers)
         return self.add(name, eqn, operands, run, back, self.stacks[key]), None
 
-    def add(self, name: str, eqn: Any, operands: Sequence[int], run: Callable, back: Callable,
-            stack: tuple[Place, ...] = (), label: tuple[int, int] | None = None) -> list[int]:
+    def add(
+        self,
+        name: str,
+        eqn: Any,
+        operands: Sequence[int],
+        run: Callable,
+        back: Callable,
+        stack: tuple[Place, ...] = (),
+        label: tuple[int, int] | None = None,
+    ) -> list[int]:
         tape = self.tape
         if len(tape.ops) >= LONGEST:
             raise Unflattened(f"more than {LONGEST} operations")

@@ -15,8 +15,9 @@ from jaxcheck.program.where.tape import Tape
 _SLOPED = ("mul", "add", "sub", "neg", "copy")  # their slopes are values, or plus or minus one
 
 
-def truths(tape: Tape, runs: Sequence[Sequence[np.ndarray]], cotangents: Sequence[Any],
-           tangents: Iterable[int] = ()) -> list[Group]:
+def truths(
+    tape: Tape, runs: Sequence[Sequence[np.ndarray]], cotangents: Sequence[Any], tangents: Iterable[int] = ()
+) -> list[Group]:
     """Values of the loss in all their instances, at every point.
 
     Args:
@@ -67,9 +68,31 @@ def _slope(op: Any, values: Sequence[np.ndarray], j: int) -> np.ndarray | None:
     return op.back([values[i] for i in op.ins], [out], [np.ones(out.shape)])[j]
 
 
-ELEMENTWISE = ("exp", "log", "log1p", "expm1", "tanh", "logistic", "sqrt", "rsqrt", "sin", "cos", "square", "abs",
-               "integer_pow", "pow", "div", "max", "min", "select_n", "erf", "sign", "atan2", "cbrt",
-               "exp2")
+ELEMENTWISE = (
+    "exp",
+    "log",
+    "log1p",
+    "expm1",
+    "tanh",
+    "logistic",
+    "sqrt",
+    "rsqrt",
+    "sin",
+    "cos",
+    "square",
+    "abs",
+    "integer_pow",
+    "pow",
+    "div",
+    "max",
+    "min",
+    "select_n",
+    "erf",
+    "sign",
+    "atan2",
+    "cbrt",
+    "exp2",
+)
 
 
 def _tells(x: Any) -> bool:

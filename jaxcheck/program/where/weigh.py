@@ -22,12 +22,18 @@ def weighed(problem: Problem, edit: Edit, becomes: bool) -> dict[str, Any]:
     kind = kind_of(edit, literal)
     factor = 1.0 if kind in ("moved", "sum over", "literal", "sign") or edit.form in edits.UNARY else edit.factor
     return dict(
-        where=edit.site.place[:2], kind=kind, constant=problem.constants.plainness(factor),
+        where=edit.site.place[:2],
+        kind=kind,
+        constant=problem.constants.plainness(factor),
         source=max((g.what for g in edit.groups), key=_ORDER.index, default=""),
-        was=was_right(problem, edit.site) or first_was_right(problem, edit), becomes=becomes,
-        between=becomes and is_cotangent(problem, edit.site), inputs=inputs_right(problem, edit.site),
-        entering=problem.entering(edit.site.place), passed_on=not literal and passed_on(problem, edit),
-        spare=any(g.spare for g in edit.groups))
+        was=was_right(problem, edit.site) or first_was_right(problem, edit),
+        becomes=becomes,
+        between=becomes and is_cotangent(problem, edit.site),
+        inputs=inputs_right(problem, edit.site),
+        entering=problem.entering(edit.site.place),
+        passed_on=not literal and passed_on(problem, edit),
+        spare=any(g.spare for g in edit.groups),
+    )
 
 
 def kind_of(edit: Edit, literal: bool) -> str:
@@ -68,8 +74,11 @@ def is_cotangent(problem: Problem, site: Site) -> bool:
 def inputs_right(problem: Problem, site: Site) -> bool:
     """Whether the loss knows all that goes into the first instance of a site."""
     tape, values = problem.tape, problem.runs[0]
-    own = [i for i in tape.ops[site.ops[0]].ins
-           if i not in tape.literals and values[i].dtype.kind == "f" and values[i].ndim]
+    own = [
+        i
+        for i in tape.ops[site.ops[0]].ins
+        if i not in tape.literals and values[i].dtype.kind == "f" and values[i].ndim
+    ]
     return bool(own) and all(map(problem.knows, own))
 
 

@@ -38,8 +38,10 @@ def changed_line(problem: Problem, edit: Edit) -> str:
     if not new:
         return ""
     raw = line.encode()
-    plain, held = ((raw[: target.col_offset] + said.encode() + raw[target.end_col_offset :]).decode().strip()
-                   for said in (new, f"({new})"))
+    plain, held = (
+        (raw[: target.col_offset] + said.encode() + raw[target.end_col_offset :]).decode().strip()
+        for said in (new, f"({new})")
+    )
     return plain if source.same_meaning(plain, held) else held
 
 
@@ -137,8 +139,12 @@ def value_name(problem: Problem, group: Group, site: Site) -> str:
     if group.what != "own" or (len(group.ids) > 1) != (len(site.ops) > 1):
         return ""
     values = problem.runs[0]
-    same = [g for g in problem.own if len(g.ids) == len(group.ids)
-            and all(np.array_equal(values[i], values[j]) for i, j in zip(g.ids, group.ids, strict=True))]
+    same = [
+        g
+        for g in problem.own
+        if len(g.ids) == len(group.ids)
+        and all(np.array_equal(values[i], values[j]) for i, j in zip(g.ids, group.ids, strict=True))
+    ]
     return next((name for g in (group, *same) if (name := _named(problem, g, site))), "")
 
 
@@ -175,7 +181,8 @@ def _near(made: tuple[int, ...], site: Site) -> bool:
         return True
     if len(made) == len(site.ops):
         return all(a < k for a, k in zip(made, site.ops, strict=True)) and all(
-            k < a for k, a in zip(site.ops, made[1:], strict=False))
+            k < a for k, a in zip(site.ops, made[1:], strict=False)
+        )
     return 2 * site.ops[0] - site.ops[1] < made[0] < site.ops[1]
 
 
