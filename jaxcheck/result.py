@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcheck import session
 from jaxcheck.reasons import Reason as Reason
 from jaxcheck.reasons import Verdict as Verdict
 from jaxcheck.records import NAN as NAN
@@ -31,6 +32,7 @@ from jaxcheck.records_drawn import Line as Line
 from jaxcheck.records_drawn import Made as Made
 from jaxcheck.records_drawn import Numbers as Numbers
 from jaxcheck.records_drawn import Sample as Sample
+from jaxcheck.tracebacks import unseen
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -178,17 +180,18 @@ class Report(Data):
     def assert_ok(self) -> Report:
         """Return self on PASS; raise `GradientMismatch` on FAIL, `GradientInconclusive` otherwise."""
         __tracebackhide__ = True
-        if self.verdict is Verdict.FAIL:
-            raise GradientMismatch(self)
-        if self.verdict is Verdict.INCONCLUSIVE:
-            raise GradientInconclusive(self)
+        with unseen():
+            if self.verdict is Verdict.FAIL:
+                raise GradientMismatch(self)
+            if self.verdict is Verdict.INCONCLUSIVE:
+                raise GradientInconclusive(self)
         return self
 
     def __repr__(self) -> str:
         return f"<{renderer('line').summary(self)}>"
 
     def __str__(self) -> str:
-        return renderer("text").for_stdout(self)
+        return renderer("text").for_stdout(self, session.columns)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """The whole text where the report is what a cell shows, a line where it stands in a list or a dict."""

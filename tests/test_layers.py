@@ -26,6 +26,7 @@ LAYERS = (
         "options",
         "case",
         "progress",
+        "notebook",
         "session",
         "tracebacks",
         "friends",

@@ -176,7 +176,9 @@ def _details_below(columns: tuple[Column, ...], cells: list[list[Cell]], width: 
     """The rows with their details in lines of their own."""
     lines: list[Text] = []
     for name, status, difference, detail in cells:
-        head = f"{status.text:<11} {name.text}" + ("" if difference.text == numbers.UNKNOWN else f" {difference.text}")
+        head = f"{status.text:<11} {name.text}" + (
+            "" if difference.text == numbers.UNKNOWN else f", difference {difference.text}"
+        )
         lines += paragraph(head, width, style=status.style, indent="  ")
         lines += [Text("  " + part, no_wrap=True) for part in break_(detail.text, width - 2)] if detail.text else []
     return [Text(columns[0].name, style="bold"), *lines]
