@@ -30,7 +30,7 @@ from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, gradient, plain, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
-from jaxcheck.theta import Theta, take_apart
+from jaxcheck.theta import Theta, no_leaf, take_apart
 
 HIDDEN = (
     "the rule has hidden state: its backward pass uses a value that its forward pass kept outside the residuals. "
@@ -105,8 +105,7 @@ def subject(
         chosen = tuple(i % len(args) for i in chosen)
     theta = take_apart(tuple(args[i] for i in chosen), names=[names[i] for i in chosen])
     if not theta.leaves:
-        found = ", ".join(f"`{path}` ({why})" for path, why in theta.carried[:5]) or "nothing"
-        raise TypeError(f"f has no differentiable argument (float or complex); it was given {found}")
+        raise no_leaf(theta, "f has no differentiable argument (float or complex); it was given")
     live = tuple(i for i in chosen if take_apart(args[i]).leaves)
 
     def outputs(leaves, extras):
