@@ -10,11 +10,12 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from jaxcheck import session
+from jaxcheck.documented import documented
 from jaxcheck.reasons import Reason as Reason
 from jaxcheck.reasons import Verdict as Verdict
 from jaxcheck.records import NAN as NAN
@@ -26,6 +27,7 @@ from jaxcheck.records import LeafResult as LeafResult
 from jaxcheck.records import Point as Point
 from jaxcheck.records import Row as Row
 from jaxcheck.records import Witness as Witness
+from jaxcheck.records import formula2 as formula2
 from jaxcheck.records_drawn import Curve as Curve
 from jaxcheck.records_drawn import Grid as Grid
 from jaxcheck.records_drawn import Line as Line
@@ -33,6 +35,8 @@ from jaxcheck.records_drawn import Made as Made
 from jaxcheck.records_drawn import Numbers as Numbers
 from jaxcheck.records_drawn import Sample as Sample
 from jaxcheck.tracebacks import unseen
+
+_Plot = Literal["leaves", "components", "v-curve", "taylor", "heat", "points"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,63 +47,66 @@ class Report(Data):
     `report["layers[0].W"]` one of them. Two reports are equal where everything is but their cost (`seconds`,
     `compiled`) and what goes with one run (`made`, `curves`, `samples`, `grids`); an unknown number (NaN) equals an
     unknown one.
-
-    Attributes:
-        kind: the front door that made it ("check_grad", "check_rule", ...).
-        name: the function that was checked.
-        verdict, reason: of the whole; the worst leaf decides.
-        difference: formula (2) over all of theta, ||M - N|| / (||M|| + ||N||): relative, from 0 to 1
-            (an estimate when `mode` is "sketch").
-        difference_autodiff: the same against autodiff; NaN without that witness.
-        leaves: one `LeafResult` per differentiable leaf, in theta order.
-        carried: (path, why) of leaves that are not differentiable and were carried along.
-        witnesses: who spoke and how.
-        mode: "exhaustive" or "sketch"; `why_mode` says why.
-        value: the loss at the point (NaN when not scalar).
-        rows: side tables (laws, transformations).
-        points: the points of a batch that did not pass, worst first; empty for a single check.
-        points_passed, points_failed, points_inconclusive: how many of a batch's points did what.
-        point: the label of the one point of a batch that the numbers above belong to, all of them: the
-            leaves, the differences, the value, the rows. Empty for a single check.
-        notes: sentences for the reader, most important first.
-        culprits: the line of the backward pass that is wrong, or the few of which one is, where that was found.
-        seed: of the random directions.
-        evaluations: of the loss, spent on differences.
-        seconds: wall time; compiled: how many programs were compiled for this check; cost: where it went.
-        made: when, where and by which versions it was made, and where the function under test is defined.
-        curves: the function along the most doubtful directions, step by step, eight at most.
-        samples: components of leaves, by each witness, some thousands at most; grids: |M - A| over matrices.
     """
 
     kind: str
+    """The front door that made it ("check_grad", "check_rule", ...)."""
     name: str
+    """The function that was checked."""
     verdict: Verdict
+    """Of the whole; the worst leaf decides."""
     reason: Reason
+    """Why, in one word; `reason.advice` says what to do."""
     difference: float = NAN
+    """Formula (2) over all of theta, ||M - N|| / (||M|| + ||N||): relative, from 0 to 1; an estimate in a sketch."""
     difference_autodiff: float = NAN
+    """The same against autodiff; NaN without that witness."""
     leaves: tuple[LeafResult, ...] = ()
+    """One per differentiable leaf, in theta order."""
     carried: tuple[tuple[str, str], ...] = ()
+    """(path, why) of leaves that are not differentiable and were carried along."""
     witnesses: tuple[Witness, ...] = ()
+    """Who spoke and how."""
     mode: str = "exhaustive"
+    """"exhaustive" or "sketch"."""
     why_mode: str = ""
+    """Why that mode."""
     value: float = NAN
+    """The loss at the point; NaN when it is no scalar."""
     rows: tuple[Row, ...] = ()
+    """Side tables (laws, transformations)."""
     points: tuple[Point, ...] = ()
+    """The points of a batch that did not pass, worst first; empty for a single check."""
     notes: tuple[str, ...] = ()
+    """Sentences for the reader, most important first."""
     seed: int = 0
+    """Of the random directions."""
     evaluations: int = 0
+    """Of the loss, spent on differences."""
     seconds: float = NAN
+    """Wall time."""
     compiled: int = 0
+    """How many programs were compiled for this check."""
     points_passed: int = 0
+    """How many points of a batch are PASS."""
     points_failed: int = 0
+    """How many are FAIL."""
     points_inconclusive: int = 0
+    """How many are INCONCLUSIVE."""
     point: str = ""
+    """The label of the one point of a batch that all numbers above belong to. Empty for a single check."""
     cost: Cost = dataclasses.field(default_factory=Cost)
+    """Where the time went."""
     culprits: tuple[Culprit, ...] = ()
+    """The line of the backward pass that is wrong, or the few of which one is, where that was found."""
     made: Made = dataclasses.field(default_factory=Made)
+    """When, where and by which versions it was made, and where the function under test is defined."""
     curves: tuple[Curve, ...] = ()
+    """The function along the most doubtful directions, step by step, eight at most."""
     samples: tuple[Sample, ...] = ()
+    """Components of leaves, by each witness, some thousands at most."""
     grids: tuple[Grid, ...] = ()
+    """|M - A| over matrices."""
 
     _uncompared = ("seconds", "compiled", "cost", "made", "curves", "samples", "grids")
 
@@ -224,7 +231,7 @@ class Report(Data):
             return found[0]
         raise ValueError(f"{path} holds {len(found)} reports, not one; `jaxcheck show` shows them all")
 
-    def plot(self, kind: str = "leaves", *, ax: Any = None, leaf: str | None = None, path: Any = None) -> Any:
+    def plot(self, kind: _Plot = "leaves", *, ax: Any = None, leaf: str | None = None, path: Any = None) -> Any:
         """Draw the report with matplotlib (extra `plot`); returns the Axes.
 
         Args:
@@ -285,21 +292,6 @@ class GradientCheckWarning(UserWarning):
     """A check that returns no report passed, but part of it could not be judged, or only as a subgradient."""
 
 
-def formula2(a: np.ndarray, b: np.ndarray) -> float:
-    """||a - b|| / (||a|| + ||b||), the textbook's `difference`; 0 when both are exactly zero, NaN if not finite.
-
-    Scaled by the largest entry first so that gradients of 1e-200 or 1e200 neither vanish nor overflow.
-    """
-    a = np.asarray(a).ravel()
-    b = np.asarray(b).ravel()
-    scale = max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0))
-    if scale == 0:
-        return 0.0
-    if not np.isfinite(scale):
-        return NAN
-    a, b = a / scale, b / scale
-    return float(np.linalg.norm(a - b) / (np.linalg.norm(a) + np.linalg.norm(b)))
-
-
+documented(Report, __file__)
 for _public in (Report, GradientMismatch, GradientInconclusive, GradientCheckWarning):
     _public.__module__ = "jaxcheck"

@@ -27,6 +27,7 @@ LAYERS = (
         "case",
         "progress",
         "notebook",
+        "documented",
         "session",
         "tracebacks",
         "friends",
