@@ -101,7 +101,9 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULE_OF:
         value = getattr(import_module(_MODULE_OF[name]), name)
     else:
-        raise AttributeError(f"module 'jaxcheck' has no attribute {name!r}")
+        from jaxcheck.friends import advice
+
+        raise AttributeError(f"module 'jaxcheck' has no attribute {name!r}{advice(name)}")
     globals()[name] = value
     return value
 

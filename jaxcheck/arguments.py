@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jaxcheck.tracebacks import OnError
+
 
 def refuse_data_as_grad(loss: Any, params: Any, grad: Any, args: Any, kwargs: dict[str, Any]) -> None:
     """Raise TypeError for `check_grad(loss, params, (x, y))`: the loss wants these, and has not got them."""
@@ -20,6 +22,33 @@ def refuse_data_as_grad(loss: Any, params: Any, grad: Any, args: Any, kwargs: di
             "cannot do without what was given there: did you mean args=? "
             f"Write check_grad({name}, params, grad=..., args={'(x,)' if len(more) == 1 else '(x, y)'})"
         )
+
+
+def refuse_params_in_one(loss: Any, params: Any, args: Any, kwargs: Any) -> None:
+    """Raise TypeError for `check_grad(loss, (w, x))`: the loss wants two arguments, and gets one that holds them."""
+    if not (callable(loss) and isinstance(params, (tuple, list)) and isinstance(args, (tuple, list))):
+        return
+    if not _takes(loss, (params, *args), kwargs) and _takes(loss, (*params, *args), kwargs):
+        name = getattr(loss, "__name__", "loss")
+        places = ", ".join(map(str, range(len(params))))
+        raise TypeError(
+            f"params is the first argument of {name}{inspect.signature(loss)} alone, and holds {len(params)} here: "
+            f"write check_grad({name}, params[0], args=params[1:]), with argnums=({places}) to differentiate by all"
+        )
+
+
+def about_lists(params: Any) -> OnError:
+    """A note on a TypeError where `params` is a list of numbers, as SciPy takes it."""
+
+    def add(error: Exception) -> None:
+        plain = isinstance(params, (tuple, list)) and len(params) > 0
+        if plain and isinstance(error, TypeError) and all(isinstance(x, (int, float, complex)) for x in params):
+            kind, count = type(params).__name__, len(params)
+            error.add_note(
+                f"params is a {kind} of {count} numbers, which are so many leaves; an array is np.array(params, float)"
+            )
+
+    return OnError(add)
 
 
 def refuse_all_in_one(f: Any, args: tuple, kwargs: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ def check_batch(
     steps: Sequence[int] | None = None,
     args: Sequence[Any] = (),
     has_aux: bool = False,
-    mode: Exhaustive | Sketch | Literal["exhaustive", "sketch"] | None = None,
+    mode: Sketch | Literal["sketch"] | None = None,
     tolerance: Tolerance | float | None = None,
     must_catch: float | None = None,
     precision: Literal["float64", "native"] = "float64",
@@ -55,30 +55,26 @@ def check_batch(
     resume: str | os.PathLike[str] | None = None,
     devices: Any = None,
 ) -> Report:
-    """Check a gradient at many points in one program. Options are those of `check_grad`.
+    """Check a gradient at many points in one program.
 
-    The points are one of:
-        points: a pytree with a leading axis on every leaf (n points), or a list of pytrees (what could be either is
-            stacked if it is a tuple);
-        init, n: `init(key) -> params`, drawn n times from `seed`;
-        init (or points: one pytree), train_step, steps: `train_step(params) -> params`; the points are
+    Args:
+        loss, grad, args: as in `check_grad`, and all other options likewise.
+        points: a pytree with a leading axis on every leaf; or a list of pytrees (a tuple that could be either is one).
+        init, n: in place of `points`: `init(key) -> params`, drawn n times from `seed`.
+        train_step, steps: `train_step(params) -> params`, from `init` or from `points` as one pytree; the points are
             the parameters after each number of steps, e.g. steps=[0, 100].
 
-    Each point gets directions along every leaf (two rungs of the ladder fewer than `check_grad` are
-    not spent: the same ladder is used); a point that does not clearly agree is checked again alone.
-
-    The path that is run, where loss or gradient choose by dtype, is held to its own differences and autodiff at
-    every point; what rounding, overflow and underflow do to the native run is looked at where a point is
-    checked alone, at the first and the worst one at least.
-
-    Where the `budget` ends, or Ctrl-C is pressed, the points that were not looked at are INCONCLUSIVE.
+    Each point gets random directions along every leaf; one that does not clearly agree is checked again alone.
+    What rounding, overflow and underflow do to the run in the caller's dtypes is looked at where a point is checked
+    alone, at the first and the worst one at least. Where the `budget` ends, or Ctrl-C is pressed, the points that
+    were not looked at are INCONCLUSIVE.
 
     Returns:
         A `Report` of the worst point (`report.point`), whose `points` name those that did not pass
         (worst first) with a line that reproduces each, and whose notes give shares and statistics.
 
     Raises:
-        TypeError, ValueError, OSError: as `check_grad`; or the points do not stack.
+        TypeError, ValueError, OSError: as `check_grad`; the points do not stack; or mode="exhaustive".
     """
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
     if isinstance(settings.mode, Exhaustive):

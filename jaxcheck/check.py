@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from jaxcheck.arguments import gathered, refuse_data_as_grad
+from jaxcheck.arguments import about_lists, gathered, refuse_data_as_grad, refuse_params_in_one
 from jaxcheck.batch import check_batch
 from jaxcheck.budget import running, until_stopped
 from jaxcheck.door import door
@@ -108,6 +108,8 @@ def check_grad(
     start = time.perf_counter()
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
     refuse_data_as_grad(loss, params, grad, args, kwargs or {})
+    refuse_params_in_one(loss, params, args, kwargs or {})
+    given = params
     loss, params, grad, args = gathered(loss, params, grad, args, argnums, {} if kwargs is None else kwargs)
     call = Call(loss, grad, params, args)
     with (
@@ -116,7 +118,7 @@ def check_grad(
         resuming(resume, clock) as file,
     ):
         report = None
-        with until_stopped():
+        with until_stopped(), about_lists(given):
             problem, preface = prepare(loss, params, grad, args, has_aux, precision)
             earlier = file.before(call, problem, preface, settings, where=where, name=name or preface.name)
             if earlier is not None:

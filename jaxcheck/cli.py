@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -174,16 +175,17 @@ def explain(what: str | None) -> None:
     """
     from jaxcheck.report import explain as explanation
 
+    width = shutil.get_terminal_size().columns
     if what is None:
-        click.echo(explanation.listing())
+        click.echo(explanation.listing(width))
         return
     if Path(what).suffix.lower() in (".json", ".html"):
         if not Path(what).is_file():
             raise click.UsageError(f"no such file: {what}")
-        click.echo(explanation.of_reports(_read(what)[0]))
+        click.echo(explanation.of_reports(_read(what)[0], width))
         return
     try:
-        click.echo(explanation.of_word(what))
+        click.echo(explanation.of_word(what, width))
     except KeyError as error:
         raise click.UsageError(error.args[0]) from error
 

@@ -48,7 +48,20 @@ _ELSEWHERE = {
 }
 
 
+# What others call their checkers, and who looks for them at `jaxcheck.`.
+_CHECKERS = {
+    "gradcheck": "check_rule(f, *args), or check_grad(loss, params) for a scalar loss",
+    "gradgradcheck": "check_rule(f, *args, order=2)",
+    "check_grads": "from jaxcheck.test_util import check_grads",
+    "check_jvp": "from jaxcheck.test_util import check_jvp",
+    "check_vjp": "from jaxcheck.test_util import check_vjp",
+}
 _POINT = ("args", "params", "primals", "inputs")
+
+
+def advice(name: str) -> str:
+    """What stands here for a checker of that name elsewhere, to be said behind an AttributeError; or ""."""
+    return f": use {_CHECKERS[name]}" if name in _CHECKERS else ""
 
 
 def refuse(door: str, given: Mapping[str, object], known: Iterable[str]) -> None:
@@ -56,14 +69,14 @@ def refuse(door: str, given: Mapping[str, object], known: Iterable[str]) -> None
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            advice = _ELSEWHERE.get(name) or (
+            instead = _ELSEWHERE.get(name) or (
                 f"did you mean {close[0]}=?" if close else "it has " + ", ".join(f"{one}=" for one in known)
             )
             if door == "check_rule" and name in _POINT:
-                advice = "pass the arguments of f one after the other: check_rule(f, *args)"
+                instead = "pass the arguments of f one after the other: check_rule(f, *args)"
             elif door == "check_rule" and name not in _ELSEWHERE and not close:
-                advice = f"a keyword argument of f goes into kwargs={{{name!r}: ...}}"
-            raise TypeError(f"{door} has no option {name}=: {advice}")
+                instead = f"a keyword argument of f goes into kwargs={{{name!r}: ...}}"
+            raise TypeError(f"{door} has no option {name}=: {instead}")
 
 
 def refuse_positions(door: str, args: Sequence[object], names: Sequence[str]) -> None:

@@ -17,6 +17,8 @@ import jax
 import jaxlib
 import numpy as np
 
+from jaxcheck import session
+from jaxcheck.notebook import cell
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.records_drawn import Line, Made
 from jaxcheck.result import Culprit
@@ -40,7 +42,15 @@ def made(subject: Any = None, culprits: Iterable[Culprit] = ()) -> Made:
     with contextlib.suppress(Refused):  # a stranger's object may do anything when it is asked for an attribute
         file, line = ask(place, subject)
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-    return Made(now.isoformat().replace("+00:00", "Z"), _versions(), _device(), file, line, _source(culprits))
+    return Made(
+        now.isoformat().replace("+00:00", "Z"),
+        _versions(),
+        _device(),
+        cell(file),
+        line,
+        _source(culprits),
+        session.again,
+    )
 
 
 @functools.cache
@@ -85,5 +95,5 @@ def place(subject: Any) -> tuple[str, int]:
 
 def _source(culprits: Iterable[Culprit]) -> tuple[Line, ...]:
     wanted = {(c.file, number) for c in culprits for number in range(max(1, c.line - AROUND), c.line + AROUND + 1)}
-    lines = (Line(file, number, linecache.getline(file, number).rstrip()) for file, number in sorted(wanted))
-    return tuple(line for line in lines if line.number <= len(linecache.getlines(line.file)))
+    there = [(file, number) for file, number in sorted(wanted) if number <= len(linecache.getlines(file))]
+    return tuple(Line(cell(file), number, linecache.getline(file, number).rstrip()) for file, number in there)

@@ -14,8 +14,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from jaxcheck import notebook
+
 # Seconds before anything is shown, and between two looks.
 FIRST, AGAIN = 1.0, 0.25
+# Of a terminal that does not say.
+_COLUMNS = 120
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,15 +50,15 @@ class Moment:
 class _Line:
     """The last moment told, drawn over itself by a thread of its own: a compiler that is busy calls nobody back."""
 
-    def __init__(self, stream: TextIO):
-        self._stream, self._last, self._at = stream, None, (0.0, 0)
-        self._done, self._width = threading.Event(), 0
+    def __init__(self, screen: _Screen | notebook.Output):
+        self._screen, self._last, self._at = screen, Moment("tracing", 0, 0, 0.0, math.inf), (0.0, 0)
+        self._done = threading.Event()
         self._thread = threading.Thread(target=self._draw, name="jaxcheck progress", daemon=True)
         self._thread.start()
 
     def __call__(self, moment: Moment) -> None:
         before = self._last
-        if before is None or before.doing != moment.doing or moment.done < before.done:
+        if before.doing != moment.doing or moment.done < before.done:
             self._at = (moment.seconds, moment.done)
         self._last = moment
 
@@ -62,9 +66,8 @@ class _Line:
         waited = 0.0
         while not self._done.wait(FIRST if not waited else AGAIN):
             waited += AGAIN if waited else FIRST
-            if self._last is not None:
-                now = dataclasses.replace(self._last, seconds=max(waited, self._last.seconds))
-                self._show(str(now) + self._rate(self._last))
+            now = dataclasses.replace(self._last, seconds=max(waited, self._last.seconds))
+            self._screen.show(str(now) + self._rate(self._last))
 
     def _rate(self, moment: Moment) -> str:
         since, first = self._at
@@ -73,17 +76,33 @@ class _Line:
         rate = (moment.done - first) / (moment.seconds - since)
         return f", {rate:,.3g} a second, about {(moment.total - moment.done) / rate:,.0f} s more"
 
-    def _show(self, text: str) -> None:
+    def close(self) -> None:
+        self._done.set()
+        self._thread.join()
+        self._screen.clear()
+
+
+class _Screen:
+    """The last line of a terminal."""
+
+    def __init__(self, stream: TextIO):
+        self._stream, self._width = stream, 0
+
+    def show(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # a terminal that went away is no error of the check's
+            text = text[: self._columns() - 1]  # a line that the terminal breaks cannot be drawn over
             self._stream.write("\r" + text.ljust(self._width))
             self._stream.flush()
             self._width = len(text)
 
-    def close(self) -> None:
-        self._done.set()
-        self._thread.join()
+    def _columns(self) -> int:
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            return os.get_terminal_size(self._stream.fileno()).columns or _COLUMNS
+        return _COLUMNS
+
+    def clear(self) -> None:
         if self._width:
-            self._show("")
+            self.show("")
             with contextlib.suppress(OSError, ValueError):
                 self._stream.write("\r")
                 self._stream.flush()
@@ -115,7 +134,7 @@ def line(progress: Any) -> Iterator[Callable[[Moment], Any] | None]:
     if progress is False or not watched(sys.stderr):
         yield None
         return
-    shown = _Line(sys.stderr)
+    shown = _Line(notebook.output(sys.stderr) or _Screen(sys.stderr))
     try:
         yield shown
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shlex
 import sys
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from jaxcheck.result import Report
 
 _COLLECTION = "(collection)"
+# Before a line of an exception: "E" and blanks.
+_MARGIN = 8
 _REPLACEMENT = pytest.StashKey[Replacement]()
 
 
@@ -101,13 +104,24 @@ class _Run:
 
     def pytest_unconfigure(self) -> None:
         self.stop()
+        session.columns, session.again = None, ""
         session.defaults.pop("seed", None)
         session.defaults.pop("level", None)
         if self.replacement is not None:
             self.replacement.undo()
 
+    def pytest_sessionstart(self) -> None:
+        reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
+        if getattr(reporter, "isatty", False):  # what is written goes to a terminal, though tests print to a file
+            session.columns = reporter._tw.fullwidth - _MARGIN
+
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.test = nodeid
+        seed = self.config.getoption("jaxcheck_seed")
+        session.again = "pytest " + (f"--jaxcheck-seed={seed} " if seed is not None else "") + shlex.quote(nodeid)
+
+    def pytest_runtest_logfinish(self) -> None:
+        session.again = ""
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo) -> Generator[None, Any, Any]:
@@ -159,7 +173,8 @@ class _Run:
         if not self.entries and self.replacement is None:
             return
         verbosity = self.config.option.verbose
-        terminalreporter.section(pytest_section.title(self.entries) if self.entries else "gradient checks: none")
+        said = pytest_section.title(self.entries) if self.entries else "gradient checks: none"
+        terminalreporter.write_sep("=", said)
         if verbosity >= 0:
             width = terminalreporter._tw.fullwidth
             for line, name in pytest_section.lines(self.entries, width, verbosity > 0):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,14 +42,7 @@ def write(path: str, entries: list[Entry]) -> None:
     """All reports, each under its test's name."""
     from jaxcheck.report import save
 
-    reports = [
-        dataclasses.replace(
-            report,
-            name=f"{entry.test} {report.name}",
-            made=dataclasses.replace(report.made, again=f"pytest {shlex.quote(entry.test)}"),
-        )
-        for entry, report in _decoded(entries)
-    ]
+    reports = [dataclasses.replace(report, name=f"{entry.test} {report.name}") for entry, report in _decoded(entries)]
     save.save_all(reports, path)
 
 

@@ -7,6 +7,7 @@ import importlib
 import math
 from typing import Any
 
+from jaxcheck.documented import documented
 from jaxcheck.reasons import Reason, Verdict
 
 NAN = float("nan")
@@ -45,24 +46,24 @@ class Component(Data):
     """One scalar entry of one leaf, with what each witness says of it.
 
     Values are floats, or complex for complex leaves; NaN where unknown.
-
-    Attributes:
-        path: the leaf's, as in `LeafResult`.
-        index: position in the leaf, from 0; `()` for a scalar.
-        parameter: the value of the parameter at the point of the check.
-        manual, numeric, autodiff: its derivative (loss per parameter) by M, N and A.
-        numeric_error: error bar of `numeric`, absolute, in the same unit.
-        note: what is known of this entry alone ("kink"), or "".
     """
 
     path: str
+    """The leaf's, as in `LeafResult`."""
     index: tuple[int, ...]
+    """Position in the leaf, from 0; `()` for a scalar."""
     parameter: complex
+    """The value of the parameter at the point of the check."""
     manual: complex
+    """The derivative by M, the gradient under test, in units of loss per parameter."""
     numeric: complex
+    """The derivative by N, the differences, in the same unit."""
     numeric_error: float
+    """Error bar of `numeric`, absolute, in the same unit."""
     autodiff: complex
+    """The derivative by A, autodiff, in the same unit."""
     note: str = ""
+    """What is known of this entry alone ("kink"), or ""."""
 
     @property
     def name(self) -> str:
@@ -72,50 +73,49 @@ class Component(Data):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LeafResult(Data):
-    """The verdict on one leaf.
-
-    Attributes:
-        path: the leaf as the caller would write it, e.g. `layers[1].W`.
-        shape, dtype: of the parameter, as given; `()` for a scalar.
-        verdict, reason: of this leaf alone; leaves are judged one by one.
-        norm_manual, norm_numeric, norm_autodiff: 2-norms of the leaf's gradient by M, N and A, absolute, in units
-            of loss per parameter; NaN where the witness is silent.
-        difference: formula (2), ||M - N|| / (||M|| + ||N||): relative, from 0 to 1.
-        difference_autodiff: the same against A.
-        error_bar: of `difference`, in the same relative unit: what the differences can be off by.
-        floor: leaf floor: the smallest error of the leaf as a whole that this check would have caught, as a
-            2-norm relative to the leaf's own (to what the other leaves do where that is zero). NaN where unknown.
-        floor_component: component floor: the smallest error of one component, absolute, likewise relative to the
-            leaf's 2-norm.
-        worst: the components that disagree most, worst first; a few at most.
-        hint: the kind of mistake with its evidence ("ratio 2.000 on all 15 entries"), or "".
-        precision: what the gradient in its own dtype loses: formula (2) between it and itself in float64.
-        kinks: how many components (or directions) sit on a kink.
-        probes: how many directions or components the differences looked at.
-        note: a sentence on this leaf alone, or "".
-        native: the dtype in which JAX runs it: float32 for NumPy's float64 unless 64-bit mode is on.
-    """
+    """The verdict on one leaf. Numbers are NaN where they are unknown."""
 
     path: str
+    """The leaf as the caller would write it: `layers[1].W`."""
     shape: tuple[int, ...]
+    """Of the parameter, as given; `()` for a scalar."""
     dtype: str
+    """Of the parameter, as given."""
     verdict: Verdict
+    """Of this leaf alone; leaves are judged one by one."""
     reason: Reason
+    """Why, in one word; `reason.advice` says what to do."""
     norm_manual: float = NAN
+    """2-norm of the leaf's gradient by M, absolute, in units of loss per parameter."""
     norm_numeric: float = NAN
+    """The same by N; NaN where it is silent."""
     norm_autodiff: float = NAN
+    """The same by A; NaN where it is silent."""
     difference: float = NAN
+    """Formula (2), ||M - N|| / (||M|| + ||N||): relative, from 0 to 1."""
     difference_autodiff: float = NAN
+    """Formula (2) against A: relative, from 0 to 1."""
     error_bar: float = NAN
+    """Of `difference`, in the same relative unit: what the differences can be off by."""
     floor: float = NAN
+    """Leaf floor: the smallest error of the leaf as a whole that this check would have caught, as a 2-norm relative to
+    the leaf's own (to what the other leaves do where that is zero)."""
     floor_component: float = NAN
+    """Component floor: the smallest error of one component alone, absolute, likewise relative to the leaf's 2-norm."""
     worst: tuple[Component, ...] = ()
+    """The components that disagree most, worst first; a few at most."""
     hint: str = ""
+    """The kind of mistake with its evidence ("ratio 2.000 on all 15 entries"), or ""."""
     precision: float = NAN
+    """What the gradient in its own dtype loses: formula (2) between it and itself in float64."""
     kinks: int = 0
+    """How many components (or directions) sit on a kink."""
     probes: int = 0
+    """How many components (or directions) the differences looked at."""
     note: str = ""
+    """A sentence on this leaf alone, or ""."""
     native: str = ""
+    """The dtype in which JAX runs it: float32 for NumPy's float64 unless 64-bit mode is on."""
 
     @property
     def ok(self) -> bool:
@@ -128,11 +128,14 @@ class LeafResult(Data):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Witness(Data):
-    """Who spoke and how: `how` is float64, lifted, native, host, numbers, or absent (then `note` says why)."""
+    """Who spoke, and how."""
 
     name: str
+    """"manual", "numeric" or "autodiff"."""
     how: str
+    """"float64", "lifted", "native", "host", "numbers" or "absent"."""
     note: str = ""
+    """Why it is absent, or how it was asked; or ""."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -141,77 +144,85 @@ class Culprit(Data):
 
     That it does was seen, at the point of the check and at another one, for all wrong leaves; or, where there are two
     mistakes, for `leaves`, and for all of them with both lines changed.
-
-    Attributes:
-        file, line: where, from 1; source: the line's text without its indentation, "" where it cannot be read.
-        edit: the line as it would be right, or "" where the change cannot be written as one line.
-        what: the change in words.
-        kind: "line"; "one of" several lines that a change may as well be made on; "value", where only what the line
-            should give is known, not how.
-        leaves: the paths of the wrong leaves that become right.
     """
 
     file: str
+    """Where: a path, or `In[3]` for a notebook's cell."""
     line: int
+    """Its number in the file, from 1."""
     source: str
+    """Its text without the indentation, "" where it cannot be read."""
     edit: str
+    """The line as it would be right, or "" where the change cannot be written as one line."""
     what: str
+    """The change in words."""
     kind: str
+    """"line"; "one of" several lines that a change may as well be made on; "value", where only what the line should
+    give is known, not how."""
     leaves: tuple[str, ...] = ()
+    """The paths of the wrong leaves that become right."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row(Data):
-    """One line of a side table: a law of a rule, or a transformation. `status` is OK, WRONG or UNSUPPORTED;
-    `difference` is relative; `order` is that of the derivative which the line is about."""
+    """One line of a side table: a law of a rule, or a transformation."""
 
     group: str
+    """The table: "law", "transformation", "forward", ..."""
     name: str
+    """Of the law or the transformation."""
     status: str
+    """"OK", "WRONG" or "UNSUPPORTED", where JAX itself cannot do it."""
     difference: float = NAN
+    """Relative; NaN where nothing was compared."""
     detail: str = ""
+    """What is wrong, where; or why it is unsupported."""
     order: int = 1
+    """Of the derivative that the line is about."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Point(Data):
-    """One point of a batch that did not pass. `difference` is formula (2) at this point, `leaf` the one
-    to blame there; `reproduce` is a line of Python that checks this point alone."""
+    """One point of a batch that did not pass."""
 
     index: int
+    """Its place among the points, from 0."""
     label: str
+    """"point 3", "after 100 steps", ..."""
     verdict: Verdict
+    """Of this point alone."""
     difference: float
+    """Formula (2) at this point: relative, from 0 to 1."""
     leaf: str
+    """The path of the leaf to blame there."""
     reproduce: str
+    """A line of Python that checks this point alone."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cost(Data):
-    """What a check measured, planned and spent. NaN and 0 where that is not known.
-
-    Attributes:
-        evaluation: seconds of one evaluation of the function, among many, as last measured; known where they were many.
-        pair: seconds of one loss and its gradient in the caller's own dtypes, compiled and warm.
-        planned: evaluations planned at first; what is in doubt is looked at by more.
-        compiling, running: seconds spent on either; the rest of the check's is tracing and judging.
-        peak: bytes of the largest compiled program: arguments, results and temporaries.
-        budget: seconds granted, infinite for as long as it takes.
-        stopped: "time", "user" or "memory" where the check was stopped, "" where it ended by itself.
-        more: seconds that what was left out takes, about.
-        reused: seconds that an earlier run had taken for what came from its file (`resume=`).
-    """
+    """What a check measured, planned and spent. NaN and 0 where that is not known."""
 
     evaluation: float = NAN
+    """Seconds of one evaluation of the function, among many, as last measured; known where they were many."""
     pair: float = NAN
+    """Seconds of one loss and its gradient in the caller's own dtypes, compiled and warm."""
     planned: int = 0
+    """Evaluations planned at first; what is in doubt is looked at by more."""
     compiling: float = NAN
+    """Seconds spent on compiling."""
     running: float = NAN
+    """Seconds spent on running; the rest of the check's is tracing and judging."""
     peak: int = 0
+    """Bytes of the largest compiled program: arguments, results and temporaries."""
     budget: float = math.inf
+    """Seconds granted, infinite for as long as it takes."""
     stopped: str = ""
+    """"time", "user" or "memory" where the check was stopped, "" where it ended by itself."""
     more: float = NAN
+    """Seconds that what was left out takes, about."""
     reused: float = 0.0
+    """Seconds that an earlier run had taken for what came from its file (`resume=`)."""
 
 
 def renderer(name: str) -> Any:
@@ -220,5 +231,7 @@ def renderer(name: str) -> Any:
     return importlib.import_module(f"jaxcheck.report.{name}")
 
 
-for _public in (Component, Culprit, LeafResult, Witness, Row, Point):
-    _public.__module__ = "jaxcheck"
+for _public in (Component, Culprit, LeafResult, Witness, Row, Point, Cost):
+    documented(_public, __file__)
+    if _public is not Cost:
+        _public.__module__ = "jaxcheck"

@@ -10,10 +10,12 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from jaxcheck import session
+from jaxcheck.documented import documented
 from jaxcheck.reasons import Reason as Reason
 from jaxcheck.reasons import Verdict as Verdict
 from jaxcheck.records import NAN as NAN
@@ -31,6 +33,9 @@ from jaxcheck.records_drawn import Line as Line
 from jaxcheck.records_drawn import Made as Made
 from jaxcheck.records_drawn import Numbers as Numbers
 from jaxcheck.records_drawn import Sample as Sample
+from jaxcheck.tracebacks import unseen
+
+_Plot = Literal["leaves", "components", "v-curve", "taylor", "heat", "points"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,63 +46,66 @@ class Report(Data):
     `report["layers[0].W"]` one of them. Two reports are equal where everything is but their cost (`seconds`,
     `compiled`) and what goes with one run (`made`, `curves`, `samples`, `grids`); an unknown number (NaN) equals an
     unknown one.
-
-    Attributes:
-        kind: the front door that made it ("check_grad", "check_rule", ...).
-        name: the function that was checked.
-        verdict, reason: of the whole; the worst leaf decides.
-        difference: formula (2) over all of theta, ||M - N|| / (||M|| + ||N||): relative, from 0 to 1
-            (an estimate when `mode` is "sketch").
-        difference_autodiff: the same against autodiff; NaN without that witness.
-        leaves: one `LeafResult` per differentiable leaf, in theta order.
-        carried: (path, why) of leaves that are not differentiable and were carried along.
-        witnesses: who spoke and how.
-        mode: "exhaustive" or "sketch"; `why_mode` says why.
-        value: the loss at the point (NaN when not scalar).
-        rows: side tables (laws, transformations).
-        points: the points of a batch that did not pass, worst first; empty for a single check.
-        points_passed, points_failed, points_inconclusive: how many of a batch's points did what.
-        point: the label of the one point of a batch that the numbers above belong to, all of them: the
-            leaves, the differences, the value, the rows. Empty for a single check.
-        notes: sentences for the reader, most important first.
-        culprits: the line of the backward pass that is wrong, or the few of which one is, where that was found.
-        seed: of the random directions.
-        evaluations: of the loss, spent on differences.
-        seconds: wall time; compiled: how many programs were compiled for this check; cost: where it went.
-        made: when, where and by which versions it was made, and where the function under test is defined.
-        curves: the function along the most doubtful directions, step by step, eight at most.
-        samples: components of leaves, by each witness, some thousands at most; grids: |M - A| over matrices.
     """
 
     kind: str
+    """The front door that made it ("check_grad", "check_rule", ...)."""
     name: str
+    """The function that was checked."""
     verdict: Verdict
+    """Of the whole; the worst leaf decides."""
     reason: Reason
+    """Why, in one word; `reason.advice` says what to do."""
     difference: float = NAN
+    """Formula (2) over all of theta, ||M - N|| / (||M|| + ||N||): relative, from 0 to 1; an estimate in a sketch."""
     difference_autodiff: float = NAN
+    """The same against autodiff; NaN without that witness."""
     leaves: tuple[LeafResult, ...] = ()
+    """One per differentiable leaf, in theta order."""
     carried: tuple[tuple[str, str], ...] = ()
+    """(path, why) of leaves that are not differentiable and were carried along."""
     witnesses: tuple[Witness, ...] = ()
+    """Who spoke and how."""
     mode: str = "exhaustive"
+    """"exhaustive" or "sketch"."""
     why_mode: str = ""
+    """Why that mode."""
     value: float = NAN
+    """The loss at the point; NaN when it is no scalar."""
     rows: tuple[Row, ...] = ()
+    """Side tables (laws, transformations)."""
     points: tuple[Point, ...] = ()
+    """The points of a batch that did not pass, worst first; empty for a single check."""
     notes: tuple[str, ...] = ()
+    """Sentences for the reader, most important first."""
     seed: int = 0
+    """Of the random directions."""
     evaluations: int = 0
+    """Of the loss, spent on differences."""
     seconds: float = NAN
+    """Wall time."""
     compiled: int = 0
+    """How many programs were compiled for this check."""
     points_passed: int = 0
+    """How many points of a batch are PASS."""
     points_failed: int = 0
+    """How many are FAIL."""
     points_inconclusive: int = 0
+    """How many are INCONCLUSIVE."""
     point: str = ""
+    """The label of the one point of a batch that all numbers above belong to. Empty for a single check."""
     cost: Cost = dataclasses.field(default_factory=Cost)
+    """Where the time went."""
     culprits: tuple[Culprit, ...] = ()
+    """The line of the backward pass that is wrong, or the few of which one is, where that was found."""
     made: Made = dataclasses.field(default_factory=Made)
+    """When, where and by which versions it was made, and where the function under test is defined."""
     curves: tuple[Curve, ...] = ()
+    """The function along the most doubtful directions, step by step, eight at most."""
     samples: tuple[Sample, ...] = ()
+    """Components of leaves, by each witness, some thousands at most."""
     grids: tuple[Grid, ...] = ()
+    """|M - A| over matrices."""
 
     _uncompared = ("seconds", "compiled", "cost", "made", "curves", "samples", "grids")
 
@@ -178,17 +186,18 @@ class Report(Data):
     def assert_ok(self) -> Report:
         """Return self on PASS; raise `GradientMismatch` on FAIL, `GradientInconclusive` otherwise."""
         __tracebackhide__ = True
-        if self.verdict is Verdict.FAIL:
-            raise GradientMismatch(self)
-        if self.verdict is Verdict.INCONCLUSIVE:
-            raise GradientInconclusive(self)
+        with unseen():
+            if self.verdict is Verdict.FAIL:
+                raise GradientMismatch(self)
+            if self.verdict is Verdict.INCONCLUSIVE:
+                raise GradientInconclusive(self)
         return self
 
     def __repr__(self) -> str:
         return f"<{renderer('line').summary(self)}>"
 
     def __str__(self) -> str:
-        return renderer("text").for_stdout(self)
+        return renderer("text").for_stdout(self, session.columns)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """The whole text where the report is what a cell shows, a line where it stands in a list or a dict."""
@@ -221,7 +230,7 @@ class Report(Data):
             return found[0]
         raise ValueError(f"{path} holds {len(found)} reports, not one; `jaxcheck show` shows them all")
 
-    def plot(self, kind: str = "leaves", *, ax: Any = None, leaf: str | None = None, path: Any = None) -> Any:
+    def plot(self, kind: _Plot = "leaves", *, ax: Any = None, leaf: str | None = None, path: Any = None) -> Any:
         """Draw the report with matplotlib (extra `plot`); returns the Axes.
 
         Args:
@@ -282,5 +291,6 @@ class GradientCheckWarning(UserWarning):
     """A check that returns no report passed, but part of it could not be judged, or only as a subgradient."""
 
 
+documented(Report, __file__)
 for _public in (Report, GradientMismatch, GradientInconclusive, GradientCheckWarning):
     _public.__module__ = "jaxcheck"

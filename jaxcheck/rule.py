@@ -19,6 +19,7 @@ from jaxcheck.evidence.subject import KeepsTracer, Subject, finite_outputs, name
 from jaxcheck.evidence.transforms import transformations
 from jaxcheck.evidence.user import first_line
 from jaxcheck.minimise import minimisable
+from jaxcheck.notebook import cell
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program import hosts, spread
 from jaxcheck.program.ask import Refused, ask
@@ -66,7 +67,7 @@ def check_rule(
     surrogate: bool = False,
     algebra: bool = True,
     transforms: bool = True,
-    level: str | None = None,
+    level: Literal["quick", "full"] | None = None,
     seed: int = 0,
     name: str | None = None,
     budget: float | None = 60.0,
@@ -93,8 +94,7 @@ def check_rule(
         level: "quick" is the rule against differences and autodiff, and its laws; "full" adds the transformations and
             dtypes, and the second order where `order` asks for it. None: full, but for a rule so slow that the
             transformations would not fit into some 10 s; the report says so then.
-        mode, tolerance, must_catch, precision, seed, name, budget, progress, devices, where: as in
-            `check_grad`.
+        mode, tolerance, must_catch, precision, seed, name, budget, progress, devices, where: as in `check_grad`.
 
     Returns:
         A `Report`: one leaf per differentiable argument leaf, and rows for the forward mode, the
@@ -151,7 +151,7 @@ def _check(
     groups, notes = _affordable(asked)
     rows, left_out = _rows(one, settings, groups)
     rows = [named(as_asked(row, asked.order), one) for row in rows]
-    found = tuple(f"{r.name} ({r.kind}, {r.file}:{r.line})" for r in one.rules if r.origin != "jax")
+    found = tuple(f"{r.name} ({r.kind}, {cell(r.file)}:{r.line})" for r in one.rules if r.origin != "jax")
     if found:
         notes.append("Rules inside: " + "; ".join(found[:6]))
     notes += counted(rows)

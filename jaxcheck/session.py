@@ -6,16 +6,19 @@ Standard library only, and next to nothing of it: the pytest plugin loads this i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from jaxcheck.result import Report
-
-Listener = Callable[["Report"], None]
+# Is told of a `jaxcheck.Report`, which imports this module.
+Listener = Callable[[Any], None]
 
 # Options of the front doors, by name, for a call that does not give its own; a function is asked at each call, and
 # told what keywords that gives.
 defaults: dict[str, Any] = {}
+
+# Of the terminal in which texts are shown in the end, where standard output is not that terminal.
+columns: int | None = None
+# The command that repeats the test which is running, "" outside of any.
+again = ""
 
 _listeners: list[Listener] = []
 
@@ -26,7 +29,7 @@ def listen(listener: Listener) -> Callable[[], None]:
     return lambda: _listeners.remove(listener)
 
 
-def tell(report: Report) -> None:
+def tell(report: Any) -> None:
     """Say to all who listen that `report` was made."""
     for listener in tuple(_listeners):
         listener(report)

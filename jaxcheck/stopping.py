@@ -19,6 +19,7 @@ from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.judgement import measures
 from jaxcheck.judgement.vote import Opinion, beyond_rounding, judge
 from jaxcheck.made import made
+from jaxcheck.notebook import cell
 from jaxcheck.result import NAN, Cost, LeafResult, Reason, Report, Verdict
 from jaxcheck.settings import Case
 from jaxcheck.theta import Theta, take_apart
@@ -137,7 +138,9 @@ def finished(report: Report, subject: Any = None) -> Report:
         clock.stopped,
         more,
     )
-    report = dataclasses.replace(report, cost=cost, seconds=clock.taken, made=made(subject, report.culprits))
+    about = made(subject, report.culprits)
+    culprits = tuple(dataclasses.replace(one, file=cell(one.file)) for one in report.culprits)
+    report = dataclasses.replace(report, cost=cost, seconds=clock.taken, made=about, culprits=culprits)
     if not clock.stopped and not rows:
         return report
     said = [

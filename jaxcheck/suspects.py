@@ -85,7 +85,7 @@ def suspects(case: Case, number: int, ev: LeafEvidence, opinion: Opinion) -> np.
         found = case.wrong_components(number, ev)
         if found is not None:
             return found[:limit]
-    suspect = locate.suspicion(ev, opinion)
+    suspect = locate.suspicion(ev, opinion).max(axis=0, initial=0.0)
     order = np.argsort(-suspect, kind="stable")[:limit]
     if limit < n and not suspect.any():
         rng = np.random.default_rng([case.settings.seed, n])

@@ -32,20 +32,16 @@ from jaxcheck.evidence.preface import narrow
 from jaxcheck.evidence.prepare_rule import prepare_rule
 from jaxcheck.evidence.subject import argument_names, subject
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
+from jaxcheck.foreign import is_array
 from jaxcheck.judgement.findings import Finding
 from jaxcheck.judgement.maps import judge
 from jaxcheck.made import made
 from jaxcheck.program.constants import own
 from jaxcheck.program.objective import NOT_TRACEABLE, Traced, trace
-from jaxcheck.result import (
-    GradientInconclusive,
-    GradientMismatch,
-    Reason,
-    Report,
-    Verdict,
-)
+from jaxcheck.result import GradientInconclusive, GradientMismatch, Reason, Report, Verdict
 from jaxcheck.settings import Settings
-from jaxcheck.theta import Theta, take_apart
+from jaxcheck.theta import Theta, no_leaf, take_apart
+from jaxcheck.tracebacks import OnError
 
 _MODES = ("fwd", "rev", "lin")
 
@@ -100,7 +96,8 @@ def check_grads(
         return derivatives.values(primal, point, modes)
 
     try:
-        return _check(f, args, make, native, valued, bounds)
+        with OnError(lambda error: _said_beside(error, args, modes)):
+            return _check(f, args, make, native, valued, bounds)
     except NOT_TRACEABLE:
         report = _on_numbers(f, tuple(args), bounds) if (set(modes), order) == ({"rev"}, 1) else None
         if report is None:
@@ -108,6 +105,16 @@ def check_grads(
     if report.verdict is not Verdict.PASS:
         raise (GradientMismatch if report.verdict is Verdict.FAIL else GradientInconclusive)(report) from None
     return report
+
+
+def _said_beside(error: Exception, args: Any, modes: tuple[str, ...]) -> None:
+    """What to write, where JAX's own words do not say it."""
+    if not isinstance(error, TypeError):
+        return
+    if "custom_vjp" in str(error) and "forward-mode" in str(error) and "rev" in modes:
+        error.add_note('modes=["rev"] leaves the forward mode out, which a custom_vjp does not have')
+    if is_array(args):
+        error.add_note("args is an array, of which every row is taken for an argument of its own: write args=(x,)")
 
 
 def _on_numbers(f: Callable[..., Any], args: tuple[Any, ...], bounds: Bounds) -> Report | None:
@@ -243,8 +250,7 @@ def _taken_apart(args: tuple[Any, ...]) -> Theta:
     refuse_tracing(args)
     theta = take_apart(args, "args")
     if not theta.leaves:
-        found = ", ".join(f"`{path}` ({why})" for path, why in theta.carried[:5]) or "nothing"
-        raise TypeError(f"args has no differentiable leaf (float or complex); it holds {found}")
+        raise no_leaf(theta, "args has no differentiable leaf (float or complex); it holds")
     return theta
 
 

@@ -208,6 +208,14 @@ def _unfit(leaf: Leaf, g: Any) -> str:
     return ""
 
 
+def no_leaf(theta: Theta, said: str) -> TypeError:
+    """The error of a tree without anything to differentiate; `said` is how it begins."""
+    found = ", ".join(f"`{path}` ({why})" for path, why in theta.carried[:5]) or "nothing"
+    whole = any("int" in why for _, why in theta.carried)
+    advice = "; whole numbers have no derivative, make them floats: np.asarray(x, float)" if whole else ""
+    return TypeError(f"{said} {found}{advice}")
+
+
 def mismatch(theta: Theta, grads: Any) -> tuple[list[Any] | None, str]:
     """Match a gradient tree against the parameters' tree, leaf by leaf.
 

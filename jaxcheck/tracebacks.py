@@ -25,6 +25,15 @@ class OnError(contextlib.AbstractContextManager):
             self._do(error)
 
 
+def unseen() -> OnError:
+    """Around a `raise`: the frame that it stands in is left out of the traceback."""
+
+    def forget(error: Exception) -> None:
+        error.__traceback__ = None
+
+    return OnError(forget)
+
+
 def note(said: str, but: type[Exception] | tuple[()] = ()) -> OnError:
     """A line below the message of whatever is raised inside, `but` for some, in place of what that came from."""
 

@@ -78,8 +78,12 @@ def test_what_is_wrong_at_second_order_only_is_named_there():
     report = blamed(check_grads, detached(), (V,), 2, ["fwd"])
     assert report.reason is jc.Reason.SECOND_ORDER_WRONG
     assert [(one.path, one.ok) for one in report] == [("x", False), ("tangent of x", True)]
+    # The components shown are of the output that is wrong, not of one where M and N agree.
+    assert all(abs(c.manual - c.numeric) > 1e3 * c.numeric_error > 0 for c in report["x"].worst)
+    assert str(report).count("blamed:") == 1 and "blamed: the derivative of the rule, at `x`" in str(report)
     report = blamed(check_grads, detached(), (V,), 2, ["rev"])
     assert [(one.path, one.ok) for one in report] == [("x", False)]
+    assert str(report).count("blamed:") == 1
 
 
 def test_what_only_the_run_gets_wrong_has_no_leaf_to_show():

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
+import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,27 @@ def test_an_unknown_name_is_an_attribute_error():
 )
 def test_case_is_the_decorator_whatever_is_imported_first(code):
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+RECORDS = ["Report", "LeafResult", "Component", "Culprit", "Witness", "Row", "Point"]
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_every_field_says_what_it_is_in_help_and_where_an_editor_looks(name):
+    cls = getattr(jaxcheck, name)
+    said = inspect.getdoc(cls) or ""
+    assert said.startswith(ast.get_docstring(_source_of(name)) or "nothing")
+    for field in dataclasses.fields(cls):
+        assert re.search(rf"^    {field.name}: \S", said, re.M), field.name
+    body = _source_of(name).body
+    bare = [a.target.id for a, b in pairwise(body) if isinstance(a, ast.AnnAssign) and not isinstance(b, ast.Expr)]
+    assert bare == []
+
+
+def _source_of(name: str) -> ast.ClassDef:
+    file = Path(jaxcheck.__file__).with_name("result.py" if name == "Report" else "records.py")
+    classes = [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
+    return next(node for node in classes if node.name == name)
 
 
 def test_the_version_is_the_one_of_the_changelog():

@@ -97,6 +97,52 @@ def test_data_in_the_place_of_the_gradient(given, args, said):
     assert said in str(caught.value)
 
 
+def rosenbrock(x):
+    return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+# As torch's gradcheck, JAX's check_grads and SciPy's check_grad take the point.
+POINTS = {
+    "all in one": (
+        lambda: jc.check_grad(three, (W, X, Y)),
+        "write check_grad(three, params[0], args=params[1:]), with argnums=(0, 1, 2)",
+    ),
+    "a list": (lambda: jc.check_grad(rosenbrock, [2.0, -1.0]), "an array is np.array(params, float)"),
+    "whole numbers": (lambda: jc.check_grad(loss, np.arange(3), args=(X,)), "make them floats: np.asarray(x, float)"),
+    "of a rule": (lambda: jc.check_rule(jnp.sin, np.arange(3)), "make them floats: np.asarray(x, float)"),
+    "no tuple": (lambda: test_util.check_grads(rule, W, 1, ["rev"]), "write args=(x,)"),
+    "no forward mode": (lambda: test_util.check_grads(rule, (W,), 1), 'modes=["rev"] leaves the forward mode out'),
+}
+
+
+@jax.custom_vjp
+def rule(x):
+    return jnp.sin(x)
+
+
+rule.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (g * jnp.cos(x),))
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_a_point_as_other_libraries_take_it_is_told_how_it_is_given_here(name):
+    call, said = POINTS[name]
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert said in "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+
+
+def test_a_tuple_that_the_loss_takes_whole_is_no_mistake():
+    assert jc.check_grad(lambda pair: loss(*pair), (W, X)) and jc.check_grad(lambda w, *x: jnp.sum(w[0] ** 2), (W, X))
+
+
+@pytest.mark.parametrize("name", ["gradcheck", "gradgradcheck", "check_grads", "check_jvp", "check_vjp"])
+def test_a_checker_of_another_name_is_told_apart(name):
+    with pytest.raises(AttributeError, match=rf"no attribute '{name}': use (check_rule|from jaxcheck.test_util)"):
+        getattr(jc, name)
+    with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
+        jc.nothing  # noqa: B018
+
+
 def test_a_gradient_given_as_data_is_none_of_that():
     assert jc.check_grad(lambda w: loss(w, X), W, grad(W, X))
     assert jc.check_grad(lambda w: loss(*w), (W, X), tuple(jax.grad(loss, (0, 1))(W, X)))

@@ -27,6 +27,8 @@ LAYERS = (
         "options",
         "case",
         "progress",
+        "notebook",
+        "documented",
         "session",
         "tracebacks",
         "friends",

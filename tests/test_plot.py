@@ -9,7 +9,7 @@ import pytest
 from handmade import NAN, batch, drawn, extreme, failing, leaf, passing, rule, strange
 
 from jaxcheck.report.plot import KINDS, _middle
-from jaxcheck.result import Verdict
+from jaxcheck.result import Reason, Verdict
 
 pytest.importorskip("matplotlib", reason="no matplotlib: pip install 'jaxcheck[plot]'").use("Agg")
 
@@ -46,6 +46,18 @@ def test_every_kind_is_drawn_whole(kind, tmp_path):
     uncut(axes)
     said = [t.get_text() for t in (axes.title, *axes.get_yticklabels())]
     assert any("…" in t and "kernel" in t for t in said), said
+
+
+def test_leaves_that_are_off_alike_are_told_apart_on_an_axis_that_can_be_read():
+    paths = [LONG.replace("11", str(layer)) for layer in range(3)]
+    alike = [
+        leaf(path, Verdict.FAIL, Reason.MANUAL_WRONG, difference=1 / 3, error_bar=1e-12, floor=NAN) for path in paths
+    ]
+    axes = failing(leaves=tuple(dataclasses.replace(one, difference_autodiff=1 / 3) for one in alike)).plot()
+    uncut(axes)
+    assert axes.get_xlim()[0] <= 1e-6 and axes.get_xlim()[1] >= 0.9
+    assert len({label.get_text() for label in axes.get_yticklabels()}) == 3
+    assert axes.get_title().endswith("\nleaves of encoder.blocks")
 
 
 def lines(axes) -> dict[str, np.ndarray]:

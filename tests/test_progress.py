@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import math
+import os
+import pty
+import struct
 import sys
+import termios
 import time
 import types
 
@@ -57,6 +62,15 @@ def test_a_line_after_a_while_that_goes_away(monkeypatch, wanted):
     lines = said.split("\r")
     assert any("rows" in text and " of 50 (at most 60 s)" in text and "a second, about" in text for text in lines)
     assert "\n" not in said and lines[-1] == "" and not lines[-2].strip()
+
+
+def test_the_line_is_cut_where_a_terminal_would_break_it():
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    with open(theirs, "w", closefd=True) as stream:
+        progress._Screen(stream).show("x" * 100)
+        assert os.read(ours, 1000) == b"\r" + b"x" * 59
+    os.close(ours)
 
 
 def test_a_short_check_shows_nothing(monkeypatch):

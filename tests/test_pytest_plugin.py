@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
@@ -17,6 +18,7 @@ from handmade import failing, inconclusive, passing
 from jaxcheck import pytest_plugin, pytest_section, session
 from jaxcheck.door import door
 from jaxcheck.pytest_section import Entry
+from jaxcheck.records_drawn import Made
 from jaxcheck.report import save
 from jaxcheck.result import Report
 
@@ -214,6 +216,14 @@ def test_the_report_file_holds_every_report(split):
     assert {report.seed for report in reports if report.kind != "check_grads"} == {3, 4}
 
 
+def test_a_failure_says_how_its_test_is_repeated(alone, split):
+    shown = alone.said.partition("____ test_wrong ____")[2].partition("\n____")[0]
+    assert "again: pytest test_mine.py::test_wrong\n" in shown
+    again = [one.made.again for one in save.load(split.folder / "all.json")]
+    assert "pytest --jaxcheck-seed=4 test_mine.py::test_drop_in" in again
+    assert again.count("") == 1  # what was checked while pytest collected is no test's
+
+
 @pytest.mark.parametrize(
     ("option", "said"),
     [
@@ -228,15 +238,8 @@ def test_options_that_cannot_be(tmp_path, option, said):
 
 
 def entries(*reports: Report) -> list[Entry]:
-    return [Entry(f"test_a.py::test_{i}", report.to_json()) for i, report in enumerate(reports)]
-
-
-def test_a_file_says_how_each_test_is_repeated(tmp_path):
-    pytest_section.write(str(tmp_path / "all.json"), entries(passing(), failing()))
-    assert [one.made.again for one in save.load(tmp_path / "all.json")] == [
-        "pytest test_a.py::test_0",
-        "pytest test_a.py::test_1",
-    ]
+    again = [dataclasses.replace(one, made=Made(again=f"pytest test_a.py::test_{i}")) for i, one in enumerate(reports)]
+    return [Entry(f"test_a.py::test_{i}", report.to_json()) for i, report in enumerate(again)]
 
 
 def test_findings_are_written_as_sarif(tmp_path):

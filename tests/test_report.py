@@ -106,16 +106,15 @@ blamed: M, the gradient under test
 MANUAL_WRONG: The derivative under test is contradicted, beyond error bars, by the centred differences or by
 autodiff. What is off is named below.
 points: 100 checked: 92 PASS, 7 FAIL, 1 INCONCLUSIVE (8 % did not pass)
-worst point: 13 (seed 13), difference 0.2 at `W2`
-  FAIL 13 (seed 13), difference 0.2 at `W2`
+  FAIL seed 13, difference 0.2 at `W2`
     check_grad(loss, points[13])
-  FAIL 14 (seed 14), difference 0.2 at `W2`
+  FAIL seed 14, difference 0.2 at `W2`
     check_grad(loss, points[14])
-  FAIL 15 (seed 15), difference 0.2 at `W2`
+  FAIL seed 15, difference 0.2 at `W2`
     check_grad(loss, points[15])
-  FAIL 16 (seed 16), difference 0.2 at `W2`
+  FAIL seed 16, difference 0.2 at `W2`
     check_grad(loss, points[16])
-  FAIL 17 (seed 17), difference 0.2 at `W2`
+  FAIL seed 17, difference 0.2 at `W2`
     check_grad(loss, points[17])
   and 3 more that did not pass
 textbook: difference 0.2 is above 1e-3: a mistake

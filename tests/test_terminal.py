@@ -157,13 +157,19 @@ def test_prefix(paths, prefix):
 def shown_on(width: int, report: Report, folder: Path, **env: str) -> str:
     """What `jaxcheck show` writes to a terminal of so many columns."""
     report.save(folder / "r.json")
+    return said_on(width, "-m", "jaxcheck", "show", str(folder / "r.json"), **env)
+
+
+def said_on(width: int, *command: str, **env: str) -> str:
+    """What Python writes to a terminal of so many columns, standard error as well."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
     unset = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
     clean = {key: value for key, value in os.environ.items() if key not in unset}
     process = subprocess.Popen(
-        [sys.executable, "-m", "jaxcheck", "show", str(folder / "r.json")],
+        [sys.executable, *command],
         stdout=theirs,
+        stderr=theirs,
         stdin=theirs,
         env={**clean, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **env},
     )
@@ -192,6 +198,37 @@ def test_on_a_terminal(width, tmp_path):
     assert "\x1b[1;31mFAIL check_grad(loss)" in said
     lines = [line.rstrip() for line in without_codes(said).rstrip().split("\n")]
     assert "\n".join(lines) == text.render(failing(), width)
+
+
+def test_a_script_prints_as_wide_as_its_terminal_and_raises_in_its_own_line(tmp_path):
+    failing().save(tmp_path / "r.json")
+    script = tmp_path / "mine.py"
+    script.write_text(
+        f"import jaxcheck\nr = jaxcheck.Report.load({str(tmp_path / 'r.json')!r})\nprint(r)\nr.assert_ok()\n"
+    )
+    printed, _, raised = said_on(70, str(script)).partition("Traceback")
+    assert printed.rstrip() == text.render(failing(), 70)
+    assert raised.count('File "') == 1 and f'File "{script}", line 4' in raised
+    assert text.render(failing(), 70) in raised
+
+
+def test_pytest_shows_what_fits_into_its_terminal(tmp_path):
+    failing().save(tmp_path / "r.json")
+    mine = "import jaxcheck\ndef test_it():\n    jaxcheck.Report.load('r.json').assert_ok()\n"
+    (tmp_path / "test_mine.py").write_text(mine)
+    options = ("-p", "jaxcheck.pytest_plugin", "-p", "no:cacheprovider", "--color=no", f"--rootdir={tmp_path}")
+    env = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_CURRENT_TEST": ""}
+    start = f"import os, sys, pytest; os.chdir({str(tmp_path)!r}); sys.exit(pytest.main({list(options)!r}))"
+    said = said_on(80, "-c", start, **env)
+    # Below the cause and a blank line.
+    shown = [line for line in said.splitlines() if line.startswith("E ")][2:]
+    assert max(map(len, shown)) <= 80
+    assert [line[1:].strip() for line in shown] == [line.strip() for line in text.render(failing(), 72).splitlines()]
+
+
+def test_an_explanation_fits_into_its_terminal():
+    said = said_on(60, "-m", "jaxcheck", "explain", "floor").splitlines()
+    assert 50 < max(map(len, said)) <= 60
 
 
 def test_no_color_is_obeyed(tmp_path):

@@ -17,6 +17,7 @@ from jaxcheck.evidence.beside import Beside
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.user import User, select
 from jaxcheck.evidence.witnesses import gradient_of, outputs_of
+from jaxcheck.notebook import cell
 from jaxcheck.program.census import rules_in
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import own as owned
@@ -64,7 +65,7 @@ def seen(theta: Theta) -> Theta:
 
 def of_no_rule(closed: Any) -> str:
     """What is under test where autodiff without the user's rules would be the same program."""
-    installed = dict.fromkeys(f"{r.name} ({r.file}:{r.line})" for r in rules_in(closed) if r.origin != "jax")
+    installed = dict.fromkeys(f"{r.name} ({cell(r.file)}:{r.line})" for r in rules_in(closed) if r.origin != "jax")
     if not installed:
         return "No custom rule but JAX's own is inside: JAX's own derivative is under test."
     return (

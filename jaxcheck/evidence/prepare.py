@@ -25,7 +25,7 @@ from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, hold
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
 from jaxcheck.there import there
-from jaxcheck.theta import argument_paths, take_apart
+from jaxcheck.theta import argument_paths, no_leaf, take_apart
 
 # What JAX says where a trace left something behind that another one stumbles over.
 LEAKED = (LeakedTracer, jax.errors.UnexpectedTracerError)
@@ -156,8 +156,7 @@ def _call(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool, prec
     refuse_tracing(params, args)
     theta = take_apart(params)
     if not theta.leaves:
-        found = ", ".join(f"`{path}` ({why})" for path, why in theta.carried[:5]) or "nothing"
-        raise TypeError(f"params has no differentiable leaf (float or complex); it holds {found}")
+        raise no_leaf(theta, "params has no differentiable leaf (float or complex); it holds")
     extras = take_apart(tuple(args), "args", argument_paths(args), differentiated=False)
     given = User(loss, grad, theta, extras, has_aux)
     # Every witness sees the numbers that the caller's own program sees.

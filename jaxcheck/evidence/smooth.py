@@ -19,6 +19,7 @@ import numpy as np
 from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.differences import ENOUGH, Ladder
 from jaxcheck.evidence.problem import Problem
+from jaxcheck.notebook import cell
 from jaxcheck.program.compile import execute
 from jaxcheck.program.hoisting import as_inputs
 from jaxcheck.program.objective import cast
@@ -173,4 +174,4 @@ def _short(place: str) -> str:
     """`` `max` at model.py:31 `` from the whole path, column and function."""
     primitive, _, where = place.partition(" at ")
     file = re.match(r"(.*?):(\d+)", where)
-    return f"{primitive} at {os.path.basename(file[1])}:{file[2]}" if file else primitive
+    return f"{primitive} at {os.path.basename(cell(file[1]))}:{file[2]}" if file else primitive

@@ -21,7 +21,7 @@ from jaxcheck.program.census import rules_in
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import own as owned
 from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, trace
-from jaxcheck.theta import Theta, take_apart
+from jaxcheck.theta import Theta, no_leaf, take_apart
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,8 +96,7 @@ def subject(
     chosen = _chosen(f, argnums, names)
     theta = take_apart(tuple(args[i] for i in chosen), names=[names[i] for i in chosen])
     if not theta.leaves:
-        found = ", ".join(f"`{path}` ({why})" for path, why in theta.carried[:5]) or "nothing"
-        raise TypeError(f"f has no differentiable argument (float or complex); it was given {found}")
+        raise no_leaf(theta, "f has no differentiable argument (float or complex); it was given")
     live = tuple(i for i in chosen if take_apart(args[i]).leaves)
 
     def outputs(leaves, extras):

@@ -18,7 +18,7 @@ def _entry(leaf, column_values: np.ndarray, flat: int):
 
 
 def suspicion(ev: LeafEvidence, opinion: Opinion) -> np.ndarray:
-    """(n,) how wrong each component is believed to be, absolute, over all columns; NaN-free."""
+    """(G, n) how wrong each component is believed to be in each column, absolute; NaN-free."""
     r = np.abs(opinion.residual)
     if not np.isfinite(r).all():
         r = np.zeros(ev.m.shape)
@@ -28,7 +28,7 @@ def suspicion(ev: LeafEvidence, opinion: Opinion) -> np.ndarray:
                 off = np.abs(probes.project(ev.m) - probes.slopes.value)
                 off = np.where(np.isfinite(off), off - probes.slopes.error, 0.0)
                 r[:, probes.at] = np.maximum(r[:, probes.at], np.maximum(off, 0.0).T)
-    return r.max(axis=0, initial=0.0)
+    return r
 
 
 def numeric_component(ev: LeafEvidence, column: int, flat: int) -> tuple[float, float]:
@@ -48,17 +48,18 @@ def numeric_component(ev: LeafEvidence, column: int, flat: int) -> tuple[float, 
 def worst(ev: LeafEvidence, opinion: Opinion, count: int) -> tuple[Component, ...]:
     """The `count` most suspicious components, worst first."""
     leaf = ev.leaf
-    suspect = suspicion(ev, opinion)
+    by_column = suspicion(ev, opinion)
     if leaf.is_complex:
-        suspect = np.maximum(suspect[: leaf.size], suspect[leaf.size :])
-    if not suspect.size:
+        by_column = np.maximum(by_column[:, : leaf.size], by_column[:, leaf.size :])
+    if not by_column.size:
         return ()
+    suspect = by_column.max(axis=0)
     order = np.argsort(-suspect, kind="stable")[:count]
     out = []
     for flat in order:
         if not suspect[flat] > 0:
             continue
-        column = int(np.nanargmax(np.abs(np.nan_to_num(ev.m - (0 if ev.a is None else ev.a))[:, flat])))
+        column = int(by_column[:, flat].argmax())
         n, n_error = numeric_component(ev, column, int(flat))
         numeric: complex = n
         if leaf.is_complex:

@@ -10,20 +10,21 @@ from jaxcheck.report import line
 from jaxcheck.report.terms import SETTING, TERMS, Term
 from jaxcheck.result import Reason, Report, Verdict
 
+# Longer lines are no easier to read.
 WIDTH = 80
 
 
-def of_word(word: str) -> str:
+def of_word(word: str, width: int = WIDTH) -> str:
     """Raises KeyError, with the sentence to show, for a word that no report uses."""
     term = TERMS.get(word.strip("`|").casefold())
     if term is None:
         close = difflib.get_close_matches(word.casefold(), TERMS, n=1)
         hint = f"did you mean {TERMS[close[0]].name}?" if close else "`jaxcheck explain` lists the words"
         raise KeyError(f"no report says {word!r}; {hint}")
-    return _text(term)
+    return _text(term, width)
 
 
-def of_reports(reports: Sequence[Report]) -> str:
+def of_reports(reports: Sequence[Report], width: int = WIDTH) -> str:
     """Every reason that occurs in the reports and is not plain agreement, once, below the lines that have it."""
     found: dict[Reason, list[str]] = {}
     for report in reports:
@@ -33,26 +34,27 @@ def of_reports(reports: Sequence[Report]) -> str:
             if leaf.reason is not Reason.AGREE:
                 found.setdefault(leaf.reason, []).append(line.leaf(leaf))
     parts = [
-        "\n".join(["  " + said for said in where] + ["", _text(TERMS[reason.name.casefold()])])
+        "\n".join(["  " + said for said in where] + ["", _text(TERMS[reason.name.casefold()], width)])
         for reason, where in found.items()
     ]
-    return "\n\n".join(parts) if parts else _text(TERMS["agree"])
+    return "\n\n".join(parts) if parts else _text(TERMS["agree"], width)
 
 
-def listing() -> str:
+def listing(width: int = WIDTH) -> str:
     """All words, reasons first, each with the beginning of what it means."""
     longest = max(len(term.name) for term in TERMS.values())
     lines = [
-        f"{term.name:<{longest}}  {textwrap.shorten(term.meaning, WIDTH - longest - 2, placeholder=' ...')}"
+        f"{term.name:<{longest}}  {textwrap.shorten(term.meaning, min(width, WIDTH) - longest - 2, placeholder=' ...')}"
         for term in TERMS.values()
     ]
     return "\n".join([*lines, "", "jaxcheck explain WORD says all of it."])
 
 
-def _text(term: Term) -> str:
-    parts = [term.name, "", textwrap.fill(term.meaning, WIDTH)]
+def _text(term: Term, width: int) -> str:
+    width = min(width, WIDTH)
+    parts = [term.name, "", textwrap.fill(term.meaning, width)]
     if term.example:
         parts += ["", "For example:", "", textwrap.indent(SETTING + term.example, "    ")]
     if term.todo:
-        parts += ["", "What to do:", "", textwrap.fill(term.todo, WIDTH, initial_indent="  ", subsequent_indent="  ")]
+        parts += ["", "What to do:", "", textwrap.fill(term.todo, width, initial_indent="  ", subsequent_indent="  ")]
     return "\n".join(parts)

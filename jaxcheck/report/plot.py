@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from jaxcheck.report import numbers, palette, series, tables
+from jaxcheck.report import grid, numbers, palette, series, tables
 from jaxcheck.result import Report, Verdict
 
 KINDS = ("leaves", "components", "v-curve", "taylor", "heat", "points")
@@ -14,6 +14,8 @@ _VERDICTS = {v: palette.LIGHT[v.value.lower()] for v in Verdict}
 _WITNESSES = {"M": palette.LIGHT["fail"], "A": palette.LIGHT["second"], "N": palette.LIGHT["third"]}
 # A log axis has no zero; an exact agreement is drawn here, below what float64 can tell apart.
 _ZERO = 1e-18
+# To the right of which the axis of differences does not begin.
+_NARROWEST = 1e-8
 _MOST = 40
 # Beyond this, and below its inverse, matplotlib has no ticks.
 _FAR = 1e60
@@ -81,12 +83,16 @@ def _leaves(axes: Any, report: Report, held: list[Any]) -> None:
             low, high = leaf.difference - leaf.error_bar, leaf.difference + leaf.error_bar
             axes.plot([max(low, _ZERO), max(high, _ZERO)], [height, height], color=colour, linewidth=1)
     axes.set_xscale("log")
-    axes.set_yticks(range(len(leaves)), [_middle(leaf.path, _BESIDE) for leaf in leaves])
+    left, right = axes.get_xlim()
+    axes.set_xlim(min(left, _NARROWEST), max(right, 1.0))  # leaves that are off alike would share a decade's numbers
+    prefix, names = _told_apart([leaf.path for leaf in leaves])
+    axes.set_yticks(range(len(leaves)), names)
     axes.set_ylim(max(len(leaves), 1) - 0.2, -0.5)  # room for the legend
     axes.set_xlabel("relative difference")
     for marker, said in (("o", "to N, with its bar"), ("x", "to A"), ("|", "leaf floor")):
         axes.plot([], [], marker, color=palette.LIGHT["muted"], label=said)
-    more = f"\n{len(left_out):,} more leaves" if left_out else ""
+    more = f"\nleaves of {_middle(prefix, _TITLE - 10)}" if prefix else ""
+    more += f"\n{len(left_out):,} more leaves" if left_out else ""
     axes.set_title(
         _middle(f"{report.verdict.value} {report.kind}({report.name})", _TITLE) + more,
         fontsize="medium",
@@ -94,6 +100,14 @@ def _leaves(axes: Any, report: Report, held: list[Any]) -> None:
     )
     axes.legend(fontsize="small", frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, -0.02))
     axes.grid(axis="x", alpha=0.3)
+
+
+def _told_apart(paths: list[str]) -> tuple[str, list[str]]:
+    """(what all begin with, where that is left out because a name is too long beside the axis; the names)."""
+    prefix, short = grid.without_prefix(paths)
+    if not prefix or max(map(len, paths)) <= _BESIDE:
+        return "", [_middle(path, _BESIDE) for path in paths]
+    return prefix, [_middle(short(path), _BESIDE) for path in paths]
 
 
 def _components(axes: Any, report: Report, held: list[Any]) -> None:

@@ -176,14 +176,16 @@ def _details_below(columns: tuple[Column, ...], cells: list[list[Cell]], width: 
     """The rows with their details in lines of their own."""
     lines: list[Text] = []
     for name, status, difference, detail in cells:
-        head = f"{status.text:<11} {name.text}" + ("" if difference.text == numbers.UNKNOWN else f" {difference.text}")
+        head = f"{status.text:<11} {name.text}" + (
+            "" if difference.text == numbers.UNKNOWN else f", difference {difference.text}"
+        )
         lines += paragraph(head, width, style=status.style, indent="  ")
         lines += [Text("  " + part, no_wrap=True) for part in break_(detail.text, width - 2)] if detail.text else []
     return [Text(columns[0].name, style="bold"), *lines]
 
 
 def points(report: Report) -> list[Text]:
-    """What a batch found: counts, the worst point, and lines that repeat those that did not pass."""
+    """What a batch found: counts, and lines that repeat the points that did not pass, the worst first."""
     counts = {
         Verdict.PASS: report.points_passed,
         Verdict.FAIL: report.points_failed,
@@ -197,8 +199,6 @@ def points(report: Report) -> list[Text]:
         lost = total - report.points_passed
         share = f" ({100 * lost / total:.3g} % did not pass)" if lost else ""
         lines.append(Text(f"points: {total:,} checked: {', '.join(said)}{share}"))
-    if bad:
-        lines.append(Text(f"worst point: {_point(bad[0])}"))
     for point in bad[:MOST_POINTS]:
         lines.append(Text(f"  {point.verdict} {_point(point)}", style=COLOURS[point.verdict]))
         if point.reproduce:
@@ -209,6 +209,5 @@ def points(report: Report) -> list[Text]:
 
 
 def _point(point: Point) -> str:
-    label = f" ({point.label})" if point.label else ""
     where = f" at `{point.leaf}`" if point.leaf else ""
-    return f"{point.index}{label}, difference {numbers.small(point.difference)}{where}"
+    return f"{point.label or f'point {point.index}'}, difference {numbers.small(point.difference)}{where}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -29,14 +31,23 @@ def render(report: Report, width: int = WIDTH, ascii_only: bool = False) -> str:
     return _ascii(said) if ascii_only else said
 
 
-def for_stdout(report: Report) -> str:
-    """The text as this process can print it: plain letters where standard output takes no others."""
-    said = render(report)
+def for_stdout(report: Report, width: int | None = None) -> str:
+    """The text as this process can print it: as wide as its terminal, if any, unless `width` is given; plain letters
+    where standard output takes no others."""
+    width = width or _columns()
+    said = render(report, width)
     try:
         said.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except (UnicodeEncodeError, LookupError):
-        return render(report, ascii_only=True)
+        return render(report, width, ascii_only=True)
     return said
+
+
+def _columns() -> int:
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        if sys.stdout.isatty():
+            return os.get_terminal_size(sys.stdout.fileno()).columns or WIDTH
+    return WIDTH
 
 
 class renderable:

@@ -50,8 +50,11 @@ def blame(report: Report) -> list[str]:
     if report.reason in _BLAMED:
         by_reason[report.reason] = []
     for leaf in report.leaves:
-        if leaf.reason in _BLAMED:
-            by_reason.setdefault(leaf.reason, []).append(leaf)
+        # At a higher order what a leaf says is said of that order's derivative.
+        higher = report.reason is Reason.SECOND_ORDER_WRONG and leaf.verdict is Verdict.FAIL
+        reason = report.reason if higher else leaf.reason
+        if reason in _BLAMED:
+            by_reason.setdefault(reason, []).append(leaf)
     lines = []
     for reason, leaves in by_reason.items():
         at = f", at {numbers.names(leaf.path for leaf in leaves)}" if leaves else ""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from jaxcheck.notebook import cell
 from jaxcheck.program.where import source
 from jaxcheck.program.where.places import Place
 from jaxcheck.program.where.sites import Site
@@ -276,7 +277,7 @@ def _operand(tape: Tape, op: Op, j: int) -> str:
 
 
 def _place(place: Place) -> str:
-    return f"{os.path.basename(place.file)}:{place.line}"
+    return f"{os.path.basename(cell(place.file))}:{place.line}"
 
 
 KINDS = (_slopes, _sums, _accumulated, _paths, _steps, _turned, _signs)
