@@ -131,6 +131,9 @@ MOST_OF_IT, ABOUT = 0.1, 0.05
 
 # Half-decades, descending: the floor is printed to one digit, finer steps would be noise.
 SIZES = tuple(10.0 ** (-k / 2) for k in range(0, 27))
+# How often an error of the size of a floor, spread at random over a leaf that only random directions look at, may hide
+# from all of them: a choice.
+MISSED = 0.01
 
 # What a look may cost, in elements computed: no verdict of its own.
 

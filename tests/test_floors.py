@@ -150,3 +150,21 @@ def test_in_float64_a_floor_lies_below_1e_9(name):
     # In float32 no run could tell an error below its unit.
     p = jax.tree.map(lambda x: x.astype(np.float32), p)
     assert jc.check_grad(network, p, lambda p: jax.tree.map(lambda g: g * (1 + 1e-9), jax.grad(network)(p))).ok
+
+
+def test_an_error_spread_at_random_above_the_floor_does_not_hide_from_a_few_directions():
+    """NumPy's code, so that nobody but random directions looks at the gradient."""
+    rng = np.random.default_rng(0)
+    a, w = rng.normal(size=(2, 400))
+
+    def loss(w):
+        return float(a @ np.sin(w))
+
+    right = jc.check_grad(loss, w, lambda w: a * np.cos(w), mode=jc.Sketch())
+    assert right.verdict is jc.Verdict.PASS and right.mode == "sketch"
+    g = a * np.cos(w)
+    for _ in range(8):
+        off = rng.normal(size=g.shape)
+        off *= 1.2 * right.leaves[0].floor * np.linalg.norm(g) / np.linalg.norm(off)
+        report = jc.check_grad(loss, w, lambda w, off=off: a * np.cos(w) + off, mode=jc.Sketch())
+        assert report.verdict is jc.Verdict.FAIL, (right.leaves[0].floor, str(report))

@@ -9,12 +9,14 @@ that: an error of this size may have passed.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
 
-from jaxcheck.bars import BARS, FAINT, OBVIOUS, SIZES
+from jaxcheck.bars import BARS, FAINT, MISSED, OBVIOUS, SIZES
 from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.judgement.looks import look
 from jaxcheck.judgement.measures import norms, own_size, reference
 from jaxcheck.judgement.vote import judge
 from jaxcheck.options import Tolerance
@@ -70,7 +72,7 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
 
     whole, component = (_smallest(lambda s, f=f: caught(f, s)) for f in (lambda s: truth * (1 + s), one))
     off, single = _off(whole_leaf, believed, influence)
-    return max(whole, off), max(component, single)
+    return max(whole, off, 0.0 if believed else _by_chance(ev, tolerance)), max(component, single)
 
 
 def _off(ev: LeafEvidence, believed: bool, influence: np.ndarray) -> tuple[float, float]:
@@ -87,6 +89,35 @@ def _off(ev: LeafEvidence, believed: bool, influence: np.ndarray) -> tuple[float
         unseen = np.where(influence > 0, norms((off + bars) * own_size(ev)) / influence, 0.0)
         seen, single = np.where(still, unseen, seen), np.where(still, unseen, single)
     return float(np.max(seen, initial=0.0)), float(np.max(single, initial=0.0))
+
+
+def _by_chance(ev: LeafEvidence, tolerance: Tolerance) -> float:
+    """The size from which on an error that is spread at random over the leaf is missed by all directions together in
+    `MISSED` of the cases at most: along each of them it is a normal number. 0 where every component was looked at."""
+    alone = [p.at for p in ev.probes if p.directions is None]
+    if len(np.unique(np.concatenate([np.zeros(0, int), *alone]))) == ev.m.shape[1]:
+        return 0.0
+    seen = []
+    for p in ev.probes:
+        if p.directions is not None:
+            one = look(ev, p, ev.m, None, tolerance)
+            along = np.minimum(
+                np.sqrt(p.along**2 @ (ev.m**2).T), norms(p.along)[:, None] * norms(ev.m) / math.sqrt(ev.m.shape[1])
+            )
+            with np.errstate(divide="ignore", invalid="ignore"):
+                seen.append(np.where(one.usable & (along > 0), one.slack / along, np.inf))
+    if not seen:
+        return float("inf")
+    unseen, worst = np.concatenate(seen), 0.0
+    for allowed in unseen.T[norms(ev.m) > 0]:
+        least = next((s for s in reversed(SIZES) if _missed(allowed / s) <= MISSED), float("inf"))
+        worst = max(worst, least)
+    return worst
+
+
+def _missed(allowed: np.ndarray) -> float:
+    """How often independent normal numbers all lie within what is allowed."""
+    return math.prod(math.erf(x / math.sqrt(2)) for x in allowed)
 
 
 def _sample(ev: LeafEvidence, hardest: int) -> LeafEvidence:
