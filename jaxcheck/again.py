@@ -18,7 +18,7 @@ from jaxcheck.evidence import map_problem
 from jaxcheck.evidence.maps import Map, MapEvidence
 from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.judgement.findings import Finding
-from jaxcheck.judgement.maps import STEEP, worst_of
+from jaxcheck.judgement.held import STEEP, worst_of
 from jaxcheck.judgement.measures import steep
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.program.ask import Refused, ask

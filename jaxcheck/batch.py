@@ -11,16 +11,15 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jaxcheck import bars
-from jaxcheck.batch_report import badness, left_open, of_numbers, open_point, point, statistics, written
+from jaxcheck import bars, batch_report
 from jaxcheck.budget import current, running, until_stopped
 from jaxcheck.door import door
 from jaxcheck.engine import examine
 from jaxcheck.evidence import as_run, batched, batched_sides
 from jaxcheck.evidence.points import Batch, collect
 from jaxcheck.evidence.prepare import prepare
-from jaxcheck.evidence.prepare_rule import name_of
 from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.subject import name_of
 from jaxcheck.evidence.user import copies, to_array
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program import hosts, spread
@@ -28,11 +27,8 @@ from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.resume import Call, Resumed, resuming
 from jaxcheck.settings import Settings
-from jaxcheck.stopping import finished, unprepared
+from jaxcheck.stopping import finished
 from jaxcheck.theta import argument_paths, take_apart
-
-# Failing points that are examined one by one for the report; the others are counted and listed.
-EXAMINED = 8
 
 
 @door
@@ -151,7 +147,7 @@ def _check(
 
     alike = problem.manual is not None and batch.carried_alike(problem)
     if problem.primal is None or not alike or preface.structure or preface.random:
-        return _one_by_one(batch, alone, label, settings)
+        return batch_report.one_by_one(batch, alone, label, settings)
     rows = batch.theta_rows(problem)
     table = batched.measure(problem, rows, settings.seed, _directions(settings))
     table, clear = _beside_kinks(problem, rows, table, settings)
@@ -165,7 +161,8 @@ def _check(
             clear &= batched.clear(
                 path, Tolerance(granted, settings.tolerance.atol), max(settings.must_catch, 2 * granted), sharp=False
             )
-    return _report(batch, problem, table, path, clear, alone, label, settings, run is not None)
+    numbers = batch_report.Numbers(table, path, clear)
+    return batch_report.settled(batch, problem, numbers, alone, label, settings, run is not None)
 
 
 def _beside_kinks(
@@ -202,99 +199,6 @@ def _accepts(loss: Callable, tree: Any, args: Any) -> bool:
 
 def _directions(settings: Settings) -> int:
     return settings.mode.directions if isinstance(settings.mode, Sketch) else 1
-
-
-def _one_by_one(batch: Batch, alone: Callable, label: str, settings: Settings) -> Report:
-    """Points that cannot share a program (host functions, gradients given as numbers)."""
-    found = [alone(i) for i in range(len(batch))]
-    reports = {i: report for i, report in enumerate(found) if report is not None}
-    if not reports:
-        return unprepared("check_batch", label, batch.tree(0), settings.seed)
-    order = sorted(reports, key=lambda i: badness(reports[i]), reverse=True)
-    points = tuple(point(batch, i, reports[i]) for i in order if reports[i].verdict is not Verdict.PASS)
-    points += tuple(open_point(batch, i) for i, report in enumerate(found) if report is None)
-    shown = dataclasses.replace(
-        reports[order[0]],
-        evaluations=sum(r.evaluations for r in reports.values()),
-        compiled=sum(r.compiled for r in reports.values()),
-    )
-    verdicts = [Verdict.INCONCLUSIVE if report is None else report.verdict for report in found]
-    return left_open(written(batch, order[0], shown, verdicts, points, (), label), verdicts)
-
-
-def _examined(
-    order: np.ndarray, by_numbers: np.ndarray, verdicts: list[Verdict], alone: Callable
-) -> dict[int, Report | None]:
-    """The reports of unclear points, the worst first; None where the check was stopped. `verdicts` are set, those of
-    points that only numbers judge as well."""
-    found: dict[int, Report | None] = {}
-    for index in map(int, order):
-        # Gross failures of a kind already examined need no second opinion; anything doubtful gets one.
-        enough = sum(report is not None for report in found.values()) >= EXAMINED or current().stopped
-        if enough and by_numbers[index] and Verdict.FAIL in verdicts:
-            verdicts[index] = Verdict.FAIL
-            continue
-        found[index] = report = alone(index)
-        verdicts[index] = Verdict.INCONCLUSIVE if report is None else report.verdict
-    return found
-
-
-def _report(
-    batch, problem, table: batched.Table, path: batched.Table | None, clear, alone, label, settings, runs: bool
-) -> Report:
-    """Examine the unclear points alone (the first few), settle the others by the batch's own numbers.
-
-    Args:
-        path: the numbers of the path that is run, where that is another one.
-        runs: whether there is a native run, which is looked at where a point is checked alone.
-    """
-    bad = table.badness() if path is None else np.fmax(table.badness(), path.badness())
-    unclear = np.flatnonzero(~clear)
-    order = unclear[np.argsort(-bad[unclear], kind="stable")]
-    verdicts = [Verdict.PASS] * len(clear) + [Verdict.INCONCLUSIVE] * (len(batch) - len(clear))
-    by_numbers = in_float64 = batched.fails(table, settings.tolerance.bound, settings.tolerance.atol)
-    if path is not None:
-        by_numbers = in_float64 | batched.fails(path, bars.COUNTED, settings.tolerance.atol)
-    if settings.surrogate:
-        by_numbers = np.zeros_like(by_numbers)  # only a check of its own knows what is declared
-    looked_at = _examined(order, by_numbers, verdicts, alone)
-    if not any(looked_at.values()):
-        worst = int(np.argmax(bad))
-        looked_at |= {index: alone(index) for index in ((worst, 0) if runs and worst else (worst,))}
-    reports = {index: report for index, report in looked_at.items() if report is not None}
-    for index, report in reports.items():
-        verdicts[index] = report.verdict
-    unknown = [*(i for i in looked_at if i not in reports and not clear[i]), *range(len(clear), len(batch))]
-    shown = max(reports, key=lambda i: badness(reports[i]), default=0)
-    best = reports[shown] if reports else unprepared("check_batch", label, batch.tree(0), settings.seed)
-    # By the batch's own measure those that only it has judged are less bad than the ones examined.
-    ranked = sorted(reports, key=lambda i: badness(reports[i]), reverse=True)
-    examined = [point(batch, i, reports[i]) for i in ranked if reports[i].verdict is not Verdict.PASS]
-    counted = [
-        of_numbers(batch, problem, table if in_float64[i] or path is None else path, i)
-        for i in map(int, order)
-        if i not in reports and i not in unknown
-    ]
-    failed = [p for p in examined if p.verdict is Verdict.FAIL]
-    points = (
-        *failed,
-        *counted,
-        *(p for p in examined if p.verdict is not Verdict.FAIL),
-        *(open_point(batch, i) for i in sorted(unknown)),
-    )
-    best = dataclasses.replace(
-        best,
-        evaluations=table.evaluations + sum(r.evaluations for r in reports.values()),
-        compiled=table.compiled + sum(r.compiled for r in reports.values()),
-        why_mode=f"{batch.labels[shown]}: {best.why_mode}; all points: random directions in one program"
-        if best.why_mode
-        else "all points: random directions in one program",
-    )
-    said = statistics(batch, problem, table)
-    if accused := sum(bool(by_numbers[i]) for i in unknown if i < len(clear)):
-        said = [f"{accused} of the points left look wrong by the batch's own numbers", *said]
-    whole = written(batch, shown, best, verdicts, points, said, label)
-    return left_open(whole, verdicts) if unknown else whole
 
 
 check_batch.__module__ = "jaxcheck"

@@ -3,14 +3,137 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
+from jaxcheck import bars
+from jaxcheck.budget import current
 from jaxcheck.evidence import batched
 from jaxcheck.evidence.points import Batch
+from jaxcheck.evidence.problem import Problem
 from jaxcheck.result import NAN, Point, Reason, Report, Verdict
+from jaxcheck.settings import Settings
+from jaxcheck.stopping import unprepared
 
+# Failing points that are examined one by one for the report; the others are counted and listed.
+EXAMINED = 8
 MOST_STATISTICS = 20
+
+
+def one_by_one(batch: Batch, alone: Callable, label: str, settings: Settings) -> Report:
+    """Points that cannot share a program (host functions, gradients given as numbers)."""
+    found = [alone(i) for i in range(len(batch))]
+    reports = {i: report for i, report in enumerate(found) if report is not None}
+    if not reports:
+        return unprepared("check_batch", label, batch.tree(0), settings.seed)
+    order = sorted(reports, key=lambda i: badness(reports[i]), reverse=True)
+    points = tuple(point(batch, i, reports[i]) for i in order if reports[i].verdict is not Verdict.PASS)
+    points += tuple(open_point(batch, i) for i, report in enumerate(found) if report is None)
+    shown = _with_spent(reports[order[0]], reports)
+    verdicts = [Verdict.INCONCLUSIVE if report is None else report.verdict for report in found]
+    return left_open(written(batch, order[0], shown, verdicts, points, (), label), verdicts)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Numbers:
+    """What one program says of the points: their `table`; that of the `path` that is run, where that is another one;
+    and which points are `clear`, in that they plainly pass. Of the first points alone, where time left the others."""
+
+    table: batched.Table
+    path: batched.Table | None
+    clear: np.ndarray
+
+    def badness(self) -> np.ndarray:
+        bad = self.table.badness()
+        return bad if self.path is None else np.fmax(bad, self.path.badness())
+
+    def fails(self, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+        """Which points fail by the numbers alone: in float64, and by those or by the path that is run."""
+        bound, atol = settings.tolerance.bound, settings.tolerance.atol
+        in_float64 = batched.fails(self.table, bound, atol)
+        if settings.surrogate:
+            return in_float64, np.zeros_like(in_float64)  # only a check of its own knows what is declared
+        if self.path is None:
+            return in_float64, in_float64
+        return in_float64, in_float64 | batched.fails(self.path, bars.COUNTED, atol)
+
+
+def settled(
+    batch: Batch, problem: Problem, numbers: Numbers, alone: Callable, label: str, settings: Settings, runs: bool
+) -> Report:
+    """Examine the unclear points alone (the first few), settle the others by the batch's own numbers.
+
+    Args:
+        alone: the report of one point by its index; None where the check was stopped before anything was known.
+        runs: whether there is a native run, which is looked at where a point is checked alone.
+    """
+    table, clear, bad = numbers.table, numbers.clear, numbers.badness()
+    unclear = np.flatnonzero(~clear)
+    order = unclear[np.argsort(-bad[unclear], kind="stable")]
+    verdicts = [Verdict.PASS] * len(clear) + [Verdict.INCONCLUSIVE] * (len(batch) - len(clear))
+    in_float64, by_numbers = numbers.fails(settings)
+    looked_at = _examined(order, by_numbers, verdicts, alone)
+    if not any(looked_at.values()):
+        worst = int(np.argmax(bad))
+        looked_at |= {index: alone(index) for index in ((worst, 0) if runs and worst else (worst,))}
+    reports = {index: report for index, report in looked_at.items() if report is not None}
+    for index, report in reports.items():
+        verdicts[index] = report.verdict
+    unknown = [*(i for i in looked_at if i not in reports and not clear[i]), *range(len(clear), len(batch))]
+    counted = [
+        of_numbers(batch, problem, table if in_float64[i] or numbers.path is None else numbers.path, i)
+        for i in map(int, order)
+        if i not in reports and i not in unknown
+    ]
+    points = _points(batch, reports, counted, unknown)
+    said = statistics(batch, problem, table)
+    if accused := sum(bool(by_numbers[i]) for i in unknown if i < len(clear)):
+        said = [f"{accused} of the points left look wrong by the batch's own numbers", *said]
+    shown = max(reports, key=lambda i: badness(reports[i]), default=0)
+    best = reports[shown] if reports else unprepared("check_batch", label, batch.tree(0), settings.seed)
+    why = f"{batch.labels[shown]}: {best.why_mode}; " if best.why_mode else ""
+    best = dataclasses.replace(
+        _with_spent(best, reports, table.evaluations, table.compiled),
+        why_mode=f"{why}all points: random directions in one program",
+    )
+    whole = written(batch, shown, best, verdicts, points, said, label)
+    return left_open(whole, verdicts) if unknown else whole
+
+
+def _points(batch: Batch, reports: dict[int, Report], counted: list[Point], unknown: list[int]) -> tuple[Point, ...]:
+    """The points that did not pass: by the batch's own measure those that only it has judged (`counted`) are less bad
+    than the ones examined."""
+    ranked = sorted(reports, key=lambda i: badness(reports[i]), reverse=True)
+    examined = [point(batch, i, reports[i]) for i in ranked if reports[i].verdict is not Verdict.PASS]
+    failed, unsure = ([p for p in examined if (p.verdict is Verdict.FAIL) is yes] for yes in (True, False))
+    return (*failed, *counted, *unsure, *(open_point(batch, i) for i in sorted(unknown)))
+
+
+def _with_spent(report: Report, reports: dict[int, Report], evaluations: int = 0, compiled: int = 0) -> Report:
+    """A report of one point with what was spent on all of them, and besides."""
+    return dataclasses.replace(
+        report,
+        evaluations=evaluations + sum(r.evaluations for r in reports.values()),
+        compiled=compiled + sum(r.compiled for r in reports.values()),
+    )
+
+
+def _examined(
+    order: np.ndarray, by_numbers: np.ndarray, verdicts: list[Verdict], alone: Callable
+) -> dict[int, Report | None]:
+    """The reports of unclear points, the worst first; None where the check was stopped. `verdicts` are set, those of
+    points that only numbers judge as well."""
+    found: dict[int, Report | None] = {}
+    for index in map(int, order):
+        # Gross failures of a kind already examined need no second opinion; anything doubtful gets one.
+        enough = sum(report is not None for report in found.values()) >= EXAMINED or current().stopped
+        if enough and by_numbers[index] and Verdict.FAIL in verdicts:
+            verdicts[index] = Verdict.FAIL
+            continue
+        found[index] = report = alone(index)
+        verdicts[index] = Verdict.INCONCLUSIVE if report is None else report.verdict
+    return found
 
 
 def point(batch: Batch, index: int, report: Report) -> Point:

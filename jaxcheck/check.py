@@ -13,7 +13,7 @@ from jaxcheck.budget import running, until_stopped
 from jaxcheck.door import door
 from jaxcheck.engine import examine
 from jaxcheck.evidence.prepare import prepare
-from jaxcheck.evidence.prepare_rule import name_of
+from jaxcheck.evidence.subject import name_of
 from jaxcheck.minimise import minimisable
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program import hosts, spread

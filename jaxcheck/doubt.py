@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxcheck.bars import BARS, COUNTS, LEAST_MOVE
 from jaxcheck.budget import current
-from jaxcheck.evidence import gather
+from jaxcheck.evidence import gather, second_look
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.evidence.smooth import deciders
@@ -185,7 +185,7 @@ def rested(case: Case, ev: LeafEvidence) -> LeafEvidence:
 def closer(case: Case, number: int, ev: LeafEvidence, indices: np.ndarray, ladder: Ladder) -> LeafEvidence:
     """The evidence of a leaf with measured bars in place of estimated ones, `indices` looked at one by one."""
     problem, bars = case.problem, case.round_off()
-    probes, spent, compiled = gather.closer(
+    probes, spent, compiled = second_look.closer(
         problem, case.point, number, ev.probes, indices, ladder, case.settings.seed, there(bars.outputs)
     )
     case.evaluations += spent

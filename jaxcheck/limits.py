@@ -17,10 +17,11 @@ from jaxcheck.bars import BARS, FADED, FAR_BELOW, RESTS, SAME
 from jaxcheck.evidence import gather
 from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.evidence.sketch import typical, units
+from jaxcheck.formula import formula2
 from jaxcheck.judgement.measures import norms
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.program.converge import LONG, SHORT, Patience, further, iterates
-from jaxcheck.result import Reason, Verdict, formula2
+from jaxcheck.result import Reason, Verdict
 from jaxcheck.settings import Case
 
 UNMEASURED = (

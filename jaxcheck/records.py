@@ -7,8 +7,6 @@ import importlib
 import math
 from typing import Any
 
-import numpy as np
-
 from jaxcheck.documented import documented
 from jaxcheck.reasons import Reason, Verdict
 
@@ -225,22 +223,6 @@ class Cost(Data):
     """Seconds that what was left out takes, about."""
     reused: float = 0.0
     """Seconds that an earlier run had taken for what came from its file (`resume=`)."""
-
-
-def formula2(a: np.ndarray, b: np.ndarray) -> float:
-    """||a - b|| / (||a|| + ||b||), the textbook's `difference`; 0 when both are exactly zero, NaN if not finite.
-
-    Scaled by the largest entry first so that gradients of 1e-200 or 1e200 neither vanish nor overflow.
-    """
-    a = np.asarray(a).ravel()
-    b = np.asarray(b).ravel()
-    scale = max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0))
-    if scale == 0:
-        return 0.0
-    if not np.isfinite(scale):
-        return NAN
-    a, b = a / scale, b / scale
-    return float(np.linalg.norm(a - b) / (np.linalg.norm(a) + np.linalg.norm(b)))
 
 
 def renderer(name: str) -> Any:

@@ -27,7 +27,6 @@ from jaxcheck.records import LeafResult as LeafResult
 from jaxcheck.records import Point as Point
 from jaxcheck.records import Row as Row
 from jaxcheck.records import Witness as Witness
-from jaxcheck.records import formula2 as formula2
 from jaxcheck.records_drawn import Curve as Curve
 from jaxcheck.records_drawn import Grid as Grid
 from jaxcheck.records_drawn import Line as Line

@@ -12,15 +12,10 @@ from jaxcheck.budget import TELLING, current, running, until_stopped
 from jaxcheck.door import door
 from jaxcheck.engine import examine
 from jaxcheck.evidence.algebra import laws
-from jaxcheck.evidence.prepare_rule import (
-    HIDDEN,
-    KeepsTracer,
-    Subject,
-    finite_outputs,
-    name_of,
-    prepare_rule,
-    subject,
-)
+from jaxcheck.evidence.preface import Preface
+from jaxcheck.evidence.prepare_rule import prepare_rule
+from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.subject import KeepsTracer, Subject, finite_outputs, name_of, subject
 from jaxcheck.evidence.transforms import transformations
 from jaxcheck.evidence.user import first_line
 from jaxcheck.minimise import minimisable
@@ -31,6 +26,7 @@ from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.objective import holds_numpy_data
 from jaxcheck.result import NAN, Reason, Report, Row, Verdict
+from jaxcheck.rule_report import as_asked, counted, named, unjudged, with_rows, without_reverse
 from jaxcheck.rule_rows import forward, second
 from jaxcheck.settings import Settings
 from jaxcheck.stopping import finished, unprepared
@@ -44,6 +40,16 @@ FITS, TRANSFORMS = 10, 4
 LEAST = {"law": 6, "transformation": 12}
 QUICK = 'level="quick": the transformations, dtypes and the second order were not looked at'
 NO_TIME = "not looked at"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """What is looked at: which groups of rows, up to which order, at which level; and whether for the line to blame."""
+
+    groups: set[str]
+    order: int
+    level: str | None
+    where: bool
 
 
 @door
@@ -107,23 +113,13 @@ def check_rule(
         raise ValueError(f'level={level!r}: use "quick", "full", or None for what fits into {FITS} s')
     if level == "quick" and order == 2:
         raise ValueError('order=2 is part of level="full"; leave level out, or order')
-    groups = (
-        set()
-        if surrogate
-        else {
-            name
-            for name, wanted in (
-                ("second order", order == 2),
-                ("law", algebra),
-                ("transformation", transforms and level != "quick"),
-            )
-            if wanted
-        }
-    )
+    wanted = {"second order": order == 2, "law": algebra, "transformation": transforms and level != "quick"}
+    groups = {group for group, yes in wanted.items() if yes and not surrogate}
     with running(budget, hosts.watch(progress)), spread.over(devices, args, kwargs):
         report = None
         with until_stopped():
-            report = _check(f, tuple(args), dict(kwargs or {}), argnums, order, settings, groups, level, name, where)
+            asked = _Asked(groups, order, level, where)
+            report = _check(f, tuple(args), dict(kwargs or {}), argnums, name, settings, asked)
         if report is None:
             report = unprepared("check_rule", name_of(f, name), args, settings.seed)
         return hosts.same(finished(report, f))
@@ -131,76 +127,66 @@ def check_rule(
 
 def _check(
     f: Callable,
-    args,
-    kwargs,
-    argnums,
-    order: int,
-    settings: Settings,
-    groups: set[str],
-    level: str | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    argnums: Any,
     name: str | None,
-    where: bool,
+    settings: Settings,
+    asked: _Asked,
 ) -> Report:
     start = time.perf_counter()
     try:
         one = subject(f, args, kwargs, argnums, settings.precision, name)
     except KeepsTracer as why:
-        return Report(
-            "check_rule",
-            name_of(f, name),
-            Verdict.INCONCLUSIVE,
-            Reason.NONDETERMINISTIC,
-            notes=(str(why),),
-            seed=settings.seed,
-        )
+        said: dict[str, Any] = dict(verdict=Verdict.INCONCLUSIVE, reason=Reason.NONDETERMINISTIC, notes=(str(why),))
+        return Report("check_rule", name_of(f, name), seed=settings.seed, **said)
     problem, preface = prepare_rule(one, settings.seed, settings.precision)
     if preface.random:
         return examine(problem, preface, settings, kind="check_rule", name=one.name, start=start)
     # First what is most worth knowing: the rule against differences and autodiff.
     runs = problem.manual is not None or problem.host_manual is not None
     report = _examined(one, problem, preface, settings, start) if runs else None
-    if where and report is not None and problem.manual is not None:
-        with hosts.by_itself():
-            report = blamed(report, problem, rules=True)
-    notes = [QUICK] if level == "quick" else []
-    if level is None and "transformation" in groups and (too_long := TRANSFORMS * current().worked) > FITS:
-        groups = groups - {"transformation"}
-        notes = [
-            f'level="quick" was chosen: by what its first programs took, the transformations and dtypes would '
-            f'take some {too_long:.0f} s, and were not looked at; level="full" adds them'
-        ]
+    if asked.where and report is not None and problem.manual is not None:
+        report = _blamed(report, problem)
+    groups, notes = _affordable(asked)
     rows, left_out = _rows(one, settings, groups)
-    rows = [_named(_asked(row, order), one) for row in rows]
+    rows = [named(as_asked(row, asked.order), one) for row in rows]
     found = tuple(f"{r.name} ({r.kind}, {cell(r.file)}:{r.line})" for r in one.rules if r.origin != "jax")
     if found:
         notes.append("Rules inside: " + "; ".join(found[:6]))
-    notes += _counted(rows)
+    notes += counted(rows)
     if report is None:
         preface = dataclasses.replace(preface, notes=(*preface.notes, *notes))
-        report = _without_reverse(one, preface, rows, settings)
+        report = without_reverse(one, preface, rows, settings)
     else:
         report = dataclasses.replace(report, rows=tuple(rows), notes=(*report.notes, *notes))
-    report = _with_rows(report, left_out)
-    if where and report.reason is Reason.SECOND_ORDER_WRONG:
-        with hosts.by_itself():
-            report = blamed(report, problem, rules=True)
-    return report
+    report = with_rows(report, left_out)
+    return _blamed(report, problem) if asked.where and report.reason is Reason.SECOND_ORDER_WRONG else report
 
 
-def _examined(one: Subject, problem, preface, settings: Settings, start: float) -> Report:
+def _affordable(asked: _Asked) -> tuple[set[str], list[str]]:
+    """The groups of rows to be looked at, and what is said of those that were left out."""
+    if asked.level == "quick":
+        return asked.groups, [QUICK]
+    if asked.level is None and "transformation" in asked.groups and (too_long := TRANSFORMS * current().worked) > FITS:
+        return asked.groups - {"transformation"}, [
+            f'level="quick" was chosen: by what its first programs took, the transformations and dtypes would '
+            f'take some {too_long:.0f} s, and were not looked at; level="full" adds them'
+        ]
+    return asked.groups, []
+
+
+def _blamed(report: Report, problem: Problem) -> Report:
+    with hosts.by_itself():
+        return blamed(report, problem, rules=True)
+
+
+def _examined(one: Subject, problem: Problem, preface: Preface, settings: Settings, start: float) -> Report:
     """The rule against differences and autodiff."""
     try:
         report = ask(examine, problem, preface, settings, kind="check_rule", name=one.name, start=start)
     except Refused as no:
-        report = _unjudged(
-            one,
-            preface,
-            (),
-            settings,
-            f"the rule itself could not be run: {first_line(no.error)}",
-            Verdict.INCONCLUSIVE,
-            Reason.UNDIFFERENTIABLE,
-        )
+        return unjudged(one, preface, (), settings, f"the rule itself could not be run: {first_line(no.error)}")
     if report.reason is Reason.NONFINITE and not report.leaves:
         report = _finite_part(one, preface, settings, report)
     return report
@@ -239,7 +225,7 @@ def _rows(one: Subject, settings: Settings, groups: set[str]) -> tuple[list[Row]
     return [row for group in order for row in found.get(group, ())], left_out
 
 
-def _finite_part(one: Subject, preface, settings: Settings, whole: Report) -> Report:
+def _finite_part(one: Subject, preface: Preface, settings: Settings, whole: Report) -> Report:
     """The check of the outputs that are finite, where some are infinite by design (masks); `whole` where none
     is, or where the derivative is not finite either."""
     finite = finite_outputs(one)
@@ -250,89 +236,6 @@ def _finite_part(one: Subject, preface, settings: Settings, whole: Report) -> Re
     masked = dataclasses.replace(masked, notes=(*said, *preface.notes))
     report = examine(problem, masked, settings, kind="check_rule", name=one.name, start=0.0, rows=whole.rows)
     return whole if report.reason is Reason.NONFINITE else report
-
-
-def _counted(rows: list[Row]) -> list[str]:
-    """How many laws and transformations were run, where it is not all of them; what was not run holds nothing."""
-    notes = []
-    for group, plural in (("law", "laws"), ("transformation", "transformations")):
-        mine = [r for r in rows if r.group == group]
-        missing = [r.name for r in mine if r.status == "UNSUPPORTED"]
-        if missing:
-            notes.append(f"{len(mine) - len(missing)} of {len(mine)} {plural} run; not run: {', '.join(missing)}")
-    return notes
-
-
-def _without_reverse(one: Subject, preface, rows, settings) -> Report:
-    """A function that only forward mode can differentiate: the forward rows decide."""
-    forward = [r for r in rows if r.group == "forward"]
-    good = any(r.status == "OK" for r in forward)
-    verdict, reason = (Verdict.PASS, Reason.AGREE) if good else (Verdict.INCONCLUSIVE, Reason.UNDIFFERENTIABLE)
-    if not good and preface.witnesses[2].how != "absent":
-        # Without the rule JAX differentiates it; so it is the rule that raises.
-        verdict, reason = Verdict.FAIL, Reason.STRUCTURE
-    why = preface.witnesses[0].note
-    if why == HIDDEN or any(r.name == "no hidden state" and r.status == "WRONG" for r in rows):
-        verdict, reason = Verdict.FAIL, Reason.LAW_BROKEN
-        why = why if why == HIDDEN else f"{HIDDEN} ({why})"
-    else:
-        why = f"no reverse mode: {why}"
-    return _unjudged(one, preface, rows, settings, why, verdict, reason)
-
-
-def _unjudged(one: Subject, preface, rows, settings, why: str, verdict: Verdict, reason: Reason) -> Report:
-    """A report without leaves: the rows are all there is."""
-    return Report(
-        "check_rule",
-        one.name,
-        verdict,
-        reason,
-        witnesses=preface.witnesses,
-        carried=one.theta.carried,
-        rows=tuple(rows),
-        notes=(why, *preface.notes),
-        seed=settings.seed,
-    )
-
-
-def _with_rows(report: Report, left_out: bool) -> Report:
-    """The worst of the leaves and the rows; the leaves name the reason when both are wrong. Rows that time left out
-    leave it open."""
-    reasons = {
-        "forward": Reason.MANUAL_WRONG,
-        "forward as run": Reason.PRECISION_WRONG,
-        "second order": Reason.SECOND_ORDER_WRONG,
-        "law": Reason.LAW_BROKEN,
-        "transformation": Reason.TRANSFORM_WRONG,
-    }
-    wrong = [r for r in report.rows if r.status == "WRONG"]
-    verdict, reason = report.verdict, report.reason
-    silent = verdict is Verdict.INCONCLUSIVE and reason is Reason.NONFINITE  # no rule can be finite there
-    if wrong and verdict is not Verdict.FAIL and not silent:
-        groups = [g for g in reasons if any(r.group == g for r in wrong)]
-        verdict, reason = Verdict.FAIL, reasons[groups[0]]
-    if verdict is Verdict.PASS and not report.leaves and all(r.status == "UNSUPPORTED" for r in report.rows):
-        verdict, reason = Verdict.INCONCLUSIVE, Reason.UNDIFFERENTIABLE  # nothing was judged
-    if left_out and verdict is Verdict.PASS:
-        verdict, reason = Verdict.INCONCLUSIVE, Reason.INTERRUPTED
-    return dataclasses.replace(report, verdict=verdict, reason=reason)
-
-
-def _asked(row: Row, order: int) -> Row:
-    """At order 1 a wrong second derivative is told, not held against the rule."""
-    if row.status != "WRONG" or row.order == 1:
-        return row
-    if order == 1:
-        return dataclasses.replace(row, status="UNSUPPORTED", detail=row.detail + " (not asked for: order=1)")
-    return dataclasses.replace(row, group="second order")
-
-
-def _named(row: Row, one: Subject) -> Row:
-    """Arguments by their names, as in the table of leaves."""
-    detail = row.detail
-    for i, name in enumerate(one.names):
-        detail = detail.replace(f"`args[{i}]", f"`{name}")
-    return dataclasses.replace(row, detail=detail)
 
 
 check_rule.__module__ = "jaxcheck"

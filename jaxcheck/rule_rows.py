@@ -7,7 +7,8 @@ import numpy as np
 from jaxcheck import again, as_run_maps, limits_maps
 from jaxcheck.bars import SYMMETRIC
 from jaxcheck.evidence import derivatives, maps
-from jaxcheck.evidence.prepare_rule import Subject, second_order, second_order_forward
+from jaxcheck.evidence.prepare_rule import second_order, second_order_forward
+from jaxcheck.evidence.subject import Subject
 from jaxcheck.evidence.user import first_line
 from jaxcheck.judgement.maps import Finding, judge
 from jaxcheck.program.ask import Refused, ask

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxcheck.bars import GRANTED, MUST_CATCH
-from jaxcheck.evidence import bisect, roundoff, staircase
+from jaxcheck.evidence import as_run, bisect, roundoff, staircase
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.preface import Preface
 from jaxcheck.evidence.problem import LeafEvidence, Problem
@@ -92,8 +92,9 @@ class Case:
         return self._round_off
 
     def coarseness(self) -> np.ndarray:
-        """(G, P) how far M, computed by Python, is off by what is rounded inside, see `staircase`; and where the loss
-        is Python's, too, its unit is from here on what is rounded inside of that. Looked for once."""
+        """(G, P) how far M, computed by Python, is off by what is rounded inside, see `staircase`, or of the data that
+        it closes over, see `as_run.of_data`; and where the loss is Python's, too, its unit is from here on what is
+        rounded inside of that. Looked for once."""
         if self._coarse is None:
             problem, seed = self.problem, self.settings.seed
             if problem.primal is None:
@@ -102,6 +103,7 @@ class Case:
             self._coarse = np.zeros((1, self.point.size))
             if problem.host_manual is not None:
                 self._coarse = self._coarse + staircase.coarseness(problem.host_manual, self.point, seed)
+                self._coarse = self._coarse + as_run.of_data(problem, self.point)
         return self._coarse
 
     def wrong_components(self, number: int, ev: LeafEvidence) -> np.ndarray | None:

@@ -85,13 +85,13 @@ def settled(case: Case, number: int, ev: LeafEvidence, settle: Callable) -> tupl
 def stage(
     case: Case, evidence: list[LeafEvidence], opinions: list[Opinion], concerns: Callable, look: Callable
 ) -> list[Opinion]:
-    """`look()`, second opinions on some leaves; where it is stopped, those that it concerns are unconfirmed.
+    """`look(opinions)`, second opinions on some leaves; where it is stopped, those that it concerns are unconfirmed.
 
     Args:
         concerns: of (evidence, opinion) of a leaf.
     """
     with until_stopped():
-        return look()
+        return look(opinions)
     return [
         unconfirmed(case, ev) if concerns(ev, opinion) and opinion.reason is not Reason.INTERRUPTED else opinion
         for ev, opinion in zip(evidence, opinions, strict=True)

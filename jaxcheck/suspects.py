@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxcheck.bars import FAR_BELOW, LEAST_COST, WORK
 from jaxcheck.budget import current
-from jaxcheck.evidence import gather
+from jaxcheck.evidence import gather, second_look
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.evidence.sketch import component_scale
 from jaxcheck.judgement import locate, measures
@@ -50,7 +50,7 @@ def farther(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
     if not indices.size:
         return ev
     scale = FARTHER * component_scale(ev.values, gather.FLOOR)[indices]
-    (single, _), spent, compiled = gather.follow_up(
+    (single, _), spent, compiled = second_look.follow_up(
         case.problem, case.point, number, indices, case.ladder, case.settings.seed, scale=scale
     )
     case.evaluations += spent

@@ -15,7 +15,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,10 +25,12 @@ from jaxcheck.bounds import Bounds, bounds_of
 from jaxcheck.by_leaf import by_leaf
 from jaxcheck.by_value import wrong_values
 from jaxcheck.door import door
+from jaxcheck.drop_in import VALUES, inconclusive, tell
 from jaxcheck.engine import examine
 from jaxcheck.evidence import derivatives, maps, twice
 from jaxcheck.evidence.preface import narrow
-from jaxcheck.evidence.prepare_rule import argument_names, prepare_rule, subject
+from jaxcheck.evidence.prepare_rule import prepare_rule
+from jaxcheck.evidence.subject import argument_names, subject
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.foreign import is_array
 from jaxcheck.judgement.findings import Finding
@@ -40,10 +42,7 @@ from jaxcheck.result import GradientInconclusive, GradientMismatch, Reason, Repo
 from jaxcheck.settings import Settings
 from jaxcheck.theta import Theta, no_leaf, take_apart
 from jaxcheck.tracebacks import OnError
-from jaxcheck.warned import warned
 
-_VALUES = {"fwd": "value by JVP", "rev": "value by VJP"}
-_NAMES = {"JVP": "JVP", "VJP": "VJP cotangent projection", **_VALUES}
 _MODES = ("fwd", "rev", "lin")
 
 
@@ -224,9 +223,9 @@ def _check(
     first_of = {one.name: (one, ev) for one, ev in zip(reversed(found), reversed(evidence), strict=True)}
 
     def looked_into(name: str, finding: Finding) -> Report | None:
-        return None if finding.what in _VALUES else by_leaf(*first_of[name], names, finding, settings)
+        return None if finding.what in VALUES else by_leaf(*first_of[name], names, finding, settings)
 
-    return _tell(findings, head, err_msg, looked_into)
+    return tell(findings, head, err_msg, looked_into)
 
 
 def _traced(flat: Callable, point: list[Any], random: Report, err_msg: str) -> tuple[Traced, Traced]:
@@ -235,13 +234,13 @@ def _traced(flat: Callable, point: list[Any], random: Report, err_msg: str) -> t
         as_traced = twice.traced(flat, point)
     except jax.errors.UnexpectedTracerError as error:
         said = dataclasses.replace(random, reason=Reason.UNDIFFERENTIABLE, notes=(first_line(error),))
-        _inconclusive(said, err_msg)
+        inconclusive(said, err_msg)
     if as_traced is None:
-        _inconclusive(random, err_msg)
+        inconclusive(random, err_msg)
     primal = trace(flat, point, [])
     # What runs natively is foreign code, or holds some: a trace does not show whether it is random.
     if primal.note and not twice.runs_alike(flat, point, primal.unit):
-        _inconclusive(random, err_msg)
+        inconclusive(random, err_msg)
     if not primal.closed.out_avals:
         raise TypeError("f returned no float or complex output: there is nothing to differentiate")
     return as_traced, primal
@@ -266,94 +265,3 @@ def _findings(
             told = again.settled(one, ev, told, settings)
         findings += [(one.name, finding) for finding in told]
     return findings
-
-
-def _tell(
-    findings: Sequence[tuple[str, Finding]],
-    head: dict[str, Any],
-    err_msg: str,
-    looked_into: Callable[[str, Finding], Report | None] = lambda name, finding: None,
-) -> Report:
-    """Raise for what is wrong, or where nothing could be judged; warn where something could not. Else what passed.
-
-    Args:
-        looked_into: the report of a derivative that is wrong, leaf by leaf.
-    """
-    wrong = [pair for pair in findings if pair[1].verdict is Verdict.FAIL]
-    unsure = [pair for pair in findings if pair[1].verdict is Verdict.INCONCLUSIVE]
-    if wrong:
-        name, finding = wrong[0]
-        first = [x.verdict for n, x in findings if not n]
-        higher = bool(name) and all(verdict is Verdict.PASS for verdict in first)
-        reason = Reason.SECOND_ORDER_WRONG if higher else finding.reason
-        report = _report(name, finding, reason, head, err_msg)
-        leaf_by_leaf = looked_into(name, finding)
-        if leaf_by_leaf is not None:
-            # Where nothing but JAX's own derivative is in it, the leaves know more of why: something is hidden from it.
-            reason = leaf_by_leaf.reason if report.reason is Reason.MANUAL_WRONG else report.reason
-            report = dataclasses.replace(
-                report,
-                reason=reason,
-                leaves=leaf_by_leaf.leaves,
-                witnesses=leaf_by_leaf.witnesses,
-                difference_autodiff=leaf_by_leaf.difference_autodiff,
-                curves=leaf_by_leaf.curves,
-                samples=leaf_by_leaf.samples,
-                grids=leaf_by_leaf.grids,
-                evaluations=report.evaluations + leaf_by_leaf.evaluations,
-                compiled=report.compiled + leaf_by_leaf.compiled,
-            )
-        raise GradientMismatch(report)
-    if unsure and len(unsure) == len(findings):
-        _inconclusive(_report(*unsure[0], unsure[0][1].reason, head, err_msg), "")
-    told = [f"{_where(name, x)} was not judged, {x.reason}: {x.note or x.reason.advice}" for name, x in unsure]
-    told += [
-        f"{_where(name, x)} is known only as a subgradient, {x.reason}: {x.reason.advice}"
-        for name, x in findings
-        if x.verdict is Verdict.PASS and x.reason is Reason.KINK
-    ]
-    told += [
-        f"{_where(name, x)} was judged without part of the results: {x.left_out}"
-        for name, x in findings
-        if x.verdict is Verdict.PASS and x.left_out
-    ]
-    told += [
-        f"{_where(name, x)} is {x.note}"
-        for name, x in findings
-        if x.verdict is Verdict.PASS and x.reason is Reason.CONVERGED
-    ]
-    if told:
-        begin = f"{err_msg}: " if err_msg else ""
-        more = f" (and {len(told) - 1} more of the kind)" if len(told) > 1 else ""
-        text = f"{begin}{head['kind']}({head['name']}) passed, but {told[0]}{more}"
-        warned(text)
-    known = [x.difference for _, x in findings if np.isfinite(x.difference)]
-    reasons = [x.reason for _, x in findings if x.verdict is Verdict.PASS]
-    return Report(
-        verdict=Verdict.PASS,
-        reason=next((r for r in reasons if r is not Reason.AGREE), Reason.AGREE),
-        difference=max(known, default=math.nan),
-        notes=tuple(told),
-        **head,
-    )
-
-
-def _where(name: str, finding: Finding) -> str:
-    return _NAMES[finding.what] + (f" of {name}" if name else "")
-
-
-def _report(name: str, finding: Finding, reason: Reason, head: dict[str, Any], err_msg: str) -> Report:
-    line = (f"{err_msg}: " if err_msg else "") + _where(name, finding)
-    if np.isfinite(finding.difference):
-        line += f": difference {finding.difference:.2g} (bar {finding.bar:.1g})"
-    if not math.isnan(finding.claimed):
-        where = f"output {finding.output}" if finding.output >= 0 else "projection"
-        line += f"; worst {where}: {finding.claimed:.9g} against {finding.reference:.9g}"
-        line += f" ({finding.place})" if finding.place else ""
-    notes = (line, finding.note) if finding.note else (line,)
-    return Report(verdict=finding.verdict, reason=reason, difference=finding.difference, notes=notes, **head)
-
-
-def _inconclusive(report: Report, err_msg: str) -> NoReturn:
-    notes = (err_msg, *report.notes) if err_msg else report.notes
-    raise GradientInconclusive(dataclasses.replace(report, notes=notes))

@@ -10,11 +10,12 @@ import numpy as np
 
 from jaxcheck.bars import COUNTS
 from jaxcheck.evidence import guarded
-from jaxcheck.evidence.problem import Evidence
+from jaxcheck.evidence.problem import Evidence, LeafEvidence
+from jaxcheck.formula import formula2
 from jaxcheck.judgement import keep, locate, pattern, power
 from jaxcheck.judgement.measures import by_column
 from jaxcheck.options import Exhaustive
-from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict, formula2
+from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict
 from jaxcheck.there import there
 
 
@@ -31,23 +32,13 @@ def write(case, evidence, opinions, seconds, extra, head, mode, why, value, star
     ]
     if reason is Reason.VACUOUS and not influence.any():
         notes.insert(0, "the gradient is zero everywhere, and so are the differences")
-    m = np.concatenate([ev.m for ev in evidence.leaves], axis=1)
-    to_a = to_n = NAN
+    m, to_a = np.concatenate([ev.m for ev in evidence.leaves], axis=1), NAN
     if all(ev.a is not None for ev in evidence.leaves):
         to_a = by_column(m, np.concatenate([ev.a for ev in evidence.leaves], axis=1))
     if extra is not None:
         to_n = by_column(m, np.concatenate([value.T for value, _ in extra.leaves], axis=1))
-    elif mode == "exhaustive":
-        to_n = _whole_difference(evidence)
     else:
-        known = [
-            (r.difference, np.linalg.norm(ev.m))
-            for r, ev in zip(results, evidence.leaves, strict=True)
-            if not math.isnan(r.difference)
-        ]
-        total = math.sqrt(sum(w * w for _, w in known))
-        largest = max((d for d, _ in known), default=NAN)
-        to_n = math.sqrt(sum((d * w) ** 2 for d, w in known)) / total if total else largest
+        to_n = _whole_difference(evidence) if mode == "exhaustive" else _estimated_difference(evidence, results)
     drawn = keep.kept(evidence.leaves, results)
     return Report(
         curves=drawn.curves,
@@ -81,6 +72,18 @@ def _whole_difference(evidence: Evidence) -> float:
     return by_column(np.concatenate(m, axis=1), np.concatenate(n, axis=1))
 
 
+def _estimated_difference(evidence: Evidence, results: list[LeafResult]) -> float:
+    """From those of the leaves, each along random directions."""
+    known = [
+        (r.difference, np.linalg.norm(ev.m))
+        for r, ev in zip(results, evidence.leaves, strict=True)
+        if not math.isnan(r.difference)
+    ]
+    total = math.sqrt(sum(w * w for _, w in known))
+    largest = max((d for d, _ in known), default=NAN)
+    return math.sqrt(sum((d * w) ** 2 for d, w in known)) / total if total else largest
+
+
 @dataclasses.dataclass(frozen=True)
 class _Said:
     """What is said of a leaf."""
@@ -105,11 +108,9 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
     native = None if case.preface.native is None else case.preface.native[:, leaf.start : leaf.stop]
     if native is not None and said.verdict is Verdict.PASS and not np.isfinite(native).all():
         # Where the function itself overflows, its gradient can do no better.
-        said = _Said(
-            Verdict.FAIL if case.preface.native_finite else Verdict.INCONCLUSIVE,
-            Reason.NONFINITE,
-            f"the formula is right in float64, but the gradient is NaN or inf in {leaf.native}",
-        )
+        verdict = Verdict.FAIL if case.preface.native_finite else Verdict.INCONCLUSIVE
+        note = f"the formula is right in float64, but the gradient is NaN or inf in {leaf.native}"
+        said = _Said(verdict, Reason.NONFINITE, note)
     if second is not None and said.verdict is Verdict.PASS:
         said = _Said(second.verdict, second.reason, second.note)
     bad = said.verdict is not Verdict.PASS or opinion.reason in (Reason.KINK, Reason.AUTODIFF_DIFFERS)
@@ -129,14 +130,19 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
         floor_component=floor[1],
         worst=there(second).worst if as_run else locate.worst(ev, opinion, 5) if bad else (),
         hint=pattern.hint(ev, others, case.preface.beside) if said.verdict is Verdict.FAIL and not as_run else "",
-        precision=NAN
-        if native is None or native.shape != ev.m.shape
-        else formula2(native, ev.m if ev.stopped is None else ev.stopped),
+        precision=_precision(ev, native),
         kinks=opinion.kinks,
         probes=sum(len(p.slopes.value) for p in ev.probes),
         native=leaf.native,
         **_differences(ev, opinion, None if extra is None or not leaf.size else extra.leaves[number]),
     )
+
+
+def _precision(ev: LeafEvidence, native: np.ndarray | None) -> float:
+    """How far M as the caller's own dtypes run it is off from M in float64."""
+    if native is None or native.shape != ev.m.shape:
+        return NAN
+    return formula2(native, ev.m if ev.stopped is None else ev.stopped)
 
 
 def _weighed(case, ev, said: _Said, floor: tuple[float, float]) -> _Said:

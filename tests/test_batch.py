@@ -237,14 +237,11 @@ def test_every_number_belongs_to_a_named_point(name, host):
 def test_points_that_are_counted_only_are_blamed_at_their_own_leaf():
     """With a leaf that is empty and has no column, and without autodiff, so that N alone decides."""
     points = {"a": POINTS["b"][:, :0], "b": POINTS["W"][:, 0], "c": POINTS["W"][:, 1]}
-    f = lambda p: (
-        jax.lax.while_loop(
-            lambda s: s[0] < 1,
-            lambda s: (s[0] + 1, jnp.sum(jnp.sin(p["b"]) + p["c"] ** 3)),  # noqa: E731
-            (0, 0.0),
-        )[1]
-        + jnp.sum(p["a"])
-    )
+
+    def f(p):
+        once = lambda s: (s[0] + 1, jnp.sum(jnp.sin(p["b"]) + p["c"] ** 3))  # noqa: E731
+        return jax.lax.while_loop(lambda s: s[0] < 1, once, (0, 0.0))[1] + jnp.sum(p["a"])
+
     right = lambda p: {"a": p["a"], "b": jnp.cos(p["b"]), "c": 3 * p["c"] ** 2}  # noqa: E731
     report = jc.check_batch(f, points, lambda p: {**right(p), "c": 6 * p["c"] ** 2})
     assert len(report.points) == 20 and {p.leaf for p in report.points} == {"c"}

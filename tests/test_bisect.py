@@ -87,3 +87,21 @@ def test_a_check_of_host_code_names_them(factors, said):
     assert report.verdict is jc.Verdict.FAIL
     assert said in report.leaves[0].hint
     assert report.leaves[0].worst[0].index[0] in factors
+
+
+def test_only_is_not_said_where_others_are_hidden_by_noise():
+    """A loss with a buffer in float32 shows no more than the largest of what is wrong."""
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(10, 4)), rng.normal(size=(4, 4)) * 0.5
+
+    def loss(w):
+        h = np.zeros((10, 4), np.float32)
+        h[:] = np.tanh(x @ w)
+        return float(((h - 0.3) ** 2).sum())
+
+    def grad(w):
+        h = np.tanh(x @ w)
+        return 0.95 * x.T @ (2 * (h - 0.3) * (1 - h**2))
+
+    (leaf,) = jc.check_grad(loss, w, grad).leaves
+    assert leaf.verdict is jc.Verdict.FAIL and "of 16 components at least " in leaf.hint, leaf.hint

@@ -18,8 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxcheck as jc
 from jaxcheck.evidence import blocks, flat
-from jaxcheck.program import compile as compiled
-from jaxcheck.program import spread
+from jaxcheck.program import cache, spread
 
 
 def network(wrong: bool = False):
@@ -174,7 +173,7 @@ def test_what_is_committed_to_a_device_is_not_moved(where):
         return jax.tree.map(lambda g: s * g, jax.grad(loss)(p))
 
     with spread_always():
-        compiled.clear()
+        cache.clear()
         report = jc.check_grad(lambda p, s: s * loss(p), params, grad, args=(scale,), mode="sketch")
     assert report.ok, str(report)
     assert on_which() == {second}
@@ -183,7 +182,7 @@ def test_what_is_committed_to_a_device_is_not_moved(where):
 def on_which() -> set:
     return {
         d
-        for executable, _ in compiled._CACHE.values()
+        for executable, _ in cache._CACHE.values()
         for s in jax.tree.leaves(executable.input_shardings)
         for d in s.device_set
     }
@@ -194,7 +193,7 @@ def test_devices_that_are_named_go_before_what_is_committed():
     loss, params, grad = network()
     params = jax.device_put(jax.tree.map(jnp.asarray, params), second)
     scale = jax.device_put(jnp.float32(1.0), second)
-    compiled.clear()
+    cache.clear()
     with spread_always():
         report = jc.check_grad(
             lambda p, s: s * loss(p), params, lambda p, s: grad(p), args=(scale,), mode="sketch", devices=first
@@ -262,11 +261,11 @@ def laid_out(dtype):
 @pytest.mark.parametrize("factor", [1.0, 1.01])
 def test_parameters_that_lie_over_devices_stay_there(monkeypatch, factor, shared):
     monkeypatch.setattr(flat, "WORK", 0.0 if shared else 1e99)
-    compiled.clear()
+    cache.clear()
     with jax.enable_x64(True):
         loss, params, grad = laid_out(np.float64)
         there = jc.check_grad(loss, params, lambda p: grad(p, factor), mode=None if shared else "sketch", where=False)
-        programs = [executable for executable, _ in compiled._CACHE.values()]
+        programs = [executable for executable, _ in cache._CACHE.values()]
         here = jc.check_grad(
             loss,
             jax.tree.map(np.asarray, params),

@@ -17,8 +17,7 @@ import jaxcheck as jc
 from jaxcheck import budget, cases, door, made, minimise, pytest_grads, store, tracebacks, where
 from jaxcheck.evidence import host, user
 from jaxcheck.program import ask as gate
-from jaxcheck.program import compile as compiling
-from jaxcheck.program import hosts, kernels, lifting, native, rules, rules_source, shadow
+from jaxcheck.program import cache, hosts, kernels, lifting, native, rules, rules_source, shadow
 from jaxcheck.program.where import kernels as on_host
 from jaxcheck.program.where import nonsense
 
@@ -202,10 +201,10 @@ def test_only_options_that_xla_does_not_know_are_left_out():
         return SimpleNamespace(compile=compile)
 
     unknown = jax.errors.JaxRuntimeError("INVALID_ARGUMENT: No such compile option: 'x'")
-    assert compiling._compile(lowered(unknown), True) == "compiled" and len(asked) == len(compiling.QUICK) + 1
+    assert cache._compile(lowered(unknown), True) == "compiled" and len(asked) == len(cache.QUICK) + 1
     for error in (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED"), KeyError("option")):
         with pytest.raises(type(error)):
-            compiling._compile(lowered(error), True)
+            cache._compile(lowered(error), True)
 
 
 def test_the_others_hear_how_a_process_ended(monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 import jaxcheck as jc
-from jaxcheck.program import compile, constants, identity
+from jaxcheck.program import cache, constants, identity
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.result import Verdict
 
@@ -162,7 +162,7 @@ def test_two_threads_check_at_once():
 
 
 def test_the_cache_is_bounded_in_bytes(monkeypatch):
-    monkeypatch.setattr(compile, "_CACHE_BYTES", 1)
+    monkeypatch.setattr(cache, "_CACHE_BYTES", 1)
     for k in range(3):
         execute(("bounded", k), lambda programs, x: x + 1, [], np.ones(2))
-    assert len(compile._CACHE) == 1
+    assert len(cache._CACHE) == 1

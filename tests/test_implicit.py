@@ -38,8 +38,11 @@ def test_other_leaves_are_judged():
         report = jc.check_grad(
             loss,
             params,
-            lambda p: {"scale": factor * 2 * p["scale"] * jax.random.gamma(KEY, p["shape"]), "shape": p["shape"]},
-        )  # noqa: B023
+            lambda p, factor=factor: {
+                "scale": factor * 2 * p["scale"] * jax.random.gamma(KEY, p["shape"]),
+                "shape": p["shape"],
+            },
+        )
         assert report["scale"].verdict is verdict, str(report)
         assert report["shape"].reason is jc.Reason.IMPLICIT
 

@@ -14,7 +14,8 @@ import jaxcheck as jc
 from jaxcheck import Reason, Verdict, bars
 from jaxcheck.judgement import as_run as judgement
 from jaxcheck.program.alike import alike
-from jaxcheck.program.objective import gradient, plain, trace
+from jaxcheck.program.derived import gradient, plain
+from jaxcheck.program.objective import trace
 from jaxcheck.test_util import check_grads, check_jvp, check_vjp
 from jaxcheck.theta import take_apart
 

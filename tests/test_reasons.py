@@ -59,7 +59,7 @@ def test_not_differentiable_in_any_mode():
 
 @pytest.mark.parametrize("act", [jnp.tanh, jax.nn.relu], ids=["tanh", "relu"])
 def test_what_float32_loses_is_within_the_bar_of_given_numbers(act):
-    """`gather.given_error` allows 40 units of the leaf's RMS, five times over in the vote."""
+    """`gradient_bars.given_error` allows 40 units of the leaf's RMS, five times over in the vote."""
     rng = np.random.default_rng(0)
     weights = [(rng.normal(size=(16, 16)) / 4).astype(np.float32) for _ in range(12)]
     x = rng.normal(size=(32, 16)).astype(np.float32)

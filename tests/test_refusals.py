@@ -20,7 +20,7 @@ from jaxcheck.evidence import (
     transforms_sharded,
 )
 from jaxcheck.program import ask as gate
-from jaxcheck.program.compile import clear
+from jaxcheck.program.cache import clear
 from jaxcheck.result import Reason, Row, Verdict
 
 V = jnp.asarray(np.random.default_rng(0).standard_normal(4), jnp.float32)
@@ -43,7 +43,7 @@ def bug(*_args, **_kwargs):
 
 OURS = [(algebra, "_tangent_sizes"), (algebra, "_some_inputs"), (algebra, "strip_rules"), (laws_linear, "_row"),
         (laws_adjoint, "_allowed"), (laws_eager, "_compare"), (transforms, "natural"),
-        (transforms_sharded, "_split"), (transforms_dtype, "_round"), (maps, "slopes"),
+        (transforms_sharded, "_split"), (transforms_dtype, "as_in"), (maps, "slopes"),
         (maps, "from_vector")]  # fmt: skip
 
 
@@ -98,10 +98,10 @@ def test_laws_that_were_not_run_are_counted():
 
 def test_nothing_judged_is_inconclusive(monkeypatch):
     """However the pieces come about: no leaf and no row that was run is not a PASS."""
-    from jaxcheck import rule
+    from jaxcheck import rule_report
 
     report = jc.Report("check_rule", "f", Verdict.PASS, Reason.AGREE, rows=(Row("law", "x", "UNSUPPORTED"),))
-    assert rule._with_rows(report, 0.0).verdict is Verdict.INCONCLUSIVE
+    assert rule_report.with_rows(report, 0.0).verdict is Verdict.INCONCLUSIVE
 
     def f(x):
         heard = io_callback(lambda v: v, jax.ShapeDtypeStruct(x.shape, x.dtype), x)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from handmade import failing, inconclusive, leaf, passing, strange, whole
 
+from jaxcheck.formula import formula2
 from jaxcheck.report import save
 from jaxcheck.result import (
     NAN,
@@ -23,7 +24,6 @@ from jaxcheck.result import (
     Report,
     Row,
     Verdict,
-    formula2,
 )
 
 MADE = {"passing": passing, "failing": failing, "inconclusive": inconclusive, "strange": strange}

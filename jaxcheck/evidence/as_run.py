@@ -15,14 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.differences import Ladder
-from jaxcheck.evidence.maps import Map, MapEvidence, from_vector
+from jaxcheck.evidence.maps import Map, MapEvidence
 from jaxcheck.evidence.parts import gradient as in_parts
 from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.real_view import from_vector
+from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.evidence.witnesses import measure, real_gradient
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
-from jaxcheck.program.objective import Traced, gradient, in_float64, own_values, plain
+from jaxcheck.program.derived import gradient, own_values, plain
+from jaxcheck.program.objective import Traced, holds_numpy_data, in_float64
 from jaxcheck.program.rounding import round_off
 from jaxcheck.program.shadow import to_float64
 from jaxcheck.there import there
@@ -145,6 +148,21 @@ def of_constants(problem: Problem, point: np.ndarray, unit: float) -> tuple[np.n
     """((G, P) how far M may be off since constants in it were rounded to `unit`, programs compiled)."""
     found, compiled = _rounded(problem, [problem.manual], point, [False], unit, constants=True)
     return found[0][1], compiled
+
+
+def of_data(problem: Problem, point: np.ndarray) -> np.ndarray:
+    """(1, P) what it does to autodiff that the caller's 32-bit mode rounds NumPy data of a loss: a gradient that Python
+    computes sees the same data in float64. Zero where nothing is rounded so, or there is no autodiff."""
+    loss = problem.primal
+    if loss is None or problem.autodiff is None or not (loss.rounded or holds_numpy_data(loss)):
+        return np.zeros((1, point.size))
+    unit = float(np.finfo(np.float32).eps) / 2
+    found, _ = _rounded(problem, [problem.autodiff], point, [False], unit, constants=True)
+    bars = np.array(found[0][1])
+    for leaf in problem.theta.leaves:
+        where = slice(leaf.start, leaf.stop)
+        bars[:, where] += typical(bars[:, where], units(point[where]))
+    return bars
 
 
 def _rounded(

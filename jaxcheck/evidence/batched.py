@@ -141,40 +141,24 @@ def _in_groups(problem: Problem, plan: _Plan, group: int) -> tuple[list[np.ndarr
     each = shares.lanes * (share if share <= room else min(share, -(-room // group) * group))
     inner = rows.chunk_of(problem.loss.program, plan.rows)
     build, compiled, clock = functools.partial(_program(problem, traced, inner), group=group), 0, budget.current()
+    name = ("batch", each, group, inner, tuple(problem.theta.leaves))
+    spent: dict[str, Any] = dict(work=plan.rows * problem.cost * each, part=each / n)
+
+    def measured(start: int) -> list[np.ndarray]:
+        nonlocal compiled
+        # Points past the end repeat the last one; they are cut off below.
+        at = np.minimum(np.arange(start, start + each), n - 1)
+        given = (plan.points[at], plan.scales[at], tuple(problem.extras), plan.signs, RUNGS.offsets)
+        out, new = execute(name, build, programs, *given, over=shares.mesh, split=(0, 1), **spent)
+        compiled += new
+        return _columns(plan, start, problem.unit, *out)
 
     def work() -> list[list[np.ndarray]]:
-        nonlocal compiled
-        parts, name = [], ("batch", each, group, inner, tuple(problem.theta.leaves))
-        shelf = kept.shelf(name, programs, (kept.problem(), plan.signs, RUNGS.offsets))
+        parts, shelf = [], kept.shelf(name, programs, (kept.problem(), plan.signs, RUNGS.offsets))
         with budget.cut_short():
-            for start in range(shares.process * each, n, shares.processes * each):
+            for start in shares.starts(n, each):
                 clock.tell("points", start, n)
-                earlier = shelf.take(start) if shelf is not None else None
-                if earlier is not None:
-                    clock.ask()
-                    parts.append(earlier.value)
-                    continue
-                # Points past the end repeat the last one; they are cut off below.
-                at = np.minimum(np.arange(start, start + each), n - 1)
-                before = clock.run_seconds
-                out, new = execute(
-                    name,
-                    build,
-                    programs,
-                    plan.points[at],
-                    plan.scales[at],
-                    tuple(problem.extras),
-                    plan.signs,
-                    RUNGS.offsets,
-                    work=plan.rows * problem.cost * each,
-                    part=each / n,
-                    over=shares.mesh,
-                    split=(0, 1),
-                )
-                compiled += new
-                parts.append(_columns(plan, start, problem.unit, *out))
-                if shelf is not None:
-                    shelf.put(parts[-1], clock.run_seconds - before)
+                parts.append(kept.once(shelf, start, functools.partial(measured, start)))
         return parts
 
     parts = shares.joined(f"{n} points, {each} at a time", work)

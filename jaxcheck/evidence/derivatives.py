@@ -13,17 +13,8 @@ import numpy as np
 
 from jaxcheck.evidence.maps import Map
 from jaxcheck.program.ask import Refused, ask, on_purpose
-from jaxcheck.program.objective import (
-    Traced,
-    as_function,
-    base,
-    derivative,
-    derived,
-    own_values,
-    plain,
-    refuse_reverse_only,
-    trace,
-)
+from jaxcheck.program.derived import base, derivative, derived, own_values, plain, refuse_reverse_only
+from jaxcheck.program.objective import Traced, as_function, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.there import there
 
@@ -38,47 +29,39 @@ def make(
     """
     closed = base(primal)
     values = own_values(closed, point)
-    tangents = [np.zeros_like(x) for x in values]
-
-    def push(f):
-        return lambda xs, ts: jax.jvp(lambda *a: f(*a), xs, ts)[1]
-
-    def linear(f):
-        return lambda xs, ts: jax.linearize(lambda *a: f(*a), *xs)[1](*ts)
-
-    def pull(f):
-        return lambda xs, cts: jax.vjp(lambda *a: f(*a), *xs)[1](list(cts))
-
-    tangent = cotangent = reference = None
+    tangents = [values, [np.zeros_like(x) for x in values]]
+    cotangents = [values, [np.zeros(a.shape, a.dtype) for a in closed.out_avals]]
+    tangent = cotangent = reference = other = None
     if "fwd" in modes or "lin" in modes:
-        tangent = derivative(primal, push if "fwd" in modes else linear, [values, tangents], precision=precision)
+        tangent = derivative(primal, _push if "fwd" in modes else _linear, tangents, precision=precision)
         _refuse_reverse_only(tangent)
     if "rev" in modes:
-        cts = [np.zeros(a.shape, a.dtype) for a in closed.out_avals]
-        cotangent = derivative(primal, pull, [values, cts], precision=precision)
+        cotangent = derivative(primal, _pull, cotangents, precision=precision)
     has_rules = first_order and count_rules(primal.closed, "user") > 0
-    other = None
     if has_rules or tangent is None:
         try:
-            reference = ask(derivative, primal, push, [values, tangents], stripped=has_rules, precision=precision)
+            reference = ask(derivative, primal, _push, tangents, stripped=has_rules, precision=precision)
             ask(_refuse_reverse_only, reference)
         except Refused:
             reference = None
         if reference is None and has_rules and cotangent is not None:
             with contextlib.suppress(Refused):  # no reverse mode either: the differences must do
-                other = ask(derivative, primal, pull, [values, cts], stripped=True, precision=precision)
+                other = ask(derivative, primal, _pull, cotangents, stripped=True, precision=precision)
     runnable = dataclasses.replace(primal, program=plain(primal))
-    point = tuple(np.asarray(x) for x in point)
-    return Map(
-        name,
-        runnable,
-        point,
-        _plain(tangent),
-        _plain(cotangent),
-        _plain(reference),
-        _plain(other),
-        own=first_order and not has_rules,
-    )
+    programs = map(_plain, (tangent, cotangent, reference, other))
+    return Map(name, runnable, tuple(np.asarray(x) for x in point), *programs, own=first_order and not has_rules)
+
+
+def _push(f: Callable) -> Callable:
+    return lambda xs, ts: jax.jvp(lambda *a: f(*a), xs, ts)[1]
+
+
+def _linear(f: Callable) -> Callable:
+    return lambda xs, ts: jax.linearize(lambda *a: f(*a), *xs)[1](*ts)
+
+
+def _pull(f: Callable) -> Callable:
+    return lambda xs, cts: jax.vjp(lambda *a: f(*a), *xs)[1](list(cts))
 
 
 def _refuse_reverse_only(traced: Traced) -> None:

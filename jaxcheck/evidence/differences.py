@@ -12,11 +12,13 @@ outputs, handled at once. All errors are absolute, in units of the derivative al
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from jaxcheck.evidence import moves
+from jaxcheck.evidence.tableau import tableau
 
 EPS = float(np.finfo(np.float64).eps)
 # Rungs that a tableau takes to show its own error: two columns, and a rung to compare them on.
@@ -93,69 +95,13 @@ class Slopes:
     increments: np.ndarray | None = None
 
     def __getitem__(self, where) -> Slopes:
-        taken: dict[str, Any] = {}
-        for field in dataclasses.fields(self):
-            x = getattr(self, field.name)
-            taken[field.name] = None if x is None else x[where]
-        return Slopes(**taken)
+        return self.each(lambda x: x[where])
 
-
-def tableau(first: np.ndarray, noise: np.ndarray, steps: np.ndarray, order: int, power: int):
-    """Richardson extrapolation of difference quotients, choosing the entry of least total error.
-
-    Args:
-        first: (K, ...) quotients, largest step first; NaN where a sample is missing.
-        noise: (...) absolute error of one function value.
-        steps: (K,).
-        order: leading power of h in the truncation error (2 centred, 1 one-sided).
-        power: increment between successive powers (2 centred, 1 one-sided).
-
-    Returns:
-        (value, error), each (...). Truncation is the largest change from the three neighbours in the
-        tableau (Ridders takes two; the third guards against an accidental agreement); round-off is
-        carried through the same weights. A tableau's claim without round-off can be 0 and wrong.
-    """
-    ratio = steps[0] / steps[1]
-    column = first
-    rounding = noise[None] / steps.reshape((-1,) + (1,) * (first.ndim - 1))
-    # What every finer quotient allows: its own change from the rung above, plus round-off.
-    slack = np.abs(np.diff(first, axis=0)) + 3 * rounding[1:]
-    change = np.abs(column[1:] - column[:-1])
-    best = np.full(first.shape[1:], np.nan)
-    best_error = np.full(first.shape[1:], np.inf)
-    best, best_error = _keep(best, best_error, column[1:], change + rounding[1:], first, slack)
-    exponent = order
-    for _ in range(1, min(6, len(steps))):
-        weight = ratio**exponent
-        finer, coarser = column[1:], column[:-1]
-        new = finer + (finer - coarser) / (weight - 1)
-        new_rounding = (weight * rounding[1:] + rounding[:-1]) / (weight - 1)
-        truncation = np.maximum(np.abs(new - finer), np.abs(new - coarser))[1:]
-        truncation = np.maximum(truncation, np.abs(new[1:] - new[:-1]))
-        best, best_error = _keep(best, best_error, new[1:], truncation + new_rounding[1:], first, slack)
-        column, rounding, exponent = new, new_rounding, exponent + power
-        if len(column) < 3:
-            break
-    return best, best_error
-
-
-def _keep(best, best_error, values, errors, first, slack):
-    """Keep the better of the best so far and the entry of `values` with the least error.
-
-    An entry must also explain every finer quotient within that quotient's slack: far from the point a
-    function can look smooth with another slope (log next to 0), and only the finer steps know.
-    """
-    count, total = len(values), len(first)
-    errors = np.where(np.isfinite(values) & np.isfinite(errors), errors, np.inf)
-    for j in range(total - count, total):
-        upto = j - (total - count)  # entries at this rung or coarser
-        excess = np.abs(values[: upto + 1] - first[j]) - slack[j - 1]
-        errors[: upto + 1] = np.maximum(errors[: upto + 1], np.where(np.isfinite(excess), excess, 0.0))
-    where = np.argmin(errors, axis=0)[None]
-    value = np.take_along_axis(values, where, 0)[0]
-    error = np.take_along_axis(errors, where, 0)[0]
-    better = error < best_error
-    return np.where(better, value, best), np.where(better, error, best_error)
+    def each(self, f: Callable[[np.ndarray], np.ndarray]) -> Slopes:
+        """The same with `f` done to every array."""
+        known = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+        done: dict[str, Any] = {name: None if x is None else f(x) for name, x in known}
+        return Slopes(**done)
 
 
 def slopes(
@@ -203,22 +149,19 @@ def slopes(
 
 
 def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarray | None) -> Slopes:
-    steps = ladder.steps
-    count = len(steps)
-    shape = (-1,) + (1,) * (samples.ndim - 1)
-    h = steps.reshape(shape)
+    steps, count = ladder.steps, ladder.count
+    h = steps.reshape((-1,) + (1,) * (samples.ndim - 1))
     middle, plus, minus = samples[0], samples[1 : count + 1], samples[count + 1 :]
     size = _size(samples, count)
     floor = 2 * unit * size
     if measured is not None:
         floor = np.where(np.isfinite(measured), np.maximum(measured, 0.5 * unit * size), floor)
     centred = (plus - minus) / (2 * h)
-    right, left = (plus - middle) / h, (middle - minus) / h
     noise = np.maximum(floor, moves.scatter(centred, steps))
 
     value, error = tableau(centred, noise, steps, 2, 2)
-    r, r_error = tableau(right, 2 * noise, steps, 1, 1)
-    l, l_error = tableau(left, 2 * noise, steps, 1, 1)
+    r, r_error = tableau((plus - middle) / h, 2 * noise, steps, 1, 1)
+    l, l_error = tableau((middle - minus) / h, 2 * noise, steps, 1, 1)
 
     seen_right, seen_left = np.isfinite(r_error), np.isfinite(l_error)
     gap, bars = np.abs(r - l), r_error + l_error
@@ -226,8 +169,7 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarr
     kink = both & (gap > 4 * bars) & (gap > 1e-6 * np.maximum(np.abs(r), np.abs(l)))
     # A gap too small to call a kink (one close by, seen through a few rungs) widens the bar instead.
     error = np.where(both & ~kink, np.maximum(error, 0.5 * (gap - bars)), error)
-    up, down = np.abs(plus - middle), np.abs(minus - middle)
-    jump = _jumps(up[-3:], floor) | _jumps(down[-3:], floor)
+    jump = _jumps(np.abs(plus - middle)[-3:], floor) | _jumps(np.abs(minus - middle)[-3:], floor)
     one_sided = (seen_right != seen_left) & ~np.isfinite(error)
     value = np.where(one_sided, np.where(seen_right, r, l), value)
     error = np.where(one_sided, np.where(seen_right, r_error, l_error), error)
@@ -235,32 +177,27 @@ def _slopes(samples: np.ndarray, ladder: Ladder, unit: float, measured: np.ndarr
     _, rough = tableau(centred, np.maximum(noise, level), steps, 2, 2)
     rough = np.where(level > noise, rough, error)
     noisy = np.maximum(noise, level) > 300 * floor
-    reach = np.min(np.maximum(np.abs(right), np.abs(left))[:3], axis=0)
-    moved = np.where(np.abs(plus - minus) > floor, centred, np.nan)
+    slope, flags = (value, error, l, l_error, r, r_error), (kink & ~jump, jump, one_sided)
+    return Slopes(*slope, *flags, rough, noisy, size, noise=noise, **_moved(samples, steps, floor, noisy))
+
+
+def _moved(samples: np.ndarray, steps: np.ndarray, floor: np.ndarray, noisy: np.ndarray) -> dict[str, Any]:
+    """What `Slopes` says of how far the function moves; `noisy` where its values scatter."""
+    count = len(steps)
+    h = steps.reshape((-1,) + (1,) * (samples.ndim - 1))
+    middle, plus, minus = samples[0], samples[1 : count + 1], samples[count + 1 :]
+    up, down, both = np.abs(plus - middle), np.abs(minus - middle), plus - minus
+    quotients = np.where(np.abs(both) > floor, both / (2 * h), np.nan)
     span = np.max(np.where(np.isfinite(samples), np.abs(samples - middle), 0.0), axis=0)
-    steepest = np.where(noisy, span / steps[-moves.TAIL - 1 :][0], np.inf)
-    return Slopes(
-        value,
-        error,
-        l,
-        l_error,
-        r,
-        r_error,
-        kink & ~jump,
-        jump,
-        one_sided,
-        rough,
-        noisy,
-        size,
-        np.moveaxis(moved, 0, -1),
-        reach,
-        noise,
-        steepest,
-        span,
-        moves.wakes(np.fmax(up, down), steps, floor),
-        np.broadcast_to(steps, (*size.shape, count)),
-        moves.increments(samples, count),
-    )
+    return {
+        "quotients": np.moveaxis(quotients, 0, -1),
+        "reach": np.min(np.maximum(up / h, down / h)[:3], axis=0),
+        "steepest": np.where(noisy, span / steps[-moves.TAIL - 1 :][0], np.inf),
+        "span": span,
+        "wakes": moves.wakes(np.fmax(up, down), steps, floor),
+        "steps": np.broadcast_to(steps, (*samples.shape[1:], count)),
+        "increments": moves.increments(samples, count),
+    }
 
 
 def _size(samples: np.ndarray, count: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,9 @@ import numpy as np
 
 from jaxcheck import budget
 from jaxcheck.evidence import blocks, rows
-from jaxcheck.evidence.differences import Slopes, two_steps
+from jaxcheck.evidence.differences import two_steps
 from jaxcheck.evidence.problem import Probes, Problem
+from jaxcheck.evidence.projected import exact
 from jaxcheck.evidence.sketch import component_scale
 from jaxcheck.program import columns, kept, spread
 from jaxcheck.program.batching import sequential
@@ -106,43 +107,26 @@ def _in_calls(
     turns = -(-size // (chunk * shares.width))
     calls = -(-turns // max(1, int(blocks.ONE_CALL / effort / count / chunk)))
     per_call = chunk * shares.lanes * -(-turns // calls)
-    build, compiled, clock, named = (
-        _program(problem, number, chunk, plan),
-        0,
-        budget.current(),
-        (f"the components of leaf {number}, {per_call} at a time"),
-    )
+    name = ("components", number, per_call, chunk, plan is not None)
+    build, compiled, clock = _program(problem, number, chunk, plan), 0, budget.current()
+    spent: dict[str, Any] = dict(work=cost * size * count, part=min(1.0, per_call / size))
 
     def work() -> list[np.ndarray]:
         nonlocal compiled
         parts = []
         values, moves = spread.everywhere(([as_jax(v) for v in theta.unravel(point)], as_jax(steps)), over)
-        name = ("components", number, per_call, chunk, plan is not None)
         with budget.cut_short():
-            for start in range(shares.process * per_call, size, shares.processes * per_call):
+            for start in shares.starts(size, per_call):
                 clock.tell("components", theta.leaves[number].start + start, theta.size)
-                indices = np.arange(start, start + per_call)
-                out, new = execute(
-                    name,
-                    build,
-                    [program],
-                    program.copies(over),
-                    values,
-                    tuple(problem.extras),
-                    indices,
-                    moves,
-                    work=cost * size * count,
-                    part=min(1.0, per_call / size),
-                    over=over,
-                    split=(3,),
-                    keep=True,
-                )
+                rows = np.arange(start, start + per_call)
+                given = (program.copies(over), values, tuple(problem.extras), rows, moves)
+                out, new = execute(name, build, [program], *given, over=over, split=(3,), keep=True, **spent)
                 parts.append(np.moveaxis(np.asarray(out), 0, 1))
                 compiled += new
         return parts
 
     with jax.enable_x64(True):
-        parts = shares.joined(named, work)
+        parts = shares.joined(f"the components of leaf {number}, {per_call} at a time", work)
     parts.append(np.full((count, max(0, size - per_call * len(parts)), problem.columns), np.nan))
     return np.concatenate(parts, axis=1)[:, :size], compiled
 
@@ -212,26 +196,7 @@ def _leaf_by_leaf(problem: Problem, one: Callable, each: int) -> Differences:
 
 def as_probes(value: np.ndarray, error: np.ndarray) -> Probes:
     """Two-step differences as probes: no one-sided slopes, so a kink shows as a wide bar."""
-    nan, no = np.full_like(value, np.nan), np.zeros(value.shape, bool)
-    size = np.abs(value)
-    slopes = Slopes(
-        value,
-        error,
-        nan,
-        nan,
-        nan,
-        nan,
-        no,
-        no,
-        no,
-        error,
-        no,
-        size,
-        value[..., None],
-        size,
-        0 * size,
-        np.full_like(value, np.inf),
-        0 * size,
-        no,
-    )
-    return Probes(slopes, indices=np.arange(len(value)))
+    nan, none = np.full_like(value, np.nan), 0 * np.abs(value)
+    sides = dict.fromkeys(("left", "left_error", "right", "right_error"), nan)
+    known = dataclasses.replace(exact(value, error), quotients=value[..., None], noise=none, span=none, **sides)
+    return Probes(known, indices=np.arange(len(value)))

@@ -17,8 +17,8 @@ import numpy as np
 from jaxcheck.budget import until_stopped
 from jaxcheck.evidence import repeat
 from jaxcheck.evidence.differences import EPS, Ladder, Slopes, slopes
-from jaxcheck.evidence.gather import bar, given_error
-from jaxcheck.evidence.problem import Evidence, LeafEvidence, Probes, Problem
+from jaxcheck.evidence.gradient_bars import bar, of_leaf
+from jaxcheck.evidence.problem import Evidence, Probes, Problem
 from jaxcheck.evidence.scatter import gradients
 from jaxcheck.evidence.sketch import directions as leaf_directions
 from jaxcheck.evidence.witnesses import measure
@@ -61,7 +61,7 @@ def gather(problem: Problem, point: np.ndarray, seed: int) -> Evidence | None:
     with until_stopped():
         samples, _, _, new = measure(problem, point, joint, LADDER, seed, gradients=False)
     if samples is None:  # M and A are known all the same
-        leaves = tuple(_evidence(problem, point, leaf, m, m_error, a, a_error, ()) for leaf in theta.leaves)
+        leaves = tuple(of_leaf(problem, point, leaf, (m, m_error), (a, a_error), ()) for leaf in theta.leaves)
         return Evidence(outputs, leaves, random, 8, compiled, 0, tuple(range(len(leaves))), DIRECTIONS)
     found = slopes(samples, LADDER, problem.unit)
     shares = [joint[:, leaf.start : leaf.stop] @ a[:, leaf.start : leaf.stop].T for leaf in theta.leaves]
@@ -72,25 +72,8 @@ def gather(problem: Problem, point: np.ndarray, seed: int) -> Evidence | None:
     leaves = []
     for leaf, share in zip(theta.leaves, shares, strict=True):
         own = Probes(_less(found, total - share, sizes), directions=joint[:, leaf.start : leaf.stop])
-        leaves.append(_evidence(problem, point, leaf, m, m_error, a, a_error, (own,)))
+        leaves.append(of_leaf(problem, point, leaf, (m, m_error), (a, a_error), (own,)))
     return Evidence(outputs, tuple(leaves), random, DIRECTIONS * len(LADDER.offsets) + 8, compiled + new)
-
-
-def _evidence(problem: Problem, point, leaf, m, m_error, a, a_error, probes) -> LeafEvidence:
-    where = slice(leaf.start, leaf.stop)
-    return LeafEvidence(
-        leaf,
-        point[where],
-        m[:, where],
-        m_error[:, where],
-        a[:, where],
-        a_error[:, where],
-        probes,
-        given_error(problem, point, m, where),
-        problem.unit,
-        problem.is_autodiff,
-        sharp=problem.sharp,
-    )
 
 
 def _balance(problem: Problem, direction: np.ndarray, a: np.ndarray) -> None:
@@ -118,12 +101,9 @@ def _agree(found: Slopes, total: np.ndarray, sizes: np.ndarray) -> bool:
 
 def _less(found: Slopes, others: np.ndarray, sizes: np.ndarray) -> Slopes:
     """Slopes along one leaf's part of the directions: the others' shares, as A says, taken off."""
-    fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
-    for name in ("value", "left", "right"):
-        fields[name] = fields[name] - others
-    for name in ("error", "left_error", "right_error", "rough"):
-        fields[name] = fields[name] + 4 * EPS * sizes
-    fields["quotients"] = fields["quotients"] - others[..., None]
-    signed = np.array([[1.0], [-1.0]]) * there(fields["steps"])[..., None, :]
-    fields["increments"] = there(fields["increments"]) - others[..., None, None] * signed
-    return Slopes(**fields)
+    fields = {name: getattr(found, name) - others for name in ("value", "left", "right")}
+    fields |= {name: getattr(found, name) + 4 * EPS * sizes for name in ("error", "left_error", "right_error", "rough")}
+    fields["quotients"] = found.quotients - others[..., None]
+    signed = np.array([[1.0], [-1.0]]) * there(found.steps)[..., None, :]
+    fields["increments"] = there(found.increments) - others[..., None, None] * signed
+    return dataclasses.replace(found, **fields)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,20 +21,41 @@ from jaxcheck.program.mode import as_jax, is_wide
 from jaxcheck.tracebacks import note
 
 
+class Wide:
+    """A function of the caller's, called in the 64-bit mode of JAX with float64 numbers; from the first time on that it
+    works in the caller's own mode alone, in that: it may hold NumPy data that JAX remembers from there.
+
+    Attributes:
+        works: whether it is called in the 64-bit mode.
+    """
+
+    def __init__(self, run: Callable[[np.ndarray, bool], Any], works: bool = True):
+        """`run` is given theta, and whether its numbers are to be float64; `works` as far as is known."""
+        self._run, self._own, self.works = run, is_wide(), works
+
+    def __call__(self, vector: np.ndarray) -> Any:
+        if self.works:
+            try:
+                with jax.enable_x64(True):
+                    return self._run(vector, True)
+            except (jax.errors.JaxRuntimeError, TypeError, ValueError):
+                if self._own:
+                    raise
+        with jax.enable_x64(self._own):
+            value = self._run(vector, False)
+        self.works = False
+        return value
+
+
 def loss_on_host(user: User, why: BaseException) -> tuple[Guarded, bool, float]:
     """(function of the real vector theta, whether two calls agree, rounding unit of its values).
-
-    A loss that computes with JAX and ends in `float()` may hold NumPy data that JAX remembers from another mode; where
-    it cannot be called in the 64-bit mode it is called in the caller's own.
 
     Raises:
         Whatever the loss raises when it is called as the caller would, with a note.
     """
-    own = is_wide()
 
-    def primal(vector, wide=True):
-        with jax.enable_x64(wide):
-            value = user.value(user.host_leaves(user.theta, vector, wide), user.wide_args(wide))
+    def primal(vector, wide):
+        value = user.value(user.host_leaves(user.theta, vector, wide), user.wide_args(wide))
         check_scalar(value)
         return float(np.asarray(value))
 
@@ -50,16 +70,10 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Guarded, bool, float]:
         clock.row_seconds = time.perf_counter() - start
         return value
 
-    point, clock = user.theta.ravel(), current()
-    run, unit = primal, float(np.finfo(np.float64).eps)
+    point, clock, run = user.theta.ravel(), current(), Wide(primal)
     with note(f"raised by loss in float64, after it could not be traced by JAX ({first_line(why)})"):
-        try:
-            one, two = timed(point), timed(point)
-        except (jax.errors.JaxRuntimeError, TypeError, ValueError):
-            if own:
-                raise
-            run, unit = functools.partial(primal, wide=False), float(np.finfo(np.float32).eps)
-            one, two = timed(point), timed(point)
+        one, two = timed(point), timed(point)
+    unit = float(np.finfo(np.float64 if run.works else np.float32).eps)
     unit = max(unit, _pinned(timed, point), _rounded_inside(timed, point))
     return Guarded(run, point), not differ(np.array([one]), np.array([two]), unit), unit
 
@@ -180,8 +194,11 @@ def _moved(leaves: list[Any], step: Callable[[np.ndarray], np.ndarray]) -> list[
     return out
 
 
-def gradient_on_host(user: User, why: BaseException | None) -> tuple[Callable, np.ndarray, str]:
+def gradient_on_host(user: User, why: BaseException | None, wide: bool = True) -> tuple[Callable, np.ndarray, str]:
     """(gradient as a function of theta, gradient as the caller gets it (1, P), note).
+
+    Args:
+        wide: whether the loss, as far as is known, can be called in the 64-bit mode.
 
     Raises:
         StructureError: the gradient's structure is wrong.
@@ -192,8 +209,12 @@ def gradient_on_host(user: User, why: BaseException | None) -> tuple[Callable, n
         picked, said = user.gradient(user.fresh(), user.fresh_args())
     native = real_rows(user.theta, picked)
 
-    def manual(vector: np.ndarray) -> Any:
-        with jax.enable_x64(True):
-            return real_rows(user.theta, user.gradient(user.host_leaves(user.theta, vector), user.wide_args())[0])
+    def arguments(vector: np.ndarray, wide: bool) -> tuple[list[Any], list[Any]]:
+        return user.host_leaves(user.theta, vector, wide), user.wide_args(wide)
 
+    before = Wide(lambda vector, wide: user.value(*arguments(vector, wide)), wide)
+    # NumPy's may well be in float64 where the loss, which is JAX's, cannot be called so.
+    manual = Wide(
+        lambda vector, wide: real_rows(user.theta, user.gradient(*arguments(vector, wide), lambda: before(vector))[0])
+    )
     return gradient(manual, user.theta.ravel()), native, said

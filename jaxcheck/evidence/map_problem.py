@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.cotangents import cotangents
-from jaxcheck.evidence.maps import Map, MapEvidence, from_vector, to_vector
+from jaxcheck.evidence.maps import Map, MapEvidence
 from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.real_view import from_vector, to_vector
 from jaxcheck.program.compile import Program
 from jaxcheck.program.objective import Traced, cast
 from jaxcheck.there import there

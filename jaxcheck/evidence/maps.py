@@ -17,15 +17,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
-from jaxcheck.bars import ALIKE, BARS
 from jaxcheck.evidence import rows
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
 from jaxcheck.evidence.leafwise import belongs, cotangents_of, directions_of, is_wide, own_size
-from jaxcheck.evidence.sides import AS_MUCH, AT
+from jaxcheck.evidence.real_view import from_vector, to_vector
+from jaxcheck.evidence.sides import AT, without_kinks_beside
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.program.compile import Program, execute
+from jaxcheck.program.compile import execute
 from jaxcheck.program.objective import Traced
 from jaxcheck.there import there
 
@@ -90,32 +89,50 @@ class MapEvidence:
     scatter: tuple[np.ndarray | None, np.ndarray | None] = (None, None)
 
 
-def real_size(values: Sequence[ArrayLike]) -> int:
-    return sum(x.size * (2 if np.iscomplexobj(x) else 1) for x in map(np.asarray, values))
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Plan:
+    """What one map is run at: along `directions` (D, P), with so many `cotangents`; `inputs` and `results` as in
+    `MapEvidence`, `rows` as `_one` takes them."""
+
+    one: Map
+    directions: np.ndarray
+    cotangents: int
+    inputs: np.ndarray
+    results: np.ndarray
+    rows: tuple
+
+    @property
+    def slots(self) -> tuple[Traced | None, ...]:
+        one = self.one
+        return one.primal, one.tangent, one.reference, one.cotangent, one.reference_pull
+
+    @property
+    def values(self) -> int:
+        """How often the function is evaluated."""
+        return len(LADDER.offsets) * len(self.directions)
 
 
-def to_vector(values: Sequence[Any], xp: Any = jnp) -> Any:
-    """Flat arrays to one real vector: per array its real parts, then its imaginary parts."""
-    parts = []
-    for x in values:
-        x = xp.asarray(x).reshape(-1)
-        parts += [x.real, x.imag] if xp.iscomplexobj(x) else [x]
-    return xp.concatenate([p.astype(xp.float64) for p in parts]) if parts else xp.zeros(0)
-
-
-def from_vector(vector: Any, avals: Sequence[Any], conjugate: bool = False) -> list[Any]:
-    """Inverse of `to_vector` for arrays like `avals`, in their dtypes."""
-    out, start = [], 0
-    for aval in avals:
-        size = int(np.prod(aval.shape))
-        part = vector[start : start + size]
-        start += size
-        if jnp.issubdtype(aval.dtype, jnp.complexfloating):
-            imaginary = vector[start : start + size]
-            start += size
-            part = part - 1j * imaginary if conjugate else part + 1j * imaginary
-        out.append(part.reshape(aval.shape).astype(aval.dtype))
-    return out
+def _planned(one: Map, rng: np.random.Generator, directions: int, symmetric: bool) -> _Plan:
+    point = to_vector(one.point, np)
+    inputs, results = belongs(one.point), belongs(one.primal.program.closed.out_avals)
+    m = len(results)
+    room = OWN_SIZE / max(len(LADDER.offsets) * m, 1)
+    room = min(room, OWN_WORK / max(len(LADDER.offsets) * one.cost, 1.0))
+    v = directions_of(one.point, rng, 1 if one.name and not symmetric else directions, room)
+    # The large programs are those of higher orders; most of a small check's time is spent compiling them.
+    g, weigh = cotangents_of(results, rng, OWN_SIZE / max(m, 1), 1 if one.name else 2)
+    if symmetric:
+        g, weigh = v[v[:, :m].any(axis=1), :m], None
+    # Made here: the rows are few and small, and arithmetic on them would only be compiled.
+    moved = (point + LADDER.offsets[:, None, None] * v).reshape(-1, point.size)
+    near = 1 + 4 * one.primal.unit * rng.choice([-1.0, 1.0], (0 if one.name else 1, point.size))
+    points = np.concatenate([point[None], np.where(np.isfinite(point), point, 0.0) * near])
+    # What vouches for a tangent is also asked on both sides of the point, close by, along every direction.
+    sides = np.concatenate([point + AT * one.primal.unit * v, point - AT * one.primal.unit * v])
+    vouched = np.concatenate([np.repeat(point[None], len(v), axis=0), sides]), np.concatenate([v, v, v])
+    # Only the cotangents that are to be divided by the outputs are finished there.
+    weigh = None if weigh is None else np.tile(weigh, len(points))
+    return _Plan(one, v, len(g), inputs, results, (moved, _pairs(points, v), vouched, _pairs(points, g), weigh))
 
 
 def measure(
@@ -132,108 +149,57 @@ def measure(
     higher order (those with a name) get one dense direction. With `symmetric` (gradients, whose
     derivative is a Hessian, in the inputs that come first) the directions in these are the cotangents.
     """
-    programs: list[Program] = []
-    inputs, plans, owners, plain = [], [], [], []
-    for number, one in enumerate(maps):
-        rng = np.random.default_rng([seed, number])
-        point = to_vector(one.point, np)
-        outs = one.primal.program.closed.out_avals
-        leaves, results = belongs(one.point), belongs(outs)
-        m = len(results)
-        room = OWN_SIZE / max(len(LADDER.offsets) * m, 1)
-        room = min(room, OWN_WORK / max(len(LADDER.offsets) * one.cost, 1.0))
-        v = directions_of(one.point, rng, 1 if one.name and not symmetric else directions, room)
-        # The large programs are those of higher orders; most of a small check's time is spent compiling them.
-        g, weigh = cotangents_of(results, rng, OWN_SIZE / max(m, 1), 1 if one.name else 2)
-        if symmetric:
-            g, weigh = v[v[:, :m].any(axis=1), :m], None
-        slots = [one.primal, one.tangent, one.reference, one.cotangent, one.reference_pull]
-        programs += [t.program for t in slots if t is not None]
-        plans.append([t is not None for t in slots])
-        owners.append((leaves, results, len(g)))
-        # Made here: the rows are few and small, and arithmetic on them would only be compiled.
-        moved = (point + LADDER.offsets[:, None, None] * v).reshape(-1, point.size)
-        near = 1 + 4 * one.primal.unit * rng.choice([-1.0, 1.0], (0 if one.name else 1, point.size))
-        points = np.concatenate([point[None], np.where(np.isfinite(point), point, 0.0) * near])
-        plain.append(v)
-        # What vouches for a tangent is also asked on both sides of the point, close by, along every direction.
-        sides = np.concatenate([point + AT * one.primal.unit * v, point - AT * one.primal.unit * v])
-        vouched = np.concatenate([np.repeat(point[None], len(v), axis=0), sides]), np.concatenate([v, v, v])
-        # Only the cotangents that are to be divided by the outputs are finished there.
-        weigh = None if weigh is None else np.tile(weigh, len(points))
-        inputs.append((moved, _pairs(points, v), vouched, _pairs(points, g), weigh))
-    total = len(LADDER.offsets)
-
-    work = sum(one.cost * total * len(v) for one, v in zip(maps, plain, strict=True))
+    plans = [
+        _planned(one, np.random.default_rng([seed, number]), directions, symmetric) for number, one in enumerate(maps)
+    ]
+    programs = [traced.program for plan in plans for traced in plan.slots if traced is not None]
+    present = tuple(tuple(traced is not None for traced in plan.slots) for plan in plans)
+    work = sum(plan.one.cost * plan.values for plan in plans)
 
     def run(chunks: tuple[int, ...]):
         def build(bound, inputs):
             bound, out = list(bound), []
-            for one, present, row, chunk in zip(maps, plans, inputs, chunks, strict=True):
-                out.append(_one(one, [bound.pop(0) if p else None for p in present], chunk, *row))
+            for plan, row, chunk in zip(plans, inputs, chunks, strict=True):
+                out.append(_one(plan.one, [bound.pop(0) if t is not None else None for t in plan.slots], chunk, *row))
             return out
 
-        return ask(execute, ("maps", tuple(map(tuple, plans)), chunks), build, programs, inputs, work=work)
+        return ask(execute, ("maps", present, chunks), build, programs, [plan.rows for plan in plans], work=work)
 
     with jax.enable_x64(True):
         try:
-            found, compiled = run(
-                tuple(rows.chunk_of(one.primal.program, total * len(v)) for one, v in zip(maps, plain, strict=True))
-            )
+            found, compiled = run(tuple(rows.chunk_of(plan.one.primal.program, plan.values) for plan in plans))
         except Refused as no:
             if not isinstance(no.error, NotImplementedError):
                 raise no.error from None
             found, compiled = run((1,) * len(maps))  # what cannot be batched goes row by row
         found = jax.tree_util.tree_map(np.asarray, found)
-    evidence = []
-    for one, v, owner, (samples, tangent, reference, g, pulled, other) in zip(maps, plain, owners, found, strict=True):
-        samples = samples.reshape(total, len(v), -1)
-        numeric = slopes(samples, LADDER, one.primal.unit)
-        if reference is not None:
-            reference, *sides = np.split(reference, 3)
-            numeric = _beside(numeric, reference, np.stack(sides))
-        point = to_vector(one.point, np)
-        (tangent, moves), (pulled, sways) = _at_point(tangent, len(v)), _at_point(pulled, owner[2])
-        evidence.append(
-            MapEvidence(
-                outputs=samples[0, 0],
-                directions=v,
-                numeric=numeric,
-                tangent=tangent,
-                reference=reference,
-                cotangents=g[: owner[2]],
-                pulled=pulled,
-                inputs=owner[0],
-                results=owner[1],
-                point=point,
-                wide=is_wide(point, v),
-                pulled_reference=_at_point(other, owner[2])[0],
-                own=one.own,
-                scatter=(moves, sways),
-            )
-        )
-    return evidence, compiled
+    return [_evidence(plan, *values) for plan, values in zip(plans, found, strict=True)], compiled
 
 
-def _beside(numeric: Slopes, reference: np.ndarray, sides: np.ndarray) -> Slopes:
-    """The slopes less the kinks that lie beside the point: there autodiff (D, m) is on both sides (2, D, m), within
-    rounding of the point, what it is at the point. The function's slope is then that of the piece of the point."""
-    n = numeric
-    with np.errstate(all="ignore"):
-        known = np.isfinite(sides).all(axis=0) & np.isfinite(reference)
-        still = known & (np.abs(sides - reference).max(axis=0) < AS_MUCH * np.abs(n.right - n.left))
-        beside = n.kink & still
-        right = np.abs(n.right - reference) <= np.abs(n.left - reference)
-        value, error = np.where(right, n.right, n.left), np.where(right, n.right_error, n.left_error)
-        # Between two kinks neither side is the point's own.
-        seen = np.abs(value - reference) <= BARS * error + ALIKE * np.abs(reference)
-        error = np.where(seen, error, np.inf)
-    return dataclasses.replace(
-        n,
-        kink=n.kink & ~beside,
-        value=np.where(beside, value, n.value),
-        error=np.where(beside, error, n.error),
-        rough=np.where(beside, error, n.rough),
+def _evidence(plan: _Plan, samples, tangent, reference, g, pulled, other) -> MapEvidence:
+    """From what `_one` gives."""
+    point, v, count = to_vector(plan.one.point, np), plan.directions, plan.cotangents
+    samples = samples.reshape(len(LADDER.offsets), len(v), -1)
+    numeric = slopes(samples, LADDER, plan.one.primal.unit)
+    if reference is not None:
+        reference, *sides = np.split(reference, 3)
+        numeric = without_kinks_beside(numeric, reference, np.stack(sides))
+    (tangent, moves), (pulled, sways) = _at_point(tangent, len(v)), _at_point(pulled, count)
+    return MapEvidence(
+        outputs=samples[0, 0],
+        directions=v,
+        numeric=numeric,
+        tangent=tangent,
+        reference=reference,
+        cotangents=g[:count],
+        pulled=pulled,
+        inputs=plan.inputs,
+        results=plan.results,
+        point=point,
+        wide=is_wide(point, v),
+        pulled_reference=_at_point(other, count)[0],
+        own=plan.one.own,
+        scatter=(moves, sways),
     )
 
 

@@ -19,8 +19,9 @@ from jaxcheck.evidence.prepare_host import prepare_host
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.user import StructureError, User, first_line, real_rows, refuse_tracing, to_array
 from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.derived import gradient, plain
 from jaxcheck.program.identity import same_program
-from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, gradient, plain, trace
+from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, holds_numpy_data, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
 from jaxcheck.there import there
@@ -92,15 +93,7 @@ def prepare(
         return nothing, Preface(user.name, (), (), random=note)
     random = "" if same_program(own.closed, again.closed) else repeat.TRACED.format("the function")
     try:
-        given = None if not callable(grad) else _trace_gradient(call, "native")
-        primal = own if precision == "native" else call.traced(user.outputs, precision)
-        rules = count_rules(primal.closed, "user")
-        if grad is None:
-            claim = _of_autodiff(call, primal, rules)
-        elif given is None:
-            claim = Claim(numbers=real_rows(theta, user.numbers()))
-        else:
-            claim = _of_function(call, given, bool(random))
+        primal, rules, claim = _claimed(call, own, bool(random))
     except StructureError as error:
         return nothing, Preface(user.name, (Witness("manual", "absent", str(error)),), (), structure=str(error))
     autodiff, said = (
@@ -121,6 +114,19 @@ def prepare(
         layout=layout_of(theta),
     )
     return _with_preface(call, problem, claim, own, said, random)
+
+
+def _claimed(call: Call, own: Traced, random: bool) -> tuple[Traced, int, Claim]:
+    """(the loss, how many rules of the user's it holds, the gradient under test). Raises StructureError."""
+    user = call.user
+    given = None if not callable(user.grad) else _trace_gradient(call, "native")
+    primal = own if call.precision == "native" else call.traced(user.outputs, call.precision)
+    rules = count_rules(primal.closed, "user")
+    if user.grad is None:
+        return primal, rules, _of_autodiff(call, primal, rules)
+    if given is None:
+        return primal, rules, Claim(numbers=real_rows(user.theta, user.numbers()))
+    return primal, rules, _of_function(call, given, random, not holds_numpy_data(own))
 
 
 def _with_preface(
@@ -172,8 +178,12 @@ def _of_autodiff(call: Call, primal: Traced, rules: int) -> Claim:
         return Claim(host=host.autodiff_on_host(call.given)[0], notes=(note, *notes))
 
 
-def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: bool) -> Claim:
-    """The caller's gradient function: traced, or called on numbers where it cannot be. Raises StructureError."""
+def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: bool, loss_wide: bool) -> Claim:
+    """The caller's gradient function: traced, or called on numbers where it cannot be. Raises StructureError.
+
+    Args:
+        loss_wide: whether the loss can be called in the 64-bit mode.
+    """
     found, failure = traced
     notes, wide = (), None
     if found is not None:
@@ -188,7 +198,7 @@ def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: b
                 differs = repeat.TRACED.format("the gradient under test")
         if wide is not None:
             return Claim(wide, own, notes=notes, random=differs)
-    run, native, note = host.gradient_on_host(call.user, failure)
+    run, native, note = host.gradient_on_host(call.user, failure, loss_wide)
     return Claim(host=run, native=native, notes=(*notes, *([note] if note else [])))
 
 

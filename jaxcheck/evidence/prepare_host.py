@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Callable
+
+import numpy as np
 
 from jaxcheck.evidence import host, repeat
 from jaxcheck.evidence.beside import of_data
@@ -12,34 +16,50 @@ from jaxcheck.evidence.user import StructureError, User, first_line, real_rows
 from jaxcheck.result import Witness
 
 
-def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
-    """A loss that cannot be traced: plain numbers, row by row."""
-    theta, grad = user.theta, user.grad
-    primal, repeats, unit = host.loss_on_host(user, why)
-    notes = [f"The loss cannot be traced by JAX ({first_line(why)}); it was evaluated on the host, row by row."]
-    autodiff, silent = host.autodiff_on_host(user)
-    manual = numbers = native = spread = otherwise = None
-    structure = ""
-    if grad is None:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Given:
+    """The gradient under test: a function of theta, with what it gives natively and how far that is off (see
+    `Preface`), or numbers."""
+
+    call: Callable | None = None
+    native: np.ndarray | None = None
+    scatter: np.ndarray | None = None
+    otherwise: Callable[[], np.ndarray] | None = None
+    numbers: np.ndarray | None = None
+    note: str = ""
+
+
+def _given(user: User, autodiff: Callable | None, why: BaseException) -> Given:
+    """The caller's gradient, or autodiff's where there is none. Raises StructureError."""
+    if user.grad is None:
         if autodiff is None:
             raise TypeError(
                 "loss cannot be traced or differentiated by JAX, and no grad was given: "
                 f"pass grad=. JAX said: {first_line(why)}"
             ) from why
-        manual, autodiff, silent = autodiff, None, "same program as the gradient under test"
-    else:
-        try:
-            if callable(grad):
-                manual, native, note = host.gradient_on_host(user, None)
-                spread = host.scatter(user, native)
-                otherwise = functools.partial(host.fallen_otherwise, user, manual)
-                notes += [note] if note else []
-            else:
-                numbers = real_rows(theta, user.numbers())
-        except StructureError as error:
-            structure = str(error)
+        return Given(autodiff)
+    if not callable(user.grad):
+        return Given(numbers=real_rows(user.theta, user.numbers()))
+    call, native, note = host.gradient_on_host(user, None)
+    return Given(
+        call, native, host.scatter(user, native), functools.partial(host.fallen_otherwise, user, call), note=note
+    )
+
+
+def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
+    """A loss that cannot be traced: plain numbers, row by row."""
+    theta, grad = user.theta, user.grad
+    primal, repeats, unit = host.loss_on_host(user, why)
+    note = f"The loss cannot be traced by JAX ({first_line(why)}); it was evaluated on the host, row by row."
+    autodiff, silent = host.autodiff_on_host(user)
+    try:
+        given, structure = _given(user, autodiff, why), ""
+    except StructureError as error:
+        given, structure = Given(), str(error)
+    if grad is None:
+        autodiff, silent = None, "same program as the gradient under test"
     witnesses = (
-        Witness("manual", "numbers" if numbers is not None else "host"),
+        Witness("manual", "host" if given.numbers is None else "numbers"),
         Witness("numeric", "host"),
         Witness("autodiff", "host" if autodiff else "absent", silent),
     )
@@ -49,22 +69,22 @@ def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
         None,
         None,
         None,
-        numbers=numbers,
+        numbers=given.numbers,
         host_primal=primal,
-        host_manual=manual,
+        host_manual=given.call,
         host_autodiff=autodiff,
         is_autodiff=grad is None,
         host_unit=unit,
-        numbers_unit=None if numbers is None else units(user),
+        numbers_unit=None if given.numbers is None else units(user),
     )
     return problem, Preface(
         user.name,
         witnesses,
-        tuple(notes),
+        (note, given.note) if given.note else (note,),
         structure,
         "" if repeats else repeat.LOSS,
-        native,
-        native_scatter=spread,
-        native_otherwise=otherwise,
+        given.native,
+        native_scatter=given.scatter,
+        native_otherwise=given.otherwise,
         beside=of_data([leaf.shape for leaf in theta.leaves], user.args.values),
     )

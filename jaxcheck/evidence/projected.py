@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
 import numpy as np
 
 from jaxcheck.bars import BARS
@@ -13,11 +10,7 @@ from jaxcheck.evidence.differences import Slopes
 
 def transposed(s: Slopes) -> Slopes:
     """Slopes (D, m) as those of m single components under D columns."""
-    taken: dict[str, Any] = {}
-    for field in dataclasses.fields(s):
-        x = getattr(s, field.name)
-        taken[field.name] = None if x is None else np.swapaxes(x, 0, 1)
-    return Slopes(**taken)
+    return s.each(lambda x: np.swapaxes(x, 0, 1))
 
 
 def projected(s: Slopes, g: np.ndarray) -> Slopes:
@@ -49,48 +42,19 @@ def projected(s: Slopes, g: np.ndarray) -> Slopes:
     # By how much an output moves that scatters, at most; by how much one that does not.
     scatters = np.isfinite(s.steepest)
     most = np.where(scatters, s.steepest, np.abs(known(s.value)) + BARS * known(s.error))
-    return Slopes(
-        value,
-        np.where(dark, np.inf, error),
-        value - half,
-        sided,
-        value + half,
-        sided,
-        any_of(kink) & (half > 0),
-        any_of(s.jump),
-        any_of(s.one_sided & usable),
-        np.where(dark, np.inf, in_squares(s.rough)),
-        any_of(s.noisy & usable),
-        known(s.size) @ weight.T,
-        np.einsum("dmk,gm->dgk", s.quotients, g),
-        known(s.reach) @ weight.T,
-        known(s.noise) @ weight.T,
-        np.where(any_of(scatters & usable), known(most) @ weight.T, np.inf),
-        known(s.span) @ weight.T,
-        any_of(s.wakes & usable),
-    )
+    error, rough = (np.where(dark, np.inf, x) for x in (error, in_squares(s.rough)))
+    size, reach, noise, span = (known(x) @ weight.T for x in (s.size, s.reach, s.noise, s.span))
+    kinked, one_sided, noisy, wakes = (any_of(x & usable) for x in (kink, s.one_sided, s.noisy, s.wakes))
+    slope, flags = (value, error, value - half, sided, value + half, sided), (kinked & (half > 0), any_of(s.jump))
+    quotients = np.einsum("dmk,gm->dgk", s.quotients, g)
+    steepest = np.where(any_of(scatters & usable), known(most) @ weight.T, np.inf)
+    return Slopes(*slope, *flags, one_sided, rough, noisy, size, quotients, reach, noise, steepest, span, wakes)
 
 
 def exact(value: np.ndarray, error: np.ndarray) -> Slopes:
     """Slopes that are known to their error bars, from elsewhere than a ladder."""
     no, none = np.zeros(value.shape, bool), np.zeros((*value.shape, 0))
+    size, far = np.abs(value), np.full(value.shape, np.inf)
     return Slopes(
-        value,
-        error,
-        value,
-        error,
-        value,
-        error,
-        no,
-        no,
-        no,
-        error,
-        no,
-        np.abs(value),
-        none,
-        np.abs(value),
-        error,
-        np.full(value.shape, np.inf),
-        np.abs(value),
-        no,
+        value, error, value, error, value, error, no, no, no, error, no, size, none, size, error, far, size, no
     )

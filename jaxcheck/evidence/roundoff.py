@@ -17,7 +17,7 @@ from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.evidence.witnesses import real_gradient
 from jaxcheck.program.compile import execute
-from jaxcheck.program.constants import as_inputs
+from jaxcheck.program.hoisting import as_inputs
 from jaxcheck.program.objective import Traced, cast
 from jaxcheck.program.ways.perturbed import scatter, signs
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxcheck.bars import ALIKE, BARS
-from jaxcheck.evidence.differences import Ladder, slopes
+from jaxcheck.evidence.differences import Ladder, Slopes, slopes
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.sketch import own_scale
 from jaxcheck.evidence.witnesses import gradient_of, measure
@@ -204,3 +204,25 @@ def _gradients(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, int]:
             work=problem.cost * len(points),
         )
         return np.asarray(found), compiled
+
+
+def without_kinks_beside(numeric: Slopes, reference: np.ndarray, sides: np.ndarray) -> Slopes:
+    """The slopes less the kinks that lie beside the point: there autodiff (D, m) is on both sides (2, D, m), within
+    rounding of the point, what it is at the point. The function's slope is then that of the piece of the point."""
+    n = numeric
+    with np.errstate(all="ignore"):
+        known = np.isfinite(sides).all(axis=0) & np.isfinite(reference)
+        still = known & (np.abs(sides - reference).max(axis=0) < AS_MUCH * np.abs(n.right - n.left))
+        beside = n.kink & still
+        right = np.abs(n.right - reference) <= np.abs(n.left - reference)
+        value, error = np.where(right, n.right, n.left), np.where(right, n.right_error, n.left_error)
+        # Between two kinks neither side is the point's own.
+        seen = np.abs(value - reference) <= BARS * error + ALIKE * np.abs(reference)
+        error = np.where(seen, error, np.inf)
+    return dataclasses.replace(
+        n,
+        kink=n.kink & ~beside,
+        value=np.where(beside, value, n.value),
+        error=np.where(beside, error, n.error),
+        rough=np.where(beside, error, n.rough),
+    )

@@ -21,7 +21,7 @@ from jaxcheck.evidence.differences import ENOUGH, Ladder
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.notebook import cell
 from jaxcheck.program.compile import execute
-from jaxcheck.program.constants import as_inputs
+from jaxcheck.program.hoisting import as_inputs
 from jaxcheck.program.objective import cast
 from jaxcheck.program.ways.signed import decisions, signed
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxcheck.bars import UNITS
-from jaxcheck.evidence.maps import to_vector
+from jaxcheck.evidence.real_view import to_vector
 from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import LeakedTracer, Traced, trace
 

@@ -101,11 +101,15 @@ class User:
         """What is under test in what `grad` returns. Raises StructureError naming the leaf."""
         return select(self.theta, self.grad(*self._arguments(leaves, extras)), self.has_aux)
 
-    def gradient(self, leaves: Any, extras: Any) -> tuple[list[Any], str]:
-        """(gradients of the differentiable leaves, note). Raises StructureError naming the leaf."""
+    def gradient(self, leaves: Any, extras: Any, before: Callable[[], Any] | None = None) -> tuple[list[Any], str]:
+        """(gradients of the differentiable leaves, note). Raises StructureError naming the leaf.
+
+        Args:
+            before: calls the loss at the same point (default: with these leaves).
+        """
         kept = copies((leaves, extras))  # grad may write into what it is given
         with contextlib.suppress(Refused):  # and it may read what the loss left behind, of the same point
-            ask(self.value, *copies(kept))
+            ask(before or (lambda: self.value(*copies(kept))))
         chosen = self.selection(leaves, extras)
         if chosen.value is not None:
             refuse_other_value(chosen.value, lambda: self.value(*copies(kept)))

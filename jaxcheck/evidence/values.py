@@ -5,9 +5,10 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from jaxcheck.evidence.maps import from_vector, to_vector
+from jaxcheck.evidence.real_view import from_vector, to_vector
 from jaxcheck.program.compile import execute
-from jaxcheck.program.objective import Traced, plain
+from jaxcheck.program.derived import plain
+from jaxcheck.program.objective import Traced
 
 
 def measure(

@@ -9,11 +9,11 @@ import numpy as np
 from jaxcheck.bars import BARS, BESIDE_LEAF, COMPONENT
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.evidence.sketch import typical
+from jaxcheck.formula import formula2
 from jaxcheck.judgement import looks as seeing
 from jaxcheck.judgement.looks import Look, round_off
 from jaxcheck.judgement.measures import influences, norms
 from jaxcheck.options import Tolerance
-from jaxcheck.result import formula2
 from jaxcheck.there import there
 
 Numbers = tuple[float, float, float, float]

@@ -62,9 +62,11 @@ def value_of_forward(
     )
 
 
-def at_worst(ev: MapEvidence, what, verdict, reason, claim, reference, off, bar, rank) -> Finding:
-    """The finding at the number that is off most. `off` (D, m) or (G, D) is how far each number is off, `rank` the
-    same in units of what was allowed."""
+def at_worst(
+    ev: MapEvidence, finding: Finding, claim: np.ndarray, reference: np.ndarray, off: np.ndarray, allowed: np.ndarray
+) -> Finding:
+    """The finding at the number that is off most. `off` (D, m) or (G, D) is how far each number is off."""
+    what, rank = finding.what, off / np.where(allowed > 0, allowed, 1.0)
     rank = np.where(np.isfinite(rank), rank, np.inf)
     if what == "VJP":  # a cotangent of one leaf says more than one of them all
         single = np.array([len(np.unique(ev.results[g != 0])) == 1 for g in ev.cotangents])[:, None] & (rank > 1)
@@ -73,17 +75,12 @@ def at_worst(ev: MapEvidence, what, verdict, reason, claim, reference, off, bar,
     # Relative to the leaf of the results, or to the cotangent, where it is worst: others have other scales.
     row = (where[0], ev.results == ev.results[where[1]] if what == "JVP" else slice(None))
     size = np.linalg.norm(claim[row]) + np.linalg.norm(reference[row])
-    difference = float(np.linalg.norm(np.where(off > 0, claim - reference, 0.0)[row]) / size) if size else NAN
-    output = int(where[1]) if what == "JVP" else -1
-    return Finding(
-        what,
-        verdict,
-        reason,
-        difference,
-        bar,
-        output,
-        float(claim[where]),
-        float(reference[where]),
+    return dataclasses.replace(
+        finding,
+        difference=float(np.linalg.norm(np.where(off > 0, claim - reference, 0.0)[row]) / size) if size else NAN,
+        output=int(where[1]) if what == "JVP" else -1,
+        claimed=float(claim[where]),
+        reference=float(reference[where]),
         place=_place(ev, what, where),
     )
 

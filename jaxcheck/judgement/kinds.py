@@ -11,7 +11,7 @@ import numpy as np
 from jaxcheck.bars import ENTRY, EXPLAINS, FITS, LEAVES, RATIO
 from jaxcheck.evidence.beside import Beside
 from jaxcheck.evidence.problem import LeafEvidence
-from jaxcheck.result import formula2
+from jaxcheck.formula import formula2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,25 +101,28 @@ def meaning(r: float, beside: Beside) -> str:
 
     if near(1) and r < 0:
         return " (sign flipped)"
-    sizes, minus = sorted({int(s) for s in beside.sizes if s > 2}), "-" if r < 0 else ""
+    minus = "-" if r < 0 else ""
+    found = (f" (= {minus}{text}{said})" for text, value, close, said in _ratios(beside) if near(value, close))
+    return next(found, "")
+
+
+def _ratios(beside: Beside) -> Iterator[tuple[str, float, float, str]]:
+    """(how a ratio is written, its size, how near it must be, what is said of it), the likelier first."""
+    sizes = sorted({int(s) for s in beside.sizes if s > 2})
     for size in sizes:
         whose = f"the batch has size {size}" if size == beside.batch else f"a dimension here has size {size}"
         for text, value in ((f"{size}", size), (f"1/{size}", 1 / size)):
-            if near(value):
-                return f" (= {minus}{text}, and {whose}: sum against mean?)"
-        for text, value in ((f"sqrt({size})", size**0.5), (f"1/sqrt({size})", size**-0.5)):
-            if near(value) and not float(size**0.5).is_integer():
-                return f" (= {minus}{text}, and a dimension here has size {size})"
+            yield text, value, RATIO, f", and {whose}: sum against mean?"
+        if not float(size**0.5).is_integer():
+            for text, value in ((f"sqrt({size})", size**0.5), (f"1/sqrt({size})", size**-0.5)):
+                yield text, value, RATIO, f", and a dimension here has size {size}"
         for text, value in ((f"{size}/{size - 1}", size / (size - 1)), (f"{size - 1}/{size}", (size - 1) / size)):
-            if near(value, EXPLAINS):
-                return f" (= {minus}{text}, and {whose}: divided by n or by n - 1?)"
+            yield text, value, EXPLAINS, f", and {whose}: divided by n or by n - 1?"
     for a, b in itertools.combinations_with_replacement(sizes, 2):
         pairs = [(f"{a} x {b}", a * b), (f"1/({a} x {b})", 1 / (a * b))]
         pairs += [(f"{a}/{b}", a / b), (f"{b}/{a}", b / a)] if b % a else []  # a whole ratio needs no two of them
-        for text, value in pairs:
-            if near(value, EXPLAINS):  # there are many of them, so nearer is asked for
-                return f" (= {minus}{text}, dimensions here: sum against mean?)"
-    return ""
+        for text, value in pairs:  # there are many of them, so nearer is asked for
+            yield text, value, EXPLAINS, ", dimensions here: sum against mean?"
 
 
 def _cut_to_norm(v: View, r: float) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxcheck.bars import ENTRY, NEXT_TO_NOTHING, RATIO
+from jaxcheck.formula import formula2
 from jaxcheck.judgement.kinds import View, number
-from jaxcheck.result import formula2
 
 # Shifts that are tried, and entries that a mask must have and leave to say something.
 SHIFTS, TELLING = 9, 3

@@ -65,29 +65,19 @@ def look(ev: LeafEvidence, probes: Probes, m: np.ndarray, a: np.ndarray | None, 
         outside = ~((low - claim_error <= claim) & (claim <= high + claim_error))
         return usable & ~(np.abs(claim) > s.steepest) & np.where(s.kink, outside, off)
 
-    off_m = contradicts(pm, pm_error)
-    excused = np.abs(pm - s.value) <= BARS * s.rough + slack
-    if a is None:
-        off_a, excused_a = np.zeros_like(off_m), excused
-    else:
+    def excuses(claim: np.ndarray) -> np.ndarray:
+        return np.abs(claim - s.value) <= BARS * s.rough + slack
+
+    off_m, excused = contradicts(pm, pm_error), excuses(pm)
+    off_a, excused_a = np.zeros_like(off_m), excused
+    if a is not None:
         pa = probes.project(a)
-        off_a = contradicts(pa, probes.project_error(round_off(ev, there(ev.a_error))))
-        excused_a = np.abs(pa - s.value) <= BARS * s.rough + slack
+        off_a, excused_a = contradicts(pa, probes.project_error(round_off(ev, there(ev.a_error)))), excuses(pa)
     distance = np.where(s.kink, np.maximum(low - pm, pm - high), np.abs(pm - s.value))
     gross = off_m & ~(distance <= np.maximum(4 * BARS * s.error, GROSS * scale))
     usable &= ~(np.abs(pm) > s.steepest)
-    return Look(
-        usable,
-        off_m,
-        off_a,
-        gross,
-        excused,
-        excused_a,
-        slack + BARS * (s.error + pm_error),
-        coarse(s, pm, scale),
-        s.kink & usable,
-        s.noisy,
-    )
+    allowed, kink = slack + BARS * (s.error + pm_error), s.kink & usable
+    return Look(usable, off_m, off_a, gross, excused, excused_a, allowed, coarse(s, pm, scale), kink, s.noisy)
 
 
 def on_kinks(ev: LeafEvidence, looks: list[Look], m: np.ndarray, a: np.ndarray | None) -> tuple[list[Look], np.ndarray]:

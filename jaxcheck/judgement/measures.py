@@ -7,7 +7,8 @@ import numpy as np
 from jaxcheck.bars import BARS, CLOSER, CONFIRMED, NEXT_TO_NOTHING, ONLY_ROUNDING
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.problem import LeafEvidence, Probes
-from jaxcheck.result import NAN, formula2
+from jaxcheck.formula import formula2
+from jaxcheck.result import NAN
 
 
 def norms(g: np.ndarray) -> np.ndarray:

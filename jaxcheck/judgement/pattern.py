@@ -100,14 +100,18 @@ def sampled(ev: LeafEvidence) -> str:
         return ""
     ratios = ev.m[0, wrong] / n[wrong]
     alike = np.ptp(ratios) <= RATIO * np.abs(ratios).max()
-    if all(_explained(p, ev, off) for p in ev.probes if p.directions is not None):
+    dense, every = [p for p in ev.probes if p.directions is not None], len(wrong) == ev.m.shape[1]
+    if all(_explained(p, ev, off) for p in dense):
         named = [f"[{','.join(map(str, np.unravel_index(i, ev.leaf.shape)))}]" for i in wrong[:5]]
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        alone = all(_nothing_else(p, ev, off) for p in dense) if dense else _all_others_right(wrong, off, error)
         how = "" if not alike else f": ratio {kinds.number(float(ratios.mean()))}" if ratios.any() else ": zero there"
-        return (
-            f"of {ev.m.shape[1]} components only {', '.join(named)}{more} {'is' if len(wrong) == 1 else 'are'} "
-            f"wrong, as far as directions see{how}"
-        )
+        if every:
+            return f"all {len(wrong)} components are wrong{how}"
+        those = f"{', '.join(named)}{more} {'is' if len(wrong) == 1 else 'are'} wrong"
+        if alone and 2 * len(wrong) <= ev.m.shape[1]:
+            return f"of {ev.m.shape[1]} components only {those}, as far as directions see{how}"
+        return f"of {ev.m.shape[1]} components at least {those}{how}"
     if alike and len(wrong) == len(known) >= ENOUGH:
         if not ratios.any():
             return f"zero at all {len(wrong)} components that were looked at, where it should not be"
@@ -120,6 +124,20 @@ def _explained(p: Probes, ev: LeafEvidence, off: np.ndarray) -> bool:
     with np.errstate(all="ignore"):
         left = np.abs(p.project(ev.m - off[None]) - p.slopes.value)
         return bool((left <= BARS * (p.slopes.error + p.project_error(ev.m_error))).all())
+
+
+def _nothing_else(p: Probes, ev: LeafEvidence, off: np.ndarray) -> bool:
+    """Whether directions would see it if what components are off by were not nearly all of the error."""
+    with np.errstate(all="ignore"):
+        bars = BARS * (p.slopes.error + p.project_error(ev.m_error))
+        return bool((np.sqrt(np.sum(bars**2)) <= MOST_OF_IT * np.sqrt(np.sum(p.project(off[None]) ** 2))).all())
+
+
+def _all_others_right(wrong: np.ndarray, off: np.ndarray, error: np.ndarray) -> bool:
+    """The same where every component was looked at by itself."""
+    others = np.setdiff1d(np.arange(len(off)), wrong)
+    left = np.linalg.norm(off[others]) + BARS * np.linalg.norm(error[others])
+    return bool(left <= MOST_OF_IT * np.linalg.norm(off[wrong]))
 
 
 def _of_wrong_outputs(v: View) -> tuple[View, str]:

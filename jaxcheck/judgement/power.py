@@ -42,8 +42,7 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     """
     norm = norms(ev.m)
     # A gradient that is nothing but its own round-off (a bias before batch norm) counts as zero.
-    reached = reach(ev)
-    faint = reached.max(initial=0.0) <= FAINT * influence.max(initial=0.0)
+    faint = reach(ev).max(initial=0.0) <= FAINT * influence.max(initial=0.0)
     if not (norm > 0).any() or (faint and not (norm > OBVIOUS * norms(ev.m_error) + norms(ev.m_given)).any()):
         zero = _zero_floor(ev, tolerance, float(influence.max(initial=0.0)))
         return zero, zero
@@ -70,17 +69,24 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
         return mutant
 
     whole, component = (_smallest(lambda s, f=f: caught(f, s)) for f in (lambda s: truth * (1 + s), one))
-    ev = whole_leaf
+    off, single = _off(whole_leaf, believed, influence)
+    return max(whole, off), max(component, single)
+
+
+def _off(ev: LeafEvidence, believed: bool, influence: np.ndarray) -> tuple[float, float]:
+    """(the whole leaf, one component): what M is seen to be off by, from autodiff where that is `believed`, plus the
+    bar of that."""
+    norm = norms(ev.m)
     with np.errstate(all="ignore"):
         held = np.where(_kinked(ev), ev.m, there(ev.a)) if believed else ev.m
         off, bars = np.abs(ev.m - held), ev.m_error + ev.a_error if believed else ev.m_error
         seen = norms(off + bars) / norm
         single = ((off + bars) / reference(ev, held, apart=False)).max(axis=1, initial=0.0)
         # An output that the leaf does not move but for rounding: relative to that, everything would be large.
-        still = (norm <= BARS * norms(bars)) & (reached <= FAINT * influence)
+        still = (norm <= BARS * norms(bars)) & (reach(ev) <= FAINT * influence)
         unseen = np.where(influence > 0, norms((off + bars) * own_size(ev)) / influence, 0.0)
         seen, single = np.where(still, unseen, seen), np.where(still, unseen, single)
-    return max(whole, float(np.max(seen, initial=0.0))), max(component, float(np.max(single, initial=0.0)))
+    return float(np.max(seen, initial=0.0)), float(np.max(single, initial=0.0))
 
 
 def _sample(ev: LeafEvidence, hardest: int) -> LeafEvidence:

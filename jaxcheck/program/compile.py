@@ -1,4 +1,4 @@
-"""Traced programs and their compiled forms, kept so that a second check compiles nothing.
+"""Traced programs, and how they are run: compiled once, so that a second check compiles nothing (`cache`).
 
 A check traces the caller's function every time (cheap, and it sees a changed closure or a rule that
 was edited in a notebook), then looks the program up by its identity: the same computation and shapes, the
@@ -7,11 +7,9 @@ same executable. Constants that were closed over travel as arguments, so new dat
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import functools
-import itertools
 import math
 import threading
 import time
@@ -24,27 +22,15 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import Mesh
 
 from jaxcheck import budget
-from jaxcheck.program import batching, constants, kept, memory, portable, spread
+from jaxcheck.program import batching, cache, hoisting, kept, memory, portable, spread
 from jaxcheck.program.identity import identity
 from jaxcheck.program.mode import is_wide
 from jaxcheck.program.shadow import lift
 
-# Compiled forms by what they compute, the last used last, with the memory each takes; bounded in number and in bytes
-# that they take.
-_CACHE: collections.OrderedDict[Any, tuple[Any, memory.Need]] = collections.OrderedDict()
-_CACHE_SIZE, _CACHE_BYTES = 256, 2**27
-# Programs compiled, and after how many of them memory is given back: that takes some 10 ms.
-_COMPILED, _GIVE_BACK = itertools.count(1), 32
-# Checks may run in several threads; a program that two of them want at once is compiled twice, and kept once.
-_LOCK = threading.Lock()
 # Held while callbacks run, see `_mode_of_callbacks`.
 _MODE = threading.RLock()
-# Together these compile small programs five times faster than the defaults (jaxlib 0.10, CPU).
-_LLVM = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-_PLAIN = {**_LLVM, "xla_cpu_use_fusion_emitters": False}
 # Elements that a program computes, below which compiling it costs more than running it.
 SMALL = 3e7
-QUICK = ({**_PLAIN, "xla_cpu_parallel_codegen_split_count": 1}, _PLAIN, _LLVM)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,7 +47,7 @@ class Program:
     @staticmethod
     def of(closed: Any) -> Program:
         """A program whose constants are settled, with those of the calls in it among its own."""
-        return Program(constants.hoisted(closed))
+        return Program(hoisting.hoisted(closed))
 
     @functools.cached_property
     def identity(self) -> Any:
@@ -178,6 +164,10 @@ def execute(
         budget.Stopped: the time is spent, or would be.
         memory.Exhausted: the program needs more memory than there is.
     """
+
+    def whole(consts, *args):
+        return build([p.bind(c) for p, c in zip(programs, consts, strict=True)], *args)
+
     clock = budget.current()
     clock.last_need = 0
     shelf = kept.shelf(name, programs, args) if keep else None
@@ -190,27 +180,15 @@ def execute(
         consts, args = [p.copies(over) for p in programs], spread.placed(args, over, split)
     small = work < SMALL and jax.default_backend() == "cpu"
     device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
-    key = (
-        name,
-        small,
-        over or str(device),
-        tuple(p.identity for p in programs),
-        _signature(consts),
-        _signature(args),
-        is_wide(),
-    )
+    known = tuple(p.identity for p in programs)
+    key = (name, small, over or str(device), known, _signature(consts), _signature(args), is_wide())
     clock.ask(seconds=clock.foreseen(key, part))
-    with _LOCK:
-        hit = _CACHE.get(key)
-        if hit is not None:
-            _CACHE.move_to_end(key)
+    hit = cache.find(key)
     new = hit is None
     with _mode_of_callbacks(programs), memory.exhausted(lambda: clock.last_need):
         if hit is None:
-            start = time.perf_counter()
             clock.tell("compiling")
-            hit = _new(key, build, programs, small, consts, args, over, split)
-            clock.compiled(time.perf_counter() - start)
+            hit = cache.make(key, spread.rows(whole, over, split), (consts, *args), small)
             clock.ask()
         executable, need = hit
         clock.last_need = need.total
@@ -250,67 +228,3 @@ def _mode_of_callbacks(programs: Sequence[Program]) -> Iterator[None]:
                 yield
         finally:
             jax.config.update("jax_enable_x64", False)
-
-
-def _new(
-    key: Any,
-    build: Callable,
-    programs: Sequence[Program],
-    small: bool,
-    consts: Any,
-    args: Any,
-    over: Mesh | None,
-    split: Sequence[int],
-) -> tuple[Any, memory.Need]:
-    def whole(consts, *args):
-        return build([p.bind(c) for p, c in zip(programs, consts, strict=True)], *args)
-
-    lowered = jax.jit(spread.rows(whole, over, split)).lower(consts, *args)
-    return _keep(key, _compile(lowered, small))
-
-
-def compiled_small(key: Any, f: Callable, args: Sequence[Any]) -> Any:
-    """The executable of `f` at `args`, compiled with little optimisation; `key` says all that it depends on."""
-    hit = kept_small(key)
-    if hit is None:
-        start = time.perf_counter()
-        hit, _ = _keep(key, _compile(jax.jit(f).lower(*args), True))
-        budget.current().compiled(time.perf_counter() - start)
-    return hit
-
-
-def kept_small(key: Any) -> Any | None:
-    """What `compiled_small` made for this key."""
-    with _LOCK:
-        if key not in _CACHE:
-            return None
-        _CACHE.move_to_end(key)
-        return _CACHE[key][0]
-
-
-def _keep(key: Any, executable: Any) -> tuple[Any, memory.Need]:
-    kept = executable, memory.Need.of(executable)
-    with _LOCK:
-        _CACHE[key] = kept
-        while len(_CACHE) > 1 and (len(_CACHE) > _CACHE_SIZE or sum(n.code for _, n in _CACHE.values()) > _CACHE_BYTES):
-            _CACHE.popitem(last=False)
-    if not next(_COMPILED) % _GIVE_BACK:
-        memory.give_back()
-    return kept
-
-
-def _compile(lowered: Any, small: bool) -> Any:
-    if small:
-        for options in QUICK:
-            try:
-                return lowered.compile(compiler_options=options)
-            except jax.errors.JaxRuntimeError as error:  # an option that this XLA does not know
-                if "option" not in str(error).lower() and "flag" not in str(error).lower():
-                    raise
-    return lowered.compile()
-
-
-def clear() -> None:
-    """Forget all compiled programs."""
-    with _LOCK:
-        _CACHE.clear()

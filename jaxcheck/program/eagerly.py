@@ -16,10 +16,10 @@ import numpy as np
 from jax._src import core, dispatch
 from jax.sharding import SingleDeviceSharding
 
-from jaxcheck.program import batching
+from jaxcheck.program import batching, cache
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.by_numpy import by_numpy
-from jaxcheck.program.compile import SMALL, compiled_small, kept_small, work
+from jaxcheck.program.compile import SMALL, work
 from jaxcheck.program.identity import called_with
 from jaxcheck.program.interpret import is_jaxpr
 from jaxcheck.program.mode import as_jax, is_traced, is_wide
@@ -98,7 +98,8 @@ def _program(primitive: Any, avals: Any, args: Any, params: dict[str, Any]) -> C
     if max(sum(a.size for a in avals), turns * sum(work(v) for v in params.values() if is_jaxpr(v))) > SMALL:
         return None
     try:
-        return ask(compiled_small, _key(primitive, avals, params), functools.partial(_bind, primitive, params), args)
+        key = _key(primitive, avals, params)
+        return (cache.find(key) or ask(cache.make, key, functools.partial(_bind, primitive, params), args, True))[0]
     except Refused:  # JAX meets it again, and says so as it does
         return None
 
@@ -112,7 +113,8 @@ def compiled_before(eqn: Any) -> Callable | None:
     """The compiled form of an equation's operation, where it was run eagerly before."""
     if not (_is_program(eqn.primitive) and all(map(_is_quiet, eqn.params.values()))):
         return None
-    return kept_small(_key(eqn.primitive, tuple(v.aval for v in eqn.invars), eqn.params))
+    hit = cache.find(_key(eqn.primitive, tuple(v.aval for v in eqn.invars), eqn.params))
+    return None if hit is None else hit[0]
 
 
 def _bind(primitive: Any, params: dict[str, Any], *args: Any) -> Any:

@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend import core
 
 from jaxcheck.program import draws, interpret, jaxpr, kernels, rules
 from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.lifting_special import SPECIAL
 from jaxcheck.program.own_bits import rounded_to, shut
 from jaxcheck.program.widths import cast, lift_value, lifted_aval, lifted_dtype, to_dtype_of
 
@@ -66,7 +66,7 @@ class Lifter:
     """Emits programs again in float64. Programs that occur twice are lifted once."""
 
     def __init__(self, wide: bool, native_islands: bool = False):
-        self._wide = wide  # the rules of the program are traced in the mode that it was traced in
+        self.wide = wide  # the rules of the program are traced in the mode that it was traced in
         self._native_islands = native_islands
         self._programs: dict[Any, tuple[Any, Any]] = {}
 
@@ -110,27 +110,32 @@ class Lifter:
         if is_island(eqn):
             if not self._native_islands:
                 raise Unliftable(f"`{name}` cannot run in float64")
-            return self._native(eqn, args)
-        still = not any(v.moving for v in operands)
-        # A draw must be the draw of the original program: other bits, another mask.
-        if name in draws.NATIVE:
-            return self._native(eqn, args, alone=True)
-        if still and (draws.samples(eqn) or draws.prepares(eqn, drawn)):
-            return self._rounded(eqn, args)
-        if still and name in _COMPARISONS:
-            return self._native(eqn, args)
+            return self.native(eqn, args)
+        if (same := self._of_original(eqn, operands, drawn)) is not None:
+            return same
         if rules.rule_kind(eqn) is not None:
             return self._rule(eqn, operands)
         if name in _INLINED:
             return self._inline(eqn, operands)
-        special = _SPECIAL.get(name)
-        if special is not None:
-            return special(self, eqn, operands)
+        if name in SPECIAL:
+            return SPECIAL[name](self, eqn, operands)
         if name == "jit" and eqn.params.get("name") == "frexp":
             return list(jnp.frexp(args[0]))  # its bit masks are those of one width
         return self._again(eqn, operands, drawn)
 
-    def _native(self, eqn: Any, args: list[Any], alone: bool = False) -> list[Any]:
+    def _of_original(self, eqn: Any, operands: list[Value], drawn: frozenset[Any]) -> list[Any] | None:
+        """The results of the original program where they must be just those, None where they need not: a draw in
+        other bits is another mask."""
+        args, still = [v.array for v in operands], not any(v.moving for v in operands)
+        if eqn.primitive.name in draws.NATIVE:
+            return self.native(eqn, args, alone=True)
+        if still and (draws.samples(eqn) or draws.prepares(eqn, drawn)):
+            return self._rounded(eqn, args)
+        if still and eqn.primitive.name in _COMPARISONS:
+            return self.native(eqn, args)
+        return None
+
+    def native(self, eqn: Any, args: list[Any], alone: bool = False) -> list[Any]:
         """The equation as it is; `alone`: XLA rounds it alike wherever it stands."""
         args = [to_dtype_of(a, v.aval) for a, v in zip(args, eqn.invars, strict=True)]
         return shut(interpret.bind(eqn, shut(args))) if alone else interpret.bind(eqn, args)
@@ -146,7 +151,7 @@ class Lifter:
                 return interpret.evaluate(inner, args, once, interpret.as_declared)
             whole = eqn.primitive.name in (*_EXACT, *draws.PRIMITIVES) or any(interpret.sub_jaxprs(eqn.params))
             if whole or not floats:
-                return self._native(eqn, args, alone=True)
+                return self.native(eqn, args, alone=True)
             wide = [Value(cast(x, self._dtype(v)), False) for x, v in zip(args, eqn.invars, strict=True)]
             results = self._again(eqn, wide, frozenset())
             return [rounded_to(r, v.aval) for r, v in zip(results, eqn.outvars, strict=True)]
@@ -171,7 +176,7 @@ class Lifter:
             return [v.array for v in self.run(program, args, [False] * len(args))]
 
         def build(trace: Callable[[], Any]) -> Any:
-            with jax.enable_x64(self._wide):
+            with jax.enable_x64(self.wide):
                 return trace()
 
         call = self.function(program, moving)
@@ -249,53 +254,3 @@ def _precision(value: Any) -> Any:
     if isinstance(value, (lax.DotAlgorithm, lax.DotAlgorithmPreset)):
         return None
     return value
-
-
-def _remat(lifter: Lifter, eqn: Any, operands: list[Value]) -> list[Any]:
-    program = interpret.closed(eqn.params["jaxpr"])
-    new = lifter.program(program, tuple(v.moving for v in operands))
-    # An open program has no room for constants: they go in by the front door.
-    jaxpr = interpret.opened(new)
-    consts = list(interpret.constants(new))
-    if consts:
-        jaxpr = core.Jaxpr([], [*jaxpr.constvars, *jaxpr.invars], jaxpr.outvars, jaxpr.eqns,
-                           jaxpr.effects, jaxpr.debug_info._replace(arg_names=None))  # fmt: skip
-    return interpret.bind(eqn, [*consts, *(v.array for v in operands)], {**eqn.params, "jaxpr": jaxpr})
-
-
-def _identity(lifter: Lifter, eqn: Any, operands: list[Value]) -> list[Any]:
-    return [cast(operands[0].array, lifted_dtype(eqn.params.get("new_dtype")))]  # a rounding or a conversion
-
-
-def _bitcast(lifter: Lifter, eqn: Any, operands: list[Value]) -> list[Any]:
-    # Bits mean something in their own width only; the cast to float64 comes after.
-    return lifter._native(eqn, [v.array for v in operands])
-
-
-def _linear_call(lifter: Lifter, eqn: Any, operands: list[Value]) -> list[Any]:
-    args = [v.array for v in operands]
-    n = eqn.params.get("num_res", 0) + eqn.params.get("num_callee_consts", 0)
-    live = tuple(range(n, len(args)))
-    outs = tuple(range(len(eqn.outvars)))
-    call = lifter.function(interpret.closed(eqn.params["callee"]))
-
-    def transpose(residuals: list[Any], cotangents: list[Any]) -> list[Any]:
-        with jax.enable_x64(lifter._wide):
-            program = rules.vjp_program(eqn, live, outs)
-        zeros = [jnp.zeros(args[i].shape, args[i].dtype) for i in live]
-        return lifter.function(program)(*residuals, *zeros, *cotangents)
-
-    return list(jax.custom_derivatives.linear_call(
-        lambda residuals, linear: call(*residuals, *linear), transpose, args[:n], args[n:]
-    ))  # fmt: skip
-
-
-_SPECIAL: dict[str, Callable[[Lifter, Any, list[Value]], list[Any]]] = {
-    "remat": _remat,
-    "remat2": _remat,
-    "checkpoint": _remat,
-    "reduce_precision": _identity,
-    "convert_element_type": _identity,
-    "bitcast_convert_type": _bitcast,
-    "linear_call": _linear_call,
-}

@@ -8,7 +8,7 @@ in float64 (or in the caller's precision), so the rooms above need not know what
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -19,22 +19,19 @@ from jax.extend.core import jaxpr_as_fun
 from jaxcheck.program import constants
 from jaxcheck.program.compile import Program
 from jaxcheck.program.interpret import constants as constants_of
-from jaxcheck.program.interpret import walk, walk_jaxprs
+from jaxcheck.program.interpret import walk_jaxprs
 from jaxcheck.program.kernels import without_kernels
 from jaxcheck.program.leaks import LeakedTracer, refuse_leaks
 from jaxcheck.program.mode import NOT_TRACEABLE, is_wide
 from jaxcheck.program.native import jaxpr_of
 from jaxcheck.program.quiet import quiet
-from jaxcheck.program.rules import is_reverse_only
 from jaxcheck.program.shadow import (
     Unliftable,
     islands,
     lift,
-    low_precision,
     to_float64,
     trace_float64,
 )
-from jaxcheck.program.strip import count_rules, strip
 from jaxcheck.program.widths import lifted_dtype
 
 
@@ -65,26 +62,7 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
         Whatever `f` itself raises.
     """
     if precision == "native":
-        closed, shape = jaxpr_of(f, list(leaves), list(extras))
-        wide = is_wide()
-        refuse_leaks(closed, "the function")
-        said = tuple(sorted({type(e).__name__.removesuffix("Effect") for e in closed.effects}))
-        closed = quiet(constants.settled(closed, wide))
-        unit = coarsest(closed)
-        tree = jax.tree_util.tree_structure(shape)
-        mixed = wide and constants.mixed(closed)
-        program = Program.of(_emitted_again(closed) if mixed else closed)
-        return Traced(
-            program,
-            tree,
-            "native",
-            closed=closed,
-            unit=unit,
-            wide=wide,
-            mixed=mixed,
-            effects=said,
-            source=_flat(f, len(leaves)),
-        )
+        return _natively(f, leaves, extras)
     traced = trace_float64(f, list(leaves), list(extras))
     rounded = traced.wide and not is_wide()
     seen, closed = traced.closed, without_kernels(traced.closed)
@@ -93,28 +71,40 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
     mixed = traced.wide and constants.mixed(closed)
     if traced.how != "float64" or native or closed.effects or mixed:
         # Re-emitted once and traced again: from here on it is an ordinary float64 program.
-        run = lift(closed, native_islands=True, wide=traced.wide)
         try:
-            with jax.enable_x64(True):
-                closed = jax.make_jaxpr(run)(*(to_float64(x) for x in [*leaves, *extras]))
-            closed = constants.settled(closed, True)
+            closed = lifted(closed, traced.wide, map(to_float64, [*leaves, *extras]))
         except Unliftable as error:
             return as_it_is(seen, traced.out_tree, str(error), traced.wide, rounded)
-    note = f"computed natively: {', '.join(native)}" if native else ""
-    unit = coarsest(seen) if native else float(np.finfo(np.float64).eps)
-    return Traced(
-        Program.of(closed),
-        traced.out_tree,
-        traced.how,
-        note,
-        seen,
-        unit,
-        traced.wide,
-        rounded,
-        mixed,
-        traced.mixed,
-        source=_flat(f, len(leaves)),
-    )
+    found = Traced(Program.of(closed), traced.out_tree, traced.how, *said_of(native, seen), traced.wide, rounded)
+    return dataclasses.replace(found, mixed=mixed, stale=traced.mixed, source=_flat(f, len(leaves)))
+
+
+def _natively(f: Callable, leaves: Sequence[Any], extras: Sequence[Any]) -> Traced:
+    """The program in the dtypes and the mode of the caller's."""
+    closed, shape = jaxpr_of(f, list(leaves), list(extras))
+    wide = is_wide()
+    refuse_leaks(closed, "the function")
+    effects = tuple(sorted({type(e).__name__.removesuffix("Effect") for e in closed.effects}))
+    closed = quiet(constants.settled(closed, wide))
+    mixed = wide and constants.mixed(closed)
+    program = Program.of(emitted_again(closed) if mixed else closed)
+    found = Traced(program, jax.tree_util.tree_structure(shape), "native", "", closed, coarsest(closed), wide)
+    return dataclasses.replace(found, mixed=mixed, effects=effects, source=_flat(f, len(leaves)))
+
+
+def lifted(closed: Any, wide: bool, inputs: Iterable[Any], native_islands: bool = True) -> Any:
+    """A program that was traced in the 64-bit mode (`wide`) or the other, emitted again in float64, and traced at
+    `inputs` of float64. Raises Unliftable."""
+    run = lift(closed, native_islands=native_islands, wide=wide)
+    with jax.enable_x64(True):
+        return constants.settled(jax.make_jaxpr(run)(*inputs), True)
+
+
+def said_of(native: Sequence[str], closed: Any) -> tuple[str, Any, float]:
+    """(note, program, unit) of a `Traced` that was made from `closed`, and parts of which stayed `native`."""
+    if native:
+        return f"computed natively: {', '.join(native)}", closed, coarsest(closed)
+    return "", closed, float(np.finfo(np.float64).eps)
 
 
 def in_float64(traced: Traced, values: Sequence[Any]) -> Traced | None:
@@ -127,10 +117,8 @@ def in_float64(traced: Traced, values: Sequence[Any]) -> Traced | None:
     closed = traced.program.closed
     if islands(closed):
         return None
-    run = lift(closed, wide=traced.wide)
     try:
-        with jax.enable_x64(True):
-            out = constants.settled(jax.make_jaxpr(run)(*map(to_float64, values)), True)
+        out = lifted(closed, traced.wide, map(to_float64, values), native_islands=False)
     except Unliftable:
         return None
     return dataclasses.replace(
@@ -142,17 +130,11 @@ def _flat(f: Callable, count: int) -> Callable:
     return lambda *flat: jax.tree_util.tree_leaves(f(list(flat[:count]), list(flat[count:])))
 
 
-def _emitted_again(closed: Any) -> Any:
+def emitted_again(closed: Any) -> Any:
     """A program of the 64-bit mode in float64 throughout, custom rules included: see `constants.mixed`."""
     with jax.enable_x64(True):
         avals = [jax.ShapeDtypeStruct(a.shape, lifted_dtype(a.dtype)) for a in closed.in_avals]
-        return constants.settled(jax.make_jaxpr(lift(closed, native_islands=True, wide=True))(*avals), True)
-
-
-def base(traced: Traced, stripped: bool = False) -> Any:
-    """The closed jaxpr that derivatives are made of: as traced, with the user's custom rules in force or without."""
-    closed = strip(without_kernels(traced.closed), "user") if stripped else traced.closed
-    return _emitted_again(closed) if traced.mixed else closed
+        return lifted(closed, True, avals)
 
 
 def as_it_is(closed: Any, tree: Any, why: str, wide: bool, rounded: bool) -> Traced:
@@ -187,106 +169,6 @@ def call(program: Any, avals: Sequence[Any], flat: Sequence[Any]) -> list[Any]:
     return program(*cast(avals, flat))
 
 
-def gradient(
-    traced: Traced,
-    count: int,
-    *,
-    stripped: bool,
-    leaves: Sequence[Any],
-    extras: Sequence[Any],
-    precision: str = "float64",
-) -> Traced:
-    """Trace the gradients of a traced program, (G,) real outputs, with respect to its first `count` inputs.
-
-    The result's outputs are one array (G, *leaf) per input.
-
-    Args:
-        stripped: without the user's custom rules (the autodiff witness) or with them.
-
-    Raises:
-        Whatever differentiating raises (reverse mode through while_loop: ValueError).
-    """
-    closed = base(traced, stripped)
-    columns = closed.out_avals[0].shape[0]
-
-    def make(f: Callable) -> Callable:
-        def grad(inexact, rest):
-            flat = [x.astype(a.dtype) for x, a in zip(inexact, closed.in_avals[:count], strict=True)]
-            out, pull = jax.vjp(lambda xs: f(*xs, *rest)[0], flat)
-            if columns == 1:
-                return [g[None] for g in pull(jnp.ones_like(out))[0]]
-            return jax.lax.map(lambda e: pull(e)[0], jnp.eye(columns, dtype=out.dtype))
-
-        return grad
-
-    native = own_values(closed, [*leaves, *extras])
-    found = derivative(traced, make, [native[:count], native[count:]], stripped=stripped, precision=precision)
-    # Nothing is differentiated after this: rules that are left over are only in the way.
-    return dataclasses.replace(found, program=plain(found))
-
-
-def derivative(
-    traced: Traced,
-    make: Callable[[Callable], Callable],
-    args: Sequence[Any],
-    *,
-    stripped: bool = False,
-    precision: str = "float64",
-) -> Traced:
-    """Trace `make(f)`, a derivative of the traced program `f` of flat inputs, as `derived` does.
-
-    A rule that is defined inside the function may hold values of the trace that the program came from; then the
-    function itself is differentiated, in one trace.
-    """
-    try:
-        return derived(traced, make(jaxpr_as_fun(base(traced, stripped))), args, precision)
-    except jax.errors.UnexpectedTracerError:
-        if stripped or traced.source is None:
-            raise
-        return derived(traced, make(traced.source), args, precision)
-
-
-def own_values(closed: Any, values: Sequence[Any]) -> list[Any]:
-    """Values cast to the dtypes that a program was traced with."""
-    return [
-        np.asarray(x).astype(a.dtype) if hasattr(x, "dtype") or np.isscalar(x) else x
-        for x, a in zip(values, closed.in_avals, strict=True)
-    ]
-
-
-def derived(traced: Traced, f: Callable, args: Sequence[Any], precision: str = "float64") -> Traced:
-    """Trace a function made from `traced.closed` (its derivative, say), in the mode of that trace; lift after.
-
-    Differentiating first and lifting after means that no custom rule has to be lifted as a rule.
-
-    Args:
-        args: pytrees of values in the program's own dtypes.
-    """
-    with jax.enable_x64(traced.wide):
-        inner, shape = jax.make_jaxpr(f, return_shape=True)(*args)
-    rounded = traced.rounded
-    refuse_leaks(inner, "a custom rule")
-    inner = quiet(constants.settled(inner, traced.wide, rounded))
-    tree = jax.tree_util.tree_structure(shape)
-    if precision == "native":
-        return Traced(Program.of(inner), tree, "native", "", inner, coarsest(inner), traced.wide, rounded)
-    inner = without_kernels(inner)
-    narrow, native = low_precision(inner), islands(inner)
-    if not narrow and not native and not inner.effects:
-        return Traced(Program.of(inner), tree, "float64", closed=inner, wide=traced.wide, rounded=rounded)
-    run = lift(inner, native_islands=True, wide=traced.wide)
-    try:
-        with jax.enable_x64(True):
-            out = jax.make_jaxpr(run)(*(to_float64(x) for x in jax.tree_util.tree_leaves(args)))
-        out = constants.settled(out, True)
-    except Unliftable as error:
-        return as_it_is(inner, tree, str(error), traced.wide, rounded)
-    unit = coarsest(inner) if native else float(np.finfo(np.float64).eps)
-    note = f"computed natively: {', '.join(native)}" if native else ""
-    how = "native" if native else "lifted"
-    return Traced(Program.of(out), tree, how, note, inner, unit, traced.wide, rounded)
-
-
 def holds_numpy_data(traced: Traced) -> bool:
     """Whether NumPy data of the caller's stands, rounded to float32, in programs of the 32-bit mode: since JAX 0.10
     remembers that by object, what is called in the 64-bit mode may meet it there (see `constants`)."""
@@ -301,40 +183,14 @@ def holds_numpy_data(traced: Traced) -> bool:
     )
 
 
-def refuse_reverse_only(traced: Traced) -> None:
-    """Raise JAX's TypeError where forward mode met a custom_vjp: tracing goes through, running does not."""
-    if any(is_reverse_only(eqn) for eqn, _ in walk(traced.program.closed)):
-        raise TypeError("can't apply forward-mode differentiation (jvp) to a custom_vjp function.")
-
-
-def plain(traced: Traced) -> Program:
-    """The program without any custom rule, JAX's own included: values are the same, and no rule, a new object
-    with every trace, is among what identifies it, so a second check finds the compiled form."""
-    closed = traced.program.closed
-    if not count_rules(closed, "all"):
-        return traced.program
-    try:
-        return Program.of(strip(closed, "all"))
-    except (NotImplementedError, TypeError, ValueError, KeyError):
-        return traced.program
-
-
 __all__ = [
     "NOT_TRACEABLE",
     "LeakedTracer",
     "Traced",
-    "Unliftable",
     "as_function",
-    "base",
     "call",
     "cast",
-    "derivative",
-    "derived",
-    "gradient",
     "holds_numpy_data",
     "in_float64",
-    "own_values",
-    "plain",
-    "refuse_reverse_only",
     "trace",
 ]

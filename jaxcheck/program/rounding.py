@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxcheck.program import rules, units
 from jaxcheck.program.compile import Program, execute
-from jaxcheck.program.constants import as_inputs
+from jaxcheck.program.hoisting import as_inputs
 from jaxcheck.program.ways.perturbed import of_constants, scatter, signs
 
 DRAWS = 8

@@ -156,6 +156,10 @@ class Shares:
         """How many devices of all processes run side by side."""
         return self.lanes * self.processes
 
+    def starts(self, count: int, each: int) -> range:
+        """Where the calls of this process begin, `each` rows at a time."""
+        return range(self.process * each, count, self.processes * each)
+
     def joined(self, name: str, work: Callable[[], list[Any]]) -> list[Any]:
         """What `work()` lists in every process (see `hosts.together` for what is raised), taken in turns: the first
         of each, the second of each, up to what is missing where one of them was stopped."""

@@ -44,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import jaxcheck as jc  # noqa: E402
-from jaxcheck.program.compile import clear  # noqa: E402
+from jaxcheck.program.cache import clear  # noqa: E402
 
 CONSOLE = Console(width=118, highlight=False)
 SECTIONS = "abcde"

@@ -42,11 +42,70 @@ def test_and_says_nothing_on_stderr():
         X = np.random.default_rng(0).standard_normal((20, 5))
         r = jc.check_grad(lambda w: float(jnp.mean((X @ w) ** 2)), jnp.ones(5), lambda w: 2 * X.T @ (X @ w) / 20)
         assert r.ok
+        r = jc.check_grad(lambda w: jnp.mean((jnp.tanh(X @ w) - X[:, 0]) ** 2), jnp.ones(5),
+            lambda w: X.T @ ((np.tanh(X @ w) - X[:, 0]) / 10 / np.cosh(X @ np.asarray(w)) ** 2))
+        assert r.ok
         assert (X @ jnp.ones(5)).dtype == jnp.float32
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "RuntimeProgramInputMismatch" not in done.stderr
+
+
+def residuals(w):
+    return jnp.tanh(jnp.dot(X, w)) - Y
+
+
+class Keeping:
+    """A loss that keeps its activations for the backprop."""
+
+    def loss(self, w):
+        self.r = residuals(w)
+        return jnp.mean(self.r**2)
+
+    def grad(self, w):
+        return backprop(np.asarray(self.r))
+
+
+def backprop(r, k=2.0):
+    return X.T @ (k * r * (1 - (r + Y) ** 2)) / 20
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray, lambda w: np.asarray(w, np.float32)])
+def test_a_numpy_backprop_that_shares_its_forward_pass_with_the_loss(kind):
+    """The forward pass is JAX's, over NumPy data that JAX remembers from the caller's mode."""
+    w, keeping = kind(np.linspace(-1.0, 1.0, 5)), Keeping()
+
+    def loss(w):
+        return jnp.mean(residuals(w) ** 2)
+
+    right = jc.check_grad(loss, w, lambda w: backprop(np.asarray(residuals(w))))
+    assert right.verdict is Verdict.PASS, str(right)
+    assert jc.check_grad(loss, w, lambda w: backprop(np.asarray(residuals(w)), 1.0)).verdict is Verdict.FAIL
+    assert jc.check_grad(keeping.loss, w, keeping.grad).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.001])
+def test_many_entries_over_data_that_the_loss_sees_rounded(factor):
+    """Of thousands of entries some cancel: what is left of them is off by the rounding of the data, measured."""
+    rng = np.random.default_rng(2)
+    u, v = rng.normal(size=(300, 16)) * 0.3, rng.normal(size=(300, 16)) * 0.3
+    i, j = np.nonzero(rng.random((300, 300)) < 0.02)
+    ratings = rng.normal(size=(300, 300))[i, j]
+
+    def loss(p):
+        off = (p["U"][i] * p["V"][j]).sum(1) - ratings
+        return 0.5 * (off**2).sum()
+
+    def grad(p):
+        off, gu, gv = (p["U"][i] * p["V"][j]).sum(1) - ratings, 0 * p["U"], 0 * p["V"]
+        np.add.at(gu, i, off[:, None] * p["V"][j])
+        np.add.at(gv, j, off[:, None] * p["U"][i])
+        gv[7] *= factor
+        return {"U": gu, "V": gv}
+
+    report = jc.check_grad(loss, {"U": u, "V": v}, grad)
+    assert (report.verdict is Verdict.PASS) == (factor == 1.0), str(report)
 
 
 @pytest.mark.parametrize("factor", [1.01, 2.0, -1.0, 0.0])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcheck.program import by_numpy, compile
+from jaxcheck.program import by_numpy, cache
 from jaxcheck.program.by_pieces import pieces
 from jaxcheck.program.compile import Program
 from jaxcheck.program.eagerly import run_eagerly
@@ -51,7 +51,7 @@ def test_what_was_run_eagerly_is_at_hand():
     def f(a, b):
         return jnp.sort(a * 2) + jax.lax.scan(lambda h, x: (h * x + jnp.sin(h), None), a, B[:, :3, 0].T @ b[:, :, 0])[0]
 
-    compile.clear()
+    cache.clear()
     assert pieces(of(f)) is None
     run_eagerly(f, A, B)
     np.testing.assert_allclose(pieces(of(f))(A, B)[0], f(A, B), 1e-5, 1e-6)
@@ -65,5 +65,5 @@ def test_what_was_run_eagerly_is_at_hand():
     lambda a, b: a.astype(jnp.bfloat16) + 1,
 ])  # fmt: skip
 def test_what_is_left_to_the_compiler(f):
-    compile.clear()
+    cache.clear()
     assert pieces(of(f)) is None

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcheck.program import by_numpy, compile, eagerly
+from jaxcheck.program import by_numpy, cache, eagerly
 from jaxcheck.program.ask import Refused
 from jaxcheck.program.eagerly import as_it_is
 
@@ -78,9 +78,9 @@ def test_a_rule_is_run_on_numbers():
 
 def test_a_loop_traced_anew_is_compiled_once(monkeypatch):
     made = []
-    compiled = compile._compile
-    monkeypatch.setattr(compile, "_compile", lambda *a: made.append(1) or compiled(*a))
-    compile.clear()
+    compiled = cache._compile
+    monkeypatch.setattr(cache, "_compile", lambda *a: made.append(1) or compiled(*a))
+    cache.clear()
 
     def turn(scale):
         return jax.lax.scan(lambda h, x: (h * x + jnp.sin(scale * h), h), V, X[:2])
@@ -111,7 +111,7 @@ def test_what_is_refused_here_is_left_to_jax(monkeypatch):
 
 
 def test_effects_and_callbacks_are_jaxs(monkeypatch):
-    monkeypatch.setattr(eagerly, "compiled_small", lambda *a: pytest.fail("compiled here"))
+    monkeypatch.setattr(eagerly.cache, "make", lambda *a: pytest.fail("compiled here"))
     told = []
 
     def f(x):

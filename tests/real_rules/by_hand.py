@@ -333,7 +333,7 @@ def wrong() -> Iterator[Twin]:
         "nothing": 0.0,
         "1+1e-3": 1.001,
         "1+1e-5": 1 + 1e-5,
-    }.items():  # noqa: E501
+    }.items():
         yield bad(f"sin {name}", spoiled(lambda g, c=factor: c * g), (V,), ["x"])
         yield bad(f"pytree w {name}", vjp(affine, partial(affine_bwd, w=factor)), (PARAMS, X), ["p.w"])
         yield bad(

@@ -143,7 +143,7 @@ def jaxopt_rules():
 
     yield Rule(
         "jaxopt.GradientDescent", lambda l2: ridge(l2, W), (jnp.float32(0.5),), order=1, modes=("rev",), slow=True
-    )  # noqa: E501
+    )
     yield Rule("jaxopt.custom_root", lambda x: root(None, x), (jnp.float32(0.7),), order=1, modes=("rev",))
     yield Rule("jaxopt.projection_simplex", jaxopt.projection.projection_simplex, (V,), order=1, modes=("rev",))
     yield Rule(
@@ -152,7 +152,7 @@ def jaxopt_rules():
         (jnp.int32(1), jnp.float32(0.3)),
         order=1,
         modes=("rev",),
-    )  # noqa: E501
+    )
     yield Rule("jaxopt.prox_lasso", lambda x: jaxopt.prox.prox_lasso(x, 0.2), (V,), order=1, modes=("rev",))
 
 

@@ -1,0 +1,65 @@
+"""Gradients with the bars of their rounding, and the evidence of a leaf that is made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxcheck.evidence.problem import LeafEvidence, Probes, Problem
+from jaxcheck.evidence.sketch import typical, units
+from jaxcheck.theta import Leaf
+
+# A gradient (G, P) and its bars, or nothing.
+Barred = tuple[np.ndarray, np.ndarray] | tuple[None, None]
+
+
+def of_leaf(
+    problem: Problem,
+    point: np.ndarray,
+    leaf: Leaf,
+    m: tuple[np.ndarray, np.ndarray],
+    a: Barred,
+    probes: tuple[Probes, ...],
+) -> LeafEvidence:
+    """A leaf's part of M and of A, beside its probes."""
+    where = slice(leaf.start, leaf.stop)
+    given = given_error(problem, point, m[0], where)
+    mine, bars = (x[:, where] for x in m)
+    other, other_bars = (None if x is None else x[:, where] for x in a)
+    more = (probes, given, problem.unit, problem.is_autodiff)
+    return LeafEvidence(leaf, point[where], mine, bars, other, other_bars, *more, sharp=problem.sharp)
+
+
+def barred(stack: np.ndarray, problem: Problem | None, point: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """(4, G, P) evaluations to the gradient and its round-off bar (G, P): the scatter over the neighbours,
+    and for M 16 units of its leaf's RMS as well (A and M are compared with the sum of their bars)."""
+    with np.errstate(all="ignore"):
+        scatter = np.abs(stack[2:] - stack[0]).max(axis=0)
+        return stack[0], bar(stack[0], scatter, problem, point, unit)
+
+
+def bar(
+    gradient: np.ndarray, scatter: np.ndarray, problem: Problem | None, point: np.ndarray, unit: float
+) -> np.ndarray:
+    """The round-off bar of a gradient (G, P) that scatters so much between neighbours; `problem` for M alone."""
+    with np.errstate(all="ignore"):
+        error = np.where(np.isfinite(scatter), scatter, 0.0) + 2 * unit * np.abs(gradient)
+        for leaf in problem.theta.leaves if problem else ():
+            where = slice(leaf.start, leaf.stop)
+            error[:, where] += 16 * unit * typical(gradient[:, where], units(point[where]))
+        return error
+
+
+def given_error(problem: Problem, point: np.ndarray, m: np.ndarray, where: slice) -> np.ndarray:
+    """(G, n) rounding of a gradient given as numbers: it was computed in some precision by steps unknown.
+
+    Where there is an autodiff gradient, what rounding does to that in the same precision: each entry's bar, and the
+    RMS of its leaf's beside it. Where there is none, forty units of the leaf's RMS: above what networks of up to
+    twelve layers lose in float32 (a test holds that), at most the RMS itself.
+    """
+    part = m[:, where]
+    if problem.numbers_unit is None:
+        return np.zeros_like(part)
+    if problem.numbers_bar is not None and np.isfinite(problem.numbers_bar[:, where]).all():
+        bar = problem.numbers_bar[:, where]
+        return bar + typical(bar, units(point[where])) + problem.numbers_unit[where] * np.abs(part)
+    return np.minimum(40 * problem.numbers_unit[where], 1.0) * typical(part, units(point[where]))

@@ -1,0 +1,145 @@
+"""Programs made from a traced one: its gradients and other derivatives, with its rules in force or without.
+
+All are traced in the mode that the program was traced in, and lifted after: so no custom rule has to be lifted as one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import jaxpr_as_fun
+
+from jaxcheck.program import constants
+from jaxcheck.program.compile import Program
+from jaxcheck.program.interpret import walk
+from jaxcheck.program.kernels import without_kernels
+from jaxcheck.program.leaks import refuse_leaks
+from jaxcheck.program.objective import Traced, as_it_is, coarsest, emitted_again, lifted, said_of
+from jaxcheck.program.quiet import quiet
+from jaxcheck.program.rules import is_reverse_only
+from jaxcheck.program.shadow import Unliftable, islands, low_precision, to_float64
+from jaxcheck.program.strip import count_rules, strip
+
+
+def base(traced: Traced, stripped: bool = False) -> Any:
+    """The closed jaxpr that derivatives are made of: as traced, with the user's custom rules in force or without."""
+    closed = strip(without_kernels(traced.closed), "user") if stripped else traced.closed
+    return emitted_again(closed) if traced.mixed else closed
+
+
+def gradient(
+    traced: Traced,
+    count: int,
+    *,
+    stripped: bool,
+    leaves: Sequence[Any],
+    extras: Sequence[Any],
+    precision: str = "float64",
+) -> Traced:
+    """Trace the gradients of a traced program, (G,) real outputs, with respect to its first `count` inputs.
+
+    The result's outputs are one array (G, *leaf) per input.
+
+    Args:
+        stripped: without the user's custom rules (the autodiff witness) or with them.
+
+    Raises:
+        Whatever differentiating raises (reverse mode through while_loop: ValueError).
+    """
+    closed = base(traced, stripped)
+    columns = closed.out_avals[0].shape[0]
+
+    def make(f: Callable) -> Callable:
+        def grad(inexact, rest):
+            flat = [x.astype(a.dtype) for x, a in zip(inexact, closed.in_avals[:count], strict=True)]
+            out, pull = jax.vjp(lambda xs: f(*xs, *rest)[0], flat)
+            if columns == 1:
+                return [g[None] for g in pull(jnp.ones_like(out))[0]]
+            return jax.lax.map(lambda e: pull(e)[0], jnp.eye(columns, dtype=out.dtype))
+
+        return grad
+
+    native = own_values(closed, [*leaves, *extras])
+    found = derivative(traced, make, [native[:count], native[count:]], stripped=stripped, precision=precision)
+    # Nothing is differentiated after this: rules that are left over are only in the way.
+    return dataclasses.replace(found, program=plain(found))
+
+
+def derivative(
+    traced: Traced,
+    make: Callable[[Callable], Callable],
+    args: Sequence[Any],
+    *,
+    stripped: bool = False,
+    precision: str = "float64",
+) -> Traced:
+    """Trace `make(f)`, a derivative of the traced program `f` of flat inputs, as `derived` does.
+
+    A rule that is defined inside the function may hold values of the trace that the program came from; then the
+    function itself is differentiated, in one trace.
+    """
+    try:
+        return derived(traced, make(jaxpr_as_fun(base(traced, stripped))), args, precision)
+    except jax.errors.UnexpectedTracerError:
+        if stripped or traced.source is None:
+            raise
+        return derived(traced, make(traced.source), args, precision)
+
+
+def derived(traced: Traced, f: Callable, args: Sequence[Any], precision: str = "float64") -> Traced:
+    """Trace a function made from `traced.closed` (its derivative, say), in the mode of that trace; lift after.
+
+    Differentiating first and lifting after means that no custom rule has to be lifted as a rule.
+
+    Args:
+        args: pytrees of values in the program's own dtypes.
+    """
+    with jax.enable_x64(traced.wide):
+        inner, shape = jax.make_jaxpr(f, return_shape=True)(*args)
+    rounded = traced.rounded
+    refuse_leaks(inner, "a custom rule")
+    inner = quiet(constants.settled(inner, traced.wide, rounded))
+    tree = jax.tree_util.tree_structure(shape)
+    if precision == "native":
+        return Traced(Program.of(inner), tree, "native", "", inner, coarsest(inner), traced.wide, rounded)
+    inner = without_kernels(inner)
+    narrow, native = low_precision(inner), islands(inner)
+    if not narrow and not native and not inner.effects:
+        return Traced(Program.of(inner), tree, "float64", closed=inner, wide=traced.wide, rounded=rounded)
+    try:
+        out = lifted(inner, traced.wide, map(to_float64, jax.tree_util.tree_leaves(args)))
+    except Unliftable as error:
+        return as_it_is(inner, tree, str(error), traced.wide, rounded)
+    how = "native" if native else "lifted"
+    return Traced(Program.of(out), tree, how, *said_of(native, inner), traced.wide, rounded)
+
+
+def own_values(closed: Any, values: Sequence[Any]) -> list[Any]:
+    """Values cast to the dtypes that a program was traced with."""
+    return [
+        np.asarray(x).astype(a.dtype) if hasattr(x, "dtype") or np.isscalar(x) else x
+        for x, a in zip(values, closed.in_avals, strict=True)
+    ]
+
+
+def refuse_reverse_only(traced: Traced) -> None:
+    """Raise JAX's TypeError where forward mode met a custom_vjp: tracing goes through, running does not."""
+    if any(is_reverse_only(eqn) for eqn, _ in walk(traced.program.closed)):
+        raise TypeError("can't apply forward-mode differentiation (jvp) to a custom_vjp function.")
+
+
+def plain(traced: Traced) -> Program:
+    """The program without any custom rule, JAX's own included: values are the same, and no rule, a new object
+    with every trace, is among what identifies it, so a second check finds the compiled form."""
+    closed = traced.program.closed
+    if not count_rules(closed, "all"):
+        return traced.program
+    try:
+        return Program.of(strip(closed, "all"))
+    except (NotImplementedError, TypeError, ValueError, KeyError):
+        return traced.program
