@@ -447,7 +447,21 @@ def test_every_word_that_a_report_has_before_a_colon_or_above_a_column_is_explai
     said += "\n" + text.render(test_terminal.complex_leaf(), 200)
     labels = set(re.findall(r"^([a-z][a-z ,]*?): ", said, re.M)) - {"params", "the loss is cheap"}
     assert labels >= {"blamed", "floor", "precision", "textbook", "witnesses", "mode", "again"}, labels
-    for word in (*labels, "this line", "to N", "to A", "|M|", "±", "ratio", "sketch", "laws", "transformations", "OK", "cost", "X"):
+    for word in (
+        *labels,
+        "this line",
+        "to N",
+        "to A",
+        "|M|",
+        "±",
+        "ratio",
+        "sketch",
+        "laws",
+        "transformations",
+        "OK",
+        "cost",
+        "X",
+    ):
         explain.of_word(word)
     assert explain.of_word("precision").startswith("native precision\n")
     assert explain.of_word("PRECISION").startswith("PRECISION\n")
