@@ -298,6 +298,9 @@ for leaf in report:
 print(report["params"].floor, report.failed, jc.check_rule(jnp.sin, 1.0).ok)
 report.assert_ok().save("r.json")
 check_grads(loss, (np.ones(3),), order=1)
+for component in report["params"].worst:
+    print(component.name, component.manual, component.numeric_error)
+print(jc.check_batch(loss, np.ones((2, 3))).plot("points"), [row.status for row in report.rows])
 print(jc.Report.load("r.json").diff(report))
 """
 
@@ -309,7 +312,7 @@ def test_a_users_script_is_clean_to_a_strict_type_checker(tmp_path):
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
     config = {"typeCheckingMode": "strict", "extraPaths": [str(Path(jc.__file__).parents[1])]}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(config))
-    (tmp_path / "spoiled.py").write_text(textwrap.dedent(SCRIPT).replace('"sketch"', '"sketched"'))
+    (tmp_path / "spoiled.py").write_text(textwrap.dedent(SCRIPT).replace('"sketch"', '"sketched"').replace('"points"', '"dots"'))
     done = subprocess.run(
         [pyright, "--pythonpath", sys.executable, "--outputjson", "script.py", "spoiled.py"],
         cwd=tmp_path,
@@ -319,4 +322,5 @@ def test_a_users_script_is_clean_to_a_strict_type_checker(tmp_path):
     )
     found = [(Path(one["file"]).name, one["message"]) for one in json.loads(done.stdout)["generalDiagnostics"]]
     assert [message for name, message in found if name == "script.py"] == []
-    assert any("sketched" in message for name, message in found if name == "spoiled.py")
+    for word in ("sketched", "dots"):
+        assert any(word in message for name, message in found if name == "spoiled.py")
