@@ -136,3 +136,32 @@ def test_a_piece_narrower_than_the_steps_is_not_seen_by_them(slope):
     )
     assert (report.verdict, report.reason) == (jc.Verdict.INCONCLUSIVE, jc.Reason.NOISE)
     assert "within less than the smallest step" in str(report)
+
+
+REMOVABLE = {
+    "expm1(x) / x": (
+        lambda x: jnp.where(x == 0, 1.0, jnp.expm1(jnp.where(x == 0, 1.0, x)) / jnp.where(x == 0, 1.0, x)),
+        0.0,
+    ),
+    "log(x) / (x - 1)": (
+        lambda x: jnp.where(x == 1, 1.0, jnp.log(jnp.where(x == 1, 2.0, x)) / (jnp.where(x == 1, 2.0, x) - 1)),
+        1.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REMOVABLE)
+def test_a_removable_singularity_filled_in_is_no_kink(name):
+    """Both sides have one slope, 1/2 in size, and autodiff says 0."""
+    f, at = REMOVABLE[name]
+    x = jnp.array([at, 2.5])
+
+    def loss(x):
+        return f(x).sum()
+
+    for report in (jc.check_grad(loss, x), jc.check_grad(loss, x, jax.grad(loss)), jc.check_rule(f, x)):
+        assert report.verdict is jc.Verdict.INCONCLUSIVE, str(report)
+    with pytest.raises(jc.GradientInconclusive):
+        check_grads(f, (x,), 1, ["rev"])
+    slope = 0.5 if at == 0 else -0.5
+    assert jc.check_grad(loss, x, lambda x: jnp.where(x == at, slope, jax.grad(loss)(x))).verdict is jc.Verdict.PASS

@@ -43,6 +43,8 @@ class Facts:
         gross: a difference contradicts M by far more than its bar may be off by.
         kinks_alone: whatever contradicts M lies on a kink whose range is not known.
         in_range: some component on a kink lies in its range.
+        filled: a component has one slope on both sides of the point, and M is what autodiff makes of the formula that
+            is taken at the point alone (a `where` that fills in a removable singularity).
         small: what M is off by is no more than `must_catch`.
     """
 
@@ -70,6 +72,7 @@ class Facts:
     gross: bool = False
     kinks_alone: bool = False
     in_range: bool = False
+    filled: bool = False
     small: bool = False
 
     @property
@@ -149,6 +152,7 @@ def _of_looks(looks: list[Look]) -> dict[str, bool]:
         noise_a=all((x.excused_a | ~x.contradicts_a).all() for x in looks),
         quantised=m_off and all((x.coarse | ~x.contradicts_m).all() for x in looks),
         gross=any(x.gross.any() for x in looks),
+        filled=any(x.filled.any() for x in looks),
         kinks_alone=not any((x.contradicts_m & ~x.kink).any() for x in looks),
     )
 

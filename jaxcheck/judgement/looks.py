@@ -32,6 +32,9 @@ class Look:
         coarse: several larger steps confirm M, see `measures.coarse`.
         kink: the one-sided slopes differ, and the difference may judge.
         noisy: the values scatter far above their rounding.
+        filled: the component has one slope, alike on both sides of a decision that falls at the point, which is that of
+            the pieces there; and the claim, which contradicts it grossly, is what autodiff makes of the formula that is
+            taken at the point alone.
     """
 
     usable: np.ndarray
@@ -44,6 +47,7 @@ class Look:
     coarse: np.ndarray
     kink: np.ndarray
     noisy: np.ndarray
+    filled: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0), bool))
 
 
 def look(ev: LeafEvidence, probes: Probes, m: np.ndarray, a: np.ndarray | None, tolerance: Tolerance) -> Look:
@@ -97,12 +101,14 @@ def on_kinks(ev: LeafEvidence, looks: list[Look], m: np.ndarray, a: np.ndarray |
     # what lies between.
     own = a if a is not None else ev.m if ev.is_autodiff else np.full(m.shape, np.nan)
     choice = np.abs(m - own) <= slack + ALIKE * np.abs(own)
-    held = [free & (found.holds(m, slack) | choice), free]
+    inside = found.holds(m, slack)
+    held, filled = [free & (inside | choice), free], free & choice & ~inside
     explained = explained | held[0]
     out = []
     for p, one in zip(ev.probes, looks, strict=True):
         if p.directions is None:
             cleared, usable = [h[:, p.at].T for h in held], one.usable
+            one = dataclasses.replace(one, filled=one.gross & ~one.kink & _between(p, m, found, filled))
         else:
             claims = ((m, explained), (m if a is None else a, ~np.isnan(found.low)))
             cleared = [one.kink | ranges.reached(p, claim, on, found, one.slack) for claim, on in claims]
@@ -116,6 +122,16 @@ def on_kinks(ev: LeafEvidence, looks: list[Look], m: np.ndarray, a: np.ndarray |
             )
         )
     return out, explained
+
+
+def _between(probes: Probes, m: np.ndarray, found: ranges.Ranges, those: np.ndarray) -> np.ndarray:
+    """(D, G) which of `those` components lie between pieces that are one and the same: their gradients are nearer to
+    the slope than to the claim, and differ less in any component than these two do."""
+    low, high, claim, those = (x[:, probes.at].T for x in (found.low, found.high, m, those))
+    with np.errstate(all="ignore"):
+        off = np.abs(claim - probes.slopes.value)
+        near = [np.abs(x - probes.slopes.value) < np.abs(x - claim) for x in (low, high)]
+        return those & near[0] & near[1] & (np.fmax.reduce(found.high - found.low, axis=1, initial=0.0) < off)
 
 
 def count(ev: LeafEvidence, looks: list[Look]) -> int:

@@ -13,6 +13,10 @@ from jaxcheck.judgement.facts import Facts
 from jaxcheck.result import Reason, Verdict
 
 QUANTISED = "the function is quantised at the smallest steps; larger ones agree"
+FILLED = (
+    "on both sides of this point the function has one and the same slope, and the gradient another: that of the "
+    "formula that is taken at the point alone (a `where` that fills in a removable singularity?)"
+)
 PASS, FAIL, OPEN = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 
 
@@ -75,6 +79,13 @@ TABLE: tuple[Row, ...] = (
     Row("m_off quantised not autodiff", PASS, Reason.NOISE, "steps of the values deceive the smallest ones", QUANTISED),
     Row("m_off own not autodiff", FAIL, Reason.NUMERIC_SUSPECT, "JAX's own derivative against the differences"),
     Row("m_off not autodiff", FAIL, Reason.MANUAL_WRONG, "the differences contradict M, which nothing supports"),
+    Row(
+        "filled not autodiff",
+        OPEN,
+        Reason.NUMERIC_SUSPECT,
+        "the function is smooth there, and its derivative is not M",
+        FILLED,
+    ),
     Row("jumps not autodiff", OPEN, Reason.JUMP, "some slope is unknown, and nobody else knows it"),
     Row(
         "broken not autodiff",
@@ -101,6 +112,13 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         "m_off gross not apart noise", FAIL, Reason.NUMERIC_SUSPECT, "N against both: a hidden derivative, or N is off"
+    ),
+    Row(
+        "filled not apart",
+        OPEN,
+        Reason.NUMERIC_SUSPECT,
+        "the function is smooth there, and its derivative is neither M nor A",
+        FILLED,
     ),
     Row(
         "m_off not apart",

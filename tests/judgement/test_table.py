@@ -9,7 +9,7 @@ from jaxcheck.judgement.facts import Facts
 from jaxcheck.judgement.table import TABLE, first
 
 # Facts that are other than by default (all witnesses there, finite and agreeing), and the verdict. Named by hand where
-# they stand for a row; those after the first 34 hold the order of two rows.
+# they stand for a row; those after the first 36 hold the order of two rows.
 EXAMPLES = (
     ("finite contrast", "FAIL NONFINITE"),
     ("finite", "INCONCLUSIVE NONFINITE"),
@@ -24,6 +24,7 @@ EXAMPLES = (
     ("autodiff m_off quantised", "PASS NOISE"),
     ("autodiff own m_off", "FAIL NUMERIC_SUSPECT"),
     ("autodiff m_off", "FAIL MANUAL_WRONG"),
+    ("autodiff filled", "INCONCLUSIVE NUMERIC_SUSPECT"),
     ("jumps autodiff", "INCONCLUSIVE JUMP"),
     ("autodiff broken", "PASS AUTODIFF_DIFFERS"),
     ("autodiff", "PASS AGREE"),
@@ -31,6 +32,7 @@ EXAMPLES = (
     ("m_off kinks_alone", "PASS KINK"),
     ("m_off gross in_range", "FAIL MANUAL_WRONG"),
     ("m_off gross", "FAIL NUMERIC_SUSPECT"),
+    ("filled", "INCONCLUSIVE NUMERIC_SUSPECT"),
     ("m_off", "PASS AGREE"),
     ("jumps", "INCONCLUSIVE JUMP"),
     ("", "PASS AGREE"),
@@ -66,6 +68,14 @@ EXAMPLES = (
     ("m_off noisy apart small", "FAIL MANUAL_WRONG"),
     ("a_off noisy apart small", "PASS AUTODIFF_DIFFERS"),
     ("jumps noisy apart", "INCONCLUSIVE NOISE"),
+    ("autodiff m_off filled", "FAIL MANUAL_WRONG"),
+    ("jumps autodiff filled", "INCONCLUSIVE NUMERIC_SUSPECT"),
+    ("autodiff broken filled", "INCONCLUSIVE NUMERIC_SUSPECT"),
+    ("m_off quantised filled", "PASS NOISE"),
+    ("m_off gross filled", "FAIL NUMERIC_SUSPECT"),
+    ("m_off filled", "INCONCLUSIVE NUMERIC_SUSPECT"),
+    ("jumps filled", "INCONCLUSIVE NUMERIC_SUSPECT"),
+    ("filled apart", "FAIL MANUAL_WRONG"),
 )
 
 
