@@ -124,8 +124,7 @@ def _check(
     name: str | None,
     file: Resumed,
 ) -> Report:
-    with OnError(lambda error: _one_point(error, loss, batch, args)):
-        problem, preface = prepare(loss, batch.tree(0), grad, args, has_aux, settings.precision)
+    problem, preface = _first(loss, batch, grad, args, has_aux, settings.precision)
     label = name or preface.name
     points = batch.stacked if batch.listed is None else batch.listed
     call = Call(loss, grad, points, args, "check_batch")
@@ -182,6 +181,11 @@ def _beside_kinks(
         adjacent[kinked], more, new = batched_sides.adjacent(problem, rows[kinked], granted, settings.seed)
         table = dataclasses.replace(table, evaluations=table.evaluations + more, compiled=table.compiled + new)
     return table, batched.clear(table, settings.tolerance, settings.must_catch, problem.sharp, adjacent)
+
+
+def _first(loss: Callable, batch: Batch, grad: Any, args: tuple, has_aux: bool, precision: str) -> Any:
+    with OnError(lambda error: _one_point(error, loss, batch, args)):
+        return prepare(loss, batch.tree(0), grad, args, has_aux, precision)
 
 
 def _one_point(error: Exception, loss: Callable, batch: Batch, args: tuple) -> None:
