@@ -29,6 +29,7 @@ from jaxcheck.resume import Call, Resumed, resuming
 from jaxcheck.settings import Settings
 from jaxcheck.stopping import finished
 from jaxcheck.theta import argument_paths, take_apart
+from jaxcheck.tracebacks import OnError
 
 
 @door
@@ -123,7 +124,7 @@ def _check(
     name: str | None,
     file: Resumed,
 ) -> Report:
-    problem, preface = prepare(loss, batch.tree(0), grad, args, has_aux, settings.precision)
+    problem, preface = _first(loss, batch, grad, args, has_aux, settings.precision)
     label = name or preface.name
     points = batch.stacked if batch.listed is None else batch.listed
     call = Call(loss, grad, points, args, "check_batch")
@@ -180,6 +181,20 @@ def _beside_kinks(
         adjacent[kinked], more, new = batched_sides.adjacent(problem, rows[kinked], granted, settings.seed)
         table = dataclasses.replace(table, evaluations=table.evaluations + more, compiled=table.compiled + new)
     return table, batched.clear(table, settings.tolerance, settings.must_catch, problem.sharp, adjacent)
+
+
+def _first(loss: Callable, batch: Batch, grad: Any, args: tuple, has_aux: bool, precision: str) -> Any:
+    with OnError(lambda error: _one_point(error, loss, batch, args)):
+        return prepare(loss, batch.tree(0), grad, args, has_aux, precision)
+
+
+def _one_point(error: Exception, loss: Callable, batch: Batch, args: tuple) -> None:
+    """What to write, where a loss that fails at a row of `points` takes them whole."""
+    if batch.stacked is not None and _accepts(loss, batch.stacked, args):
+        error.add_note(
+            "the loss takes points as they are, which is one point: check_grad checks one; several are stacked along "
+            "a new leading axis of every leaf, or go into a list"
+        )
 
 
 def _accepts(loss: Callable, tree: Any, args: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+from typing import Literal
 
 from jaxcheck.bars import SHARP, TEXTBOOK
 
@@ -34,7 +35,7 @@ class Exhaustive:
     """
 
     step: float | None = None
-    scheme: str = "central"
+    scheme: Literal["central", "forward"] = "central"
     chunk: int | None = None
 
     def __post_init__(self):

@@ -110,10 +110,18 @@ class _Run:
         if self.replacement is not None:
             self.replacement.undo()
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
-        if getattr(reporter, "isatty", False):  # what is written goes to a terminal, though tests print to a file
+        if self.is_worker:
+            session.columns = vars(self.config)["workerinput"].get("jaxcheck_columns")
+        elif getattr(reporter, "isatty", False):  # what is written goes to a terminal, though tests print to a file
             session.columns = reporter._tw.fullwidth - _MARGIN
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """A worker of xdist has no terminal, and its texts are shown on that of the run."""
+        node.workerinput["jaxcheck_columns"] = session.columns
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.test = nodeid

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -13,12 +14,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import test_report
+import test_terminal
 from click.testing import CliRunner
-from handmade import failing, inconclusive, passing
+from handmade import failing, inconclusive, passing, strange
 
 from jaxcheck.cli import main
 from jaxcheck.records_drawn import Made
-from jaxcheck.report import explain, save
+from jaxcheck.report import explain, save, text
 from jaxcheck.report.terms import SETTING, TERMS
 from jaxcheck.result import Reason, Report, Verdict
 
@@ -435,6 +438,33 @@ def test_explain_a_word(word):
         assert result.stdout.startswith(f"{word}\n\n{textwrap.fill(word.advice, 80)}\n")
         assert "What to do:" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 120
+
+
+def test_every_word_that_a_report_has_before_a_colon_or_above_a_column_is_explained():
+    said = "\n".join(
+        text.render(one, 200) for one in (passing(), failing(), inconclusive(), strange(), test_report.rule())
+    )
+    said += "\n" + text.render(test_terminal.complex_leaf(), 200)
+    labels = set(re.findall(r"^([a-z][a-z ,]*?): ", said, re.M)) - {"params", "the loss is cheap"}
+    assert labels >= {"blamed", "floor", "precision", "textbook", "witnesses", "mode", "again"}, labels
+    for word in (
+        *labels,
+        "this line",
+        "to N",
+        "to A",
+        "|M|",
+        "±",
+        "ratio",
+        "sketch",
+        "laws",
+        "transformations",
+        "OK",
+        "cost",
+        "X",
+    ):
+        explain.of_word(word)
+    assert explain.of_word("precision").startswith("native precision\n")
+    assert explain.of_word("PRECISION").startswith("PRECISION\n")
 
 
 def test_explain_a_report_and_what_there_is_to_explain(tmp_path):

@@ -131,6 +131,15 @@ def test_a_point_as_other_libraries_take_it_is_told_how_it_is_given_here(name):
     assert said in "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
 
 
+def test_one_point_in_the_place_of_many_is_told_apart():
+    with pytest.raises((TypeError, ValueError), match=r"matmul|dot_general") as caught:
+        jc.check_batch(lambda w: jnp.sum(jnp.eye(3) @ w), W)
+    assert "the loss takes points as they are, which is one point: check_grad" in "".join(caught.value.__notes__)
+    with pytest.raises((TypeError, ValueError), match=r"matmul|dot_general") as caught:
+        jc.check_batch(lambda w: jnp.sum(jnp.eye(4) @ w), W)
+    assert "one point" not in "".join(getattr(caught.value, "__notes__", ()))
+
+
 def test_a_tuple_that_the_loss_takes_whole_is_no_mistake():
     assert jc.check_grad(lambda pair: loss(*pair), (W, X)) and jc.check_grad(lambda w, *x: jnp.sum(w[0] ** 2), (W, X))
 
@@ -298,6 +307,9 @@ for leaf in report:
 print(report["params"].floor, report.failed, jc.check_rule(jnp.sin, 1.0).ok)
 report.assert_ok().save("r.json")
 check_grads(loss, (np.ones(3),), order=1)
+for component in report["params"].worst:
+    print(component.name, component.manual, component.numeric_error)
+print(jc.check_batch(loss, np.ones((2, 3))).plot("points"), [row.status for row in report.rows])
 print(jc.Report.load("r.json").diff(report))
 """
 
@@ -309,7 +321,9 @@ def test_a_users_script_is_clean_to_a_strict_type_checker(tmp_path):
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
     config = {"typeCheckingMode": "strict", "extraPaths": [str(Path(jc.__file__).parents[1])]}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(config))
-    (tmp_path / "spoiled.py").write_text(textwrap.dedent(SCRIPT).replace('"sketch"', '"sketched"'))
+    (tmp_path / "spoiled.py").write_text(
+        textwrap.dedent(SCRIPT).replace('"sketch"', '"sketched"').replace('"points"', '"dots"')
+    )
     done = subprocess.run(
         [pyright, "--pythonpath", sys.executable, "--outputjson", "script.py", "spoiled.py"],
         cwd=tmp_path,
@@ -319,4 +333,5 @@ def test_a_users_script_is_clean_to_a_strict_type_checker(tmp_path):
     )
     found = [(Path(one["file"]).name, one["message"]) for one in json.loads(done.stdout)["generalDiagnostics"]]
     assert [message for name, message in found if name == "script.py"] == []
-    assert any("sketched" in message for name, message in found if name == "spoiled.py")
+    for word in ("sketched", "dots"):
+        assert any(word in message for name, message in found if name == "spoiled.py")

@@ -278,6 +278,13 @@ def test_every_word_can_be_read_and_nothing_is_wider_than_the_page(shown, browse
     )
     assert over == []
     assert find("document.documentElement.scrollWidth") <= width
+    # A row of words above the leaves of a narrow page is that of a table's head, which sorts: it says so there.
+    heads = find(
+        "Array.from(document.querySelectorAll('.stacks thead tr')).map(head => "
+        "[head.querySelector('button') !== null, getComputedStyle(head, '::before').content])"
+    )
+    assert {said for sorts, said in heads if sorts} == {'"sort by"' if width == 390 else "none"}
+    assert {said for sorts, said in heads if not sorts} == {"none"}
 
 
 def test_on_paper_everything_is_there_and_no_tools(shown, browser):

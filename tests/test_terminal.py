@@ -212,11 +212,12 @@ def test_a_script_prints_as_wide_as_its_terminal_and_raises_in_its_own_line(tmp_
     assert text.render(failing(), 70) in raised
 
 
-def test_pytest_shows_what_fits_into_its_terminal(tmp_path):
+@pytest.mark.parametrize("more", [(), ("-p", "xdist", "-n", "1")], ids=["alone", "split"])
+def test_pytest_shows_what_fits_into_its_terminal(tmp_path, more):
     failing().save(tmp_path / "r.json")
     mine = "import jaxcheck\ndef test_it():\n    jaxcheck.Report.load('r.json').assert_ok()\n"
     (tmp_path / "test_mine.py").write_text(mine)
-    options = ("-p", "jaxcheck.pytest_plugin", "-p", "no:cacheprovider", "--color=no", f"--rootdir={tmp_path}")
+    options = ("-p", "jaxcheck.pytest_plugin", "-p", "no:cacheprovider", "--color=no", f"--rootdir={tmp_path}", *more)
     env = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PYTEST_CURRENT_TEST": ""}
     start = f"import os, sys, pytest; os.chdir({str(tmp_path)!r}); sys.exit(pytest.main({list(options)!r}))"
     said = said_on(80, "-c", start, **env)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import textwrap
 from collections.abc import Sequence
 
 from jaxcheck.report import line
-from jaxcheck.report.terms import SETTING, TERMS, Term
+from jaxcheck.report.terms import SETTING, TERMS, Term, find
 from jaxcheck.result import Reason, Report, Verdict
 
 # Longer lines are no easier to read.
@@ -16,12 +15,7 @@ WIDTH = 80
 
 def of_word(word: str, width: int = WIDTH) -> str:
     """Raises KeyError, with the sentence to show, for a word that no report uses."""
-    term = TERMS.get(word.strip("`|").casefold())
-    if term is None:
-        close = difflib.get_close_matches(word.casefold(), TERMS, n=1)
-        hint = f"did you mean {TERMS[close[0]].name}?" if close else "`jaxcheck explain` lists the words"
-        raise KeyError(f"no report says {word!r}; {hint}")
-    return _text(term, width)
+    return _text(find(word), width)
 
 
 def of_reports(reports: Sequence[Report], width: int = WIDTH) -> str:

@@ -6,23 +6,15 @@ runs as it stands after `SETTING`, and leaves a `report`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import difflib
 
-from jaxcheck.result import Reason, Verdict
+from jaxcheck.report.vocabulary import SAME, WORDS, Term
+from jaxcheck.result import Reason
 
 SETTING = """\
 import jax, jax.numpy as jnp, numpy as np, jaxcheck as jc
 x = np.array([0.3, -0.7, 1.1])
 """
-
-
-class Term(NamedTuple):
-    """`meaning` and `todo` are sentences; `example` is code, "" where none is short enough."""
-
-    name: str
-    meaning: str
-    example: str = ""
-    todo: str = ""
 
 
 def _reason(reason: Reason, example: str, todo: str) -> Term:
@@ -181,69 +173,21 @@ report = jc.check_rule(f, x)""",
     _reason(Reason.INTERRUPTED, "", "Run it again without Ctrl-C, or ask for less: mode='sketch'."),
 ]
 
-_WORDS = [
-    Term(
-        Verdict.PASS.name,
-        "The gradient agrees with every witness that spoke, and an error above the floor could not "
-        "have passed. Only a PASS is true: assert jc.check_grad(...) means what it says.",
-    ),
-    Term(
-        Verdict.FAIL.name,
-        "The gradient is wrong beyond all error bars. The report says where, and what kind of "
-        "mistake it is as far as that is measured.",
-        todo="Start at the line `blamed:`.",
-    ),
-    Term(
-        Verdict.INCONCLUSIVE.name,
-        "Nothing was shown either way. The reason says what stood in the way; it is never a PASS.",
-        todo="Ask for the reason: jaxcheck explain KINK.",
-    ),
-    Term("M", "The manual gradient: the one under test. |M| is its 2-norm on a leaf, in units of loss per parameter."),
-    Term("N", "The numeric gradient: centred differences in float64, with an error bar on each."),
-    Term("A", "The autodiff gradient: jax.grad of the same program with your custom rules taken out."),
-    Term(
-        "difference",
-        "Formula (2) of the textbook, ||M - N|| / (||M|| + ||N||): from 0 (equal) to 1 (opposite). "
-        "`to N` is against differences, `to A` against autodiff. A gradient that is doubled has 1/3.",
-    ),
-    Term(
-        "error bar",
-        "The number after ±: how far the differences themselves may be off, in the unit of the number "
-        "before it. The verdict is a statement about bars; ? is a bar that is not known.",
-    ),
-    Term(
-        "floor",
-        "The smallest error that this check would have caught, relative to the leaf's 2-norm. Two numbers: "
-        "`leaf` for an error of the leaf as a whole, `component` for one entry that is off alone. It is found by "
-        "putting errors into the truth and judging again.",
-        todo="A floor above must_catch is VACUOUS, not PASS.",
-    ),
-    Term(
-        "hint",
-        "What explains the error, measured: a ratio on so many entries, a sign, a transpose, two leaves "
-        "swapped, a missing term. No hint is given that does not fit.",
-    ),
-    Term(
-        "mode",
-        "exhaustive: every component was looked at. sketch: random directions, whose cost does not depend on "
-        "the number of parameters. The cost decides unless mode= does.",
-    ),
-    Term(
-        "native precision",
-        "What the gradient loses in its own dtype: the difference between it and itself in "
-        "float64. Rounding explains that much; more is PRECISION_WRONG.",
-    ),
-    Term("carried", "Leaves that are not differentiable (integers, keys, None): handed through, not judged."),
-    Term(
-        "textbook",
-        "What the courses say of the difference: below 1e-7 great, above 1e-3 a mistake. The verdict "
-        "does not follow it, but bars.",
-    ),
-    Term("must_catch", "What a PASS has to be able to see, relative to the leaf: 1e-3 unless said otherwise."),
-    Term("UNSUPPORTED", "A line of a table that JAX itself cannot do here (its own words follow); nothing was judged."),
-]
+TERMS = {term.name.casefold(): term for term in (*_REASONS, *WORDS)}
 
-TERMS = {term.name.casefold(): term for term in (*_REASONS, *_WORDS)}
+
+def find(word: str) -> Term:
+    """What a word of a report means. Raises KeyError, with the sentence to show, for one that no report has."""
+    known = TERMS | {one.casefold(): TERMS[name.casefold()] for name, words in SAME.items() for one in words}
+    asked = word.strip("`|: ")
+    if asked in Reason.__members__:  # PRECISION is a reason, `precision:` a line of its own
+        return TERMS[asked.casefold()]
+    asked = asked.casefold()
+    if asked in known:
+        return known[asked]
+    close = difflib.get_close_matches(asked, known, n=1)
+    hint = f"did you mean {known[close[0]].name}?" if close else "`jaxcheck explain` lists the words"
+    raise KeyError(f"no report says {word!r}; {hint}")
 
 
 def meaning(name: str) -> str:
