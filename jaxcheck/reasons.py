@@ -84,8 +84,9 @@ _ADVICE = {
         "computed at all. The note says which; return one array per leaf."
     ),
     Reason.PRECISION: (
-        "Rounding is too coarse for a verdict: that of the numbers as given, or that of an ill-conditioned "
-        "gradient. Pass the gradient as a function, in higher precision, or check at another point."
+        "Rounding is too coarse for a verdict: that of the numbers as given, of a function that rounds to float32 "
+        "inside, or of an ill-conditioned gradient. Pass the gradient as a function, compute in higher precision, or "
+        "check at another point."
     ),
     Reason.PRECISION_WRONG: (
         "Right in float64, and not what is run: in the caller's own dtypes the derivative under test is off by more "

@@ -40,8 +40,12 @@ def settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opi
         # Bars that count beside the tolerance decide what would have been caught: they are measured, too.
         matter = doubt.bars_matter(ev, case.settings.tolerance)
         return (doubt.measured(case, ev), opinion) if matter else (ev, opinion)
+    accused = opinion.verdict is Verdict.FAIL
     ev = doubt.closer(case, number, ev, suspects(case, number, ev, opinion), ladder)
     opinion = doubt.beside(ev, case.judge(ev))
+    if not accused and opinion.verdict is Verdict.FAIL:
+        indices = suspects(case, number, ev, opinion)
+        ev, opinion, ladder = _on_finer_steps(case, number, ev, opinion, indices)
     ev, opinion = _against_autodiff(case, number, ev, opinion)
     opinion = doubt.analytic(case, ev, opinion) if ladder is FINER else opinion
     return ev, doubt.placed(case, ev, doubt.held_fixed(case, ev, opinion))
@@ -84,18 +88,26 @@ def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence
     indices = suspects(case, number, ev, opinion) if suspect or not every else np.flatnonzero(small)[:FOLLOW_UP]
     ev = _with_ladder(case, number, ev, indices, np.flatnonzero(small), kinked)
     opinion = case.judge(ev)
+    return _on_finer_steps(case, number, ev, opinion, indices)
+
+
+def _on_finer_steps(
+    case: Case, number: int, ev: LeafEvidence, opinion: Opinion, indices: np.ndarray
+) -> tuple[LeafEvidence, Opinion, Ladder]:
+    """The same by finer steps where the differences stand against all claims there are: the function may live on a
+    scale below the ladder's."""
     alone = opinion.reason is Reason.MANUAL_WRONG and ev.a is None
-    if (opinion.reason is Reason.NUMERIC_SUSPECT or alone) and case.problem.unit < FINE_UNIT:
-        # The differences against all claims there are: the function may live on a scale below the ladder's.
-        single, again = _finer(case, number, ev, indices)
-        gone = np.zeros(0, int) if alone else indices
-        kept = tuple(measures.without(p, gone) for p in ev.probes if p.directions is None)
-        # What the directions contradicted, of which these components are a part, is not forgotten.
-        finer = dataclasses.replace(ev, probes=measures.believed((*kept, *(again if alone else ()), single)))
-        second = case.judge(finer)
-        if second.verdict is not Verdict.FAIL or measures.excluded(ev.probes, single):
-            # Also where they exclude the coarser ones: those look at another scale, and so have no say.
-            return finer, second, FINER
+    if not (opinion.reason is Reason.NUMERIC_SUSPECT or alone) or case.problem.unit >= FINE_UNIT:
+        return ev, opinion, case.ladder
+    single, again = _finer(case, number, ev, indices)
+    gone = np.zeros(0, int) if alone else indices
+    kept = tuple(measures.without(p, gone) for p in ev.probes if p.directions is None)
+    # What the directions contradicted, of which these components are a part, is not forgotten.
+    finer = dataclasses.replace(ev, probes=measures.believed((*kept, *(again if alone else ()), single)))
+    second = case.judge(finer)
+    if second.verdict is not Verdict.FAIL or measures.excluded(ev.probes, single):
+        # Also where they exclude the coarser ones: those look at another scale, and so have no say.
+        return finer, second, FINER
     return ev, opinion, case.ladder
 
 

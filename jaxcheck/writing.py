@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from jaxcheck.bars import COUNTS
+from jaxcheck.bars import COUNTS, FINE_UNIT
 from jaxcheck.evidence import guarded
 from jaxcheck.evidence.problem import Evidence, LeafEvidence
 from jaxcheck.formula import formula2
@@ -153,9 +153,10 @@ def _weighed(case, ev, said: _Said, floor: tuple[float, float]) -> _Said:
     kink = said.reason is Reason.KINK
     if not kink and not max(floor) <= must_catch:
         coarse = bool((ev.m_given > COUNTS * must_catch * np.abs(ev.m).max(initial=0.0)).any())
-        return said.instead(
-            Reason.PRECISION if coarse else Reason.VACUOUS, said.note or _unseen(zero, *floor, must_catch)
-        )
+        note = said.note or _unseen(zero, *floor, must_catch)
+        if ev.unit >= FINE_UNIT and not zero:
+            coarse, note = True, f"{note}; values of the function are rounded to {ev.unit:.0e} of them"
+        return said.instead(Reason.PRECISION if coarse else Reason.VACUOUS, note)
     if zero and case.preface.left_out:
         return said.instead(
             Reason.VACUOUS, "no output that was looked at responds; some were left out, for they are not finite"
@@ -203,7 +204,7 @@ def _differences(ev, opinion, textbook) -> dict[str, float]:
 def _unseen(zero: bool, floor: float, component: float, must_catch: float) -> str:
     """Why a PASS would say nothing."""
     if zero and not floor < math.inf:
-        return "zero, and so are the differences: nothing responds here"
+        return "zero, and so are the differences: to first order nothing responds here"
     if zero:
         return f"zero, but the differences would not see one below {floor:.1g} of what the other leaves do"
     if floor <= must_catch:

@@ -165,3 +165,15 @@ def test_a_removable_singularity_filled_in_is_no_kink(name):
         check_grads(f, (x,), 1, ["rev"])
     slope = 0.5 if at == 0 else -0.5
     assert jc.check_grad(loss, x, lambda x: jnp.where(x == at, slope, jax.grad(loss)(x))).verdict is jc.Verdict.PASS
+
+
+@pytest.mark.parametrize("gap", [1e-7, 1e-8])
+def test_eigenvalues_that_nearly_meet_are_not_accused(gap):
+    """They turn within the gap, which is below the steps: what is in doubt is looked at by finer ones."""
+    a = jnp.diag(jnp.array([1.0, 1 + gap, 2.0])) + 0.1 * gap
+
+    def values(a):
+        return jnp.linalg.eigh((a + a.T) / 2)[0]
+
+    for report in (jc.check_grad(lambda a: values(a) @ jnp.array([1.0, 2, 3]), a), jc.check_rule(values, a)):
+        assert report.verdict is not jc.Verdict.FAIL, str(report)

@@ -52,6 +52,18 @@ def test_and_says_nothing_on_stderr():
     assert "RuntimeProgramInputMismatch" not in done.stderr
 
 
+def test_a_loss_that_rounds_inside_is_said_to():
+    w = np.random.default_rng(2).standard_normal(5)
+
+    def loss(w):
+        return np.float32(np.mean((X @ w - Y) ** 2))
+
+    report = jc.check_grad(loss, w, slope, must_catch=1e-7)
+    assert (report.verdict, report.reason) == (Verdict.INCONCLUSIVE, Reason.PRECISION), str(report)
+    assert "rounded to 1e-07" in report.leaves[0].note
+    assert jc.check_grad(loss, w, lambda w: slope(w, 1.1)).verdict is Verdict.FAIL
+
+
 def residuals(w):
     return jnp.tanh(jnp.dot(X, w)) - Y
 
