@@ -83,6 +83,9 @@ class Case:
     _round_off: RoundOff | None = None
     _bisected: dict[int, np.ndarray | None] = dataclasses.field(default_factory=dict)
     _coarse: np.ndarray | None = None
+    rounded_data: bool = (
+        False  # the loss sees data rounded that M, which is Python's, does not, and that may explain it
+    )
 
     def round_off(self) -> RoundOff:
         """The measured round-off of M, A and the outputs at the point; measured when it is first asked for."""
@@ -103,7 +106,8 @@ class Case:
             self._coarse = np.zeros((1, self.point.size))
             if problem.host_manual is not None:
                 self._coarse = self._coarse + staircase.coarseness(problem.host_manual, self.point, seed)
-                self._coarse = self._coarse + as_run.of_data(problem, self.point)
+                of_data = as_run.of_data(problem, self.point)
+                self._coarse, self.rounded_data = self._coarse + of_data, bool(of_data.any())
         return self._coarse
 
     def wrong_components(self, number: int, ev: LeafEvidence) -> np.ndarray | None:

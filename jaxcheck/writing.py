@@ -154,7 +154,9 @@ def _weighed(case, ev, said: _Said, floor: tuple[float, float]) -> _Said:
     if not kink and not max(floor) <= must_catch:
         coarse = bool((ev.m_given > COUNTS * must_catch * np.abs(ev.m).max(initial=0.0)).any())
         note = said.note or _unseen(zero, *floor, must_catch)
-        if ev.unit >= FINE_UNIT and not zero:
+        if case.rounded_data:
+            coarse, note = True, f"{note}; {ROUNDED_DATA}"
+        elif ev.unit >= FINE_UNIT and not zero:
             coarse, note = True, f"{note}; values of the function are rounded to {ev.unit:.0e} of them"
         return said.instead(Reason.PRECISION if coarse else Reason.VACUOUS, note)
     if zero and case.preface.left_out:
@@ -199,6 +201,12 @@ def _differences(ev, opinion, textbook) -> dict[str, float]:
     return dict(
         difference=by_column(ev.m, n), norm_numeric=norm, error_bar=float(np.linalg.norm(error) / both) if both else NAN
     )
+
+
+ROUNDED_DATA = (
+    "the loss, which is JAX's, sees float64 NumPy data rounded to float32, and the gradient, which is Python's, does "
+    "not: hand the data over in args=, or enable jax_enable_x64"
+)
 
 
 def _unseen(zero: bool, floor: float, component: float, must_catch: float) -> str:

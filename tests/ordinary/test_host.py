@@ -97,6 +97,26 @@ def test_a_numpy_backprop_that_shares_its_forward_pass_with_the_loss(kind):
     assert jc.check_grad(keeping.loss, w, keeping.grad).verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize("distance", [1e-2, 1e-6])
+def test_near_an_optimum_the_rounding_of_data_accuses_nobody(distance):
+    """There the gradient of the data as they are is another than that of the rounded ones."""
+    w = np.linalg.lstsq(X, Y, rcond=None)[0] + distance * np.ones(5)
+
+    def loss(w):
+        return jnp.mean((X @ w - Y) ** 2)
+
+    report = jc.check_grad(loss, w, lambda w: slope(np.asarray(w)))
+    if distance == 1e-2:
+        assert report.verdict is Verdict.PASS, str(report)
+        assert jc.check_grad(loss, w, lambda w: slope(np.asarray(w), 1.01)).verdict is Verdict.FAIL
+    else:
+        assert report.reason is Reason.PRECISION and "hand the data over in args=" in report.leaves[0].note, str(report)
+    given = jc.check_grad(
+        lambda w, x, y: jnp.mean((x @ w - y) ** 2), w, lambda w, x, y: 2 * x.T @ np.asarray(x @ w - y) / 20, args=(X, Y)
+    )
+    assert given.verdict is Verdict.PASS, str(given)
+
+
 @pytest.mark.parametrize("factor", [1.0, 1.001])
 def test_many_entries_over_data_that_the_loss_sees_rounded(factor):
     """Of thousands of entries some cancel: what is left of them is off by the rounding of the data, measured."""
