@@ -65,6 +65,28 @@ def test_nonlinearities_are_named(back, words):
     assert rows["primal"].status == rows["the same twice"].status == "OK"
 
 
+@pytest.mark.parametrize(
+    ("special", "words"),
+    [
+        (lambda g: (g == g[0, 0]).all(), "all the same"),
+        (lambda g: (g > 0).all() | (g < 0).all(), "> 0"),
+        (lambda g: (g < 0).all(), "< 0"),
+    ],
+)
+def test_wrong_for_cotangents_of_one_sign(special, words):
+    """A sum's cotangent is one everywhere; a loss that falls everywhere hands down nothing but negative numbers."""
+    factor = lambda g: jnp.where(special(g), 1 + 1e-6, 1.0)  # noqa: E731
+    row = table(layer(lambda g: g * factor(g)))["linear in the cotangent"]
+    assert row.status == "WRONG" and words in row.detail
+
+    @jax.custom_jvp
+    def f(x):
+        return jnp.sin(x)
+
+    f.defjvp(lambda x, t: (f(x[0]), jnp.cos(x[0]) * factor(t[0]) * t[0]))
+    assert table(f, (X,), 0)["linear in the tangent"].status == "WRONG"
+
+
 def test_a_constant_term_breaks_zero():
     rows = table(layer(lambda g: g + 1e-9))
     assert rows["zero cotangent"].status == "WRONG" and "args[0]" in rows["zero cotangent"].detail

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.laws_run import Answer, Job, run
 from jaxcheck.evidence.laws_site import Arrays, Site, draw, finite, host, natural, norm, pull, push, unsupported, worst
 from jaxcheck.program.census import has_stop_gradient
+from jaxcheck.program.mode import laid_out
 from jaxcheck.result import Row
 
 
@@ -117,4 +117,5 @@ def _excuse(closed: Any) -> str:
 
 def _beside(value: Any, move: Any) -> Any:
     """A point close by; zeros move too, for that is where most kinks are."""
-    return jnp.where(value == 0, 1e-3 * move, value * (1 + 1e-2 * jnp.tanh(move.real))).astype(value.dtype)
+    old, move = np.asarray(value), np.asarray(move)
+    return laid_out(np.where(old == 0, 1e-3 * move, old * (1 + 1e-2 * np.tanh(move.real))).astype(old.dtype), value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,10 @@ from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.eagerly import as_it_is
 from jaxcheck.result import Row
 
+EPS = float(np.finfo(np.float64).eps)
+# Ulps by which two formulas of one value may differ. In bfloat16 as many are half of the value: beyond a few, unless it
+# is float64 already, it is looked at in float64.
+FEW, MANY = 4.0, 64.0
 # What JAX cannot do, or what a rule's author forbids; other TypeErrors and ValueErrors are the rule's mistakes.
 _BLAMELESS = (
     "forward-mode",
@@ -152,27 +157,30 @@ def _primal(site: Site, wide: Callable[[], Site], seed: int) -> Row:
     """The forward of the rule gives the function's own value, in both modes, bitwise or to some ulps."""
     title = "primal"
     try:
-        ulps, where = _primal_gap(site, seed)
+        ulps, where, _ = _primal_gap(site, seed)
     except Refused as no:
         return unsupported("law", title, no.error)
     if np.isnan(ulps):
         return Row("law", title, "WRONG", ulps, f"{where}: not finite where the function is, or the reverse")
     unit = unit_of(*(v.dtype for v in site.live))
-    if ulps <= 64:
-        return Row("law", title, "OK", ulps * unit, "bitwise" if ulps == 0 else f"{where}: {ulps:.2g} ulp")
+    good = Row("law", title, "OK", ulps * unit, "bitwise" if ulps == 0 else f"{where}: {ulps:.2g} ulp")
+    if ulps <= (FEW if unit > EPS else MANY):
+        return good
     try:  # two formulas of one value differ by rounding, which float64 makes small; two values do not
         with jax.enable_x64(True):
-            ulps64, _ = _primal_gap(ask(wide), seed)
+            ulps64, _, inside = _primal_gap(ask(wide), seed)
     except Refused:
-        ulps64 = float("nan")
-    eps64 = float(np.finfo(np.float64).eps)
-    if unit > eps64 and ulps64 * eps64 <= 1e-4 * ulps * unit:
-        return Row("law", title, "OK", ulps * unit, f"{where}: {ulps:.2g} ulp, by rounding ({ulps64:.2g} in float64)")
+        ulps64, inside = float("nan"), unit
+    if unit > EPS and ulps64 * EPS <= 1e-4 * ulps * unit:
+        return dataclasses.replace(good, detail=f"{good.detail}, by rounding ({ulps64:.2g} in float64)")
+    if ulps <= MANY and not ulps64 * EPS > MANY * inside:
+        return good
     return Row("law", title, "WRONG", ulps * unit, f"{where}: the rule's forward is {ulps:.3g} ulp off the function")
 
 
-def _primal_gap(site: Site, seed: int) -> tuple[float, str]:
-    """The largest difference in ulps of a result's largest entry, and where; NaN where only one is finite."""
+def _primal_gap(site: Site, seed: int) -> tuple[float, str, float]:
+    """(the largest difference in ulps of a result's largest entry, NaN where only one is finite; where; the unit of the
+    coarsest precision that takes part)."""
     x, t = list(site.live), draw(site.live, seed, "t1")
     # One program, not operations, each of which would be compiled by itself. What is run as it stands is the pull-back.
     jobs = {
@@ -189,17 +197,18 @@ def _primal_gap(site: Site, seed: int) -> tuple[float, str]:
     own = answers["own"].rows[0]
     kinds = [v.dtype for v in ask(jax.eval_shape, lambda *x: _comparable(site.full(*x)), *x)]
     gap, where = 0.0, "results"
+    inside = max(a.unit for name, a in answers.items() if name == "own" or name in ways)
     for name, found in ways.items():
         for k, (a, b) in enumerate(zip(found, own, strict=True)):
             if a.shape == b.shape and np.array_equal(a, b, equal_nan=True):
                 continue
             if not finite([a, b]):
-                return float("nan"), f"result {k} by {name}"
+                return float("nan"), f"result {k} by {name}", inside
             unit = unit_of(kinds[k])
             ulps = float(np.abs(a - b).max() / np.abs(b).max() / unit) if np.abs(b).max() > 0 else float("inf")
             if ulps > gap:
                 gap, where = ulps, f"result {k} by {name}"
-    return gap, where
+    return gap, where, inside
 
 
 def _comparable(values: Sequence[Any]) -> list[Any]:

@@ -28,7 +28,8 @@ def directions(like: Sequence[Any], seed: int, name: str, weights: Sequence[floa
     """The (co)tangents to evaluate a rule at. `noise` is g1 moved by its round-off: it shows the error bar.
 
     `own` is g1 with each leaf times its weight, `half` and `rest` are two parts of it, every other entry here
-    and the others there, and `only k` those of its leaves, group by group: a rule may look for zeros.
+    and the others there, and `only k` those of its leaves, group by group: a rule may look for zeros. `abs`, `-abs`
+    and `ones` (the cotangent of a plain sum) have one sign, each leaf at its weight; what is `mixed` gives them.
     """
     # On the host: by JAX, each of these operations would be a program to compile, for each shape.
     g1, g2 = (list(map(np.asarray, draw(like, seed, name + n))) for n in "12")
@@ -45,11 +46,26 @@ def directions(like: Sequence[Any], seed: int, name: str, weights: Sequence[floa
         "mix": [_times(A, x) + _times(B, y) for x, y in zip(g1, g2, strict=True)],
         "zero": [np.zeros_like(x) for x in g1],
         **{n: _jitter(g1, draw(like, seed, name + n)) for n in NOISE},
-        "abs": [np.abs(x).astype(x.dtype) for x in g1],
-        "-abs": [-np.abs(x).astype(x.dtype) for x in g1],
+        **_of_one_sign(g1, weights),
     }
     far = min((BEARS.get(str(x.dtype), 1e12) for x in g1), default=1.0)
     return rows | {f"{c:g}": [_times(c, x) for x in g1] for c in SCALES if 1 / far <= abs(c) <= far}
+
+
+def _of_one_sign(g: Sequence[Any], weights: Sequence[float]) -> dict[str, Arrays]:
+    """`abs` is `mixed` + `mixed too`, and half of their difference is what `ones mixed` has more than `ones`."""
+    size = [np.abs(x).astype(x.dtype) for x in g]
+    flips = [(-1.0) ** (np.arange(x.size) + k).reshape(x.shape) for k, x in enumerate(g)]  # a scalar has one sign alone
+    more = [(f * (1 + s)).astype(s.dtype) for f, s in zip(flips, size, strict=True)]
+    found = {
+        "abs": size,
+        "-abs": [-s for s in size],
+        "mixed": [_times(0.5, s) + m for s, m in zip(size, more, strict=True)],
+        "mixed too": [_times(0.5, s) - m for s, m in zip(size, more, strict=True)],
+        "ones": [np.ones_like(s) for s in size],
+        "ones mixed": [np.ones_like(s) + m for s, m in zip(size, more, strict=True)],
+    }
+    return {n: [_times(w, x) for w, x in zip(weights, row, strict=True)] for n, row in found.items()}
 
 
 def weights(values: Sequence[Any], power: int) -> list[float]:
@@ -105,6 +121,8 @@ def rows(answer: Answer, names: Sequence[str], paths: Sequence[str], what: str,
     scale = _scale_row(titles[1], u, noise, unit, paths, said)
     own_noise = [norm(x - y) + unit * s for x, y, s in zip(u["own"], u["own noise"], naturals_own, strict=True)]
     added = _added_row(titles[3], u, own_noise, unit, paths, f"{symbol}({'g' if what == 'cotangent' else 't'})")
+    if linear.status == "OK":
+        linear = _one_sign_row(linear, u, own_noise, unit, paths, symbol, "g" if what == "cotangent" else "t")
     return [linear, scale, _zero_row(titles[2], u["zero"], paths, symbol), added]
 
 
@@ -121,6 +139,23 @@ def _added_row(title: str, u: dict[str, Any], noise: Any, unit: float, paths: An
             found.append(_row(title, u["own"], sums, sizes, noise, unit, paths, said))
     wrong = [r for r in found if r.status == "WRONG"]
     return max(wrong or found, key=lambda r: r.difference)
+
+
+def _one_sign_row(good: Row, u: dict[str, Any], noise: Any, unit: float, paths: Any, symbol: str, g: str) -> Row:
+    """Of one sign or all the same, it is what those of mixed signs make of it."""
+    both = list(zip(u["mixed"], u["mixed too"], u["ones mixed"], strict=True))
+    size = [norm(x) + norm(y) for x, y, _ in both]
+    for name, wanted, sizes, kind in (
+        ("abs", [x + y for x, y, _ in both], size, f"{g} > 0"),
+        ("-abs", [-x - y for x, y, _ in both], size, f"{g} < 0"),
+        ("ones", [z - (x - y) / 2 for x, y, z in both], [s + norm(b[2]) for s, b in zip(size, both, strict=True)],
+         f"{g} all the same"),
+    ):  # fmt: skip
+        said = f"{symbol}({g}) for {kind} is not what {g} of mixed signs make of it: a branch on signs or values?"
+        row = _row(good.name, u[name], wanted, sizes, noise, unit, paths, said)
+        if row.status == "WRONG":
+            return row
+    return good
 
 
 def _row(title: str, found: Any, wanted: Any, parts: Any, noise: Any, unit: float, paths: Any, said: str) -> Row:

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxcheck.program import interpret
 from jaxcheck.program.ask import on_purpose
-from jaxcheck.program.mode import as_jax
+from jaxcheck.program.mode import as_jax, laid_out
 from jaxcheck.result import Row
 from jaxcheck.theta import is_none, take_apart, why_not_differentiable
 
@@ -35,7 +35,7 @@ def cast(x: Any, dtype: Any) -> Any:
             raise on_purpose(TypeError(f"there is no complex {wanted.name}"))
         wanted = np.dtype(pair[wanted.name])
     value = np.asarray(x).astype(wanted)
-    return as_jax(value) if isinstance(x, jax.Array) else value
+    return laid_out(value, x) if isinstance(x, jax.Array) else value
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,20 +113,20 @@ def push(call: Callable) -> Callable:
 
 
 def draw(like: Sequence[Any], seed: int, name: str) -> Arrays:
-    """Normal numbers of mixed signs, of the shapes and dtypes of `like`; another leaf changes none of them."""
+    """Normal numbers of mixed signs, of the types of `like`; another leaf changes none of them."""
     out = []
     for k, x in enumerate(like):
         rng = np.random.default_rng([seed, zlib.crc32(f"{name}{k}".encode())])
         value = rng.standard_normal(np.shape(x))
         if jnp.iscomplexobj(x):
             value = value + 1j * rng.standard_normal(np.shape(x))
-        out.append(as_jax(np.asarray(value).astype(jax.dtypes.result_type(x))))
+        out.append(laid_out(np.asarray(value).astype(jax.dtypes.result_type(x)), x))
     return out
 
 
 def moved(x: Sequence[Any], parts: Sequence[Any]) -> Arrays:
     """x (1 + part), leaf by leaf, of the dtypes of x; on the host, where it is no program to compile."""
-    return [as_jax((np.asarray(v) * (1 + np.asarray(p))).astype(v.dtype)) for v, p in zip(x, parts, strict=True)]
+    return [laid_out((np.asarray(v) * (1 + np.asarray(p))).astype(v.dtype), v) for v, p in zip(x, parts, strict=True)]
 
 
 def nearby(x: Sequence[Any], size: float, seed: int, name: str) -> Arrays:

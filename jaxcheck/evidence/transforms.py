@@ -39,6 +39,7 @@ from jaxcheck.program.ask import Refused, ask, leaks
 from jaxcheck.program.by_pieces import pieces
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.interpret import walk
+from jaxcheck.program.mode import is_laid_out, laid_out
 from jaxcheck.program.strip import strip_rules
 from jaxcheck.result import Row
 
@@ -183,7 +184,7 @@ class Matrix:
 
     def _data(self) -> tuple[Any, Any, Any]:
         def stack(table):
-            return [np.stack(list(map(np.asarray, column))) for column in zip(*table, strict=True)]
+            return [_stacked(column) for column in zip(*table, strict=True)]
 
         return stack(self.x), stack(self.g), self.t
 
@@ -286,3 +287,9 @@ class Matrix:
         d, bad = self._differs(host(found), self.reference[0], max([unit_of(*(v.dtype for v in x)), *inside]))
         text = "" if bad < 0 else f"leaf `{self.site.paths[bad]}` differs from the gradient on one device"
         return Row("transformation", name, "OK" if bad < 0 else "WRONG", d, text)
+
+
+def _stacked(column: Sequence[Any]) -> Any:
+    """Arrays as rows of one, on the host unless where they lie is a part of their type."""
+    rows = np.stack(list(map(np.asarray, column)))
+    return laid_out(rows, column[0], rows=True) if is_laid_out(column[0]) else rows

@@ -11,6 +11,7 @@ from jaxcheck.evidence.laws_site import unit_in
 from jaxcheck.evidence.transforms_programs import TRANSFORMED
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import ask
+from jaxcheck.program.mode import stack_type
 
 BOTH = "vmap over both"
 
@@ -26,7 +27,7 @@ def at_a_point(transform: Callable, call: Callable, x: Sequence[Any], g: Sequenc
 
 def in_a_batch(count: int, call: Callable, x: Sequence[Any], g: Sequence[Any], t: Any, closed: Any) -> bool:
     """Whether the program for `count` points is `closed`, that for a batch of another length, but for this."""
-    batch = [[jax.ShapeDtypeStruct((count, *v.shape), v.dtype) for v in row] for row in (x, g)]
+    batch = [[stack_type(v, count) for v in row] for row in (x, g)]
     one = ask(jax.make_jaxpr(lambda *a: TRANSFORMED[BOTH](call, *a)), *batch, t)
     return _same(one, closed, (count, closed.in_avals[0].shape[0]))
 

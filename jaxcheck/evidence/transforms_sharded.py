@@ -11,6 +11,7 @@ import numpy as np
 from jaxcheck.evidence.laws_site import pull
 from jaxcheck.program import spread
 from jaxcheck.program.ask import ask
+from jaxcheck.program.mode import is_laid_out
 
 
 def sharded(call: Callable, x: Sequence[Any], g: Sequence[Any]) -> tuple[Any, Any]:
@@ -22,6 +23,8 @@ def sharded(call: Callable, x: Sequence[Any], g: Sequence[Any]) -> tuple[Any, An
     devices = spread.of_this_process()
     if len(devices) < 2:
         return None, "one device"
+    if any(map(is_laid_out, x)):
+        return None, "it lies on axes of its own"
     mesh = jax.sharding.Mesh(np.array(devices[:2]), ("rows",))
     specs = [_split(v) for v in x]
     if not any(any(s) for s in specs):

@@ -17,7 +17,7 @@ from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.compile import Program
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.eagerly import run_eagerly
-from jaxcheck.program.mode import as_jax
+from jaxcheck.program.mode import laid_out
 from jaxcheck.program.rounding import round_off
 from jaxcheck.program.shadow import lift, to_float64, uses_random_bits
 from jaxcheck.program.strip import strip_rules
@@ -42,7 +42,7 @@ def as_in(x: Any, dtype: np.dtype) -> Any:
         value = (real + 1j * imag).astype(value.dtype)
     else:
         value = value.astype(dtype).astype(value.dtype)
-    return as_jax(value) if isinstance(x, jax.Array) else value
+    return laid_out(value, x) if isinstance(x, jax.Array) else value
 
 
 class Wide:
@@ -139,7 +139,7 @@ class Wide:
         name = dtype.name
         rule = Pulled(narrow.call)
         out = rule.values(narrow.live)
-        g = [as_jax(np.asarray(g).astype(o.dtype)) for g, o in zip(self.g, out, strict=True)]
+        g = [laid_out(np.asarray(g).astype(o.dtype), o) for g, o in zip(self.g, out, strict=True)]
         grads = rule.back(narrow.live, g)
         said = ""
         for path, x, u in zip(narrow.paths, narrow.live, grads, strict=True):

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.program import interpret
+from jaxcheck.program import interpret, rules
 from jaxcheck.program.pinned import Pins, Step, rule
 
 # Calls that are nothing but what they call.
@@ -32,6 +32,7 @@ _CALLS = (
     "custom_vjp_call_jaxpr",
     "remat2",
     "checkpoint",
+    rules.FORWARD,
 )
 # Below this gain the plain way is taken: it is simpler, and compiles faster.
 _GAIN = 0.8

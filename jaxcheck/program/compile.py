@@ -26,6 +26,7 @@ from jaxcheck.program import batching, cache, hoisting, kept, memory, portable, 
 from jaxcheck.program.identity import identity
 from jaxcheck.program.mode import is_wide
 from jaxcheck.program.shadow import lift
+from jaxcheck.program.strip import with_forwards
 
 # Held while callbacks run, see `_mode_of_callbacks`.
 _MODE = threading.RLock()
@@ -87,7 +88,7 @@ class Program:
         return kept[1]
 
     def bind(self, consts: Sequence[Any]) -> Callable:
-        closed = ClosedJaxpr(self.closed.jaxpr, list(consts))
+        closed = with_forwards(ClosedJaxpr(self.closed.jaxpr, list(consts)))
         return lift(closed, native_islands=self.native_islands) if self.lifted else jaxpr_as_fun(closed)
 
     def __call__(self, *flat: Any) -> list[Any]:

@@ -25,6 +25,7 @@ State = TypeVar("State")
 _CALLS = (
     "jit", "pjit", "closed_call", "core_call", "call", "remat", "remat2", "checkpoint", "eval_jaxpr", "linear_call",
     "custom_vmap_call", "custom_dce_call", "composite", "xla_metadata_call", "custom_lin", "call_hi_primitive",
+    rules.FORWARD,
 )  # fmt: skip
 # Prints would appear once for each of the runs that a way makes of one evaluation.
 _DROPPED = ("debug_callback", "debug_print")

@@ -38,7 +38,7 @@ _COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
 # What these do depends on the width of a number, and is exact.
 _EXACT = ("bitcast_convert_type", "nextafter")
 _INLINED = ("closed_call", "core_call", "call", "custom_vmap_call", "custom_dce_call", "composite",
-            "eval_jaxpr", "custom_lin", "call_hi_primitive")  # fmt: skip
+            "eval_jaxpr", "custom_lin", "call_hi_primitive", rules.FORWARD)  # fmt: skip
 
 
 class Unliftable(Exception):

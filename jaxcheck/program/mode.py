@@ -35,4 +35,31 @@ def as_jax(x: Any) -> Any:
     return jax.device_put(x) if isinstance(x, (np.ndarray, np.generic)) else jnp.asarray(x)
 
 
-__all__ = ["NOT_TRACEABLE", "as_jax", "is_traced", "is_wide"]
+def is_laid_out(x: Any) -> bool:
+    """Whether where an array lies is a part of its type: on a mesh of explicit axes."""
+    if not isinstance(x, jax.Array) or is_traced(x):
+        return False
+    return any(part is not None for part in jax.typeof(x).sharding.spec)
+
+
+def laid_out(x: Any, like: Any, rows: bool = False) -> Any:
+    """Numbers as a JAX array of the type of `like`, where that says how it lies.
+
+    Args:
+        rows: `x` is a stack of such arrays.
+    """
+    return jax.device_put(x, _sharding(like, rows)) if is_laid_out(like) else as_jax(x)
+
+
+def stack_type(like: Any, count: int) -> Any:
+    """The type of a stack of `count` such arrays."""
+    more = {"sharding": _sharding(like, True)} if is_laid_out(like) else {}
+    return jax.ShapeDtypeStruct((count, *like.shape), like.dtype, **more)
+
+
+def _sharding(like: Any, rows: bool) -> Any:
+    mesh, spec = like.sharding.mesh, like.sharding.spec  # of devices: the mesh of the type names none
+    return jax.NamedSharding(mesh, jax.P(None, *spec) if rows else spec)
+
+
+__all__ = ["NOT_TRACEABLE", "as_jax", "is_laid_out", "is_traced", "is_wide", "laid_out", "stack_type"]

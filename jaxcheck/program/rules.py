@@ -19,6 +19,9 @@ from jaxcheck.program import interpret
 from jaxcheck.program.ask import Refused, ask
 
 _VJP_NAMES = ("custom_vjp_call", "custom_vjp_call_jaxpr")
+# The forward pass of a rule with `optimize_remat`, once it was differentiated: a call, whose own derivative is not the
+# rule's any more.
+FORWARD = "remat_opt"
 _HI_LINEAR = "call_hi_primitive_linearized"
 
 
@@ -63,7 +66,7 @@ def primal(eqn: Any) -> Any | None:
         return None
     if "_prim" in eqn.params:
         return _expanded(eqn)
-    for key in ("call_jaxpr", "fun_jaxpr", "callee", "jaxpr"):
+    for key in ("call_jaxpr", "fun_jaxpr", "fwd_jaxpr", "callee", "jaxpr"):
         if interpret.is_jaxpr(eqn.params.get(key)):
             return interpret.closed(eqn.params[key])
     for _, inner in interpret.sub_jaxprs(eqn.params):

@@ -61,6 +61,18 @@ def strip(closed_jaxpr: Any, which: Which = "user") -> Any:
     return _Stripper(_chooser(which)).closed(closed_jaxpr)
 
 
+def with_forwards(closed_jaxpr: Any) -> Any:
+    """The program with every forward pass of a rule with `optimize_remat` in the place where it is called; the same
+    object where there is none.
+
+    Eagerly that is what runs. Compiled, JAX puts the function itself there where nobody asks for residuals, and keeps
+    it out of sight until then.
+    """
+    if not any(eqn.primitive.name == rules.FORWARD for eqn, _ in interpret.walk(closed_jaxpr)):
+        return closed_jaxpr
+    return _Stripper(lambda eqn, path: False).closed(closed_jaxpr)
+
+
 class _Stripper:
     def __init__(self, chosen: Callable[[Any, tuple[str, ...]], bool]):
         self._chosen = chosen
@@ -85,7 +97,7 @@ class _Stripper:
 
     def _equation(self, eqn: Any, path: tuple[str, ...]) -> Any:
         inside = (*path, interpret.label(eqn))
-        if self._chosen(eqn, path):
+        if self._chosen(eqn, path) or eqn.primitive.name == rules.FORWARD:
             return _call(eqn, self.closed(rules.primal(eqn), inside))
         if rules.rule_kind(eqn) is not None:
             # A rule that stays is one piece with its program: what is inside stays with it.
