@@ -20,6 +20,7 @@ from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.judgement.findings import Finding
 from jaxcheck.judgement.held import STEEP, worst_of
 from jaxcheck.judgement.measures import steep
+from jaxcheck.judgement.unseen import dark, partly, poor, unseen
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Reason, Verdict
@@ -49,25 +50,38 @@ def _closer(one: Map, ev: MapEvidence, first: Finding, settings: Settings) -> Fi
     if implicit.of_map(one.primal):
         return implicit.unjudged(first)
     try:
-        problem = ask(_problem, one, ev, first.what)
+        problem = ask(_problem, one, ev, first, settings)
         if problem is None:
             return first
         case, leaves, opinions = ask(opinions_of, problem, settings)
     except Refused:  # a derivative that cannot be run this way, too
         return first
-    found = _said(first, leaves, opinions) if opinions else first
+    found = _said(ev, first, leaves, opinions, settings) if opinions else first
     return dataclasses.replace(found, evaluations=case.evaluations, compiled=case.compiled)
 
 
-def _problem(one: Map, ev: MapEvidence, what: str) -> Problem | None:
-    if what == "VJP":
+def _problem(one: Map, ev: MapEvidence, first: Finding, settings: Settings) -> Problem | None:
+    if first.what == "VJP":
         names = [f"input {k}" for k in range(len(one.point))]
+        if _by_bars(first):
+            # What is known of some outputs is not to drown in the bars of others.
+            hard = poor(ev.numeric, settings.must_catch)
+            g = ev.cotangents
+            ev = dataclasses.replace(ev, cotangents=np.concatenate([g, g * hard, g * ~hard]))
         return map_problem.problem_of(one, ev, map_problem.theta_of(one, names), reverse=True, own=True)
+    return map_problem.along(one, ev, _chosen(ev))
+
+
+def _by_bars(first: Finding) -> bool:
+    """Whether it is bars that are too wide for which a finding is in doubt."""
+    return bool(first.poor) or first.reason is Reason.VACUOUS
+
+
+def _chosen(ev: MapEvidence) -> np.ndarray:
+    """The outputs that are examined."""
     jumps = ev.numeric.jump.any(axis=0)
     at = np.flatnonzero(np.isfinite(ev.outputs) & (jumps.all() | ~jumps))
-    if len(at) > MOST:
-        at = np.sort(at[np.argsort(-_off(ev)[at], kind="stable")[:MOST]])
-    return map_problem.along(one, ev, at)
+    return at if len(at) <= MOST else np.sort(at[np.argsort(-_off(ev)[at], kind="stable")[:MOST]])
 
 
 def _off(ev: MapEvidence) -> np.ndarray:
@@ -80,13 +94,30 @@ def _off(ev: MapEvidence) -> np.ndarray:
         return np.nan_to_num(off, nan=0.0).max(axis=0)
 
 
-def _said(first: Finding, leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion]) -> Finding:
+def _said(
+    ev: MapEvidence, first: Finding, leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion], settings: Settings
+) -> Finding:
     second = worst_of(first.what, opinions)
     if second.verdict is Verdict.PASS and any(map(steep, leaves)):
         second = dataclasses.replace(second, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=STEEP)
     if second.verdict is not Verdict.FAIL:
+        second = _in_part(ev, first, second, leaves, settings.must_catch)
         return dataclasses.replace(second, left_out=first.left_out, doubtful=False)
     if first.verdict is Verdict.FAIL:
         # Where it is off most was seen already.
         return dataclasses.replace(first, reason=second.reason, note=second.note, doubtful=False)
     return dataclasses.replace(second, left_out=first.left_out, doubtful=False)
+
+
+def _in_part(
+    ev: MapEvidence, first: Finding, second: Finding, leaves: Sequence[LeafEvidence], must_catch: float
+) -> Finding:
+    """What passed, with what could still not be judged of it."""
+    if first.what == "VJP":
+        blind = np.concatenate([unseen(leaf, must_catch).any(axis=0) for leaf in leaves])
+        return partly(second, blind, must_catch)
+    if first.blind is None:
+        return second
+    blind, at = first.blind.copy(), _chosen(ev)
+    blind[:, at] &= np.concatenate([unseen(leaf, must_catch, moved=1.0).T for leaf in leaves])
+    return partly(second, dark(ev, blind), must_catch)

@@ -81,6 +81,9 @@ def _reservations(unsure: Sequence[tuple[str, Finding]], passed: Sequence[tuple[
         if x.left_out:
             yield f"{_where(name, x)} was judged without part of the results: {x.left_out}"
     for name, x in passed:
+        if x.poor:
+            yield f"{_where(name, x)} was judged only in part: {x.poor}"
+    for name, x in passed:
         if x.reason is Reason.CONVERGED:
             yield f"{_where(name, x)} is {x.note}"
 

@@ -86,7 +86,7 @@ def _findings(one: maps.Map, settings: Settings, symmetric: bool = False) -> tup
 def _row(group: str, title: str, finding: Finding) -> Row:
     status = {Verdict.PASS: "OK", Verdict.FAIL: "WRONG"}.get(finding.verdict, "UNSUPPORTED")
     detail = finding.note or (finding.reason.name.lower() if finding.reason is not Reason.AGREE else "")
-    detail = "; ".join(x for x in (detail, finding.left_out) if x)
+    detail = "; ".join(x for x in (detail, finding.left_out, finding.poor) if x)
     if finding.verdict is Verdict.FAIL:
         where = f"output {finding.output}" if finding.output >= 0 else "projection"
         numbers = f"{where}: {finding.claimed:.9g} against {finding.reference:.9g}"

@@ -260,7 +260,7 @@ def _findings(
     """What is found of each derivative, by its name; whoever is in doubt examined until the first that is wrong."""
     findings: list[tuple[str, Finding]] = []
     for one, ev in zip(found, evidence, strict=True):
-        told = judge(ev, settings.tolerance)
+        told = judge(ev, settings.tolerance, must_see=settings.must_catch)
         if all(finding.verdict is not Verdict.FAIL for _, finding in findings):
             told = again.settled(one, ev, told, settings)
         findings += [(one.name, finding) for finding in told]

@@ -18,7 +18,8 @@ class Finding:
     `output` is the flat real output (JVP) that is off most; `claimed` and `reference` its values. `place` says
     in words where the worst is: the leaf of the results, and of the inputs where one was looked at alone.
     `left_out` says in words which outputs took no part, where some did not. `doubtful`: it is not plainly right, and
-    is examined before anyone is blamed; `evaluations` and `compiled`: what that took.
+    is examined before anyone is blamed; `evaluations` and `compiled`: what that took. `poor` says in words what could
+    not be judged although it took part, and `blind` is where: (D, m) of tangents, (G, P) of pull-backs.
     """
 
     what: str
@@ -35,6 +36,8 @@ class Finding:
     doubtful: bool = False
     evaluations: int = 0
     compiled: int = 0
+    poor: str = ""
+    blind: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
 
 def value_of_forward(

@@ -26,11 +26,13 @@ ORDER = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-    """What a claim is held to: the caller's bounds, and what is granted of each number, relative."""
+    """What a claim is held to: the caller's bounds, and what is granted of each number, relative; and what differences
+    that are alone must be able to tell."""
 
     tolerance: Tolerance
     must_catch: float
     granted: float
+    must_see: float
 
     def vote(self, leaf: LeafEvidence, strictly: LeafEvidence | None = None) -> Opinion:
         """The opinion on a leaf.

@@ -26,6 +26,7 @@ from jaxcheck.judgement.findings import Finding, at_worst
 from jaxcheck.judgement.held import Held, leaf_evidence, unless_steep, worst_of
 from jaxcheck.judgement.measures import steep
 from jaxcheck.judgement.pull_backs import cotangents
+from jaxcheck.judgement.unseen import dark, partly, unseen
 from jaxcheck.judgement.vote import beyond_rounding
 from jaxcheck.options import Tolerance
 from jaxcheck.result import Reason, Verdict
@@ -33,16 +34,24 @@ from jaxcheck.result import Reason, Verdict
 DARK = "of some outputs there are no differences, and there autodiff without the rule says otherwise"
 
 
-def judge(ev: MapEvidence, tolerance: Tolerance, must_catch: float = MUST_CATCH, granted: float = 0.0) -> list[Finding]:
+def judge(
+    ev: MapEvidence,
+    tolerance: Tolerance,
+    must_catch: float = MUST_CATCH,
+    granted: float = 0.0,
+    must_see: float | None = None,
+) -> list[Finding]:
     """Findings on the JVP and on the VJP, as far as they were asked for.
 
     Args:
         granted: what each number of a claim may be off by, relative, beside its bars.
+        must_see: what differences that are alone must be able to tell; default `must_catch`.
 
     Outputs that are infinite or NaN at the point (a mask of -inf is no mistake) have no differences and are left out;
     of the others nothing is taken away.
     """
-    finite, held = np.isfinite(ev.outputs), Held(tolerance, must_catch, granted)
+    finite = np.isfinite(ev.outputs)
+    held = Held(tolerance, must_catch, granted, must_catch if must_see is None else must_see)
     if finite.all():
         return _judged(ev, held)
     asked = [what for what, claim in (("JVP", ev.tangent), ("VJP", ev.pulled)) if claim is not None]
@@ -53,11 +62,17 @@ def judge(ev: MapEvidence, tolerance: Tolerance, must_catch: float = MUST_CATCH,
         ]
     found = _judged(_part(ev, finite), held)
     said = f"{int((~finite).sum())} of {finite.size} outputs are infinite or NaN at this point and were left out"
-    at = np.flatnonzero(finite)
-    return [
-        dataclasses.replace(_blameless(f), output=int(at[f.output]) if f.output >= 0 else -1, left_out=said)
-        for f in found
-    ]
+    return [dataclasses.replace(_of_all(_blameless(f), finite), left_out=said) for f in found]
+
+
+def _of_all(finding: Finding, keep: np.ndarray) -> Finding:
+    """A finding on some of the outputs, said of all of them."""
+    output = int(np.flatnonzero(keep)[finding.output]) if finding.output >= 0 else -1
+    if finding.what != "JVP" or finding.blind is None:
+        return dataclasses.replace(finding, output=output)
+    blind = np.zeros((len(finding.blind), len(keep)), bool)
+    blind[:, keep] = finding.blind
+    return dataclasses.replace(finding, output=output, blind=blind)
 
 
 def _blameless(finding: Finding) -> Finding:
@@ -87,19 +102,22 @@ def _part(ev: MapEvidence, keep: np.ndarray) -> MapEvidence:
 
 def _judged(ev: MapEvidence, held: Held) -> list[Finding]:
     with np.errstate(all="ignore"):
-        findings, trusted = [], ev.reference
+        findings, trusted, vouching = [], ev.reference, None
         if ev.tangent is not None:
             findings.append(_tangents(ev, ev.tangent, ev.reference, held))
             trusted = ev.tangent if trusted is None and findings[0].verdict is Verdict.PASS else trusted
         elif trusted is not None:
             # Reverse mode alone is asked for: what vouches for it must itself agree with the ladder.
-            vouched = _tangents(ev, trusted, None, held).verdict is not Verdict.FAIL
-            trusted = trusted if vouched else None
+            vouching = _tangents(ev, trusted, None, held)
+            trusted = trusted if vouching.verdict is not Verdict.FAIL else None
         if ev.pulled is not None:
             found = cotangents(ev, trusted, held)
             # Where the ladder contradicts what was to vouch for it, or cannot tell, nothing has.
             unsure = ev.reference is not None and trusted is None and found.reason is not Reason.NONFINITE
             findings.append(dataclasses.replace(found, doubtful=found.doubtful or unsure))
+            if ev.own and vouching is not None and vouching.blind is not None:
+                # JAX's forward and reverse mode may be deceived alike, and so vouch for nothing.
+                findings[-1] = partly(findings[-1], dark(ev, vouching.blind), held.must_see)
         return findings
 
 
@@ -108,7 +126,7 @@ def _tangents(ev: MapEvidence, claim: np.ndarray, reference: np.ndarray | None, 
     jumps = np.asarray(ev.numeric.jump.any(axis=0))
     if jumps.any() and not jumps.all():
         return _beside_jumps(ev, claim, reference, held, jumps)
-    found = []
+    found, blind = [], np.zeros(claim.shape, bool)
     for k in np.unique(ev.results):
         at = np.flatnonzero(ev.results == k)
         m, a = claim[:, at], None if reference is None else reference[:, at]
@@ -125,8 +143,10 @@ def _tangents(ev: MapEvidence, claim: np.ndarray, reference: np.ndarray | None, 
         opinion, moves = held.vote(leaf, strictly), ev.scatter[0] if claim is ev.tangent else None
         known = None if moves is None else dataclasses.replace(leaf, m_error=leaf.m_error + moves[:, at])
         found.append((opinion, at, steep(leaf), known is not None and beyond_rounding(known, opinion)))
+        blind[:, at] = unseen(leaf, held.must_see, moved=1.0)
     finding = unless_steep(worst_of("JVP", [opinion for opinion, *_ in found]), any(x[2] for x in found))
-    finding = dataclasses.replace(finding, doubtful=finding.doubtful and not any(x[3] for x in found))
+    finding = dataclasses.replace(finding, doubtful=finding.doubtful and not any(x[3] for x in found), blind=blind)
+    finding = partly(finding, dark(ev, blind), held.must_see)
     if finding.verdict is not Verdict.FAIL or not np.isfinite(claim).all():
         return finding
     bad = np.zeros(claim.shape[1], bool)
@@ -146,8 +166,7 @@ def _beside_jumps(
     said = f"{int(jumps.sum())} of {jumps.size} outputs jump at this point and were left out"
     rest = None if reference is None else reference[:, ~jumps]
     found = _tangents(_part(ev, ~jumps), claim[:, ~jumps], rest, held)
-    output = int(np.flatnonzero(~jumps)[found.output]) if found.output >= 0 else -1
-    found = dataclasses.replace(found, output=output, left_out=said)
+    found = dataclasses.replace(_of_all(found, ~jumps), left_out=said)
     if found.verdict is Verdict.PASS and reference is not None and held.apart(claim, reference)[:, jumps].any():
         return dataclasses.replace(found, verdict=Verdict.INCONCLUSIVE, reason=Reason.JUMP, note=DARK, doubtful=False)
     return found

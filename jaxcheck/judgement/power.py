@@ -3,20 +3,20 @@
 The detection floor is the smallest mutation, relative to the leaf's norm, that turns the verdict to FAIL, up and
 down: mutation testing of the check itself (DeMillo, Lipton & Sayward 1978, Computer 11(4):34). What stands for the
 truth is autodiff where it is there, else M; and the floor is never below what M is seen to be off by, plus the bar of
-that: an error of this size may have passed.
+that: an error of this size may have passed. A mutation is of one output alone, the one that shows it least: another,
+of which more is known, would give it away.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 import numpy as np
 
-from jaxcheck.bars import BARS, FAINT, MISSED, OBVIOUS, SIZES
+from jaxcheck.bars import BARS, FAINT, OBVIOUS, SIZES
 from jaxcheck.evidence.problem import LeafEvidence
-from jaxcheck.judgement.looks import look
+from jaxcheck.judgement.chance import hidden
 from jaxcheck.judgement.measures import norms, own_size, reference
 from jaxcheck.judgement.vote import judge
 from jaxcheck.options import Tolerance
@@ -51,33 +51,46 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
 
     whole_leaf, believed = ev, ev.a is not None and bool(np.isfinite(ev.a).all())
     if believed and ev.m.shape[1] > MANY:
-        ev = _sample(ev, _hardest(ev, _kinked(ev)))
+        ev = _sample(ev, _hardest(ev, _kinked(ev), _shown(ev, influence))[1])
     kinked = _kinked(ev)
     if believed and judge(ev, tolerance, must_catch=must_catch).reason is Reason.AUTODIFF_DIFFERS:
         believed = False
     # On a kink a range of gradients is right, and M's own choice stays.
     truth = np.where(kinked, ev.m, there(ev.a)) if believed else ev.m
-    index = _hardest(ev, kinked)
-    counts_for = reference(ev, truth, apart=False)[:, index]
+    shown = _shown(ev, influence)
+    column, (where, index) = _hardest_output(ev, believed, shown), _hardest(ev, kinked, shown)
+    counts_for = reference(ev, truth, apart=False)[where, index]
 
     def caught(mutant: Callable[[float], np.ndarray], size: float) -> bool:
         return all(
             judge(ev, tolerance, m=mutant(s), must_catch=must_catch).verdict is Verdict.FAIL for s in (size, -size)
         )
 
-    def one(size: float) -> np.ndarray:
+    def whole(size: float) -> np.ndarray:
         mutant = truth.copy()
-        mutant[:, index] += size * counts_for
+        mutant[column] *= 1 + size
         return mutant
 
-    whole, component = (_smallest(lambda s, f=f: caught(f, s)) for f in (lambda s: truth * (1 + s), one))
+    def one(size: float) -> np.ndarray:
+        mutant = truth.copy()
+        mutant[where, index] += size * counts_for
+        return mutant
+
+    of_all, of_one = (_smallest(lambda s, f=f: caught(f, s)) for f in (whole, one))
     off, single = _off(whole_leaf, believed, influence)
-    return max(whole, off, 0.0 if believed else _by_chance(ev, tolerance)), max(component, single)
+    return max(of_all, off, 0.0 if believed else hidden(ev, tolerance, shown)), max(of_one, single)
+
+
+def _shown(ev: LeafEvidence, influence: np.ndarray) -> np.ndarray:
+    """(G,) the outputs that have a say of what would be caught: those that the leaf moves, unless it moves none."""
+    moves = norms(ev.m) > 0
+    shown = moves & (reach(ev) > FAINT * influence)
+    return shown if shown.any() else moves
 
 
 def _off(ev: LeafEvidence, believed: bool, influence: np.ndarray) -> tuple[float, float]:
-    """(the whole leaf, one component): what M is seen to be off by, from autodiff where that is `believed`, plus the
-    bar of that."""
+    """(the whole leaf, one component): what M is seen to be off by, from autodiff where that is `believed`, else from
+    the differences, plus the bar of that."""
     norm = norms(ev.m)
     with np.errstate(all="ignore"):
         held = np.where(_kinked(ev), ev.m, there(ev.a)) if believed else ev.m
@@ -88,36 +101,25 @@ def _off(ev: LeafEvidence, believed: bool, influence: np.ndarray) -> tuple[float
         still = (norm <= BARS * norms(bars)) & (reach(ev) <= FAINT * influence)
         unseen = np.where(influence > 0, norms((off + bars) * own_size(ev)) / influence, 0.0)
         seen, single = np.where(still, unseen, seen), np.where(still, unseen, single)
+        if not believed:
+            seen = np.where(_shown(ev, influence), np.fmax(seen, _from_differences(ev)), seen)
     return float(np.max(seen, initial=0.0)), float(np.max(single, initial=0.0))
 
 
-def _by_chance(ev: LeafEvidence, tolerance: Tolerance) -> float:
-    """The size from which on an error that is spread at random over the leaf is missed by all directions together in
-    `MISSED` of the cases at most: along each of them it is a normal number. 0 where every component was looked at."""
-    alone = [p.at for p in ev.probes if p.directions is None]
-    if len(np.unique(np.concatenate([np.zeros(0, int), *alone]))) == ev.m.shape[1]:
-        return 0.0
-    seen = []
+def _from_differences(ev: LeafEvidence) -> np.ndarray:
+    """(G,) what M is seen to be off by from the differences, plus their bar, relative to the leaf; NaN where that is
+    not known. Of every component where all were looked at, or along the direction that says most."""
+    kinked, norm = _kinked(ev), norms(ev.m)
+    far, found = np.full(ev.m.shape, np.nan), np.full(len(ev.m), np.nan)
     for p in ev.probes:
-        if p.directions is not None:
-            one = look(ev, p, ev.m, None, tolerance)
-            along = np.minimum(
-                np.sqrt(p.along**2 @ (ev.m**2).T), norms(p.along)[:, None] * norms(ev.m) / math.sqrt(ev.m.shape[1])
-            )
-            with np.errstate(divide="ignore", invalid="ignore"):
-                seen.append(np.where(one.usable & (along > 0), one.slack / along, np.inf))
-    if not seen:
-        return float("inf")
-    unseen, worst = np.concatenate(seen), 0.0
-    for allowed in unseen.T[norms(ev.m) > 0]:
-        least = next((s for s in reversed(SIZES) if _missed(allowed / s) <= MISSED), float("inf"))
-        worst = max(worst, least)
-    return worst
-
-
-def _missed(allowed: np.ndarray) -> float:
-    """How often independent normal numbers all lie within what is allowed."""
-    return math.prod(math.erf(x / math.sqrt(2)) for x in allowed)
+        off = np.where(p.slopes.kink, 0.0, np.abs(p.project(ev.m) - p.slopes.value) + p.slopes.error)
+        if p.directions is None:
+            far[:, p.at] = np.fmin(far[:, p.at], off.T)
+        else:
+            size = np.sqrt(p.along**2 @ (ev.m**2).T)
+            found = np.fmin(found, np.fmin.reduce(off / size, axis=0, initial=np.inf))
+    whole = norms(np.where(kinked, 0.0, far)) / norm
+    return np.fmin(found, np.where(np.isnan(far).any(axis=1), np.nan, whole))
 
 
 def _sample(ev: LeafEvidence, hardest: int) -> LeafEvidence:
@@ -183,8 +185,23 @@ def _kinked(ev: LeafEvidence) -> np.ndarray:
     return found
 
 
-def _hardest(ev: LeafEvidence, kinked: np.ndarray) -> int:
-    """The component whose error is hardest to see, relative to what it counts for in the leaf; off the kinks."""
+def _hardest_output(ev: LeafEvidence, believed: bool, shown: np.ndarray) -> int:
+    """The output of those `shown` in which an error of the whole leaf is hardest to see."""
+    seen = np.full(len(ev.m), np.inf)
+    with np.errstate(all="ignore"):
+        if believed:
+            seen = norms(ev.m_error + there(ev.a_error)) / norms(ev.m)
+        for p in ev.probes:
+            claim, s = np.abs(p.project(ev.m)), p.slopes
+            known = np.isfinite(s.error) & (claim > 0) & ~(claim > s.steepest)
+            told = np.where(known, (BARS * s.error + np.abs(p.project(ev.m) - s.value)) / claim, np.inf)
+            seen = np.fmin(seen, told.min(axis=0, initial=np.inf))
+    return int(np.argmax(np.where(shown, np.where(np.isnan(seen), np.inf, seen), -1.0)))
+
+
+def _hardest(ev: LeafEvidence, kinked: np.ndarray, shown: np.ndarray) -> tuple[int, int]:
+    """The output, of those `shown`, and the component whose error is hardest to see, relative to what it counts for in
+    the leaf; off the kinks."""
     with np.errstate(all="ignore"):
         seen = np.full(ev.m.shape, np.inf)  # the least error that some witness sees, per component
         if ev.a is not None and np.isfinite(ev.a).all():
@@ -197,8 +214,10 @@ def _hardest(ev: LeafEvidence, kinked: np.ndarray) -> int:
             elif ev.a is None:
                 for direction, bars in zip(probes.directions, error, strict=True):
                     seen = np.minimum(seen, bars[:, None] / np.abs(direction))
-        relative = (seen / reference(ev, ev.m, apart=False)).max(axis=0)
-    return int(np.argmax(np.where(np.isnan(relative), 0.0, np.where(kinked & ~kinked.all(), -1.0, relative))))
+        relative = seen / reference(ev, ev.m, apart=False)
+        relative = np.where(np.isnan(relative), 0.0, np.where(kinked & ~kinked.all(), -1.0, relative))
+    where, index = np.unravel_index(int(np.argmax(np.where(shown[:, None], relative, -2.0))), relative.shape)
+    return int(where), int(index)
 
 
 def _zero_floor(ev: LeafEvidence, tolerance: Tolerance, influence: float) -> float:

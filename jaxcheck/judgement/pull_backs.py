@@ -14,6 +14,7 @@ from jaxcheck.evidence.projected import exact, projected
 from jaxcheck.judgement.findings import Finding, at_worst
 from jaxcheck.judgement.held import Held, leaf_evidence, unless_steep, worst_of
 from jaxcheck.judgement.measures import steep
+from jaxcheck.judgement.unseen import partly, unseen
 from jaxcheck.result import Reason, Verdict
 from jaxcheck.there import there
 
@@ -46,10 +47,13 @@ def cotangents(ev: MapEvidence, trusted: np.ndarray | None, held: Held) -> Findi
             doubtful = finding.doubtful and not plain
             return _where(ev, dataclasses.replace(finding, doubtful=doubtful), known, held)
     narrow = ~ev.wide if (np.isfinite(seen.value).any(axis=1) & ~ev.wide).any() else np.ones(len(v), bool)
-    finding = said(Probes(seen[narrow], directions=v[narrow]))
+    judges = Probes(seen[narrow], directions=v[narrow])
+    finding = said(judges)
     if finding.verdict is Verdict.PASS and not _covered(ev, seen):
         jumps = Reason.JUMP if ev.numeric.jump.any() else Reason.DOMAIN
         return dataclasses.replace(finding, verdict=Verdict.INCONCLUSIVE, reason=jumps, doubtful=True)
+    leaf = leaf_evidence(ev.point, pulled, ev.pulled_reference, m_error, (judges,), ev.own)
+    finding = partly(finding, np.asarray(unseen(leaf, held.must_see).any(axis=0)), held.must_see)
     return _where(ev, finding, seen, held)
 
 
