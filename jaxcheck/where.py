@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -12,21 +13,35 @@ from jaxcheck.bars import MUST_CATCH, NEAR_LINE, TOO_DEAR
 from jaxcheck.budget import current
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, price
-from jaxcheck.program.where import of_rules, slips, source, wording
+from jaxcheck.program.objective import Traced
+from jaxcheck.program.where import differences, of_rules, slips, source, wording
 from jaxcheck.program.where import problem as passes
+from jaxcheck.program.where import smaller as small
 from jaxcheck.program.where.alias import with_aliases
 from jaxcheck.program.where.search import Found, Search
 from jaxcheck.records import Culprit
 from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.there import there
+from jaxcheck.theta import Theta
 
 # Seconds that the search may take, and what of the budget that is left; of these, what hints may take besides.
 SECONDS, PART, SLIPS = 10.0, 0.5, 0.2
 # Leaves that are looked at alone where no one change makes all of them right.
 TRIES = 3
+# Prices that are one.
+ALIKE = 1e-9
 
 
-def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Smaller:
+    """How the programs of a call are had at smaller arrays: `given` are its (params, args), and `programs` of others
+    gives what `evidence.prepare.programs` does."""
+
+    given: tuple[Any, Any]
+    programs: Callable[[Any, Any], tuple[Theta, tuple[Any, ...], Traced, Traced] | None]
+
+
+def blamed(report: Report, problem: Problem, *, rules: bool, smaller: Smaller | None = None) -> Report:
     """The report with its culprits.
 
     Nobody is looked for but after a FAIL that blames the gradient, or its own derivative, and nobody is named where
@@ -34,6 +49,8 @@ def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
 
     Args:
         rules: whether the custom rules inside are under test, rather than a whole backward pass.
+        smaller: where the arrays are large, the search runs on small ones of the same programs, if the same leaves
+            are wrong with them.
     """
     wrong = tuple(leaf.path for leaf in report.leaves if leaf.verdict is Verdict.FAIL)
     if report.verdict is Verdict.FAIL and report.reason is Reason.SECOND_ORDER_WRONG and rules:
@@ -48,7 +65,7 @@ def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
     current().tell("the line")
     try:
         with np.errstate(all="ignore"):  # a change that overflows repairs nothing
-            for one in _problems(report, problem, rules, time.perf_counter() + seconds):
+            for one in _problems(report, problem, rules, time.perf_counter() + seconds, smaller):
                 found = _culprits(one, wrong) or _in_turn(one, wrong)
                 report = report if rules else _with_slips(report, one, time.perf_counter() + SLIPS * seconds)
                 if found:
@@ -73,18 +90,46 @@ def _with_slips(report: Report, one: passes.Problem, deadline: float) -> Report:
     )
 
 
-def _problems(report: Report, problem: Problem, rules: bool, deadline: float) -> Iterator[passes.Problem]:
+def _problems(
+    report: Report, problem: Problem, rules: bool, deadline: float, smaller: Smaller | None
+) -> Iterator[passes.Problem]:
     values = [np.asarray(x) for x in (*problem.theta.inexact(), *problem.extras)]
     if any(np.iscomplexobj(x) for x in values):
         return
     if rules:
-        yield from of_rules.problems(problem.loss.closed, values, problem.loss.wide, deadline)
+        yield from filter(
+            differences.agree, of_rules.problems(problem.loss.closed, values, problem.loss.wide, deadline)
+        )
         return
-    one = passes.of_loss(
-        problem.loss.closed, there(problem.manual).closed, values, len(problem.theta.leaves), [np.ones(1)], deadline
-    )
+    loss, manual = problem.loss.closed, there(problem.manual).closed
+    if smaller is not None and small.weight(loss) + small.weight(manual) > small.LARGE:
+        one = _cut_down(report, (loss, manual), smaller, deadline)
+        if one is not None:
+            yield one
+            return
+    one = passes.of_loss(loss, manual, values, len(problem.theta.leaves), [np.ones(1)], deadline)
     if one is not None and _agrees(report, one):
         yield one
+
+
+def _cut_down(report: Report, large: tuple[Any, Any], smaller: Smaller, deadline: float) -> passes.Problem | None:
+    """The first smaller problem of the same programs with the same leaves wrong, None where there is none."""
+    for sizes in small.cuts(smaller.given, smaller.given[1]):
+        try:
+            made = smaller.programs(*small.cut(smaller.given, sizes))
+        except Exception:  # at other sizes the caller's code may be nonsense in any way
+            continue
+        if made is None:
+            continue
+        theta, extras, loss, manual = made
+        if not all(small.same_program(x, y.closed, sizes) for x, y in zip(large, (loss, manual), strict=True)):
+            continue
+        values = [np.asarray(x) for x in (*theta.inexact(), *extras)]
+        one = passes.of_loss(loss.closed, manual.closed, values, len(theta.leaves), [np.ones(1)], deadline, cut=sizes)
+        if one is not None and one.wrong() == [leaf.verdict is Verdict.FAIL for leaf in report.leaves]:
+            if differences.agree(one):
+                return one
+    return None
 
 
 def _agrees(report: Report, one: passes.Problem) -> bool:
@@ -104,7 +149,16 @@ def _agrees(report: Report, one: passes.Problem) -> bool:
 def _culprits(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]:
     found = _searched(one)
     named = blame([Weighed(**f.fields) for f in found])
-    return () if named is None else tuple(_culprit(one, found[i], named.kind, wrong) for i in named.changes)
+    return (
+        () if named is None else tuple(_culprit(one, _plain(one, found, i), named.kind, wrong) for i in named.changes)
+    )
+
+
+def _plain(one: passes.Problem, found: list[Found], i: int) -> Found:
+    """Of the changes of one line that are as likely as this one, the first that can be written down."""
+    this = found[i]
+    alike = [f for f in found if f.fields["where"] == this.fields["where"] and abs(f.price - this.price) < ALIKE]
+    return next((f for f in (this, *alike) if wording.changed_line(one, f.edit)), this)
 
 
 def _searched(one: passes.Problem) -> list[Found]:
