@@ -102,7 +102,7 @@ def _problems(
         )
         return
     loss, manual = problem.loss.closed, there(problem.manual).closed
-    if smaller is not None and small.weight(loss) + small.weight(manual) > small.LARGE:
+    if smaller is not None and small.is_large(loss, manual):
         one = _cut_down(report, (loss, manual), smaller, deadline)
         if one is not None:
             yield one
@@ -167,13 +167,13 @@ def _searched(one: passes.Problem) -> list[Found]:
 
 def _culprit(one: passes.Problem, found: Found, kind: str, wrong: tuple[str, ...]) -> Culprit:
     edit = found.edit
-    place = edit.site.place
+    place, text = edit.site.place, source.text_of(edit.site.place)
     return Culprit(
         place.file,
         place.line,
-        source.text_of(place),
+        text,
         wording.changed_line(one, edit),
-        wording.in_words(one, edit),
+        wording.in_words(one, edit) + ("" if text else f", in {wording.equation(one, edit.site)}"),
         kind,
         wrong,
     )

@@ -14,20 +14,29 @@ import numpy as np
 
 from jaxcheck.program import interpret
 
-# Numbers that a program may make, all its values together, to be searched as it is.
-LARGE = 300_000
+# Numbers that programs may make, all their values together, and operations, to be searched as they are.
+LARGE, LONG = 300_000, 3_000
 # Axes up to this size are left as they are, and what the longer ones are cut to.
 SHORT = 12
 _PRIMES = (7, 11, 13, 17, 19, 23, 29, 31)
 
 
-def weight(closed: Any) -> int:
-    """How many numbers a program makes, loops once for each of their turns where that is known."""
-    total = 0
+def is_large(*programs: Any) -> bool:
+    """Whether programs make too much to be searched."""
+    operations, numbers = (sum(each) for each in zip(*map(weight, programs), strict=True))
+    return operations > LONG or numbers > LARGE
+
+
+def weight(closed: Any) -> tuple[int, int]:
+    """How many operations a program does and how many numbers they make, a loop's once for each of its turns where
+    their number is known."""
+    operations = numbers = 0
     for eqn in interpret.opened(closed).eqns:
-        inside = sum(weight(interpret.closed(inner)) for _, inner in interpret.sub_jaxprs(eqn.params))
-        total += inside * int(eqn.params.get("length", 1) or 1) + sum(_size(v) for v in eqn.outvars)
-    return total
+        inside = [weight(interpret.closed(inner)) for _, inner in interpret.sub_jaxprs(eqn.params)]
+        turns = int(eqn.params.get("length", 1) or 1)
+        operations += 1 + turns * sum(n for n, _ in inside)
+        numbers += sum(_size(v) for v in eqn.outvars) + turns * sum(n for _, n in inside)
+    return operations, numbers
 
 
 def _size(var: Any) -> int:

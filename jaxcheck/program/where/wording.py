@@ -187,6 +187,13 @@ def _near(made: tuple[int, ...], site: Site) -> bool:
     return 2 * site.ops[0] - site.ops[1] < made[0] < site.ops[1]
 
 
+def equation(problem: Problem, site: Site) -> str:
+    """An operation with the shapes it takes and the function it stands in, for a source that cannot be read."""
+    op, values = problem.tape.ops[site.ops[0]], problem.runs[0]
+    shapes = " and ".join("x".join(map(str, np.shape(values[i]))) or "a number" for i in op.ins)
+    return f"`{site.name}` of {shapes} in `{site.place.function}`"
+
+
 def in_words(problem: Problem, edit: Edit) -> str:
     """What is changed, in a few words."""
     given = " and ".join(_what(problem, g, edit.site) for g in edit.groups)
