@@ -12,7 +12,7 @@ from jaxcheck.batch import check_batch
 from jaxcheck.budget import running, until_stopped
 from jaxcheck.door import door
 from jaxcheck.engine import examine
-from jaxcheck.evidence.prepare import prepare, programs
+from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.prepare_rule import name_of
 from jaxcheck.minimise import minimisable
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
@@ -22,7 +22,7 @@ from jaxcheck.resume import Call, resuming
 from jaxcheck.rule import check_rule
 from jaxcheck.settings import Settings
 from jaxcheck.stopping import finished, unprepared
-from jaxcheck.where import Smaller, blamed
+from jaxcheck.where import blamed
 
 
 @door
@@ -116,9 +116,6 @@ def check_grad(
         resuming(resume, clock) as file,
     ):
         report = None
-        smaller = None
-        if callable(grad):
-            smaller = Smaller((params, args), lambda p, x: programs(loss, p, grad, x, has_aux, precision))
         with until_stopped():
             problem, preface = prepare(loss, params, grad, args, has_aux, precision)
             earlier = file.before(call, problem, preface, settings, where=where, name=name or preface.name)
@@ -127,7 +124,7 @@ def check_grad(
             report = examine(problem, preface, settings, kind="check_grad", name=name or preface.name, start=start)
             if where:
                 with hosts.by_itself():
-                    report = blamed(report, problem, rules=grad is None, smaller=smaller)
+                    report = blamed(report, problem, rules=grad is None)
         if report is None:
             report = unprepared("check_grad", name_of(loss, name), params, settings.seed)
         return hosts.same(file.after(finished(report, grad if callable(grad) else loss)))

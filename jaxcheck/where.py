@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from jaxcheck.bars import MUST_CATCH, NEAR_LINE, TOO_DEAR
 from jaxcheck.budget import current
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, price
-from jaxcheck.program.objective import Traced
 from jaxcheck.program.where import differences, of_rules, slips, source, wording
 from jaxcheck.program.where import problem as passes
 from jaxcheck.program.where import smaller as small
@@ -22,7 +21,6 @@ from jaxcheck.program.where.search import Found, Search
 from jaxcheck.records import Culprit
 from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.there import there
-from jaxcheck.theta import Theta
 
 # Seconds that the search may take, and what of the budget that is left; of these, what hints may take besides.
 SECONDS, PART, SLIPS = 10.0, 0.5, 0.2
@@ -32,16 +30,7 @@ TRIES = 3
 ALIKE = 1e-9
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Smaller:
-    """How the programs of a call are had at smaller arrays: `given` are its (params, args), and `programs` of others
-    gives what `evidence.prepare.programs` does."""
-
-    given: tuple[Any, Any]
-    programs: Callable[[Any, Any], tuple[Theta, tuple[Any, ...], Traced, Traced] | None]
-
-
-def blamed(report: Report, problem: Problem, *, rules: bool, smaller: Smaller | None = None) -> Report:
+def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
     """The report with its culprits.
 
     Nobody is looked for but after a FAIL that blames the gradient, or its own derivative, and nobody is named where
@@ -49,8 +38,6 @@ def blamed(report: Report, problem: Problem, *, rules: bool, smaller: Smaller | 
 
     Args:
         rules: whether the custom rules inside are under test, rather than a whole backward pass.
-        smaller: where the arrays are large, the search runs on small ones of the same programs, if the same leaves
-            are wrong with them.
     """
     wrong = tuple(leaf.path for leaf in report.leaves if leaf.verdict is Verdict.FAIL)
     if report.verdict is Verdict.FAIL and report.reason is Reason.SECOND_ORDER_WRONG and rules:
@@ -65,7 +52,7 @@ def blamed(report: Report, problem: Problem, *, rules: bool, smaller: Smaller | 
     current().tell("the line")
     try:
         with np.errstate(all="ignore"):  # a change that overflows repairs nothing
-            for one in _problems(report, problem, rules, time.perf_counter() + seconds, smaller):
+            for one in _problems(report, problem, rules, time.perf_counter() + seconds):
                 found = _culprits(one, wrong) or _in_turn(one, wrong)
                 report = report if rules else _with_slips(report, one, time.perf_counter() + SLIPS * seconds)
                 if found:
@@ -90,9 +77,7 @@ def _with_slips(report: Report, one: passes.Problem, deadline: float) -> Report:
     )
 
 
-def _problems(
-    report: Report, problem: Problem, rules: bool, deadline: float, smaller: Smaller | None
-) -> Iterator[passes.Problem]:
+def _problems(report: Report, problem: Problem, rules: bool, deadline: float) -> Iterator[passes.Problem]:
     values = [np.asarray(x) for x in (*problem.theta.inexact(), *problem.extras)]
     if any(np.iscomplexobj(x) for x in values):
         return
@@ -102,33 +87,31 @@ def _problems(
         )
         return
     loss, manual = problem.loss.closed, there(problem.manual).closed
-    if smaller is not None and small.is_large(loss, manual):
-        one = _cut_down(report, (loss, manual), smaller, deadline)
+    count = len(problem.theta.leaves)
+    if small.is_large(loss, manual):
+        one = _cut_down(report, (loss, manual), values, count, deadline)
         if one is not None:
             yield one
             return
-    one = passes.of_loss(loss, manual, values, len(problem.theta.leaves), [np.ones(1)], deadline)
+    one = passes.of_loss(loss, manual, values, count, [np.ones(1)], deadline)
     if one is not None and _agrees(report, one):
         yield one
 
 
-def _cut_down(report: Report, large: tuple[Any, Any], smaller: Smaller, deadline: float) -> passes.Problem | None:
+def _cut_down(
+    report: Report, large: tuple[Any, Any], values: list[np.ndarray], count: int, deadline: float
+) -> passes.Problem | None:
     """The first smaller problem of the same programs with the same leaves wrong, None where there is none."""
-    for sizes in small.cuts(smaller.given, smaller.given[1]):
+    for sizes in small.cuts(large, count):
         try:
-            made = smaller.programs(*small.cut(smaller.given, sizes))
+            loss, manual = (small.resized(program, sizes) for program in large)
+            given = [small.cut(x, sizes) for x in values]
+            one = passes.of_loss(loss, manual, given, count, [np.ones(1)], deadline, cut=sizes)
         except Exception:  # at other sizes the caller's code may be nonsense in any way
             continue
-        if made is None:
-            continue
-        theta, extras, loss, manual = made
-        if not all(small.same_program(x, y.closed, sizes) for x, y in zip(large, (loss, manual), strict=True)):
-            continue
-        values = [np.asarray(x) for x in (*theta.inexact(), *extras)]
-        one = passes.of_loss(loss.closed, manual.closed, values, len(theta.leaves), [np.ones(1)], deadline, cut=sizes)
-        if one is not None and one.wrong() == [leaf.verdict is Verdict.FAIL for leaf in report.leaves]:
-            if differences.agree(one):
-                return one
+        alike = one is not None and one.wrong() == [leaf.verdict is Verdict.FAIL for leaf in report.leaves]
+        if alike and differences.agree(there(one)):
+            return one
     return None
 
 

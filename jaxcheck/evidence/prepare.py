@@ -24,7 +24,7 @@ from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, grad
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
 from jaxcheck.there import there
-from jaxcheck.theta import Theta, argument_paths, take_apart
+from jaxcheck.theta import argument_paths, take_apart
 
 # What JAX says where a trace left something behind that another one stumbles over.
 LEAKED = (LeakedTracer, jax.errors.UnexpectedTracerError)
@@ -121,19 +121,6 @@ def prepare(
         layout=layout_of(theta),
     )
     return _with_preface(call, problem, claim, own, said, random)
-
-
-def programs(
-    loss: Callable, params: Any, grad: Callable, args: Any, has_aux: bool, precision: str
-) -> tuple[Theta, tuple[Any, ...], Traced, Traced] | None:
-    """(parameters, arguments, the loss, its gradient) traced and nothing else, None where `grad` cannot be traced.
-
-    Raises:
-        Whatever the caller's functions raise of these arguments.
-    """
-    call = _call(loss, params, grad, args, has_aux, precision)
-    primal, (found, _) = call.traced(call.user.outputs, precision), _trace_gradient(call, precision)
-    return None if found is None else (call.user.theta, call.extras, primal, found[0])
 
 
 def _with_preface(

@@ -1,16 +1,21 @@
-"""A program whose arrays are too large to be searched, at the same program's small arrays: axes of equal size are cut
-alike, so that what was square stays square, and each to a prime, so that a constant still tells of which axis it is."""
+"""Programs whose arrays are too large, or whose loops are too long, to be searched: the same equations at small sizes.
+
+The jaxpr is written anew, not traced: so lines stay known, and what the caller's functions hold, arrays that they close
+over and the lengths of their loops, is cut as well. Axes of equal size are cut alike, so that what was square stays
+square, and each to a prime, so that a constant still tells of which axis it is.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
 import jax
 import numpy as np
+from jax.extend import core
 
 from jaxcheck.program import interpret
 
@@ -19,6 +24,10 @@ LARGE, LONG = 300_000, 3_000
 # Axes up to this size are left as they are, and what the longer ones are cut to.
 SHORT = 12
 _PRIMES = (7, 11, 13, 17, 19, 23, 29, 31)
+# Parameters of equations that hold sizes, or places along an axis.
+_SIZED = ("shape", "new_sizes", "sizes", "slice_sizes", "start_indices", "limit_indices", "length")
+# What is next to the end of an axis.
+_BESIDE = (1, 2, -1)
 
 
 def is_large(*programs: Any) -> bool:
@@ -43,73 +52,116 @@ def _size(var: Any) -> int:
     return math.prod(getattr(var.aval, "shape", ()))
 
 
-def cuts(trees: Any, args: Any) -> Iterator[dict[int, int]]:
-    """What the sizes of axes may be cut to, the most promising first: all long ones, the rows of the arguments alone.
+def cuts(programs: tuple[Any, ...], count: int) -> Iterator[dict[int, int]]:
+    """What the sizes of axes may be cut to, the most promising first: all long ones, those of no parameter, those of
+    loops alone.
 
     Args:
-        trees: all arrays there are.
-        args: those that are not differentiated, whose leading axes are rows.
+        count: the first inputs, which are the parameters.
     """
-    taken = {n for x in jax.tree.leaves(trees) for n in np.shape(x)}
-    long = sorted(n for n in taken if n > SHORT)
+    lengths = {n for program in programs for n in _lengths(program)}
+    inputs = [v.aval for program in programs for v in (*program.jaxpr.invars, *program.jaxpr.constvars)]
+    taken = {n for aval in inputs for n in getattr(aval, "shape", ())} | lengths
+    own = {n for v in programs[0].jaxpr.invars[:count] for n in v.aval.shape}
     primes = [p for p in _PRIMES if p not in taken]
-    shrunk = dict(zip(long, primes, strict=False))
-    if len(long) > len(primes) or any(to >= n for n, to in shrunk.items()):
-        shrunk = {n: to for n, to in shrunk.items() if to < n}
-    rows = {np.shape(x)[0] for x in jax.tree.leaves(args) if np.ndim(x)}
-    for chosen in (shrunk, {n: to for n, to in shrunk.items() if n in rows}):
-        if chosen:
-            yield chosen
+    seen = []
+    for chosen in (taken, taken - own, lengths):
+        long = sorted(n for n in chosen if n > SHORT)
+        sizes = {n: to for n, to in zip(long, primes, strict=False) if to < n}
+        if sizes and sizes not in seen:
+            seen.append(sizes)
+            yield sizes
 
 
-def cut(tree: Any, sizes: Mapping[int, int]) -> Any:
-    """The arrays with their axes cut; whole numbers that may point into an axis are taken modulo what it became."""
-    reach = min(sizes.values())
-
-    def one(x: Any) -> Any:
-        if not hasattr(x, "dtype") or jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended):
-            return x
-        small = np.asarray(x)[tuple(slice(sizes.get(n, n)) for n in np.shape(x))]
-        if small.dtype.kind in "iu" and small.size and small.max() >= reach:
-            small = small % reach
-        return jax.numpy.asarray(small, x.dtype) if isinstance(x, jax.Array) else small
-
-    return jax.tree.map(one, tree)
-
-
-def same_program(large: Any, small: Any, sizes: Mapping[int, int]) -> bool:
-    """Whether the small program is the large one at other sizes: the same operations, and no number in it that was
-    written for an axis that was cut."""
-    a, b = list(_steps(large)), list(_steps(small))
-    if [name for name, _ in a] != [name for name, _ in b]:
-        return False
-    told = _told(sizes)
-    pinned = [x for (_, xs), (_, ys) in zip(a, b, strict=True) for x, y in zip(xs, ys, strict=False) if x == y]
-    return not any(_near(abs(x), told) for x in pinned if x)
-
-
-def _steps(closed: Any) -> Iterator[tuple[str, list[float]]]:
-    """Each operation with the numbers that stand in it, those of loops and calls among them."""
-    program = interpret.opened(closed)
-    consts = [x for x in getattr(closed, "consts", ()) if np.ndim(x) == 0]
-    yield "consts", [float(x) for x in consts if np.asarray(x).dtype.kind in "fi"]
-    for eqn in program.eqns:
-        literals = [v.val for v in eqn.invars if hasattr(v, "val") and np.ndim(v.val) == 0]
-        yield eqn.primitive.name, [float(x) for x in literals if np.asarray(x).dtype.kind in "fi"]
+def _lengths(program: Any) -> Iterator[int]:
+    """How long the loops of a program are."""
+    for eqn in interpret.opened(program).eqns:
+        if eqn.primitive.name == "scan":
+            yield int(eqn.params["length"])
         for _, inner in interpret.sub_jaxprs(eqn.params):
-            yield from _steps(interpret.closed(inner))
+            yield from _lengths(inner)
 
 
-def _told(sizes: Mapping[int, int]) -> list[float]:
-    """Numbers that speak of the size of an axis."""
-    long = [float(n) for n in sizes]
-    found = [*long, *(n**0.5 for n in long), *(n * m for n, m in itertools.combinations_with_replacement(long, 2))]
-    found += [n - 1 for n in long]
-    return [y for x in found for y in (x, 1 / x, 2 / x, 0.5 / x)]
+def cut(x: Any, sizes: Mapping[int, int]) -> Any:
+    """An array with its axes cut; whole numbers that may point into an axis are taken modulo what it became."""
+    if not hasattr(x, "dtype") or jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended):
+        return x
+    reach = min(sizes.values())
+    small = np.asarray(x)[tuple(slice(sizes.get(n, n)) for n in np.shape(x))]
+    return small % reach if small.dtype.kind in "iu" and small.size and small.max() >= reach else small
 
 
-def _near(x: float, told: Sequence[float]) -> bool:
-    return any(abs(x - n) <= 1e-5 * n for n in told)  # a literal may be a float32's
+def resized(closed: Any, sizes: Mapping[int, int]) -> Any:
+    """The program with its axes cut, and what is made of their sizes: products, what is next to an end, numbers that
+    stand in it for them."""
+    return _Resizing(sizes).closed(closed)
+
+
+class _Resizing:
+    def __init__(self, sizes: Mapping[int, int]):
+        self.sizes = dict(sizes)
+        pairs = itertools.combinations_with_replacement(sizes.items(), 2)
+        self.whole = {n * m: a * b for (n, a), (m, b) in pairs}
+        self.whole |= {n - d: to - d for n, to in sizes.items() for d in _BESIDE} | self.sizes
+        alike = [*self.whole.items(), *((n**0.5, to**0.5) for n, to in sizes.items())]
+        parts = (1.0, 2.0, 0.5)
+        self.numbers = [(c * x**power, c * y**power) for x, y in alike for power in (1, -1) for c in parts]
+        self.known: dict[int, Any] = {}
+
+    def closed(self, closed: Any) -> Any:
+        consts = [cut(x, self.sizes) for x in interpret.constants(closed)]
+        return core.ClosedJaxpr(self.opened(interpret.opened(closed)), consts)
+
+    def opened(self, jaxpr: Any) -> Any:
+        if id(jaxpr) in self.known:
+            return self.known[id(jaxpr)][0]
+        made: dict[Any, Any] = {}
+
+        def atom(a: Any) -> Any:
+            if interpret.is_literal(a):
+                return core.Literal(self.number(a.val, a.aval), self.aval(a.aval))
+            if not interpret.is_variable(a) or a in made:
+                return made.get(a, a)
+            made[a] = core.Var(self.aval(a.aval))
+            return made[a]
+
+        fields = {name: [atom(v) for v in getattr(jaxpr, name)] for name in ("constvars", "invars")}
+        eqns = []
+        for eqn in jaxpr.eqns:
+            ins, outs = [atom(v) for v in eqn.invars], [atom(v) for v in eqn.outvars]
+            eqns.append(eqn.replace(invars=ins, outvars=outs, params=self.params(eqn.params)))
+        new = jaxpr.replace(**fields, outvars=[atom(v) for v in jaxpr.outvars], eqns=eqns)
+        self.known[id(jaxpr)] = new, jaxpr  # kept, so that the id stays its own
+        return new
+
+    def aval(self, aval: Any) -> Any:
+        shape = getattr(aval, "shape", ())
+        return aval.update(shape=tuple(self.whole.get(n, n) for n in shape)) if shape else aval
+
+    def number(self, value: Any, aval: Any) -> Any:
+        """A number that stands in the program for a size."""
+        if np.ndim(value) or np.asarray(value).dtype.kind not in "iuf":
+            return value
+        if np.asarray(value).dtype.kind in "iu":
+            return np.asarray(self.whole.get(int(value), value), aval.dtype)
+        x = float(value)
+        near = [new for old, new in self.numbers if abs(abs(x) - old) <= 1e-6 * old]  # it may be a float32's
+        return np.asarray(np.copysign(near[0], x), aval.dtype) if near else value
+
+    def params(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {key: self.param(key, value) for key, value in params.items()}
+
+    def param(self, key: str, value: Any) -> Any:
+        if interpret.is_jaxpr(value):
+            return self.closed(value) if hasattr(value, "jaxpr") else self.opened(value)
+        if isinstance(value, (tuple, list)) and any(map(interpret.is_jaxpr, value)):
+            return type(value)(self.param(key, x) for x in value)
+        if key not in _SIZED:
+            return value
+        if isinstance(value, int):
+            return self.whole.get(value, value)
+        many = isinstance(value, (tuple, list))
+        return type(value)(self.whole.get(x, x) if isinstance(x, int) else x for x in value) if many else value
 
 
 def as_written(c: float, sizes: Mapping[int, int]) -> float:
