@@ -7,7 +7,6 @@ square, and each to a prime, so that a constant still tells of which axis it is.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -66,7 +65,8 @@ def cuts(programs: tuple[Any, ...], count: int) -> Iterator[dict[int, int]]:
     primes = [p for p in _PRIMES if p not in taken]
     seen = []
     for chosen in (taken, taken - own, lengths):
-        long = sorted(n for n in chosen if n > SHORT)
+        products = {n * m for n in taken for m in taken if min(n, m) > 1}
+        long = sorted(n for n in chosen - products if n > SHORT)
         sizes = {n: to for n, to in zip(long, primes, strict=False) if to < n}
         if sizes and sizes not in seen:
             seen.append(sizes)
@@ -82,12 +82,20 @@ def _lengths(program: Any) -> Iterator[int]:
             yield from _lengths(inner)
 
 
+def _derived(sizes: Mapping[int, int]) -> dict[int, int]:
+    """The sizes, and what is made of them: products, also with a short axis, and what is next to an end."""
+    kept = [(n, n) for n in range(2, SHORT + 1)]
+    found = {n * m: a * b for n, a in sizes.items() for m, b in (*sizes.items(), *kept)}
+    return found | {n - d: to - d for n, to in sizes.items() for d in _BESIDE} | dict(sizes)
+
+
 def cut(x: Any, sizes: Mapping[int, int]) -> Any:
     """An array with its axes cut; whole numbers that may point into an axis are taken modulo what it became."""
     if not hasattr(x, "dtype") or jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended):
         return x
     reach = min(sizes.values())
-    small = np.asarray(x)[tuple(slice(sizes.get(n, n)) for n in np.shape(x))]
+    whole = _derived(sizes)
+    small = np.asarray(x)[tuple(slice(whole.get(n, n)) for n in np.shape(x))]
     return small % reach if small.dtype.kind in "iu" and small.size and small.max() >= reach else small
 
 
@@ -100,9 +108,7 @@ def resized(closed: Any, sizes: Mapping[int, int]) -> Any:
 class _Resizing:
     def __init__(self, sizes: Mapping[int, int]):
         self.sizes = dict(sizes)
-        pairs = itertools.combinations_with_replacement(sizes.items(), 2)
-        self.whole = {n * m: a * b for (n, a), (m, b) in pairs}
-        self.whole |= {n - d: to - d for n, to in sizes.items() for d in _BESIDE} | self.sizes
+        self.whole = _derived(sizes)
         alike = [*self.whole.items(), *((n**0.5, to**0.5) for n, to in sizes.items())]
         parts = (1.0, 2.0, 0.5)
         self.numbers = [(c * x**power, c * y**power) for x, y in alike for power in (1, -1) for c in parts]
