@@ -56,11 +56,17 @@ def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
                 found = _culprits(one, wrong) or _in_turn(one, wrong)
                 report = report if rules else _with_slips(report, one, time.perf_counter() + SLIPS * seconds)
                 if found:
-                    return dataclasses.replace(report, culprits=found)
+                    return dataclasses.replace(report, culprits=found, notes=(*report.notes, *_at_what(one)))
     except Exception:
         # Whatever is met in a stranger's program, its verdict stands without a line.
         return report
     return report
+
+
+def _at_what(one: passes.Problem) -> list[str]:
+    """At what sizes the line was looked for, where these are not the caller's."""
+    cut = [f"{n} as {to}" for n, to in sorted(one.constants.cut.items())]
+    return [f"The line was looked for in the same programs at small sizes: axes of {', '.join(cut)}."] if cut else []
 
 
 def _with_slips(report: Report, one: passes.Problem, deadline: float) -> Report:

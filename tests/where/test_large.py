@@ -43,6 +43,9 @@ def test_the_line_is_named(monkeypatch, right, wrong, edit):
     report = check(right, wrong)
     assert [(c.kind, c.source, c.edit) for c in report.culprits] == [("line", wrong, edit)]
     assert max(most) < 500
+    assert "The line was looked for in the same programs at small sizes: axes of 20 as 7, 48 as 11, 600 as 13." in str(
+        report
+    ).replace("\n", " ")
 
 
 def test_numbers_written_for_an_axis_go_with_it():

@@ -22,7 +22,7 @@ class Constants:
     """
 
     def __init__(self, sizes: Iterable[int], literals: Iterable[float], cut: Mapping[int, int] | None = None):
-        self._cut = cut or {}
+        self.cut = cut or {}
         self.sizes = sorted({float(s) for s in sizes if s > 1})
         self.literals = sorted({abs(float(x)) for x in literals if np.isfinite(x) and x})
         bases = {
@@ -48,7 +48,7 @@ class Constants:
 
     def as_written(self, c: float) -> float:
         """A constant as it is in the caller's program."""
-        return smaller.as_written(c, self._cut) if self._cut else c
+        return smaller.as_written(c, self.cut) if self.cut else c
 
     def plainness(self, c: float) -> int:
         """0 for 1, 1 for -1, 2 for a half or 2, 3 for other small ones, 4 for the program's."""

@@ -103,10 +103,11 @@ class Search:
         for slot in self._slots(site):
             i = op.outs[0] if slot == OUT else op.ins[slot]
             value = tape.values[i]
-            yield from e.unary(tape, site, slot, value, op)
             if slot != OUT and i in tape.literals and not value.ndim:
                 for c in self.p.constants.other_literals(float(value)):
                     yield Edit(site, slot, "scale", factor=c)
+            else:
+                yield from e.unary(tape, site, slot, value, op)
 
     def _all(self, site: Site) -> Iterator[Edit]:
         """Every change of a site whose changes have to be run."""
