@@ -182,6 +182,9 @@ SAME_VALUE = 1e-7
 REPAIRED = 1e-8
 # A leaf is wrong, for the search, beyond this part of its norm; one in between keeps the search away. A choice.
 ASTRAY = 1e-6
+# The truth that a search goes by is believed when differences of the loss agree with it to this part of the most
+# that they could be: at their step they are off by some 1e-9. A choice.
+TRUTH = 1e-5
 # A constant is one of the program's own (a dimension, a literal, a small fraction) when it is that near. A choice.
 NICE = 1e-7
 # A line is named where every other that could be to blame costs that much more (`judgement.culprit.COST`).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +13,9 @@ from jaxcheck.bars import MUST_CATCH, NEAR_LINE, TOO_DEAR
 from jaxcheck.budget import current
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, price
-from jaxcheck.program.where import of_rules, slips, source, wording
+from jaxcheck.program.where import differences, of_rules, slips, source, wording
 from jaxcheck.program.where import problem as passes
+from jaxcheck.program.where import smaller as small
 from jaxcheck.program.where.alias import with_aliases
 from jaxcheck.program.where.search import Found, Search
 from jaxcheck.records import Culprit
@@ -24,6 +26,8 @@ from jaxcheck.there import there
 SECONDS, PART, SLIPS = 10.0, 0.5, 0.2
 # Leaves that are looked at alone where no one change makes all of them right.
 TRIES = 3
+# Prices that are one.
+ALIKE = 1e-9
 
 
 def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
@@ -52,11 +56,17 @@ def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
                 found = _culprits(one, wrong) or _in_turn(one, wrong)
                 report = report if rules else _with_slips(report, one, time.perf_counter() + SLIPS * seconds)
                 if found:
-                    return dataclasses.replace(report, culprits=found)
+                    return dataclasses.replace(report, culprits=found, notes=(*report.notes, *_at_what(one)))
     except Exception:
         # Whatever is met in a stranger's program, its verdict stands without a line.
         return report
     return report
+
+
+def _at_what(one: passes.Problem) -> list[str]:
+    """At what sizes the line was looked for, where these are not the caller's."""
+    cut = [f"{n} as {to}" for n, to in sorted(one.constants.cut.items())]
+    return [f"The line was looked for in the same programs at small sizes: axes of {', '.join(cut)}."] if cut else []
 
 
 def _with_slips(report: Report, one: passes.Problem, deadline: float) -> Report:
@@ -78,13 +88,37 @@ def _problems(report: Report, problem: Problem, rules: bool, deadline: float) ->
     if any(np.iscomplexobj(x) for x in values):
         return
     if rules:
-        yield from of_rules.problems(problem.loss.closed, values, problem.loss.wide, deadline)
+        yield from filter(
+            differences.agree, of_rules.problems(problem.loss.closed, values, problem.loss.wide, deadline)
+        )
         return
-    one = passes.of_loss(
-        problem.loss.closed, there(problem.manual).closed, values, len(problem.theta.leaves), [np.ones(1)], deadline
-    )
+    loss, manual = problem.loss.closed, there(problem.manual).closed
+    count = len(problem.theta.leaves)
+    if small.is_large(loss, manual):
+        one = _cut_down(report, (loss, manual), values, count, deadline)
+        if one is not None:
+            yield one
+            return
+    one = passes.of_loss(loss, manual, values, count, [np.ones(1)], deadline)
     if one is not None and _agrees(report, one):
         yield one
+
+
+def _cut_down(
+    report: Report, large: tuple[Any, Any], values: list[np.ndarray], count: int, deadline: float
+) -> passes.Problem | None:
+    """The first smaller problem of the same programs with the same leaves wrong, None where there is none."""
+    for sizes in small.cuts(large, count):
+        try:
+            loss, manual = (small.resized(program, sizes) for program in large)
+            given = [small.cut(x, sizes) for x in values]
+            one = passes.of_loss(loss, manual, given, count, [np.ones(1)], deadline, cut=sizes)
+        except Exception:  # at other sizes the caller's code may be nonsense in any way
+            continue
+        alike = one is not None and one.wrong() == [leaf.verdict is Verdict.FAIL for leaf in report.leaves]
+        if alike and differences.agree(there(one)):
+            return one
+    return None
 
 
 def _agrees(report: Report, one: passes.Problem) -> bool:
@@ -104,7 +138,16 @@ def _agrees(report: Report, one: passes.Problem) -> bool:
 def _culprits(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]:
     found = _searched(one)
     named = blame([Weighed(**f.fields) for f in found])
-    return () if named is None else tuple(_culprit(one, found[i], named.kind, wrong) for i in named.changes)
+    return (
+        () if named is None else tuple(_culprit(one, _plain(one, found, i), named.kind, wrong) for i in named.changes)
+    )
+
+
+def _plain(one: passes.Problem, found: list[Found], i: int) -> Found:
+    """Of the changes of one line that are as likely as this one, the first that can be written down."""
+    this = found[i]
+    alike = [f for f in found if f.fields["where"] == this.fields["where"] and abs(f.price - this.price) < ALIKE]
+    return next((f for f in (this, *alike) if wording.changed_line(one, f.edit)), this)
 
 
 def _searched(one: passes.Problem) -> list[Found]:
@@ -113,13 +156,13 @@ def _searched(one: passes.Problem) -> list[Found]:
 
 def _culprit(one: passes.Problem, found: Found, kind: str, wrong: tuple[str, ...]) -> Culprit:
     edit = found.edit
-    place = edit.site.place
+    place, text = edit.site.place, source.text_of(edit.site.place)
     return Culprit(
         place.file,
         place.line,
-        source.text_of(place),
+        text,
         wording.changed_line(one, edit),
-        wording.in_words(one, edit),
+        wording.in_words(one, edit) + ("" if text else f", in {wording.equation(one, edit.site)}"),
         kind,
         wrong,
     )

@@ -30,6 +30,7 @@ class Weighed:
         spare: whether it uses what is computed and was never used.
         between: whether what was right is a cotangent, and becomes another: then a link of the chain is missing, and
             that may be on this line as well as on the next.
+        renamed: whether the line reads a name that another line only gave another's value.
     """
 
     where: tuple[str, int]
@@ -43,6 +44,7 @@ class Weighed:
     passed_on: bool = False
     spare: bool = False
     between: bool = False
+    renamed: bool = False
 
 
 # How much a change asks of whoever made the mistake: small for a slip of the pen.
@@ -60,7 +62,7 @@ CONSTANT_BESIDE = {0: 0.0, 1: 0.2, 2: 0.6, 3: 1.0, 4: 0.8}
 # What is known of the line besides.
 SPEAKS = {
     "was": 2.0,
-    "between": -1.1,
+    "between": -1.2,
     "becomes": -0.4,
     "inputs": -0.2,
     "entering": -0.3,
@@ -120,11 +122,14 @@ def blame(changes: Sequence[Weighed]) -> Blame | None:
 
 
 def _value(changes: Sequence[Weighed]) -> Blame | None:
-    """Only values are known that would repair: the first line where one belongs, if what goes into it is right."""
-    right = [i for i, c in enumerate(changes) if c.kind == "swap result" and c.becomes and not c.was and not c.constant]
-    sure = [i for i in right if changes[i].entering]
+    """Only values are known that would repair: the line where one belongs, if what goes into it is right, and no value
+    that would repair belongs on another such line, be it right as something else."""
+    here = [i for i, c in enumerate(changes) if c.kind == "swap result" and c.becomes and not c.constant]
+    sure = [i for i in here if changes[i].entering]
     lines = {changes[i].where for i in sure}
-    return Blame("value", (sure[0],)) if len(lines) == 1 else None
+    if len(lines) != 1 or changes[sure[0]].was or changes[sure[0]].renamed:
+        return None
+    return Blame("value", (sure[0],))
 
 
 def price(fields: dict[str, Any]) -> float:

@@ -1,5 +1,5 @@
 """How often a line is named, and how often it is the right one: `python -m tests.where.rates [--verbose] [NET ...]`;
-`--twice` for two mistakes in one pass.
+`--twice` for two mistakes in one pass, `--every 4` for each fourth case only.
 
 Each case is checked as a caller would check it, and the line that the report names compared with the line of the
 mistake. The nets that were held back while the search was tuned are counted apart.
@@ -90,6 +90,7 @@ def twice(nets: list[str]) -> None:
 
 
 def main(arguments: list[str]) -> None:
+    every = int(arguments.pop(arguments.index("--every") + 1)) if "--every" in arguments else 1
     nets = [a for a in arguments if not a.startswith("-")]
     if "--twice" in arguments:
         twice(nets)
@@ -97,7 +98,7 @@ def main(arguments: list[str]) -> None:
     for held_back in (False, True):
         counted, seconds = Counter(), []
         for number, case in enumerate(CASES):
-            if case.held_back != held_back or (nets and case.net not in nets):
+            if case.held_back != held_back or (nets and case.net not in nets) or number % every:
                 continue
             start = time.perf_counter()
             checked, line = report(case)

@@ -9,7 +9,7 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck.judgement.culprit import Weighed, blame
-from jaxcheck.program.where import search
+from jaxcheck.program.where import search, tape
 from jaxcheck.report import line
 from tests.where import build, rates
 from tests.where.cases import CASES
@@ -26,6 +26,16 @@ NAMED = {
     ("rule_gate", "dB = x.T @ dgate"): "dB = x.T @ dpre",
     ("ridge", "da = dm"): "da = dm * t",
     ("embedding", 'dE = jnp.zeros_like(p["E"]).at[tokens].set(dtok)'): "",
+    ("layernorm", "dxhat = dh"): 'dxhat = dh * p["g"]',  # read twice
+    ("gaussian", "dscale = jnp.sum(weighted)"): "dscale = 2 * jnp.sum(weighted)",  # beyond a linear solve
+    ("rule_logdet", "dB = dA @ B"): "dB = 2 * (dA @ B)",
+    ("film", "dn = da.reshape(3, 4, 4, 2, 2)"): "dn = (da * scale).reshape(3, 4, 4, 2, 2)",
+}
+# Of each pair the first was once named alone: the change is as well made on the second.
+EITHER = {
+    ("film", "dz = dg.reshape(z.shape)"): {43, 44},
+    ("batchnorm", "dvar = jnp.sum(dzn * (z - mean), axis=0) * -0.5 / std**2"): {38, 40},
+    ("renamed", "dpre1 = delta1"): {36, 37, 38},
 }
 
 
@@ -39,6 +49,30 @@ def test_the_line_is_named(net, wrong):
     (culprit,) = report.culprits
     assert (culprit.line, culprit.source, culprit.edit, culprit.kind) == (at, wrong, NAMED[net, wrong], "line")
     assert culprit.leaves == tuple(leaf.path for leaf in report.failed)
+
+
+@pytest.mark.parametrize(("net", "wrong"), EITHER)
+def test_lines_that_may_be_wrong_as_well_are_named_together(net, wrong):
+    report, _ = rates.report(case(net, wrong))
+    assert ({c.line for c in report.culprits}, {c.kind for c in report.culprits}) == (EITHER[net, wrong], {"one of"})
+
+
+def test_a_value_that_is_right_as_something_else_does_not_point_on():
+    assert rates.report(case("rule_pool", "da = x @ q"))[0].culprits == ()
+
+
+def test_a_name_that_others_read_is_not_blamed_for_one_of_them():
+    report, at = rates.report(case("pendulum", "ddrag = ddrag - h * q0 * lv"))
+    assert [(c.kind, c.line) for c in report.culprits] == [("line", at)]
+
+
+def test_a_truth_that_differences_contradict_is_not_searched_by(monkeypatch):
+    whole = tape.Tape.back
+    monkeypatch.setattr(
+        tape.Tape, "back", lambda *given: ({i: 1.1 * g for i, g in whole(*given)[0].items()}, whole(*given)[1])
+    )
+    report, _ = rates.report(case("rule_gate", "dB = x.T @ dgate"))
+    assert (report.verdict, report.culprits) == (jc.Verdict.FAIL, ())
 
 
 def test_every_face_shows_it():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from jaxcheck.bars import NICE
+from jaxcheck.program.where import smaller
 
 _SMALL = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 1.5)
 
@@ -17,9 +18,11 @@ class Constants:
     Args:
         sizes: dimensions that occur.
         literals: numbers that stand in the program or in the loss.
+        cut: axes of the caller's program, and to what each is cut here.
     """
 
-    def __init__(self, sizes: Iterable[int], literals: Iterable[float]):
+    def __init__(self, sizes: Iterable[int], literals: Iterable[float], cut: Mapping[int, int] | None = None):
+        self.cut = cut or {}
         self.sizes = sorted({float(s) for s in sizes if s > 1})
         self.literals = sorted({abs(float(x)) for x in literals if np.isfinite(x) and x})
         bases = {
@@ -42,6 +45,10 @@ class Constants:
             if near.size:
                 return float(np.copysign(near[0], x) / scale)
         return None
+
+    def as_written(self, c: float) -> float:
+        """A constant as it is in the caller's program."""
+        return smaller.as_written(c, self.cut) if self.cut else c
 
     def plainness(self, c: float) -> int:
         """0 for 1, 1 for -1, 2 for a half or 2, 3 for other small ones, 4 for the program's."""

@@ -63,9 +63,13 @@ def value_of(group: Group, n: int, count: int, now: Sequence[np.ndarray], point:
 
 
 def same_shape(x: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Raises ValueError where a change has made another shape of a value."""
+    """Raises ValueError where a change has made another shape of a value, or fractions of indices."""
     if x.shape != like.shape:
         raise ValueError("another shape")
+    if like.dtype.kind in "iu" and x.dtype.kind == "f":
+        if not (x == np.trunc(x)).all():
+            raise ValueError("not whole numbers")
+        return x.astype(like.dtype)
     return x
 
 
@@ -134,7 +138,11 @@ _DROPPED = ("transpose", "neg", "rev", "square", "integer_pow", "sqrt", "sign", 
 _COMMUTE = ("sub", "div", "gt", "lt", "ge", "le", "select_n", "dot_general", "pow")
 
 
-def _powers(site: Site, y: int) -> Iterator[Edit]:
+# Powers that have operations of their own.
+_AS_POWER = {"square": 2, "sqrt": 0.5, "rsqrt": -0.5}
+
+
+def _powers(site: Site, y: float) -> Iterator[Edit]:
     for power in {y - 2, y - 1, y + 1, y + 2, -y, 2 * y} - {0, y}:
         yield Edit(site, OUT, "power", other=lambda op, xs, n=power: [np.asarray(xs[0], float) ** n], detail=str(power))
 
@@ -158,8 +166,8 @@ def structural(tape: Tape, site: Site) -> Iterator[Edit]:
         a, b = len(operands) - 2, len(operands) - 1
         if operands[a].shape == operands[b].shape:
             yield Edit(site, OUT, "exchange", other=_exchanged(a, b))
-    if op.name == "integer_pow":
-        yield from _powers(site, op.eqn.params["y"])
+    if op.name == "integer_pow" or op.name in _AS_POWER:
+        yield from _powers(site, op.eqn.params["y"] if op.name == "integer_pow" else _AS_POWER[op.name])
     if op.name == "cumsum":
         yield Edit(site, OUT, "reverse", other=lambda op, xs: [np.flip(op.run(np.flip(xs[0]))[0])])
 

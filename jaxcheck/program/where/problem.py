@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from jaxcheck.bars import ASTRAY, REPAIRED
 from jaxcheck.program.where.constants import Constants
 from jaxcheck.program.where.edits import Edit
+from jaxcheck.program.where.handed import with_handed
 from jaxcheck.program.where.matching import Known
 from jaxcheck.program.where.nonsense import tried
 from jaxcheck.program.where.places import Place
@@ -55,7 +56,7 @@ class Problem:
         self.known = Known([*forward, *inputs, *(x for g in self.truths if g.what == "cotangent" for x in g.arrays[0])])
         self._knows: dict[int, bool] = {}
         self._entering: dict[tuple[str, int], bool] = {}
-        self.free = self._free()
+        self.free, self.loose = self._reached(self.knows), self._reached(lambda i: self.runs[0][i] in self.forward)
 
     def knows(self, i: int) -> bool:
         """Whether a value of the tape is one of the loss's."""
@@ -63,8 +64,9 @@ class Problem:
             self._knows[i] = self.runs[0][i] in self.known
         return self._knows[i]
 
-    def _free(self) -> set[int]:
-        """The values from which a wrong result is reached otherwise than through a value that the loss knows."""
+    def _reached(self, known: Callable[[int], bool]) -> set[int]:
+        """The values from which a wrong result is reached otherwise than through one that is known; `free` of all that
+        the loss knows, `loose` of its forward values."""
         wrong = self.error(self.runs[0], 0) > ASTRAY
         found: set[int] = set()
         queue = [(o, True) for o, w in zip(self.tape.outputs, wrong, strict=True) if w]
@@ -74,7 +76,7 @@ class Problem:
                 continue
             found.add(i)
             k = self.tape.makers.get(i)
-            if k is not None and (result or not self.knows(i)):
+            if k is not None and (result or not known(i)):
                 # What only gives a result its shape is still the result.
                 queue += [(j, result and not self.tape.ops[k].stack) for j in self.tape.ops[k].ins]
         return found
@@ -171,6 +173,7 @@ def of_loss(
     deadline: float,
     moving: Sequence[int] | None = None,
     tangents: Sequence[int] = (),
+    cut: Mapping[int, int] | None = None,
 ) -> Problem | None:
     """The problem of a backward pass against the truth that follows from the loss; None where no result is wrong, or
     the loss itself has nothing to say at one of the points.
@@ -183,12 +186,14 @@ def of_loss(
         deadline: of the search, by `time.perf_counter`.
         moving: the inputs that are others at the second point; default the first `count`.
         tangents: the inputs that are tangents, where `loss` is a forward derivative.
+        cut: axes of the caller's programs, and to what each is cut in these.
 
     Raises:
         Unflattened: see `record`.
         Whatever an equation raises.
     """
-    ahead, back = record(loss, values), record(manual, [*values, *cotangents][: len(manual.in_avals)])
+    ahead = record(loss, values)
+    back = with_handed(record(manual, [*values, *cotangents][: len(manual.in_avals)]))
     moving = range(count) if moving is None else moving
     other = [second_point(x, k) if k in moving else x for k, x in enumerate(back.values[i] for i in back.inputs)]
     runs, losses = [back.values], [ahead.values]
@@ -207,7 +212,7 @@ def of_loss(
     literals = [float(x) for x in numbers if x.dtype.kind in "fi"]
     sizes = {n for t in (ahead, back) for x in t.values for n in (*np.shape(x), np.size(x))}
     told = truths(ahead, losses, known, [ahead.inputs[k] for k in tangents])
-    problem = Problem(back, runs, targets, told, Constants(sizes, literals), deadline, (ahead, losses, seeds))
+    problem = Problem(back, runs, targets, told, Constants(sizes, literals, cut), deadline, (ahead, losses, seeds))
     wrong = [problem.error(run, point) > ASTRAY for point, run in enumerate(runs)]
     astray = [problem.error(run, point) > REPAIRED for point, run in enumerate(runs)]
     if not all(w.any() for w in wrong) or any((a & ~w).any() for a, w in zip(astray, wrong, strict=True)):

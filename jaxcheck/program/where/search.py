@@ -12,6 +12,7 @@ from jaxcheck.bars import REPAIRED, SAME_VALUE
 from jaxcheck.program.where import edits as e
 from jaxcheck.program.where import source
 from jaxcheck.program.where.edits import OUT, Edit
+from jaxcheck.program.where.handed import is_handed
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.projections import Projections, downstream
 from jaxcheck.program.where.sites import Group, Site
@@ -99,19 +100,21 @@ class Search:
         tape, op = self.p.tape, self.p.tape.ops[site.ops[0]]
         yield from e.structural(tape, site)
         yield from e.reductions(tape, site, self.p.users)
-        for slot, i in ((OUT, op.outs[0]), *enumerate(op.ins)):
+        for slot in self._slots(site):
+            i = op.outs[0] if slot == OUT else op.ins[slot]
             value = tape.values[i]
-            yield from e.unary(tape, site, slot, value, op)
             if slot != OUT and i in tape.literals and not value.ndim:
                 for c in self.p.constants.other_literals(float(value)):
                     yield Edit(site, slot, "scale", factor=c)
+            else:
+                yield from e.unary(tape, site, slot, value, op)
 
     def _all(self, site: Site) -> Iterator[Edit]:
         """Every change of a site whose changes have to be run."""
         yield from self._alone(site)
         op = self.p.tape.ops[site.ops[0]]
-        for slot, i in ((OUT, op.outs[0]), *enumerate(op.ins)):
-            if slot == OUT or i not in self.p.tape.literals:
+        for slot in self._slots(site):
+            if slot == OUT or op.ins[slot] not in self.p.tape.literals:
                 yield from self._foreign(site, slot, self.sources)
 
     def _foreign(self, site: Site, slot: int, groups: Sequence[Group]) -> Iterator[Edit]:
@@ -164,7 +167,8 @@ class Search:
                 self._with(site, slot, group, weights, olds)
 
     def _slots(self, site: Site) -> range:
-        return range(OUT, len(self.p.tape.ops[site.ops[0]].ins))
+        op = self.p.tape.ops[site.ops[0]]
+        return range(OUT, 0 if is_handed(op) else len(op.ins))
 
     def _olds(self, site: Site, slot: int) -> list[np.ndarray]:
         ops = [self.p.tape.ops[k] for k in site.ops]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from jaxcheck.program.where.places import Place
 
@@ -28,20 +30,45 @@ def _tree(file: str, source: str) -> ast.AST | None:
         return None
 
 
-def _function(place: Place) -> ast.AST | None:
-    """The innermost function around an expression, or the module."""
-    tree = found = _tree(place.file, "".join(linecache.getlines(place.file)))
-    if tree is None:
-        return None
+@functools.lru_cache(maxsize=4096)
+def _within(file: str, line: int, tree: ast.AST) -> ast.AST:
+    found = tree
     for node in ast.walk(tree):
         inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        if inside and node.lineno <= place.line <= (node.end_lineno or node.lineno):
+        if inside and node.lineno <= line <= (node.end_lineno or node.lineno):
             found = node  # walked from the outside in
     return found
 
 
-def _assigned(function: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+def _function(place: Place) -> ast.AST | None:
+    """The innermost function around an expression, or the module."""
+    tree = _tree(place.file, "".join(linecache.getlines(place.file)))
+    return None if tree is None else _within(place.file, place.line, tree)
+
+
+@functools.lru_cache(maxsize=256)
+def _assigned(function: ast.AST) -> tuple[tuple[str, ast.expr], ...]:
     """Each name with the expression it is given."""
+    return tuple(_assignments(function))
+
+
+@functools.lru_cache(maxsize=256)
+def _expressions(function: ast.AST) -> dict[tuple[int, int, int | None, int | None], ast.expr]:
+    """The outermost expression that stands from one place to another."""
+    found: dict[tuple[int, int, int | None, int | None], ast.expr] = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.expr):
+            found.setdefault((node.lineno, node.col_offset, node.end_lineno, node.end_col_offset), node)
+    return found
+
+
+@functools.lru_cache(maxsize=256)
+def _loads(function: ast.AST) -> Counter[str]:
+    """How often each name is read."""
+    return Counter(n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
+
+
+def _assignments(function: ast.AST) -> Iterator[tuple[str, ast.expr]]:
     for node in ast.walk(function):
         if not isinstance(node, ast.Assign) or len(node.targets) != 1:
             continue
@@ -58,6 +85,7 @@ def _spans(node: ast.expr, place: Place) -> bool:
     return (node.lineno, node.col_offset, node.end_lineno, node.end_col_offset) == place[1:5]
 
 
+@functools.lru_cache(maxsize=4096)
 def name_of(place: Place) -> str:
     """The name that the expression's value is given, or ""."""
     function = _function(place)
@@ -77,8 +105,7 @@ def aliases(place: Place) -> list[Place]:
         for given, value in _assigned(function)
         if isinstance(value, ast.Name) and value.id == name and value.lineno > place.line
     ]
-    loads = sum(isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load) for n in ast.walk(function))
-    if len(found) != 1 or (loads > 1 and found[0][0] != name):
+    if len(found) != 1 or (_loads(function)[name] > 1 and found[0][0] != name):
         return []
     value = found[0][1]
     return [
@@ -96,10 +123,7 @@ def aliases(place: Place) -> list[Place]:
 def expression(place: Place) -> ast.expr | None:
     """The expression that stands at a place."""
     function = _function(place)
-    for node in ast.walk(function) if function is not None else ():
-        if isinstance(node, ast.expr) and _spans(node, place):
-            return node
-    return None
+    return None if function is None else _expressions(function).get(place[1:5])
 
 
 def whole(place: Place) -> ast.expr | None:
@@ -144,7 +168,8 @@ def alias_before(place: Place, slot: int, count: int) -> list[Place]:
     if function is None or not isinstance(used, ast.Name):
         return []
     given = [(value, value.lineno) for name, value in _assigned(function) if name == used.id]
-    if len(given) != 1 or not isinstance(given[0][0], ast.Name):
+    # What else reads the name would change with it.
+    if len(given) != 1 or not isinstance(given[0][0], ast.Name) or _loads(function)[used.id] > 1:
         return []
     value = given[0][0]
     return [
@@ -157,6 +182,64 @@ def alias_before(place: Place, slot: int, count: int) -> list[Place]:
             place.function,
         )
     ]
+
+
+def function_of(place: Place) -> Any:
+    """What tells the function around an expression from others."""
+    function = _function(place)
+    return None if function is None else (place.file, function)
+
+
+@functools.lru_cache(maxsize=4096)
+def chain(place: Place, name: str) -> tuple[tuple[str, Place], ...]:
+    """How a name that an expression reads was only given another's value, and that another's, and so on: each time the
+    other name and where it stands in the statement `b = a`. Of names that are given once in their function."""
+    function = _function(place)
+    known = {} if function is None else _handed(function, place.file, place.function)
+    found: list[tuple[str, Place]] = []
+    while name in known and known[name] not in found and known[name][1].line != place.line:
+        found.append(known[name])
+        name = known[name][0]
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=256)
+def _handed(function: ast.AST, file: str, name: str) -> dict[str, tuple[str, Place]]:
+    """Of the names in a function that are given once, another name's value: that name, and where it stands."""
+    stored = Counter(n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+    return {
+        b: (a.id, Place(file, a.lineno, a.col_offset, a.end_lineno or a.lineno, a.end_col_offset or 0, name))
+        for b, a in _assigned(function)
+        if isinstance(a, ast.Name) and a.id != b and stored[b] == 1
+    }
+
+
+@functools.lru_cache(maxsize=4096)
+def names_read(place: Place) -> frozenset[str]:
+    """The names that an expression reads."""
+    node = expression(place)
+    return frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name)) if node is not None else frozenset()
+
+
+@functools.lru_cache(maxsize=4096)
+def operand_names(place: Place, count: int) -> tuple[str, ...]:
+    """The names that stand for the operands of the operation an expression makes, "" where no name does."""
+    node = expression(place)
+    parts = [operand(node, j, count) for j in range(count)] if node is not None else []
+    return tuple(part.id if isinstance(part, ast.Name) else "" for part in parts)
+
+
+@functools.lru_cache(maxsize=4096)
+def renamed(place: Place) -> bool:
+    """Whether a line reads a name that another line only gave another name's value, `b = a`."""
+    function = _function(place)
+    if function is None:
+        return False
+    read = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and n.lineno == place.line}
+    return any(
+        name in read and isinstance(value, ast.Name) and value.lineno != place.line
+        for name, value in _assigned(function)
+    )
 
 
 def holds(name: str, where: Place, place: Place) -> bool:

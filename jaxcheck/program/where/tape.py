@@ -130,7 +130,8 @@ class Recording(jaxpr.Way[None]):
         return value
 
     def whole(self, eqn: Any, operands: list[int]) -> bool:
-        return eqn.primitive.name in _LOOPS
+        # What a solver does inside says nothing of its derivative in the matrix.
+        return eqn.primitive.name in _LOOPS or eqn.primitive.name == "custom_linear_solve"
 
     def equation(self, eqn: Any, operands: list[int], state: None) -> tuple[list[int], None]:
         name = eqn.primitive.name
@@ -211,7 +212,7 @@ def _scan(way: Recording, eqn: Any, operands: list[int]) -> list[int]:
     way.turns.append(0)
     for turn, t in enumerate(order):
         way.turns[-1] = turn
-        carried = [way.add("", None, [x], *_AS_IT_IS, label=(id(eqn), j))[0] for j, x in enumerate(carried)]
+        carried = [way.add("", None, [x], *AS_IT_IS, label=(id(eqn), j))[0] for j, x in enumerate(carried)]
         row = [way.add("", None, [x], *_row(t), label=(id(eqn), carry + j))[0] for j, x in enumerate(scanned)]
         out, _ = jaxpr.run(way, body, [*fixed, *carried, *row], None)
         carried, rows[t] = list(out[:carry]), out[carry:]
@@ -223,7 +224,7 @@ def _scan(way: Recording, eqn: Any, operands: list[int]) -> list[int]:
     return [*carried, *stacked]
 
 
-_AS_IT_IS = (lambda x: (x,), lambda xs, ys, gs: [gs[0]])
+AS_IT_IS = (lambda x: (x,), lambda xs, ys, gs: [gs[0]])
 
 
 def _row(t: int) -> tuple[Callable, Callable]:

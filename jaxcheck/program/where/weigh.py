@@ -6,29 +6,36 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck.program.where import edits
+from jaxcheck.program.where import edits, source
 from jaxcheck.program.where.edits import Edit
+from jaxcheck.program.where.handed import is_handed
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.sites import Site
 
 _MOVED = ("flip", "later", "earlier")
+_REPLACED = ("swap", "turned", "product")
 _ORDER = ("own", "forward", "local", "use", "cotangent")
 
 
-def weighed(problem: Problem, edit: Edit, becomes: bool) -> dict[str, Any]:
-    """The fields of a `judgement.culprit.Weighed`."""
+def weighed(problem: Problem, edit: Edit, unit: float) -> dict[str, Any]:
+    """The fields of a `judgement.culprit.Weighed`; `unit` as `becomes` says."""
     op = problem.tape.ops[edit.site.ops[0]]
     literal = edit.slot != edits.OUT and op.ins[edit.slot] in problem.tape.literals
     kind = kind_of(edit, literal)
     factor = 1.0 if kind in ("moved", "sum over", "literal", "sign") or edit.form in edits.UNARY else edit.factor
+    factor, known = factor / (unit or 1), bool(unit)
+    right = was_right(problem, edit.site)
+    first = not right and first_was_right(problem, edit)
+    link = is_cotangent(problem, edit.site) if right else first and problem.runs[0][op.outs[0]] not in problem.forward
     return dict(
         where=edit.site.place[:2],
         kind=kind,
         constant=problem.constants.plainness(factor),
         source=max((g.what for g in edit.groups), key=_ORDER.index, default=""),
-        was=was_right(problem, edit.site) or first_was_right(problem, edit),
-        becomes=becomes,
-        between=becomes and is_cotangent(problem, edit.site),
+        was=(right or first) and not is_handed(op),  # a statement that does nothing may well have lost what it did
+        becomes=known,
+        between=known and link,
+        renamed=source.renamed(edit.site.place),
         inputs=inputs_right(problem, edit.site),
         entering=problem.entering(edit.site.place),
         passed_on=not literal and passed_on(problem, edit),
@@ -65,10 +72,10 @@ def first_was_right(problem: Problem, edit: Edit) -> bool:
 
 
 def is_cotangent(problem: Problem, site: Site) -> bool:
-    """Whether what a site gives is a cotangent of the loss, and none of its values: that of an earlier link of the
-    chain, it may be."""
+    """Whether what a site gives is right as a cotangent of the loss, or all that becomes of it is, and none of it as a
+    value: the cotangent of another link of the chain, it may be."""
     outs = [problem.tape.ops[k].outs[0] for k in site.ops]
-    return all(problem.knows(i) and problem.runs[0][i] not in problem.forward for i in outs)
+    return was_right(problem, site) and all(i in problem.loose for i in outs)
 
 
 def inputs_right(problem: Problem, site: Site) -> bool:
@@ -83,13 +90,16 @@ def inputs_right(problem: Problem, site: Site) -> bool:
 
 
 def passed_on(problem: Problem, edit: Edit) -> bool:
-    """Whether what is changed is an operand that another line makes for this one alone, not known to be right."""
+    """Whether what is changed is an operand that another line makes for this one alone, not known to be right; right as
+    a cotangent it may be, where more of it was wanted: then that was to come on either line."""
     tape = problem.tape
     if edit.slot == edits.OUT:
         return False
     i = tape.ops[edit.site.ops[0]].ins[edit.slot]
     k = tape.makers.get(i)
-    if k is None or problem.knows(i) or len(problem.users.get(i, ())) > 1:
+    if k is None or len(problem.users.get(i, ())) > 1:
+        return False
+    if problem.knows(i) and (edit.form in _REPLACED or problem.runs[0][i] in problem.forward):
         return False
     stack = tape.ops[k].stack
     return bool(stack) and stack[0][:2] != edit.site.place[:2]
@@ -103,9 +113,14 @@ def operand_becomes(problem: Problem, edit: Edit) -> bool:
         return edits.FORMS[edit.form](values[op.ins[edit.slot]], edit.factor, *given) in problem.known
 
 
-def becomes(problem: Problem, edit: Edit) -> tuple[bool, bool]:
-    """(whether a change makes sense at the first instance, whether that becomes a value that the loss knows)."""
+def becomes(problem: Problem, edit: Edit) -> tuple[bool, float]:
+    """(whether a change makes sense at the first instance; whether that becomes a value that the loss knows: 1, or in
+    which unit, where a pass is in units of its own until it divides by the batch; 0 for no such value)."""
     old, new = problem.runs[0][problem.tape.ops[edit.site.ops[0]].outs[0]], problem.first(edit)
     if new is None or np.shape(new) != np.shape(old) or (np.array_equal(new, old) and len(edit.site.ops) == 1):
-        return False, False
-    return True, new in problem.known
+        return False, 0.0
+    if new in problem.known:
+        return True, 1.0
+    unit = abs(edit.factor)
+    told = any(g.what in ("use", "cotangent") for g in edit.groups)
+    return True, unit if told and unit not in (0, 1) and new / unit in problem.known else 0.0

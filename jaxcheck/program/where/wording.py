@@ -74,11 +74,12 @@ def _held(file: str, node: ast.expr) -> str:
 
 def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, text: str) -> str:
     held = _held(edit.site.place.file, target)
+    factor = problem.constants.as_written(edit.factor)
     if edit.form in _CALLS:
         wrap = _CALLS[edit.form]
         return wrap.format(text if wrap.endswith("({})") else held)
     if edit.form == "scale":
-        return _scaled(target, held, edit.factor)
+        return _scaled(target, held, factor)
     if edit.form == "drop":
         operand = source.operand(node, int(edit.detail), len(problem.tape.ops[edit.site.ops[0]].ins))
         return _segment(edit.site.place.file, operand) if operand is not None else ""
@@ -93,16 +94,16 @@ def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, t
     if not names or not all(names):
         return ""
     if edit.form == "swap":
-        return _scaled(None, names[0], edit.factor)
+        return _scaled(None, names[0], factor)
     if edit.form == "turned":
-        return _scaled(None, f"{names[0]}.T", edit.factor)
+        return _scaled(None, f"{names[0]}.T", factor)
     if edit.form == "times":
-        return f"{_scaled(None, held, edit.factor)} * {names[0]}"
+        return f"{_scaled(None, held, factor)} * {names[0]}"
     if edit.form == "over":
-        return f"{_scaled(None, held, edit.factor)} / {names[0]}"
+        return f"{_scaled(None, held, factor)} / {names[0]}"
     if edit.form in ("plus", "plus product"):
-        sign = "-" if edit.factor < 0 else "+"
-        return f"{held if sign == '-' else text} {sign} {_scaled(None, ' * '.join(names), abs(edit.factor))}"
+        sign = "-" if factor < 0 else "+"
+        return f"{held if sign == '-' else text} {sign} {_scaled(None, ' * '.join(names), abs(factor))}"
     return ""
 
 
@@ -186,14 +187,22 @@ def _near(made: tuple[int, ...], site: Site) -> bool:
     return 2 * site.ops[0] - site.ops[1] < made[0] < site.ops[1]
 
 
+def equation(problem: Problem, site: Site) -> str:
+    """An operation with the shapes it takes and the function it stands in, for a source that cannot be read."""
+    op, values = problem.tape.ops[site.ops[0]], problem.runs[0]
+    shapes = " and ".join("x".join(map(str, np.shape(values[i]))) or "a number" for i in op.ins)
+    return f"`{site.name}` of {shapes} in `{site.place.function}`"
+
+
 def in_words(problem: Problem, edit: Edit) -> str:
     """What is changed, in a few words."""
     given = " and ".join(_what(problem, g, edit.site) for g in edit.groups)
-    c = "" if edit.factor == 1 else f"{_number(edit.factor)} times "
+    factor = problem.constants.as_written(edit.factor)
+    c = "" if factor == 1 else f"{_number(factor)} times "
     on = "the result" if edit.slot == OUT else f"operand {edit.slot + 1} of `{edit.site.name}`"
-    times = f", times {_number(edit.factor)}" if c else ""
+    times = f", times {_number(factor)}" if c else ""
     said = {
-        "scale": f"{on} times {_number(edit.factor)}", "swap": f"{c}{given} for {on}",
+        "scale": f"{on} times {_number(factor)}", "swap": f"{c}{given} for {on}",
         "turned": f"{c}{given}, transposed, for {on}", "times": f"{on} times {c}{given}",
         "over": f"{on} divided by {given}{times}", "plus": f"{on} plus {c}{given}",
         "plus product": f"{on} plus {c}the product of {given}", "product": f"{c}the product of {given} for {on}",

@@ -1,0 +1,126 @@
+"""Statements `b = a` made operations of the tape: they make none of their own, so that what was forgotten there would
+stand on no line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from typing import Any
+
+from jaxcheck.program.where import source
+from jaxcheck.program.where.places import Place
+from jaxcheck.program.where.tape import AS_IT_IS, Op, Tape
+
+NAME = "copy"
+# Values by the function that holds a name, and the name.
+_Ids = dict[tuple[Any, str], set[int]]
+
+
+def is_handed(op: Op) -> bool:
+    """Whether an operation is a statement `b = a`."""
+    return op.name == NAME and op.eqn is None
+
+
+def with_handed(tape: Tape) -> Tape:
+    """The tape with an operation for each `b = a` of which `b` is read, and its readers reading that; the tape itself
+    where there is none."""
+    ids = _named(tape)
+    read = {(k, j): found for k, op in enumerate(tape.ops) for j in range(len(op.ins)) if (found := _by(op, j, ids))}
+    return _Rewriting(tape).go(read) if read else tape
+
+
+def _together(a: Op, b: Op) -> bool:
+    """Whether two operations that follow each other are of one expression."""
+    return a.stack == b.stack and a.turn == b.turn
+
+
+def _named(tape: Tape) -> _Ids:
+    """The values that names stand for: what is assigned to them, and what is read by them where that is plain."""
+    ids: _Ids = defaultdict(set)
+    begun = 0
+    for k, op in enumerate(tape.ops):
+        after = tape.ops[k + 1].stack if k + 1 < len(tape.ops) else ()
+        for depth, place in enumerate(op.stack):
+            if op.stack[depth:] == after[-len(op.stack) + depth :]:
+                break  # the same expression goes on
+            if name := source.name_of(place):
+                ids[source.function_of(place), name].add(op.outs[0])
+        if k and not _together(tape.ops[k - 1], op):
+            begun = k
+        if op.stack:
+            for j, name in enumerate(source.operand_names(op.stack[0], len(op.ins))):
+                if name and tape.makers.get(op.ins[j], -1) < begun:  # not what the expression made on its way
+                    ids[source.function_of(op.stack[0]), name].add(op.ins[j])
+    return ids
+
+
+def _by(op: Op, slot: int, ids: _Ids) -> tuple[tuple[Place, ...], ...]:
+    """The statements through which an operand came to the name it is read by, the last first, each with the calls
+    around it; none where that is not plain."""
+    for depth, place in enumerate(op.stack):
+        reads = source.names_read(place)
+        names = source.operand_names(place, len(op.ins)) if depth == 0 else ()
+        for name in reads:
+            chain = source.chain(place, name)
+            others = {other for other, _ in chain}
+            if not chain or (others & reads and (slot >= len(names) or names[slot] != name)):
+                continue
+            if any(op.ins[slot] in ids[source.function_of(place), x] for x in (name, *others)):
+                return tuple((statement, *op.stack[depth + 1 :]) for _, statement in chain)
+    return ()
+
+
+class _Rewriting:
+    """A tape written anew, its values numbered in the order in which they are made."""
+
+    def __init__(self, tape: Tape):
+        self.old = tape
+        self.new = dataclasses.replace(tape, values=[], ops=[], inputs=[], outputs=[], literals=set(), makers={})
+        self.number: dict[int, int] = {}
+        self.copies: dict[Any, int] = {}
+
+    def go(self, read: dict[tuple[int, int], tuple[tuple[Place, ...], ...]]) -> Tape:
+        tape, k = self.old, 0
+        self.new.inputs = [self._value(i) for i in tape.inputs]
+        while k < len(tape.ops):
+            end = k + 1  # all that one expression makes, so that nothing comes between
+            while end < len(tape.ops) and _together(tape.ops[k], tape.ops[end]):
+                end += 1
+            handed = {
+                (n, j): self._copy(read[n, j], tape.ops[n].ins[j], tape.ops[n].turn)
+                for n in range(k, end)
+                for j in range(len(tape.ops[n].ins))
+                if (n, j) in read
+            }
+            for n in range(k, end):
+                op = tape.ops[n]
+                ins = [handed[n, j] if (n, j) in handed else self._value(i) for j, i in enumerate(op.ins)]
+                self._append(op, ins, [self._value(i) for i in op.outs])
+            k = end
+        self.new.outputs = [self._value(i) for i in tape.outputs]
+        return self.new
+
+    def _value(self, i: int) -> int:
+        if i not in self.number:
+            self.number[i] = self._add(i)
+            if i in self.old.literals:
+                self.new.literals.add(self.number[i])
+        return self.number[i]
+
+    def _add(self, i: int) -> int:
+        self.new.values.append(self.old.values[i])
+        return len(self.new.values) - 1
+
+    def _copy(self, chain: tuple[tuple[Place, ...], ...], i: int, turn: tuple[int, ...]) -> int:
+        """The number of a value as it came through statements."""
+        if not chain:
+            return self._value(i)
+        if (chain[0], i) not in self.copies:
+            before = self._copy(chain[1:], i, turn)
+            self.copies[chain[0], i] = self._add(i)
+            self._append(Op(NAME, None, (), (), *AS_IT_IS, chain[0], turn), [before], [self.copies[chain[0], i]])
+        return self.copies[chain[0], i]
+
+    def _append(self, op: Op, ins: list[int], outs: list[int]) -> None:
+        self.new.makers.update(dict.fromkeys(outs, len(self.new.ops)))
+        self.new.ops.append(dataclasses.replace(op, ins=tuple(ins), outs=tuple(outs)))
