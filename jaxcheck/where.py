@@ -17,6 +17,7 @@ from jaxcheck.program.where import differences, of_rules, slips, source, wording
 from jaxcheck.program.where import problem as passes
 from jaxcheck.program.where import smaller as small
 from jaxcheck.program.where.alias import with_aliases
+from jaxcheck.program.where.nonsense import tried
 from jaxcheck.program.where.search import Found, Search
 from jaxcheck.records import Culprit
 from jaxcheck.result import Reason, Report, Verdict
@@ -108,13 +109,14 @@ def _cut_down(
     report: Report, large: tuple[Any, Any], values: list[np.ndarray], count: int, deadline: float
 ) -> passes.Problem | None:
     """The first smaller problem of the same programs with the same leaves wrong, None where there is none."""
+
+    def at(sizes: Any) -> passes.Problem | None:
+        loss, manual = (small.resized(program, sizes) for program in large)
+        given = [small.cut(x, sizes) for x in values]
+        return passes.of_loss(loss, manual, given, count, [np.ones(1)], deadline, cut=sizes)
+
     for sizes in small.cuts(large, count):
-        try:
-            loss, manual = (small.resized(program, sizes) for program in large)
-            given = [small.cut(x, sizes) for x in values]
-            one = passes.of_loss(loss, manual, given, count, [np.ones(1)], deadline, cut=sizes)
-        except Exception:  # at other sizes the caller's code may be nonsense in any way
-            continue
+        one = tried(at, sizes)
         alike = one is not None and one.wrong() == [leaf.verdict is Verdict.FAIL for leaf in report.leaves]
         if alike and differences.agree(there(one)):
             return one

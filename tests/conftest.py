@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import math
 import os
+import zlib
 
 import jax
 import pytest
@@ -55,6 +58,33 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         session.defaults["where"] = False
 
 
+# Families so large that a part of their members, chosen by name, stands for all: the others run with `-m slow`. Most of
+# the suite's time went into these files.
+PARTS = {
+    "tests/test_columns.py": 2 / 3,
+    "tests/test_draws.py": 1 / 2,
+    "tests/test_loops.py": 1 / 2,
+    "tests/test_path.py": 2 / 3,
+    "tests/test_planted.py": 1 / 2,
+    "tests/test_real_rules.py": 2 / 3,
+    "tests/test_rule_findings.py": 2 / 3,
+    "tests/test_strip.py": 2 / 3,
+    "tests/test_ties.py": 2 / 3,
+}
+
+
+def _thin(items: list[pytest.Item]) -> None:
+    def family(item: pytest.Item) -> str:
+        return item.nodeid.partition("[")[0]
+
+    drawn = [item for item in items if "[" in item.nodeid and item.nodeid.partition("::")[0] in PARTS]
+    fast = sorted((item for item in drawn if not item.get_closest_marker("slow")), key=family)
+    for name, members in itertools.groupby(fast, family):
+        order = sorted(members, key=lambda item: zlib.crc32(item.nodeid.encode()))
+        for item in order[math.ceil(PARTS[name.partition("::")[0]] * len(order)) :]:
+            item.add_marker(pytest.mark.slow)
+
+
 class _Seed(int):
     """An int whose repr says how to run the same test again."""
 
@@ -91,7 +121,9 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+@pytest.hookimpl(tryfirst=True)  # before what is slow is left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    _thin(items)
     # With JAXCHECK_REHEARSE they run all the same: so that they do not fail by themselves the day a GPU is there.
     if not any("gpu" in item.keywords for item in items) or os.environ.get("JAXCHECK_REHEARSE"):
         return
