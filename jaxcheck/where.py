@@ -17,7 +17,9 @@ from jaxcheck.program.where import differences, of_rules, slips, source, wording
 from jaxcheck.program.where import problem as passes
 from jaxcheck.program.where import smaller as small
 from jaxcheck.program.where.alias import with_aliases
+from jaxcheck.program.where.nonsense import NONSENSE
 from jaxcheck.program.where.search import Found, Search
+from jaxcheck.program.where.tape import Unflattened
 from jaxcheck.records import Culprit
 from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.there import there
@@ -113,7 +115,7 @@ def _cut_down(
             loss, manual = (small.resized(program, sizes) for program in large)
             given = [small.cut(x, sizes) for x in values]
             one = passes.of_loss(loss, manual, given, count, [np.ones(1)], deadline, cut=sizes)
-        except Exception:  # at other sizes the caller's code may be nonsense in any way
+        except (*NONSENSE, Unflattened):  # at other sizes the program may be nonsense
             continue
         alike = one is not None and one.wrong() == [leaf.verdict is Verdict.FAIL for leaf in report.leaves]
         if alike and differences.agree(there(one)):
