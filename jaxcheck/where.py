@@ -17,8 +17,9 @@ from jaxcheck.program.where import differences, of_rules, slips, source, wording
 from jaxcheck.program.where import problem as passes
 from jaxcheck.program.where import smaller as small
 from jaxcheck.program.where.alias import with_aliases
-from jaxcheck.program.where.nonsense import tried
+from jaxcheck.program.where.nonsense import NONSENSE
 from jaxcheck.program.where.search import Found, Search
+from jaxcheck.program.where.tape import Unflattened
 from jaxcheck.records import Culprit
 from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.there import there
@@ -109,14 +110,13 @@ def _cut_down(
     report: Report, large: tuple[Any, Any], values: list[np.ndarray], count: int, deadline: float
 ) -> passes.Problem | None:
     """The first smaller problem of the same programs with the same leaves wrong, None where there is none."""
-
-    def at(sizes: Any) -> passes.Problem | None:
-        loss, manual = (small.resized(program, sizes) for program in large)
-        given = [small.cut(x, sizes) for x in values]
-        return passes.of_loss(loss, manual, given, count, [np.ones(1)], deadline, cut=sizes)
-
     for sizes in small.cuts(large, count):
-        one = tried(at, sizes)
+        try:
+            loss, manual = (small.resized(program, sizes) for program in large)
+            given = [small.cut(x, sizes) for x in values]
+            one = passes.of_loss(loss, manual, given, count, [np.ones(1)], deadline, cut=sizes)
+        except (*NONSENSE, Unflattened):  # at other sizes the program may be nonsense
+            continue
         alike = one is not None and one.wrong() == [leaf.verdict is Verdict.FAIL for leaf in report.leaves]
         if alike and differences.agree(there(one)):
             return one

@@ -29,6 +29,16 @@ def chunk_of(program: Any, rows: int) -> int:
     return 1 if program.sequential else chunk_rows(program.cost, rows)
 
 
+# Parameters of which each row has a copy of its own: from here on two rows at a time are as fast as eight on a CPU, and
+# the check takes two thirds of the memory (networks of 1, 2, 4 and 8 million, `tests/benchmarks/large.py`).
+MOVED = 1_000_000
+
+
+def moving(size: int, chunk: int) -> int:
+    """Rows per chunk where each moves `size` parameters."""
+    return min(chunk, 2) if size >= MOVED and jax.default_backend() == "cpu" else chunk
+
+
 def sample(f: Callable, theta: Any, directions: Any, offsets: Any, chunk: int) -> Any:
     """f(theta + offsets[t] * directions[d]) for all d and t; traced code.
 

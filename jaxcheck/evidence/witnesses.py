@@ -98,14 +98,14 @@ def measure(
     points = nearby(point, seed, problem.unit) if gradients else point[None]
     with jax.enable_x64(True):
         if is_long(problem, count):
-            chunk = blocks.chunk_of(program, count)
+            chunk = rows.moving(point.size, blocks.chunk_of(program, count))
             grads, compiled = _in_turn(problem, traced, points)
             samples, new = blocks.within_memory(
                 chunk, lambda chunk: _in_blocks(problem, point, directions, ladder.offsets, chunk, first)
             )
             compiled += new
         else:
-            chunk = rows.chunk_of(program, count)
+            chunk = rows.moving(point.size, rows.chunk_of(program, count))
             (samples, grads), compiled = blocks.within_memory(
                 chunk, lambda chunk: _at_once(problem, traced, points, directions, ladder.offsets, chunk)
             )

@@ -187,6 +187,8 @@ def turned(v: View) -> Iterator[str]:
                 return
 
 
+# Entries of which two numbers may be fitted: with fewer they fit what is not so.
+FITTED = 5
 # Axes of a leaf that are permuted.
 MOST_AXES = 5
 
@@ -226,6 +228,8 @@ def _both(v: View, values: np.ndarray) -> Iterator[str]:
     c = ratio_of(v.m, term)
     if v.is_(c * term):
         yield f"it is {number(c)} x parameter: nothing of the loss's own slope is in it"
+        return
+    if v.m.size < FITTED:
         return
     scale = np.abs(v.t).max(), np.abs(values).max()
     table = np.stack([v.t.ravel() / scale[0], term.ravel() / scale[1]], axis=1)

@@ -108,7 +108,7 @@ def partial(v: View) -> Iterator[str]:
                 f"({', '.join(map(str, np.flatnonzero(lines)[:5]))}): not accumulated{how}"
             )
             return
-        if wrong.ndim > 1 and int(lines.sum()) == 1:
+        if wrong.ndim > 1 and len(lines) > 1 and int(lines.sum()) == 1:
             index = int(np.flatnonzero(lines)[0])
             name = _lines(v, axis) + f" {index}" if wrong.ndim == 2 else f"index {index} on axis {axis}"
             yield f"only {name} is wrong ({count} of {size} entries){how}"

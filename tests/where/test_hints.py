@@ -11,7 +11,7 @@ from tests.where import hints
 
 @pytest.fixture(scope="module")
 def table():
-    return list(hints.table(["embedding", "conv", "attention"]))
+    return list(hints.table(["embedding", "conv", "attention", "film"]))
 
 
 @pytest.mark.parametrize("name", hints.KINDS)
