@@ -18,8 +18,9 @@ from jaxcheck.settings import Case
 
 # Components of one leaf that get the full ladder when they are suspected.
 FOLLOW_UP = 64
-# The fewest where time is short, and the part of what is left of it that one look at components may take.
-FEWEST, SHARE = 4, 0.1
+# The fewest where time is short, fewer where autodiff has named them, and the part of what is left of it that one look
+# at components may take; of a minute, where there is no end to it.
+FEWEST, NAMED, SHARE, MINUTE = 4, 1, 0.1, 60.0
 # More than any leaf has that is looked at so.
 MANY = 2.0**30
 # By how much more than its own size a component moves where it moves the function too little: three rungs of a ladder.
@@ -61,14 +62,14 @@ def farther(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
     return more if agrees else ev
 
 
-def _affordable(case: Case) -> int:
+def _affordable(case: Case, fewest: int = FEWEST) -> int:
     """How many components may be looked at one by one within a part of the time that is left: what tells whom to blame
     comes before where the mistake is. A power of two, so that it is the same whenever the loss takes about as long."""
     clock = current()
     each = clock.row_seconds * len(case.ladder.offsets)
     if not each > 0:
         return case.point.size
-    return max(FEWEST, 1 << int(np.log2(np.clip(clock.left * SHARE / each, 1, MANY))))
+    return max(fewest, 1 << int(np.log2(np.clip(min(clock.left, MINUTE) * SHARE / each, 1, MANY))))
 
 
 def suspects(case: Case, number: int, ev: LeafEvidence, opinion: Opinion) -> np.ndarray:
@@ -80,7 +81,7 @@ def suspects(case: Case, number: int, ev: LeafEvidence, opinion: Opinion) -> np.
     # On kinks those that are not looked at are judged by the gradients of the adjacent pieces (`kinks`).
     cheap &= n <= FOLLOW_UP or not (known and any(p.slopes.kink.any() for p in ev.probes if p.directions is not None))
     limit = n if cheap and n <= 1024 else FOLLOW_UP if cheap or not known else FOLLOW_UP // 8
-    limit = min(limit, _affordable(case))
+    limit = min(limit, _affordable(case, NAMED if known else FEWEST))
     if not known and limit < n and opinion.reason in (Reason.MANUAL_WRONG, Reason.NUMERIC_SUSPECT):
         found = case.wrong_components(number, ev)
         if found is not None:

@@ -165,7 +165,8 @@ def _turns(
     clock, shares, pace, done = budget.current(), plan.shares, 0.0, 0
     key = (name, "blocks", plan.chunk, plan.room, plan.total, shares.width)
     shelf = kept.shelf(key, programs, given)
-    arrays = spread.everywhere(given, shares.mesh)
+    # Once on the device: a call for every second of work would copy NumPy's again each time.
+    arrays = jax.device_put(spread.everywhere(given, shares.mesh))
     while done < plan.turns:
         found_rows = done * shares.width * plan.chunk
         earlier = shelf.take(done) if shelf is not None else None

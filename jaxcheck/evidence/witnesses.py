@@ -105,10 +105,13 @@ def measure(
             )
             compiled += new
         else:
-            chunk = rows.moving(point.size, rows.chunk_of(program, count))
+            chunk, clock = rows.moving(point.size, rows.chunk_of(program, count)), budget.current()
+            before = clock.run_seconds
             (samples, grads), compiled = blocks.within_memory(
                 chunk, lambda chunk: _at_once(problem, traced, points, directions, ladder.offsets, chunk)
             )
+            if not traced:
+                clock.row_seconds = (clock.run_seconds - before) / count
         samples, grads = np.asarray(samples), [np.asarray(g) for g in grads]
     m = grads.pop(0) if gradients and problem.manual is not None else None
     a = grads.pop(0) if gradients and problem.autodiff is not None else None
