@@ -20,6 +20,8 @@ GROUPS = 8
 NOISE, NOISES = ("noise", "noise 2", "noise 3"), 64
 # A mean over 1e6 points hands a rule 1e-6, a sum of squares of large values 1e6 and more: limits lie anywhere.
 SCALES = (1e-3, 1e3, -1.0, 1e6, 1e-6, 1e12, 1e-12)
+# Beyond which a result, or what is on the way to it, leaves the range of float64.
+LARGEST = 1e300
 # The furthest from 1 that a dtype bears: what a rule computes on its way may leave the range of a narrow one.
 BEARS = {"float16": 1e3, "complex64": 1e6, "float32": 1e6, "bfloat16": 1e6}
 
@@ -175,6 +177,8 @@ def _scale_row(title: str, u: dict[str, Any], noise: Any, unit: float, paths: An
     for c in SCALES:
         if f"{c:g}" in u:
             wanted = [c * x for x in u["g1"]]
+            if any(np.abs(x).max(initial=0.0) > LARGEST for x in wanted):  # no rule can say it
+                continue
             parts = [norm(x) for x in wanted]
             scaled = [abs(c) * n for n in noise]
             found.append(_row(title, u[f"{c:g}"], wanted, parts, scaled, unit, paths, said))
