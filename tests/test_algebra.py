@@ -87,6 +87,11 @@ def test_wrong_for_cotangents_of_one_sign(special, words):
     assert table(f, (X,), 0)["linear in the tangent"].status == "WRONG"
 
 
+def test_what_leaves_the_range_at_a_large_scale_is_no_nonlinearity():
+    rows = table(jnp.cosh, (np.array([700.0, -700.0, 0.0]),), 0)
+    assert [r.name for r in rows.values() if r.status == "WRONG"] == []
+
+
 def test_a_constant_term_breaks_zero():
     rows = table(layer(lambda g: g + 1e-9))
     assert rows["zero cotangent"].status == "WRONG" and "args[0]" in rows["zero cotangent"].detail

@@ -15,8 +15,22 @@ import numpy as np
 
 from jaxcheck.evidence import laws_eager, laws_linear
 from jaxcheck.evidence.laws_adjoint import Adjoint
+from jaxcheck.evidence.laws_rounding import with_rounding
 from jaxcheck.evidence.laws_run import Answer, Job, Pulled, run
-from jaxcheck.evidence.laws_site import Site, build, finite, host, natural, norm, pull, push, unsupported, worst
+from jaxcheck.evidence.laws_site import (
+    Site,
+    build,
+    finite,
+    host,
+    natural,
+    norm,
+    pull,
+    push,
+    some_inputs,
+    some_outputs,
+    unsupported,
+    worst,
+)  # fmt: skip
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.census import sees_zeros
 from jaxcheck.program.converge import is_decided_by, iterates
@@ -114,9 +128,9 @@ class _Point:
         """Some results used (the others' cotangents are symbolic zeros), some arguments perturbed."""
         x, call, jobs = list(self.site.live), self.site.call, {}
         for part in self.used:
-            jobs[f"out {part}"] = Job(pull(_some_outputs(call, part)), x, [[self.g["own"][k] for k in part]])
+            jobs[f"out {part}"] = Job(pull(some_outputs(call, part)), x, [[self.g["own"][k] for k in part]])
         for part in self.moved:
-            jobs[f"in {part}"] = Job(_some_inputs(call, part), x, [self.g["own"]])
+            jobs[f"in {part}"] = Job(some_inputs(call, part), x, [self.g["own"]])
         return jobs
 
     def rows(self) -> list[Row]:
@@ -127,7 +141,9 @@ class _Point:
         if not any(r.status == "WRONG" for r in found):
             return found
         if not any(map(iterates, closed)):
-            return [self._beside_autodiff(r) for r in found]
+            broken = self._asked(r.name for r in found if r.status == "WRONG")
+            self.answers = with_rounding(broken, self.answers, self._compared())
+            return [self._beside_autodiff(r) for r in self._rows()]
         self.answers = self.answers | run(self._asked(r.name for r in found if r.status == "WRONG"), at_limit=True)
         limit = {r.name: r for r in self._rows()}
         against = limit.get("adjointness")
@@ -135,6 +151,13 @@ class _Point:
             limit["adjointness"] = unsupported("law", "adjointness", NOT_ITS_DERIVATIVE)
             return [limit["adjointness"] if r.name == "adjointness" else r for r in found]
         return [self._at_limit(r, limit[r.name]) for r in found]
+
+    def _compared(self) -> dict[str, list[int]]:
+        """The rows whose rounding is in a bar, of jobs with many."""
+        return {
+            job: [k for k, name in enumerate(rows) if name in ("g1", "own") or name.startswith("only ")]
+            for job, rows in (("pull", self.g), ("push", self.t))
+        }
 
     def _asked(self, broken: Iterable[str]) -> dict[str, Job]:
         """The evaluations that the broken laws are about."""
@@ -224,6 +247,8 @@ class _Point:
                 unit = max(answer.unit, whole.unit)
                 sizes = [norm(x) for x in wanted]
                 floor = 64 * unit * max(sizes, default=0.0) + 64 * max(noise, default=0.0)
+                if whole.off and answer.off:
+                    floor += max(whole.off[at.index("own")]) + max(answer.off[0])
                 d, bad = worst(answer.rows[0], wanted, [256 * unit * s + floor for s in sizes], sizes)
                 words = self._words(kind, part, count)
                 text = "" if bad < 0 else f"leaf `{paths[bad]}`: {words} not its part of the whole"
@@ -244,8 +269,9 @@ class _Point:
 
 def _picked(answer: Answer, asked: dict[str, Any], names: Sequence[str]) -> Answer:
     """The answer at some of the rows that were asked for."""
-    at = list(asked)
-    return answer if answer.error else dataclasses.replace(answer, rows=[answer.rows[at.index(n)] for n in names])
+    at = [] if answer.error else list(asked)
+    rows, off = ([every[at.index(n)] for n in names] if at and every else [] for every in (answer.rows, answer.off))
+    return dataclasses.replace(answer, rows=rows, off=off)
 
 
 def _tangent_sizes(values: Sequence[Any], x: Sequence[Any], t: Sequence[Any]) -> list[float]:
@@ -271,22 +297,3 @@ def _parts_of(count: int, zeros: bool) -> list[tuple[int, ...]]:
     """Single leaves of several, and where it matters all but one of them: some of each."""
     alone = [(k,) for k in _some(count)] if count > 1 else []
     return alone + [tuple(i for i in range(count) if i != k) for k in _some(count) if zeros and count > 2]
-
-
-def _some_outputs(call: Callable, part: tuple[int, ...]) -> Callable:
-    def used(*values: Any) -> list[Any]:
-        out = call(*values)  # once, or every use would be a call of its own
-        return [out[k] for k in part]
-
-    return used
-
-
-def _some_inputs(call: Callable, part: tuple[int, ...]) -> Callable:
-    def pulled(x: list[Any], g: list[Any]) -> list[Any]:
-        def moved(*values: Any) -> Any:
-            given = dict(zip(part, values, strict=True))
-            return call(*(given.get(i, v) for i, v in enumerate(x)))
-
-        return list(jax.vjp(moved, *(x[k] for k in part))[1](list(g)))
-
-    return pulled

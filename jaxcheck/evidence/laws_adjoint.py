@@ -34,7 +34,7 @@ class Adjoint:
             return unsupported("law", title, self.whole.error)
         if tangents.error is not None:
             return unsupported("law", title, tangents.error) if is_rule else self._both_reverse(title, call)
-        d, bad = self._products(tangents.rows, self.whole.rows, max(self.whole.unit, tangents.unit))
+        d, bad = self._products(tangents, self.whole)
         if bad is None:
             return Row("law", title, "OK", d)
         if not all(map(finite, tangents.rows)):
@@ -50,22 +50,23 @@ class Adjoint:
         result = f", with result {pulled - 1} alone" if 0 < pulled and len(self.g) == len(self.values) + 1 else ""
         return f"leaf `{self.site.paths[mask]}`{result}"
 
-    def _products(self, tangents: Sequence[Any], grads: Sequence[Any], unit: float):
+    def _products(self, tangents: Answer, whole: Answer):
         """(relative difference, (cotangent, first leaf of the group) that are worst), or (the largest, None)."""
-        largest, culprit = 0.0, None
-        for k, (g, back) in enumerate(zip(map(host, self.g), grads, strict=True)):
+        largest, culprit, unit = 0.0, None, max(whole.unit, tangents.unit)
+        for k, (g, back) in enumerate(zip(map(host, self.g), whole.rows, strict=True)):
             # What a sum over all leaves can lose to rounding where the terms of one leaf cancel.
             floor = 64 * unit * sum(norm(a) * norm(b) for a, b in zip(host(self.t), back, strict=True))
             # Nor is the rounding of terms that the rule itself cancels an error.
             residue = natural(self.values, self.site.live, g)
             floor += 16 * unit * sum(norm(a) * n for a, n in zip(host(self.t), residue, strict=True))
-            for m, (jt, mask) in enumerate(zip(tangents, self.masks, strict=True)):
+            for m, (jt, mask) in enumerate(zip(tangents.rows, self.masks, strict=True)):
                 left = [np.sum(a * b).real for a, b in zip(jt, g, strict=True)]
                 right = [np.sum(a * b).real for a, b in zip(host(mask), back, strict=True)]
                 terms = [norm(a * b) for a, b in [*zip(jt, g, strict=True), *zip(host(mask), back, strict=True)]]
                 d, size = abs(sum(left) - sum(right)), max(map(abs, [*left, *right, *terms]), default=0.0)
                 relative = 0.0 if d == 0 else d / size if size > 0 else float("nan")
-                if not d <= _allowed(unit) * size + floor:
+                off = _moves(whole.off, k, host(mask)) + _moves(tangents.off, m, g)
+                if not d <= _allowed(unit) * size + floor + off:
                     if culprit is None or relative > largest:
                         largest, culprit = relative, (k, m)
                 elif culprit is None:
@@ -79,7 +80,7 @@ class Adjoint:
         u, j = found["u"], found["j"]
         if u.error or j.error or not all(map(finite, [*u.rows, *j.rows])):
             return False
-        return self._products(j.rows, u.rows, max(u.unit, j.unit))[1] is None
+        return self._products(j, u)[1] is None
 
     def _both_reverse(self, title: str, call: Callable) -> Row:
         """Where the program without its rule has no forward mode, its own reverse mode must do."""
@@ -91,7 +92,8 @@ class Adjoint:
         unit, rows = max(self.whole.unit, plain.unit), []
         for k, (mine, theirs) in enumerate(zip(self.whole.rows, plain.rows, strict=True)):
             sizes = [max(norm(a), norm(b)) for a, b in zip(theirs, mine, strict=True)]
-            bars = [_allowed(unit) * s + 64 * unit * max(sizes) for s in sizes]
+            off = self.whole.off[k] if self.whole.off else [0.0] * len(sizes)
+            bars = [_allowed(unit) * s + 64 * unit * max(sizes) + 2 * o for s, o in zip(sizes, off, strict=True)]
             d, bad = worst(mine, theirs, bars, sizes)
             text = "" if bad < 0 else f"{self._named(k, bad)}: not the transpose of the program without its rule"
             rows.append(Row("law", title, "OK" if bad < 0 else "WRONG", d, text))
@@ -104,6 +106,11 @@ class Adjoint:
 def _allowed(unit: float) -> float:
     """Two formulas of one derivative differ by more than the rounding of one."""
     return 1e-7 if unit < 1e-15 else 4096 * unit
+
+
+def _moves(off: Sequence[Sequence[float]], row: int, along: Sequence[np.ndarray]) -> float:
+    """How far a product with `along` may be off when the row of an answer is."""
+    return sum(o * norm(a) for o, a in zip(off[row], along, strict=True)) if off else 0.0
 
 
 def _excuse(closed: Any) -> str:

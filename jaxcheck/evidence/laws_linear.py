@@ -17,9 +17,11 @@ A, B = -0.75, -1.5
 # Groups of leaves that are used alone: one product over all would hide a small leaf.
 GROUPS = 8
 # One sample of the round-off may be zero by chance.
-NOISE = ("noise", "noise 2", "noise 3")
+NOISE, NOISES = ("noise", "noise 2", "noise 3"), 64
 # A mean over 1e6 points hands a rule 1e-6, a sum of squares of large values 1e6 and more: limits lie anywhere.
 SCALES = (1e-3, 1e3, -1.0, 1e6, 1e-6, 1e12, 1e-12)
+# Beyond which a result, or what is on the way to it, leaves the range of float64.
+LARGEST = 1e300
 # The furthest from 1 that a dtype bears: what a rule computes on its way may leave the range of a narrow one.
 BEARS = {"float16": 1e3, "complex64": 1e6, "float32": 1e6, "bfloat16": 1e6}
 
@@ -114,12 +116,16 @@ def rows(answer: Answer, names: Sequence[str], paths: Sequence[str], what: str,
     mixed = [A * x + B * y for x, y in zip(u["g1"], u["g2"], strict=True)]
     noise = [max(norm(x - u[n][k]) for n in NOISE) for k, x in enumerate(u["g1"])]
     noise = [n + unit * s for n, s in zip(noise, naturals, strict=True)]
+    own_noise = [norm(x - y) + unit * s for x, y, s in zip(u["own"], u["own noise"], naturals_own, strict=True)]
+    if answer.off:
+        off = dict(zip(names, answer.off, strict=True))
+        noise = [n + o / NOISES for n, o in zip(noise, off["g1"], strict=True)]
+        own_noise = [n + o / NOISES for n, o in zip(own_noise, off["own"], strict=True)]
     floor = 64 * unit * max(map(norm, u["g1"]), default=0.0)
     parts = [-A * norm(x) - B * norm(y) for x, y in zip(u["g1"], u["g2"], strict=True)]
     said = _name(u, floor, symbol, "g" if what == "cotangent" else "t")
     linear = _row(titles[0], u["mix"], mixed, parts, noise, unit, paths, said)
     scale = _scale_row(titles[1], u, noise, unit, paths, said)
-    own_noise = [norm(x - y) + unit * s for x, y, s in zip(u["own"], u["own noise"], naturals_own, strict=True)]
     added = _added_row(titles[3], u, own_noise, unit, paths, f"{symbol}({'g' if what == 'cotangent' else 't'})")
     if linear.status == "OK":
         linear = _one_sign_row(linear, u, own_noise, unit, paths, symbol, "g" if what == "cotangent" else "t")
@@ -159,7 +165,7 @@ def _one_sign_row(good: Row, u: dict[str, Any], noise: Any, unit: float, paths: 
 
 
 def _row(title: str, found: Any, wanted: Any, parts: Any, noise: Any, unit: float, paths: Any, said: str) -> Row:
-    bars = [256 * unit * p + 64 * n + 1e-300 for p, n in zip(parts, noise, strict=True)]
+    bars = [256 * unit * p + NOISES * n + 1e-300 for p, n in zip(parts, noise, strict=True)]
     d, k = worst(found, wanted, bars, parts)
     if k < 0:
         return Row("law", title, "OK", d)
@@ -171,6 +177,8 @@ def _scale_row(title: str, u: dict[str, Any], noise: Any, unit: float, paths: An
     for c in SCALES:
         if f"{c:g}" in u:
             wanted = [c * x for x in u["g1"]]
+            if any(np.abs(x).max(initial=0.0) > LARGEST for x in wanted):  # no rule can say it
+                continue
             parts = [norm(x) for x in wanted]
             scaled = [abs(c) * n for n in noise]
             found.append(_row(title, u[f"{c:g}"], wanted, parts, scaled, unit, paths, said))

@@ -32,12 +32,14 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """The results of a job, row by row, on the host; or why there are none."""
+    """The results of a job, row by row, on the host; or why there are none. `off`, where it was asked for: by row and
+    result, how far it may be off by rounding, as a norm."""
 
     rows: list[list[np.ndarray]]
     unit: float = float("nan")
     error: BaseException | None = None
     closed: Any = None
+    off: list[list[float]] = dataclasses.field(default_factory=list)
 
 
 class Once:

@@ -112,6 +112,29 @@ def push(call: Callable) -> Callable:
     return pushed
 
 
+def some_outputs(call: Callable, part: tuple[int, ...]) -> Callable:
+    """`call` with some of its results alone."""
+
+    def used(*values: Any) -> list[Any]:
+        out = call(*values)  # once, or every use would be a call of its own
+        return [out[k] for k in part]
+
+    return used
+
+
+def some_inputs(call: Callable, part: tuple[int, ...]) -> Callable:
+    """(x, g) -> the cotangents of some of x, the others held fixed."""
+
+    def pulled(x: list[Any], g: list[Any]) -> list[Any]:
+        def moved(*values: Any) -> Any:
+            given = dict(zip(part, values, strict=True))
+            return call(*(given.get(i, v) for i, v in enumerate(x)))
+
+        return list(jax.vjp(moved, *(x[k] for k in part))[1](list(g)))
+
+    return pulled
+
+
 def draw(like: Sequence[Any], seed: int, name: str) -> Arrays:
     """Normal numbers of mixed signs, of the types of `like`; another leaf changes none of them."""
     out = []
@@ -174,13 +197,13 @@ def unit_in(closed: Any) -> float:
 def worst(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray], bars: Sequence[float], sizes: Sequence[float]):
     """(relative difference, leaf) of the leaf that disagrees most beyond its bar, or (largest difference, -1).
 
-    A NaN equals nothing, not even a NaN.
+    A NaN equals nothing, not even a NaN; and what is the same is the same, where nobody knows its bar.
     """
     largest, culprit, excess = 0.0, -1, 0.0
     for k, (a, b, bar, size) in enumerate(zip(found, wanted, bars, sizes, strict=True)):
         d = norm(a - b) if a.shape == b.shape else float("nan")
         relative = 0.0 if d == 0 else d / size if size > 0 else float("inf")
-        if not d <= bar:
+        if d != 0 and not d <= bar:
             over = d / bar if bar > 0 and np.isfinite(d) else float("inf")
             if culprit < 0 or over > excess:
                 largest, culprit, excess = relative, k, over

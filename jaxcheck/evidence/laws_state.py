@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxcheck.evidence.laws_rounding import of_leaf
 from jaxcheck.evidence.laws_run import Job, run
 from jaxcheck.evidence.laws_site import Arrays, Site, draw, finite, moved, norm, pull, unit_of
 from jaxcheck.program.alike import alike
@@ -51,7 +52,10 @@ def of_values(site: Site, seed: int, mine: Sequence[Sequence[np.ndarray]]) -> tu
     if any(not d <= same / 4 * s + 1e-6 * largest[0] for d, s in zip(off[0], sizes[0], strict=True)):
         return 0.0, -1
     for k, (d, s) in enumerate(zip(off[1], sizes[1], strict=True)):
-        if not d <= same * s + 1e-6 * largest[1]:
+        bar = same * s + 1e-6 * largest[1]
+        if not d <= bar and not d <= bar + sum(
+            of_leaf(k, ask(jax.make_jaxpr(one), other, g), [*other, *g]) for one in (pull(site.call), plain)
+        ):
             return d / s if s else float("inf"), k
     return 0.0, -1
 

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxcheck.evidence import transforms_dtype
+from jaxcheck.evidence.laws_rounding import allowed, at_points, of_leaf, settled
 from jaxcheck.evidence.laws_run import Pulled
 from jaxcheck.evidence.laws_site import (
     Site,
@@ -33,13 +34,12 @@ from jaxcheck.evidence.laws_site import (
 )  # fmt: skip
 from jaxcheck.evidence.transforms_eager import as_eagerly
 from jaxcheck.evidence.transforms_known import BOTH, at_a_point, in_a_batch
-from jaxcheck.evidence.transforms_programs import BATCHES, SINGLE, TRANSFORMED, batch
+from jaxcheck.evidence.transforms_programs import BATCHES, SINGLE, TRANSFORMED, batch, stacked
 from jaxcheck.evidence.transforms_sharded import sharded
 from jaxcheck.program.ask import Refused, ask, leaks
 from jaxcheck.program.by_pieces import pieces
 from jaxcheck.program.compile import Program, execute
 from jaxcheck.program.interpret import walk
-from jaxcheck.program.mode import is_laid_out, laid_out
 from jaxcheck.program.strip import strip_rules
 from jaxcheck.result import Row
 
@@ -184,7 +184,7 @@ class Matrix:
 
     def _data(self) -> tuple[Any, Any, Any]:
         def stack(table):
-            return [_stacked(column) for column in zip(*table, strict=True)]
+            return [stacked(column) for column in zip(*table, strict=True)]
 
         return stack(self.x), stack(self.g), self.t
 
@@ -222,17 +222,19 @@ class Matrix:
         if name in SINGLE:
             wanted = [self.reference[0]]
         count = len(self.site.live)
-        stacked = [np.stack([row[k] for row in wanted]) if name not in SINGLE else wanted[0][k] for k in range(count)]
+        whole = [np.stack([row[k] for row in wanted]) if name not in SINGLE else wanted[0][k] for k in range(count)]
         said = ""
         first, *others = found if name == BOTH else [found]
-        d, bad = self._differs(first[:count], stacked, unit)
+        compared = first[:count], whole, range(len(wanted))
+        d, bad = self._differs(*compared[:2], unit)
         for points, other in zip(BATCHES, others, strict=False):
             if bad < 0 and other is not None:
-                d, bad = self._differs(other, [v[list(points)] for v in stacked], unit)
+                compared = other, [v[list(points)] for v in whole], points
+                d, bad = self._differs(*compared[:2], unit)
                 said = f" in a batch of {len(points)}"
         if bad >= 0:
             text = f"leaf `{self.site.paths[bad]}` differs from the eager gradient{said}"
-            return Row("transformation", name, "WRONG", d, text)
+            return self._settled(Row("transformation", name, "WRONG", d, text), *compared, unit)
         if name == "jvp of vjp" and any(eqn.primitive.name == "while" for eqn, _ in walk(closed)):
             return Row("transformation", name, "OK", d, "the derivative itself was not compared: it iterates")
         if name == "jvp of vjp" and unit_in(closed) > 1e-15:
@@ -242,11 +244,16 @@ class Matrix:
         return Row("transformation", name, "OK", d)
 
     def _differs(self, found: Sequence[Any], wanted: Sequence[Any], unit: float) -> tuple[float, int]:
-        sizes = [norm(w) if finite([w]) else 0.0 for w in wanted]
-        # A leaf whose gradient is nothing but rounding has the rounding of the others for its bar.
-        floor = 64 * unit * max(sizes, default=0.0)
-        loose = 4096 * unit if unit > 1e-10 else 1e-10
-        return worst(found, wanted, [loose * s + 64 * n + floor for s, n in zip(sizes, self.noise, strict=True)], sizes)
+        bars = [b + 64 * n for b, n in zip(allowed(wanted, unit), self.noise, strict=True)]
+        return worst(found, wanted, bars, [norm(w) if finite([w]) else 0.0 for w in wanted])
+
+    def _settled(self, row: Row, found: Any, wanted: Any, which: Sequence[int], unit: float) -> Row:
+        """The row unless it is rounding, which is measured at every point that it is about."""
+        x = [self.x[0 if row.name == "vmap over cotangents" else k] for k in which]
+        g = [self.g[0 if row.name == "vmap over primals" else k] for k in which]
+        points = [[*a, *b] for a, b in zip(x, g, strict=True)]
+        measured = at_points(self.closed, points, row.name not in SINGLE)
+        return settled(row, found, wanted, allowed(wanted, unit), measured, runs=2)
 
     def _second(self, name: str, tangents: list[np.ndarray], d: float) -> Row:
         """The tangent of the rule's result against its differences, where they are smooth enough to tell."""
@@ -256,7 +263,7 @@ class Matrix:
             return Row("transformation", name, "WRONG", float("nan"), "the derivative of the rule is not finite")
         if unit_of(*(v.dtype for v in self.site.live)) > 1e-15:
             return Row("transformation", name, "OK", d, "the derivative itself was not compared: no float64")
-        h = 1e-5
+        h, program = 1e-5, (self.closed, [*self.x[0], *self.g[0]])
         both = [
             [
                 [np.asarray(v) + s * h * np.asarray(t) for v, t in zip(at, along, strict=True)]
@@ -270,7 +277,8 @@ class Matrix:
             centre = (right + left) / 2
             size = max(norm(centre), norm(t))
             bar = 10 * norm(right - left) + 1e-4 * size + 1e-8 * norm(here) + 64 * self.noise[k] / h
-            if np.isfinite(bar) and norm(centre - t) > bar:
+            off = norm(centre - t)
+            if np.isfinite(bar) and off > bar and not off <= bar + 2 * of_leaf(k, *program) / h:
                 text = f"leaf `{self.site.paths[k]}`: wrong at second order, against differences of the gradient"
                 return Row("transformation", name, "WRONG", norm(centre - t) / size, text, order=2)
         return Row("transformation", name, "OK", d)
@@ -287,9 +295,3 @@ class Matrix:
         d, bad = self._differs(host(found), self.reference[0], max([unit_of(*(v.dtype for v in x)), *inside]))
         text = "" if bad < 0 else f"leaf `{self.site.paths[bad]}` differs from the gradient on one device"
         return Row("transformation", name, "OK" if bad < 0 else "WRONG", d, text)
-
-
-def _stacked(column: Sequence[Any]) -> Any:
-    """Arrays as rows of one, on the host unless where they lie is a part of their type."""
-    rows = np.stack(list(map(np.asarray, column)))
-    return laid_out(rows, column[0], rows=True) if is_laid_out(column[0]) else rows

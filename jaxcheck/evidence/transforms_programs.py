@@ -8,8 +8,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcheck.evidence.laws_site import Arrays, pull
+from jaxcheck.program.mode import is_laid_out, laid_out
 
 # The points of the other batches that are mapped over both: a batching rule may squeeze a batch of one, or cut a long
 # one up.
@@ -68,3 +70,9 @@ TRANSFORMED: dict[str, Callable[..., Arrays]] = {
 }  # fmt: skip
 # These have one point's gradient as their result, the others a stack of them.
 SINGLE = ("jit", "remat", "jvp of vjp")
+
+
+def stacked(column: Sequence[Any]) -> Any:
+    """Arrays as rows of one, on the host unless where they lie is a part of their type."""
+    rows = np.stack(list(map(np.asarray, column)))
+    return laid_out(rows, column[0], rows=True) if is_laid_out(column[0]) else rows
