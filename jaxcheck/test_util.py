@@ -94,7 +94,7 @@ def check_grads(
         return list(derivatives.orders("", primal, point, int(order), modes))
 
     def native(primal: Traced, point: tuple[Any, ...], theta: Theta) -> maps.Map:
-        return derivatives.make("", primal, point, modes, first_order=True, precision="native")
+        return derivatives.make("", primal, point, modes, precision="native")
 
     def valued(primal: Traced, point: tuple[Any, ...], theta: Theta) -> dict[str, Traced]:
         return derivatives.values(primal, point, modes)

@@ -40,7 +40,8 @@ class Map:
 
     `tangent` and `cotangent` are under test (None where not asked for); `reference` is the tangent of
     the program without the user's rules (None without such rules, or where JAX has no forward mode; then
-    `reference_pull` is its cotangent). `own`: what is under test is JAX's own derivative, no rule of the user's in it.
+    `reference_pull` is its cotangent). `own`: what is under test is JAX's own derivative, of a function without
+    rules of the user's, or of a derivative, whose code any other derivative shares.
     """
 
     name: str
