@@ -80,7 +80,8 @@ def check_grads(
 
     Warns:
         GradientCheckWarning: once, where it passed but part of it could not be judged (outputs that are infinite,
-            say), or is known only to be a subgradient (at a kink).
+            say, or differences that are alone and known to no more than 1e-3), or is known only to be a subgradient
+            (at a kink).
     """
     del eps
     modes = tuple(re.split(r"[,\s]+", modes)) if isinstance(modes, str) else tuple(modes)
