@@ -26,7 +26,7 @@ def by_leaf(
         silent = Witness(
             "autodiff",
             "absent",
-            "no custom rule of yours to remove" if one.own else "there is none beside this derivative",
+            "no custom rule of yours to remove" if one.own and not one.name else "there is none beside this derivative",
         )
         witnesses = (
             Witness("manual", one.primal.how),

@@ -23,7 +23,7 @@ SECOND_FORWARD = {"JVP": "forward over forward"}
 
 def forward(one: Subject, settings: Settings) -> list[Row]:
     try:
-        made = ask(derivatives.make, "", one.primal, one.point, ("fwd",), first_order=True)
+        made = ask(derivatives.make, "", one.primal, one.point, ("fwd",))
     except Refused as no:
         return [Row("forward", "JVP", "UNSUPPORTED", NAN, first_line(no.error))]
     if settings.surrogate:
@@ -34,7 +34,7 @@ def forward(one: Subject, settings: Settings) -> list[Row]:
         return rows
     found = as_run_maps.of_map(
         made,
-        lambda: derivatives.make("", there(one.native), one.point, ("fwd",), first_order=True, precision="native"),
+        lambda: derivatives.make("", there(one.native), one.point, ("fwd",), precision="native"),
         findings,
         settings,
         one.native.unit,

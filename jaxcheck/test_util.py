@@ -76,7 +76,8 @@ def check_grads(
 
     Warns:
         GradientCheckWarning: once, where it passed but part of it could not be judged (outputs that are infinite,
-            say), or is known only to be a subgradient (at a kink).
+            say, or differences that are alone and known to no more than 1e-3), or is known only to be a subgradient
+            (at a kink).
     """
     del eps
     modes = tuple(re.split(r"[,\s]+", modes)) if isinstance(modes, str) else tuple(modes)
@@ -90,7 +91,7 @@ def check_grads(
         return list(derivatives.orders("", primal, point, int(order), modes))
 
     def native(primal: Traced, point: tuple[Any, ...], theta: Theta) -> maps.Map:
-        return derivatives.make("", primal, point, modes, first_order=True, precision="native")
+        return derivatives.make("", primal, point, modes, precision="native")
 
     def valued(primal: Traced, point: tuple[Any, ...], theta: Theta) -> dict[str, Traced]:
         return derivatives.values(primal, point, modes)

@@ -89,12 +89,21 @@ FAMILY = list(itertools.product((outputs, inputs, mixed), SCALES, ("rev", "fwd")
 NAMES = [f"{make.__name__}-{'-'.join(f'{s:g}' for s in scales)}-{mode}" for make, scales, mode in FAMILY]
 
 
+@pytest.mark.filterwarnings("error::jaxcheck.GradientCheckWarning")
 @pytest.mark.parametrize(("make", "scales", "mode"), FAMILY, ids=NAMES)
 def test_right_whatever_the_scales(make, scales, mode):
     rule, args = make(scales, mode=mode)
     check_grads(rule, args, 1, [mode])
     report = jc.check_rule(rule, *args, **FAST)
     assert report.ok and not any(r.status == "WRONG" for r in report.rows), str(report)
+
+
+def test_a_jump_beside_a_tiny_input_is_told():
+    def f(x):
+        return jnp.floor(x[0] / 1e5) + jnp.arange(2.0) * jnp.sin(x[1] / 1e-5), jnp.sin(x[1] / 1e-5)
+
+    with pytest.warns(jc.GradientCheckWarning, match="2 of 3 outputs jump at this point"):
+        check_grads(f, (np.array([1e5, 1e-5]),), 1, ["fwd"])
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,9 @@ from jaxcheck.program.strip import count_rules
 from jaxcheck.there import there
 
 
-def make(
-    name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], first_order: bool, precision: str = "float64"
-) -> Map:
-    """Trace the derivatives of `primal` that `modes` asks for ("fwd", "rev", "lin").
+def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], precision: str = "float64") -> Map:
+    """Trace the derivatives of `primal` that `modes` asks for ("fwd", "rev", "lin"), and beside them one without the
+    rules of the user's; of a derivative, those that are left in it.
 
     Raises:
         Whatever JAX raises when it differentiates (forward mode of a custom_vjp: TypeError).
@@ -37,7 +36,7 @@ def make(
         _refuse_reverse_only(tangent)
     if "rev" in modes:
         cotangent = derivative(primal, _pull, cotangents, precision=precision)
-    has_rules = first_order and count_rules(primal.closed, "user") > 0
+    has_rules = count_rules(primal.closed, "user") > 0
     if has_rules or tangent is None:
         try:
             reference = ask(derivative, primal, _push, tangents, stripped=has_rules, precision=precision)
@@ -49,7 +48,7 @@ def make(
                 other = ask(derivative, primal, _pull, cotangents, stripped=True, precision=precision)
     runnable = dataclasses.replace(primal, program=plain(primal))
     programs = map(_plain, (tangent, cotangent, reference, other))
-    return Map(name, runnable, tuple(np.asarray(x) for x in point), *programs, own=first_order and not has_rules)
+    return Map(name, runnable, tuple(np.asarray(x) for x in point), *programs, own=bool(name) or not has_rules)
 
 
 def _push(f: Callable) -> Callable:
@@ -141,7 +140,7 @@ def _mixed(avals: Sequence[Any]) -> list[np.ndarray]:
 def orders(name: str, primal: Traced, point: Sequence[Any], order: int, modes: Sequence[str]) -> Iterator[Map]:
     """The maps of all orders, nested as in jax.test_util: f, the JVP of f, the VJP of f, and theirs."""
     suffix = f" of {name}" if name else ""
-    yield make(name, primal, point, modes, first_order=not name)
+    yield make(name, primal, point, modes)
     if order == 1:
         return
     if "fwd" in modes or "lin" in modes:

@@ -18,6 +18,7 @@ from jaxcheck.evidence.cotangents import cotangents
 from jaxcheck.evidence.maps import Map, MapEvidence
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.real_view import from_vector, to_vector
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.compile import Program
 from jaxcheck.program.objective import Traced, cast
 from jaxcheck.there import there
@@ -53,6 +54,7 @@ def problem_of(one: Map, ev: MapEvidence, theta: Theta, reverse: bool, own: bool
     if manual is None or not len(g):
         return None
     autodiff = _pushed(one.reference, theta) or _pulled(one.reference_pull, len(one.point))
+    transposed = None if autodiff else _transposed(one.reference)
     avals = [*one.primal.program.closed.in_avals, jax.ShapeDtypeStruct(g.shape, np.float64)]
 
     def projected(*flat: Any) -> list[Any]:
@@ -65,7 +67,7 @@ def problem_of(one: Map, ev: MapEvidence, theta: Theta, reverse: bool, own: bool
         (g,),
         made(projected),
         made(manual),
-        made(autodiff) if autodiff else None,
+        made(autodiff) if autodiff else _if_possible(made, transposed),
         columns=len(g),
         is_autodiff=one.own,
     )
@@ -107,6 +109,32 @@ def _pushed(traced: Traced | None, theta: Theta) -> Callable | None:
         return found
 
     return gradients
+
+
+def _transposed(traced: Traced | None) -> Callable | None:
+    """Gradients by the transpose of a tangent: without autodiff, whoever is wrong would be looked at far longer."""
+    if traced is None:
+        return None
+    avals = traced.program.closed.in_avals
+    half = len(avals) // 2
+
+    def gradients(*flat: Any) -> list[Any]:
+        xs = cast(avals[:half], flat[:-1])
+        zeros = [jnp.zeros(a.shape, a.dtype) for a in avals[half:]]
+        out, back = jax.vjp(lambda *ts: traced.program(*xs, *ts), *zeros)
+        return jax.lax.map(lambda row: back(from_vector(row, out, conjugate=True)), flat[-1])
+
+    return gradients
+
+
+def _if_possible(made: Callable[[Callable], Traced], f: Callable | None) -> Traced | None:
+    """What is not everywhere possible: a tangent's loop without a fixed count has no transpose."""
+    if f is None:
+        return None
+    try:
+        return ask(made, f)
+    except Refused:
+        return None
 
 
 def along(one: Map, ev: MapEvidence, outputs: np.ndarray) -> Problem:

@@ -40,7 +40,8 @@ class Map:
 
     `tangent` and `cotangent` are under test (None where not asked for); `reference` is the tangent of
     the program without the user's rules (None without such rules, or where JAX has no forward mode; then
-    `reference_pull` is its cotangent). `own`: what is under test is JAX's own derivative, no rule of the user's in it.
+    `reference_pull` is its cotangent). `own`: what is under test is JAX's own derivative, of a function without
+    rules of the user's, or of a derivative, whose code any other derivative shares.
     """
 
     name: str
@@ -180,7 +181,8 @@ def _evidence(plan: _Plan, samples, tangent, reference, g, pulled, other) -> Map
     """From what `_one` gives."""
     point, v, count = to_vector(plan.one.point, np), plan.directions, plan.cotangents
     samples = samples.reshape(len(LADDER.offsets), len(v), -1)
-    numeric = slopes(samples, LADDER, plan.one.primal.unit)
+    wide = is_wide(point, v)
+    numeric = _without_jumps_afar(slopes(samples, LADDER, plan.one.primal.unit), wide, (v != 0).all(axis=1))
     if reference is not None:
         reference, *sides = np.split(reference, 3)
         numeric = without_kinks_beside(numeric, reference, np.stack(sides))
@@ -196,11 +198,22 @@ def _evidence(plan: _Plan, samples, tangent, reference, g, pulled, other) -> Map
         inputs=plan.inputs,
         results=plan.results,
         point=point,
-        wide=is_wide(point, v),
+        wide=wide,
         pulled_reference=_at_point(other, count)[0],
         own=plan.one.own,
         scatter=(moves, sways),
     )
+
+
+def _without_jumps_afar(numeric: Slopes, wide: np.ndarray, dense: np.ndarray) -> Slopes:
+    """Slopes (D, m) less the jumps that are seen only along `wide` directions, whose smallest steps may still be many
+    periods of what a tiny input does: those know nothing, where a dense direction at each input's own scale sees none.
+    """
+    near = dense & ~wide
+    smooth = np.isfinite(numeric.value[near]) & np.isfinite(numeric.error[near]) & ~numeric.jump[near]
+    afar = numeric.jump & wide[:, None] & smooth.any(axis=0)
+    unknown = {name: np.where(afar, np.inf, getattr(numeric, name)) for name in ("error", "rough")}
+    return dataclasses.replace(numeric, jump=numeric.jump & ~afar, **unknown)
 
 
 def _at_point(rows: np.ndarray | None, count: int) -> tuple[np.ndarray | None, np.ndarray | None]:

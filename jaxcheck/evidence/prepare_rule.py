@@ -148,7 +148,7 @@ def _derived(one: Subject, build: Callable, *ways: tuple[str, ...]) -> tuple[map
         return None, first_line(no.error)
     for modes in ways:
         try:
-            return ask(derivatives.make, "gradient", inner, point, modes, first_order=False), ""
+            return ask(derivatives.make, "gradient", inner, point, modes), ""
         except Refused as no:
             why = first_line(no.error)
     return None, why

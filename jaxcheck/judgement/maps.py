@@ -105,7 +105,10 @@ def _judged(ev: MapEvidence, held: Held) -> list[Finding]:
         findings, trusted, vouching = [], ev.reference, None
         if ev.tangent is not None:
             findings.append(_tangents(ev, ev.tangent, ev.reference, held))
-            trusted = ev.tangent if trusted is None and findings[0].verdict is Verdict.PASS else trusted
+            if findings[0].reason is Reason.NUMERIC_SUSPECT:
+                trusted = None  # the differences speak against both
+            elif trusted is None and findings[0].verdict is Verdict.PASS:
+                trusted = ev.tangent
         elif trusted is not None:
             # Reverse mode alone is asked for: what vouches for it must itself agree with the ladder.
             vouching = _tangents(ev, trusted, None, held)

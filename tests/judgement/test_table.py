@@ -9,7 +9,7 @@ from jaxcheck.judgement.facts import Facts
 from jaxcheck.judgement.table import TABLE, first
 
 # Facts that are other than by default (all witnesses there, finite and agreeing), and the verdict. Named by hand where
-# they stand for a row; those after the first 36 hold the order of two rows.
+# they stand for a row; those after the first 37 hold the order of two rows.
 EXAMPLES = (
     ("finite contrast", "FAIL NONFINITE"),
     ("finite", "INCONCLUSIVE NONFINITE"),
@@ -30,6 +30,7 @@ EXAMPLES = (
     ("autodiff", "PASS AGREE"),
     ("m_off quantised", "PASS NOISE"),
     ("m_off kinks_alone", "PASS KINK"),
+    ("own m_off", "FAIL NUMERIC_SUSPECT"),
     ("m_off gross in_range", "FAIL MANUAL_WRONG"),
     ("m_off gross", "FAIL NUMERIC_SUSPECT"),
     ("filled", "INCONCLUSIVE NUMERIC_SUSPECT"),
@@ -62,6 +63,10 @@ EXAMPLES = (
     ("jumps m_off", "PASS AGREE"),
     ("m_off quantised kinks_alone", "PASS NOISE"),
     ("m_off quantised gross in_range", "PASS NOISE"),
+    ("own m_off quantised", "PASS NOISE"),
+    ("own m_off kinks_alone", "PASS KINK"),
+    ("own m_off gross in_range", "FAIL NUMERIC_SUSPECT"),
+    ("own jumps m_off", "FAIL NUMERIC_SUSPECT"),
     ("autodiff apart conditioned", "PASS AGREE"),
     ("jumps m_off apart", "FAIL MANUAL_WRONG"),
     ("a_off", "PASS AGREE"),

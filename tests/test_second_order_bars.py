@@ -1,0 +1,62 @@
+"""At second order, and where JAX's own derivative is all there is, differences of a known bar outweigh a derivative
+that vouches for itself, however small it is off."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+from jaxcheck.test_util import check_grads
+
+X = np.random.default_rng(0).normal(size=(2, 4))
+
+
+def with_a_rule_inside(off):
+    """sin; its derivative is right, and has a rule of its own that is off by this."""
+    cos = jax.custom_jvp(jnp.cos)
+    cos.defjvp(lambda x, t: (jnp.cos(x[0]), -(1 + off) * jnp.sin(x[0]) * t[0]))
+    rule = jax.custom_vjp(jnp.sin)
+    rule.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (g * cos(x),))
+    return rule
+
+
+def held_back(f, off):
+    return lambda x: (1 - off) * f(x) + off * jax.lax.stop_gradient(f(x))
+
+
+def with_a_part_held_back(off):
+    rule = jax.custom_vjp(jnp.sin)
+    rule.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (g * held_back(jnp.cos, off)(x),))
+    return rule
+
+
+def with_itself_inside(off):
+    """The same of a forward rule, which calls itself: taken out, what is held back is left."""
+    rule = jax.custom_jvp(jnp.sin)
+    rule.defjvp(lambda x, t: (rule(x[0]), held_back(jnp.cos, off)(x[0]) * t[0]))
+    return rule
+
+
+@pytest.mark.parametrize("make", [with_a_rule_inside, with_a_part_held_back, with_itself_inside])
+def test_a_derivative_of_a_rule_that_is_off_by_little(make):
+    check_grads(make(0.0), (X,), 2, modes=["rev"])
+    for off in (1e-4, 1e-6):
+        check_grads(make(off), (X,), 1, modes=["rev"])
+        with pytest.raises(jc.GradientMismatch, match="VJP cotangent projection of VJP") as caught:
+            check_grads(make(off), (X,), 2, modes=["rev"], rtol=1e-8)
+        assert caught.value.report.reason is jc.Reason.SECOND_ORDER_WRONG
+
+
+def test_what_the_caller_grants_passes():
+    check_grads(with_a_rule_inside(1e-6), (X,), 2, modes=["rev"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["fwd", "rev"])
+def test_both_modes_of_jax_are_one_witness(mode):
+    check_grads(held_back(jnp.sin, 0.0), (X,), 1, modes=[mode])
+    with pytest.raises(jc.GradientMismatch) as caught:
+        check_grads(held_back(jnp.sin, 1e-5), (X,), 1, modes=[mode])
+    assert caught.value.report.reason is jc.Reason.NUMERIC_SUSPECT
