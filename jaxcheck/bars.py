@@ -133,7 +133,7 @@ MOST_OF_IT, ABOUT = 0.1, 0.05
 SIZES = tuple(10.0 ** (-k / 2) for k in range(0, 27))
 # How often an error of the size of a floor, spread at random over a leaf that only random directions look at, may hide
 # from all of them: a choice.
-MISSED = 0.01
+MISSED = 0.05
 
 # What a look may cost, in elements computed: no verdict of its own.
 

@@ -62,7 +62,9 @@ def test_a_forgotten_gradient_of_little_influence(form, mode, influence, seed):
     with jax.enable_x64(True):
         assert jc.check_grad(loss, p, lambda p: grad(p, 0.0), mode=mode).leaf("v").verdict is Verdict.FAIL
         right = jc.check_grad(loss, p, lambda p: grad(p, 1.0), mode=mode)
-        assert right.leaf("v").verdict is not Verdict.FAIL and (right.ok or influence < 1e-9)
+        # What three directions may miss of 1e-9 of the loss, computed in Python, is just above must_catch.
+        seen = influence > (1e-9 if (form, mode) == ("host", "sketch") else 1e-10)
+        assert right.leaf("v").verdict is not Verdict.FAIL and (right.ok or not seen)
 
 
 @pytest.mark.parametrize("mode", [None, "sketch"])
