@@ -20,6 +20,9 @@ from jaxcheck.program.mode import is_traced, is_wide
 
 _ROUNDED = {"float64": np.float32, "complex128": np.complex64}
 _WIDENED = {"float32": np.dtype(np.float64), "complex64": np.dtype(np.complex128)}
+# Whole numbers (labels, as NumPy draws them) stand likewise; nothing is rounded in them.
+_RETYPED = {**_WIDENED, "int32": np.dtype(np.int64), "uint32": np.dtype(np.uint64)}
+_WIDE = frozenset(map(str, _RETYPED.values()))
 
 
 def as_seen(x: Any, wide: bool | None = None) -> Any:
@@ -125,7 +128,7 @@ def retyped(program: Any) -> Any:
     narrow = {
         v: c
         for v, c in zip(jaxpr.constvars, interpret.constants(program), strict=False)
-        if isinstance(c, np.ndarray) and str(v.aval.dtype) in _WIDENED
+        if isinstance(c, np.ndarray) and str(v.aval.dtype) in _RETYPED
     }
     wide: dict[Any, Any] = {}
     eqns = []
@@ -135,7 +138,7 @@ def retyped(program: Any) -> Any:
         for i in _wide_operands(eqn, at) if at else ():
             atom = ins[i]
             if atom not in wide:
-                wide[atom] = core.Var(atom.aval.update(dtype=_WIDENED[str(atom.aval.dtype)]))
+                wide[atom] = core.Var(atom.aval.update(dtype=_RETYPED[str(atom.aval.dtype)]))
             ins[i] = wide[atom]
         eqns.append(eqn.replace(invars=ins) if at else eqn)
     if not wide:
@@ -158,7 +161,7 @@ def _wide_operands(eqn: Any, suspects: Sequence[int]) -> Sequence[int]:
             found += [
                 i
                 for i, at in places
-                if at is not None and str(interpret.opened(inner).invars[at].aval.dtype) in _ROUNDED
+                if at is not None and str(interpret.opened(inner).invars[at].aval.dtype) in _WIDE
             ]
         return sorted(set(found))
     tried = [list(suspects), *([i] for i in suspects if len(suspects) > 1)]
@@ -173,7 +176,7 @@ def _fits(eqn: Any, wide: Sequence[int] = ()) -> bool:
         return interpret.bind(eqn, [a.val if interpret.is_literal(a) else next(values) for a in eqn.invars])
 
     avals = [
-        jax.ShapeDtypeStruct(a.aval.shape, _WIDENED[str(a.aval.dtype)] if i in wide else a.aval.dtype)
+        jax.ShapeDtypeStruct(a.aval.shape, _RETYPED[str(a.aval.dtype)] if i in wide else a.aval.dtype)
         for i, a in enumerate(eqn.invars)
         if not interpret.is_literal(a)
     ]
