@@ -3,6 +3,8 @@ that vouches for itself, however small it is off."""
 
 from __future__ import annotations
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,3 +62,29 @@ def test_both_modes_of_jax_are_one_witness(mode):
     with pytest.raises(jc.GradientMismatch) as caught:
         check_grads(held_back(jnp.sin, 1e-5), (X,), 1, modes=[mode])
     assert caught.value.report.reason is jc.Reason.NUMERIC_SUSPECT
+
+
+def direction(rule_forgets):
+    """x / |x|, whose forward rule may hold the norm fixed: the first derivative along x is zero either way."""
+    f = jax.custom_jvp(lambda x: x / jnp.linalg.norm(x))
+
+    @f.defjvp
+    def _(primals, tangents):
+        (x,), (t,) = primals, tangents
+        held = jnp.linalg.norm(x)
+        held = jax.lax.stop_gradient(held) if rule_forgets else held
+        u = x / held
+        return f(x), (t - u * (u @ t)) / held
+
+    return f
+
+
+@pytest.mark.parametrize("modes", [("fwd",), ("rev",)])
+def test_a_function_that_does_not_depend_on_scale(modes):
+    x = jnp.array([0.3, 1.0, -2.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_grads(direction(False), (x,), 2, modes)
+        check_grads(lambda x: x / jnp.linalg.norm(x), (x,), 2, modes)
+    with pytest.raises(jc.GradientMismatch):
+        check_grads(direction(True), (x,), 2, modes)

@@ -76,27 +76,30 @@ def _plain(traced: Traced | None) -> Traced | None:
 
 
 def jvp_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ...]]:
-    """(x, t) -> (f(x), J t) as a traced function, at t = x, as jax.test_util does."""
+    """(x, t) -> (f(x), J t) as a traced function, beside t = x, where jax.test_util looks: there the derivative of a
+    function that does not depend on scale is zero, and so is whatever its rule forgets."""
     closed = base(primal)
     f = as_function(closed)
     values = own_values(closed, point)
+    tangents = [_beside(x, m) for x, m in zip(point, _mixed(closed.in_avals), strict=True)]
 
     def both(xs, ts):
         out, tangent = jax.jvp(lambda *a: f(*a), xs, ts)
         return [*out, *tangent]
 
-    return derived(primal, both, [values, values]), (*point, *point)
+    return derived(primal, both, [values, values]), (*point, *tangents)
 
 
 def vjp_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ...]]:
-    """x -> J(x)^T f(x) as a traced function, as jax.test_util does; what is infinite in f(x) takes no part."""
+    """x -> J(x)^T (f(x) + c) as a traced function, c constant: with f(x) alone, as in jax.test_util, a function
+    that does not depend on scale shows nothing. What is infinite in f(x) takes no part."""
     closed = base(primal)
     f = as_function(closed)
-    values = own_values(closed, point)
+    values, fixed = own_values(closed, point), _mixed(closed.out_avals)
 
     def pulled(xs):
         out, pull = jax.vjp(lambda *a: f(*a), *xs)
-        return list(pull([jnp.where(jnp.isfinite(y), y, jnp.zeros_like(y)) for y in out]))
+        return list(pull([jnp.where(jnp.isfinite(y), y + c, 0) for y, c in zip(out, fixed, strict=True)]))
 
     return derived(primal, pulled, [values]), tuple(point)
 
@@ -126,6 +129,12 @@ def pushed_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any,
         return list(jax.jvp(lambda *a: f(*a), tuple(xs), tuple(ts))[1])
 
     return derived(primal, pushed, [values, tangents]), (*point, *tangents)
+
+
+def _beside(x: Any, mixed: np.ndarray) -> np.ndarray:
+    """Numbers of the size of x, and none of them zero."""
+    size = np.sqrt(np.mean(np.abs(np.asarray(x, mixed.dtype)) ** 2)) if np.size(x) else 0.0
+    return (x + mixed * (size or 1.0)).astype(np.asarray(x).dtype)
 
 
 def _mixed(avals: Sequence[Any]) -> list[np.ndarray]:

@@ -44,7 +44,7 @@ class Facts:
         kinks_alone: whatever contradicts M lies on a kink whose range is not known.
         in_range: some component on a kink lies in its range.
         filled: a component has one slope on both sides of the point, and M is what autodiff makes of the formula that
-            is taken at the point alone (a `where` that fills in a removable singularity).
+            is taken at the point alone (relu(x) - relu(-x); a `where` that fills in a removable singularity).
         small: what M is off by is no more than `must_catch`.
     """
 

@@ -97,8 +97,8 @@ def on_kinks(ev: LeafEvidence, looks: list[Look], m: np.ndarray, a: np.ndarray |
     found = ranges.ranges(ev)
     slack = BARS * (round_off(ev, ev.m_error) + ev.m_given)
     free = np.zeros(m.shape, bool) if ev.pieces is None else ev.pieces[2]
-    # Autodiff's own choice may be none of the pieces' (relu(x) - relu(-x) at 0): it alone is right beside them, and not
-    # what lies between.
+    # Autodiff's own choice may be none of the pieces' (of many kinks at once): it alone is excused beside them, and not
+    # what lies between; but where all pieces are one, it is another than the function's slope, and that is said.
     own = a if a is not None else ev.m if ev.is_autodiff else np.full(m.shape, np.nan)
     choice = np.abs(m - own) <= slack + ALIKE * np.abs(own)
     inside = found.holds(m, slack)

@@ -14,8 +14,8 @@ from jaxcheck.result import Reason, Verdict
 
 QUANTISED = "the function is quantised at the smallest steps; larger ones agree"
 FILLED = (
-    "on both sides of this point the function has one and the same slope, and the gradient another: that of the "
-    "formula that is taken at the point alone (a `where` that fills in a removable singularity?)"
+    "on both sides of this point the function has one and the same slope, and the gradient another: that which its "
+    "decisions (max, abs, where) give at the point alone. Move the point off them to test it on smooth ground"
 )
 PASS, FAIL, OPEN = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 

@@ -159,9 +159,7 @@ def _wide_operands(eqn: Any, suspects: Sequence[int]) -> Sequence[int]:
         for role, inner in interpret.sub_jaxprs(eqn.params):
             places = ((i, _place(eqn, role, inner, i)) for i in suspects)
             found += [
-                i
-                for i, at in places
-                if at is not None and str(interpret.opened(inner).invars[at].aval.dtype) in _WIDE
+                i for i, at in places if at is not None and str(interpret.opened(inner).invars[at].aval.dtype) in _WIDE
             ]
         return sorted(set(found))
     tried = [list(suspects), *([i] for i in suspects if len(suspects) > 1)]
