@@ -108,16 +108,7 @@ def aliases(place: Place) -> list[Place]:
     if len(found) != 1 or (_loads(function)[name] > 1 and found[0][0] != name):
         return []
     value = found[0][1]
-    return [
-        Place(
-            place.file,
-            value.lineno,
-            value.col_offset,
-            value.end_lineno or value.lineno,
-            value.end_col_offset or 0,
-            place.function,
-        )
-    ]
+    return [_of(place, value)]
 
 
 def expression(place: Place) -> ast.expr | None:
@@ -172,16 +163,13 @@ def alias_before(place: Place, slot: int, count: int) -> list[Place]:
     if len(given) != 1 or not isinstance(given[0][0], ast.Name) or _loads(function)[used.id] > 1:
         return []
     value = given[0][0]
-    return [
-        Place(
-            place.file,
-            value.lineno,
-            value.col_offset,
-            value.end_lineno or value.lineno,
-            value.end_col_offset or 0,
-            place.function,
-        )
-    ]
+    return [_of(place, value)]
+
+
+def _of(place: Place, node: ast.expr) -> Place:
+    """The place of another expression of the same function."""
+    end = node.end_lineno or node.lineno
+    return Place(place.file, node.lineno, node.col_offset, end, node.end_col_offset or 0, place.function)
 
 
 def function_of(place: Place) -> Any:
