@@ -132,7 +132,8 @@ def placed(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
 
 
 def measured(case: Case, ev: LeafEvidence) -> LeafEvidence:
-    """The evidence of a leaf with the round-off of M and A measured; where it could not be, it stays estimated."""
+    """The evidence of a leaf with the round-off of M and A measured; where it could not be, it stays estimated. What
+    Python computes cannot be perturbed within; it rounds by what autodiff of the same formula does, or more."""
     bars, where = case.round_off(), slice(ev.leaf.start, ev.leaf.stop)
 
     def known(found: np.ndarray | None, estimated: Any) -> Any:
@@ -140,7 +141,10 @@ def measured(case: Case, ev: LeafEvidence) -> LeafEvidence:
             return estimated
         return np.where(np.isfinite(found[:, where]), found[:, where], estimated)
 
-    return dataclasses.replace(ev, measured=True, m_error=known(bars.m, ev.m_error), a_error=known(bars.a, ev.a_error))
+    m_error = known(bars.m, ev.m_error)
+    if bars.m is None and bars.a is not None and case.problem.host_manual is not None:
+        m_error = np.fmax(m_error, known(bars.a, np.zeros_like(m_error)))
+    return dataclasses.replace(ev, measured=True, m_error=m_error, a_error=known(bars.a, ev.a_error))
 
 
 def coarser(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:

@@ -7,24 +7,21 @@ import dataclasses
 import numpy as np
 
 from jaxcheck import doubt
-from jaxcheck.bars import ALIKE, LEAST_MOVE, NUDGE, WORK, ZERO
-from jaxcheck.evidence import gather, sketch, ties
+from jaxcheck.around import cancelled, excused_by_itself, scale_of
+from jaxcheck.bars import ALIKE, NUDGE, WORK, ZERO
+from jaxcheck.evidence import gather, ties
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.evidence.sides import Sides, sides
-from jaxcheck.evidence.witnesses import measure, on_host
+from jaxcheck.evidence.witnesses import measure
 from jaxcheck.judgement.looks import round_off
 from jaxcheck.judgement.measures import believed
 from jaxcheck.judgement.ties import Broken, broken
 from jaxcheck.judgement.vote import Opinion, judge
 from jaxcheck.result import Reason, Verdict
 from jaxcheck.settings import Case
-from jaxcheck.there import there
 
 # Components on a kink that are looked at for ties, and as many pairs of them: what this work pays for, within limits.
 FEWEST, MOST = 8, 64
-# Points around a kink at which M says what its pieces' gradients are. In some of them one leaf moves by up to a hundred
-# times as much as another: where all units of a layer are decided at once, its bias alone switches them off.
-AROUND, UNEVEN = 64, 2.0
 
 
 def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions: list[Opinion]) -> list[Opinion]:
@@ -33,11 +30,14 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
     On a kink a range of gradients is right. Left alone where M is autodiff's own choice.
     """
     opinions = list(opinions)
-    pieces = _meeting(case, leaves, opinions)
+    accused = [_accused(case, *pair) for pair in zip(leaves, opinions, strict=True)]
+    if not any(accused):
+        accused = cancelled(case, directions, leaves, opinions)
+    pieces = _meeting(case, leaves, opinions, accused)
     if pieces is not None:
-        _excused(case, pieces, leaves, opinions)
+        _excused(case, pieces, leaves, opinions, accused)
     elif case.problem.host_manual is not None:
-        _excused_by_itself(case, directions, leaves, opinions)
+        excused_by_itself(case, directions, leaves, opinions)
     doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if _doubted(*pair)]
     if doubted and case.problem.numbers is None:
         _beside(case, directions, leaves, opinions, doubted)
@@ -52,12 +52,12 @@ def concerns(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
     return _doubted(ev, opinion) or _accused(case, ev, opinion)
 
 
-def _meeting(case: Case, leaves, opinions) -> Sides | None:
+def _meeting(case: Case, leaves, opinions, accused: list[bool]) -> Sides | None:
     """The gradients of the pieces that meet at the point, where autodiff gives them and there is doubt."""
     problem = case.problem
     known = all((ev.a is not None or ev.is_autodiff) and np.isfinite(ev.m).all() for ev in leaves)
     pairs = list(zip(leaves, opinions, strict=True))
-    if not known or not any(_doubted(*pair) or _accused(case, *pair) for pair in pairs):
+    if not known or not (any(accused) or any(_doubted(*pair) for pair in pairs)):
         return None
     m, a, bars = (
         np.concatenate(x, axis=1)
@@ -88,77 +88,23 @@ def _accused(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
         return False
     if opinion.reason is Reason.NUMERIC_SUSPECT or any(p.slopes.kink.any() for p in ev.probes):
         return True
-    # Where one component decides nothing alone, autodiff's choice looks as wrong as any other.
     if opinion.reason is not Reason.MANUAL_WRONG or ev.a is None or not np.isfinite(ev.a).all():
         return False
+    # Where one component decides nothing alone, autodiff's choice looks as wrong as any other.
     autodiff = judge(ev, case.settings.tolerance, m=ev.a, must_catch=case.settings.must_catch)
     return autodiff.verdict is Verdict.FAIL
 
 
-def _excused(case: Case, found: Sides, leaves, opinions) -> None:
+def _excused(case: Case, found: Sides, leaves, opinions, accused: list[bool]) -> None:
     """Accused leaves judged once more, with the range that each of their components has."""
-    for k, (ev, opinion) in enumerate(zip(leaves, opinions, strict=True)):
+    for k in np.flatnonzero(accused):
+        ev = leaves[k]
         where = slice(ev.leaf.start, ev.leaf.stop)
-        if _accused(case, ev, opinion) and found.kinked[:, where].any():
+        if found.kinked[:, where].any():
             leaves[k] = dataclasses.replace(
                 ev, pieces=(found.low[:, where], found.high[:, where], found.kinked[:, where])
             )
             opinions[k] = doubt.placed(case, leaves[k], case.judge(leaves[k]))
-
-
-def _excused_by_itself(case: Case, directions, leaves, opinions) -> None:
-    """Where nothing but M gives gradients: accused leaves judged once more with the range that M has on the pieces
-    around the point. Many kinks may meet there, convex and concave ones, so that M lies between the pieces' gradients
-    and yet outside the one-sided slopes of their sum. M is believed of its own pieces where it is right on the one that
-    differs most from the point's; and of a component that is the same on all of them it says nothing."""
-    accused = [
-        k
-        for k, (ev, one) in enumerate(zip(leaves, opinions, strict=True))
-        if one.verdict is Verdict.FAIL
-        and one.reason is Reason.MANUAL_WRONG
-        and ev.a is None
-        and any(p.slopes.kink.any() for p in ev.probes)
-    ]
-    if not accused:
-        return
-    points = _around(case, leaves)
-    around = on_host(there(case.problem.host_manual), points, ("gradient", case.problem.theta.values))
-    case.evaluations += AROUND
-    if not np.isfinite(around).all():
-        return
-    low, high = around.min(axis=0), around.max(axis=0)
-    for k in accused:
-        ev, where = leaves[k], slice(leaves[k].leaf.start, leaves[k].leaf.stop)
-        kinked = np.zeros(ev.m.shape, bool)
-        for p in ev.probes:
-            if p.directions is None:
-                kinked[:, p.at] |= p.slopes.kink.T
-        kinked &= high[:, where] > low[:, where]
-        ranged = dataclasses.replace(ev, pieces=(low[:, where], high[:, where], kinked))
-        second = case.judge(ranged)
-        if second.verdict is Verdict.FAIL:
-            continue
-        other = points[int(np.argmax(np.linalg.norm(around[..., where] - ev.m, axis=(1, 2))))]
-        if _judged_at(case, other, directions, k)[1].verdict is Verdict.PASS:
-            leaves[k], opinions[k] = ranged, second
-
-
-def _around(case: Case, leaves) -> np.ndarray:
-    """Points around the one that is checked, (AROUND, P)."""
-    rng, scale = np.random.default_rng([case.settings.seed, 19]), _scale(leaves)
-    moves = rng.choice([-1.0, 1.0], (AROUND, scale.size)) * rng.uniform(0.5, 1.5, (AROUND, scale.size))
-    sizes = 10 ** -rng.uniform(0, UNEVEN, (len(leaves), AROUND, 1))
-    moves *= np.concatenate([np.tile(s, ev.m.shape[1]) for s, ev in zip(sizes, leaves, strict=True)], axis=1)
-    return case.point + NUDGE * scale * moves
-
-
-def _judged_at(case: Case, point: np.ndarray, directions, number: int) -> tuple[LeafEvidence, Opinion]:
-    """A leaf at another point."""
-    found = gather.gather(case.problem, point, directions, case.ladder, case.settings.seed)
-    case.evaluations += found.evaluations
-    case.compiled += found.compiled
-    ev = dataclasses.replace(found.leaves[number], probes=believed(found.leaves[number].probes))
-    return ev, case.judge(ev)
 
 
 def _doubted(ev: LeafEvidence, opinion: Opinion) -> bool:
@@ -170,7 +116,7 @@ def _doubted(ev: LeafEvidence, opinion: Opinion) -> bool:
 def _beside(case: Case, directions, leaves, opinions, doubted) -> None:
     """The same check a little off the kink, where only one gradient is right."""
     rng = np.random.default_rng([case.settings.seed, 13])
-    scale = _scale(leaves)
+    scale = scale_of(leaves)
     point = case.point + NUDGE * scale * rng.choice([-1.0, 1.0], scale.size) * rng.uniform(0.5, 1.5, scale.size)
     beside = gather.gather(case.problem, point, directions, case.ladder, case.settings.seed)
     case.evaluations += beside.evaluations
@@ -200,7 +146,7 @@ def _along(case: Case, leaves, opinions, doubted) -> None:
     found = _broken_at(case, case.point, places, leaves, doubted, m, m_error, rng)
     where = ""
     if not found and case.problem.numbers is None:
-        point = ties.beside(case.point, _scale(leaves), NUDGE, rng)
+        point = ties.beside(case.point, scale_of(leaves), NUDGE, rng)
         _, stack, _, compiled = measure(case.problem, point, np.zeros((1, point.size)), case.ladder, case.settings.seed)
         case.compiled += compiled
         if stack is not None and not np.array_equal(stack[0], m) and np.isfinite(stack[0]).all():
@@ -219,7 +165,7 @@ def _broken_at(case: Case, point, places, leaves, doubted, m, m_error, rng) -> l
     known = np.concatenate(
         [np.zeros(ev.m.shape[1], bool) if ev.pieces is None else ev.pieces[2].any(axis=0) for ev in leaves]
     )[places]
-    kinked, spent, compiled = ties.single(problem, point, places, known, _scale(leaves)[places], case.ladder, seed)
+    kinked, spent, compiled = ties.single(problem, point, places, known, scale_of(leaves)[places], case.ladder, seed)
     case.evaluations += spent
     case.compiled += compiled
     mine = np.zeros(point.size, bool)
@@ -246,10 +192,6 @@ def _on_kinks(leaves, doubted) -> np.ndarray:
             found.append(leaves[k].leaf.start + np.flatnonzero(leaves[k].pieces[2].any(axis=0)))
     _, first = np.unique(np.concatenate(found), return_index=True) if found else ((), np.zeros(0, int))
     return np.concatenate(found)[np.sort(first)][:MOST] if len(first) else np.zeros(0, int)
-
-
-def _scale(leaves) -> np.ndarray:
-    return np.concatenate([sketch.own_scale(ev.values, LEAST_MOVE) for ev in leaves])
 
 
 def _wrong(leaves, number: int, opinion: Opinion, found: list[Broken], where: str) -> Opinion:

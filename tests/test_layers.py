@@ -48,6 +48,7 @@ LAYERS = (
         "as_run",
         "as_run_maps",
         "doubt",
+        "around",
         "kinks",
         "limits",
         "limits_maps",
