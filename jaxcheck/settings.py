@@ -95,15 +95,15 @@ class Case:
         return self._round_off
 
     def coarseness(self) -> np.ndarray:
-        """(G, P) how far M, computed by Python, is off by what is rounded inside, see `staircase`, or of the data that
-        it closes over, see `as_run.of_data`; and where the loss is Python's, too, its unit is from here on what is
+        """(G, P) how far M is off by the data that it closes over, see `as_run`; and computed by Python by what is
+        rounded inside, see `staircase`; and where the loss is Python's, too, its unit is from here on what is
         rounded inside of that. Looked for once."""
         if self._coarse is None:
             problem, seed = self.problem, self.settings.seed
             if problem.primal is None:
                 unit = staircase.unit(there(problem.host_primal), self.point, seed)
                 self.problem = dataclasses.replace(problem, host_unit=max(unit, problem.host_unit))
-            self._coarse = np.zeros((1, self.point.size))
+            self._coarse = as_run.of_constants(problem, self.point)
             if problem.host_manual is not None:
                 self._coarse = self._coarse + staircase.coarseness(problem.host_manual, self.point, seed)
                 of_data = as_run.of_data(problem, self.point)

@@ -25,7 +25,7 @@ def settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opi
     if implicit.concerns(case, number):
         return implicit.settled(case, ev)
     ev, opinion, ladder = _first_look(case, number, ev)
-    if opinion.verdict is Verdict.FAIL and (case.problem.primal is None or case.problem.host_manual is not None):
+    if opinion.verdict is Verdict.FAIL and case.problem.numbers is None:
         known = doubt.coarser(case, number, ev)
         ev, opinion, ladder = (ev, opinion, ladder) if known is ev else _first_look(case, number, known)
     plain = opinion.verdict is Verdict.PASS and opinion.reason is Reason.AGREE and not opinion.doubtful

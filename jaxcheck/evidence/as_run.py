@@ -25,7 +25,7 @@ from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.derived import gradient, own_values, plain
-from jaxcheck.program.objective import Traced, holds_numpy_data, in_float64
+from jaxcheck.program.objective import Traced, data_apart, holds_numpy_data, in_float64
 from jaxcheck.program.rounding import round_off
 from jaxcheck.program.shadow import to_float64
 from jaxcheck.there import there
@@ -163,6 +163,15 @@ def of_data(problem: Problem, point: np.ndarray) -> np.ndarray:
         where = slice(leaf.start, leaf.stop)
         bars[:, where] += typical(bars[:, where], units(point[where]))
     return bars
+
+
+def of_constants(problem: Problem, point: np.ndarray) -> np.ndarray:
+    """(1, P) what rounding to float32 of the constants that it holds does to M. Zero where the loss holds the same: then
+    they are no more than data. But (2 / n * X).T is rounded another time than X."""
+    if problem.manual is None or problem.primal is None or not data_apart(problem.manual.closed, problem.primal.closed):
+        return np.zeros((1, point.size))
+    found, _ = _rounded(problem, [problem.manual], point, [False], float(np.finfo(np.float32).eps) / 2, constants=True)
+    return np.array(found[0][1])
 
 
 def _rounded(

@@ -183,6 +183,28 @@ def holds_numpy_data(traced: Traced) -> bool:
     )
 
 
+def data_apart(one: Any, other: Any) -> bool:
+    """Whether two programs hold arrays of numbers, some of them rounded to float32, that the other does not: data that
+    one of them multiplied out before it was rounded, or that JAX rounded for it in another mode."""
+    (held, rounded), (others, too) = _data(one), _data(other)
+    return held != others and (rounded or too)
+
+
+def _data(closed: Any) -> tuple[frozenset[bytes], bool]:
+    """(the numbers of each array that a program holds, but for what few bits can say, whether some are rounded)."""
+    found, rounded = set(), False
+    for program in walk_jaxprs(closed):
+        for c in constants_of(program):
+            if getattr(c, "ndim", 0) and jax.dtypes.issubdtype(c.dtype, np.inexact):
+                values = np.unique([np.real(c), np.imag(c)]).astype(np.float64)
+                with np.errstate(over="ignore"):
+                    single, few = values.astype(np.float32), values.astype(jnp.bfloat16)
+                if not (few.astype(np.float64) == values).all():
+                    found.add(values.tobytes())
+                    rounded |= bool((single == values).all())
+    return frozenset(found), rounded
+
+
 __all__ = [
     "NOT_TRACEABLE",
     "LeakedTracer",
@@ -190,6 +212,7 @@ __all__ = [
     "as_function",
     "call",
     "cast",
+    "data_apart",
     "holds_numpy_data",
     "in_float64",
     "trace",
