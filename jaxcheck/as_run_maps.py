@@ -50,6 +50,16 @@ def of_map(
     return [_of_path(a, b) for a, b in zip(findings, found, strict=True)] if len(found) == len(findings) else findings
 
 
+def is_number(native: Callable[[], Map], findings: list[Finding]) -> bool:
+    """Whether a map of which all was right in float64 is a number as run, too."""
+    if any(f.verdict is not Verdict.PASS or f.left_out for f in findings):
+        return True
+    try:
+        return as_run.is_finite(ask(native))
+    except Refused:  # it cannot be run so; what is right of it was told in float64
+        return True
+
+
 def _is_wrong(said: Finding) -> bool:
     wrong = Reason.MANUAL_WRONG, Reason.NUMERIC_SUSPECT, Reason.NONFINITE
     return said.verdict is Verdict.FAIL and said.reason in wrong

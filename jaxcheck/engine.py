@@ -12,13 +12,15 @@ import numpy as np
 from jaxcheck import appeal, as_run, kinks, limits, stopping
 from jaxcheck.budget import current, until_stopped
 from jaxcheck.evidence import exhaustive, flat, gather, witnesses
+from jaxcheck.evidence.as_run import spacing_of
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.preface import Preface
 from jaxcheck.evidence.problem import Evidence, LeafEvidence, Problem
-from jaxcheck.evidence.repeat import LOSS, differ
+from jaxcheck.evidence.repeat import GRADIENT, LOSS, differ
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.options import Exhaustive
 from jaxcheck.plan import PER_LEAF, ladder_for, plan
+from jaxcheck.program.ask import Refused
 from jaxcheck.result import NAN, Reason, Report, Verdict
 from jaxcheck.settings import Case, Settings
 from jaxcheck.settle import settle
@@ -62,6 +64,8 @@ def examine(
         unseen = tuple(range(len(evidence.leaves)))
     elif evidence.random or not repeats:
         return stop(Verdict.INCONCLUSIVE, Reason.NONDETERMINISTIC, evidence.random or LOSS, value=value)
+    elif _forgets(problem, preface):
+        return stop(Verdict.INCONCLUSIVE, Reason.NONDETERMINISTIC, GRADIENT, value=value)
     if known and not np.isfinite(evidence.outputs).all():
         what = "the function's value" if problem.columns > 1 else f"loss(params) = {value}"
         return stop(Verdict.INCONCLUSIVE, Reason.NONFINITE, f"{what} is not finite at this point", value=value)
@@ -137,6 +141,19 @@ def _repeats(problem: Problem, point: np.ndarray, ladder: Ladder, evidence: Evid
         return True
     samples = witnesses.measure(problem, point, np.zeros((1, point.size)), ladder, 0, gradients=False)[0]
     return not differ(samples[0, 0][:, None], evidence.outputs[:, None], problem.unit)
+
+
+def _forgets(problem: Problem, preface: Preface) -> bool:
+    """Whether Python's gradient, run as the caller runs it, is no longer what it was at first: it is warmed up by its
+    first calls, or gives that of the call before."""
+    if preface.native is None or preface.native_again is None:
+        return False
+    with until_stopped():
+        try:
+            return differ(preface.native, preface.native_again(), max(map(spacing_of, problem.theta.leaves)))
+        except Refused:  # it raises where it did not
+            return True
+    return False
 
 
 def _add_exhaustive(case: Case, evidence: Evidence, mode: str):

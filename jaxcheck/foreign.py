@@ -55,7 +55,11 @@ def refuse(path: str, leaf: Any, *, differentiated: bool = True) -> None:
             f"`{path}` is a Ref, a mutable array of JAX's, and a check runs the function many times, and "
             "in float64: pass what it holds, ref[...]"
         )
-    if not differentiated or isinstance(leaf, jax.Array):
+    if isinstance(leaf, jax.Array):
+        return
+    if is_array(leaf):
+        _refuse_width(path, leaf.dtype)
+    if not differentiated:
         return
     if is_array(leaf):
         _refuse_dtype(path, leaf)
@@ -74,8 +78,13 @@ def refuse(path: str, leaf: Any, *, differentiated: bool = True) -> None:
         )
 
 
-def _refuse_dtype(path: str, leaf: Any) -> None:
-    dtype = leaf.dtype
+def no_wider(x: Any) -> Any:
+    """NumPy's long doubles as float64, which is the widest that JAX knows; anything else as it is."""
+    wide = isinstance(x, (np.ndarray, np.generic)) and x.dtype.char in "gG"
+    return x.astype(np.complex128 if x.dtype.kind == "c" else np.float64) if wide else x
+
+
+def _refuse_width(path: str, dtype: np.dtype) -> None:
     if dtype.kind in "fc" and (not dtype.isnative or dtype.itemsize > (8 if dtype.kind == "f" else 16)):
         wanted = "float64" if dtype.kind == "f" else "complex128"
         if not dtype.isnative and dtype.itemsize < np.dtype(wanted).itemsize:
@@ -84,6 +93,10 @@ def _refuse_dtype(path: str, leaf: Any) -> None:
             f"`{path}` has dtype {dtype.str if not dtype.isnative else dtype}, which JAX does not have: "
             f"use x.astype(np.{wanted})"
         )
+
+
+def _refuse_dtype(path: str, leaf: Any) -> None:
+    dtype = leaf.dtype
     if dtype.fields or (dtype.kind == "O" and first_number(leaf)):
         what = "records" if dtype.fields else "objects that hold numbers"
         raise TypeError(

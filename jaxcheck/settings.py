@@ -103,7 +103,7 @@ class Case:
             if problem.primal is None:
                 unit = staircase.unit(there(problem.host_primal), self.point, seed)
                 self.problem = dataclasses.replace(problem, host_unit=max(unit, problem.host_unit))
-            self._coarse = as_run.of_constants(problem, self.point)
+            self._coarse = as_run.of_data_apart(problem, self.point)
             if problem.host_manual is not None:
                 self._coarse = self._coarse + staircase.coarseness(problem.host_manual, self.point, seed)
                 of_data = as_run.of_data(problem, self.point)

@@ -45,6 +45,11 @@ from jaxcheck.tracebacks import OnError
 
 _MODES = ("fwd", "rev", "lin")
 
+NO_NUMBER = (
+    "right in float64; but as run, in the caller's own dtypes, the value or a derivative is not finite here (an "
+    "overflow, or a zero divided by zero)"
+)
+
 
 @door(silent=True)
 def check_grads(
@@ -217,7 +222,11 @@ def _check(
     head["compiled"] += sum(finding.compiled for _, finding in findings)
     if narrow(theta, primal):
         first = [finding for name, finding in findings if not name]
-        first = as_run_maps.of_map(found[0], lambda: native(as_traced, point, theta), first, settings, as_traced.unit)
+        run = functools.cache(lambda: native(as_traced, point, theta))
+        if not as_run_maps.is_number(run, first):
+            said = Report(verdict=Verdict.INCONCLUSIVE, reason=Reason.NONFINITE, notes=(NO_NUMBER,), **head)
+            inconclusive(said, err_msg)
+        first = as_run_maps.of_map(found[0], run, first, settings, as_traced.unit)
         findings = [*(("", finding) for finding in first), *(pair for pair in findings if pair[0])]
     findings = [*findings, *wrong_values(primal, point, valued(primal, point, theta), tolerance.bound, tolerance.atol)]
     names = [leaf.path for leaf in take_apart(args, names=argument_names(f, len(args))).leaves]

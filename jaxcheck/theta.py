@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcheck.foreign import is_array, refuse
+from jaxcheck.foreign import is_array, no_wider, refuse
 
 
 def path_name(path: Sequence[Any], root: str = "params") -> str:
@@ -226,7 +226,7 @@ def mismatch(theta: Theta, grads: Any) -> tuple[list[Any] | None, str]:
     with_paths, _ = jax.tree_util.tree_flatten_with_path(grads, is_leaf=is_none)
     # A bare array is a leaf of its own only where the parameters are one too.
     root = theta.paths[0] if jax.tree_util.treedef_is_leaf(theta.treedef) else "(the whole gradient)"
-    given = {path_name(path, root): g for path, g in with_paths}
+    given = {path_name(path, root): no_wider(g) for path, g in with_paths}
     wanted = {leaf.path for leaf in theta.leaves}
     missing = [leaf.path for leaf in theta.leaves if leaf.path not in given]
     extra = [path for path in given if path not in theta.paths]

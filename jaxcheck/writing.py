@@ -84,6 +84,9 @@ def _estimated_difference(evidence: Evidence, results: list[LeafResult]) -> floa
     return math.sqrt(sum((d * w) ** 2 for d, w in known)) / total if total else largest
 
 
+OVERFLOW = "right in float64; but as run, in the caller's own dtypes, the function's value is not finite here"
+
+
 @dataclasses.dataclass(frozen=True)
 class _Said:
     """What is said of a leaf."""
@@ -111,6 +114,8 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
         verdict = Verdict.FAIL if case.preface.native_finite else Verdict.INCONCLUSIVE
         note = f"the formula is right in float64, but the gradient is NaN or inf in {leaf.native}"
         said = _Said(verdict, Reason.NONFINITE, note)
+    elif said.verdict is Verdict.PASS and not case.preface.native_finite:
+        said = said.instead(Reason.NONFINITE, OVERFLOW)
     if second is not None and said.verdict is Verdict.PASS:
         said = _Said(second.verdict, second.reason, second.note)
     bad = said.verdict is not Verdict.PASS or opinion.reason in (Reason.KINK, Reason.AUTODIFF_DIFFERS)

@@ -142,6 +142,11 @@ BESIDE = 1e-2
 NEIGHBOURS = 4
 
 
+def once_more(user: User) -> np.ndarray:
+    """(1, P) the gradient as the caller gets it, at the point of the check. Raises Refused."""
+    return native_of(user, user.fresh(), user.fresh_args())
+
+
 def scatter(user: User, native: np.ndarray, seed: int = 0) -> np.ndarray:
     """(1, P) how far the gradient in the caller's own dtypes moves when parameters and arguments do by a spacing each,
     up or down at random: what rounding does to it where nobody can look inside. Infinite where it cannot be had."""
@@ -153,7 +158,7 @@ def scatter(user: User, native: np.ndarray, seed: int = 0) -> np.ndarray:
     try:
         with np.errstate(all="ignore"):
             for _ in range(NEIGHBOURS):
-                there = _native(user, _moved(user.fresh(), spacing), _moved(user.fresh_args(), spacing))
+                there = native_of(user, _moved(user.fresh(), spacing), _moved(user.fresh_args(), spacing))
                 found = np.fmax(found, np.abs(there - native))
     except Refused:
         return np.full_like(native, np.inf)
@@ -174,12 +179,13 @@ def fallen_otherwise(user: User, wide: Callable[[np.ndarray], Any], seed: int = 
         for _ in range(NEIGHBOURS):
             leaves = _moved(user.fresh(), near)
             point = user.theta.ravel(leaves)  # before the function may write into them
-            off.append(_native(user, leaves, user.fresh_args()) - wide(point))
+            off.append(native_of(user, leaves, user.fresh_args()) - wide(point))
         return np.abs(off - np.mean(off, axis=0)).max(axis=0)
     return np.zeros((1, user.theta.size))
 
 
-def _native(user: User, leaves: list[Any], args: list[Any]) -> np.ndarray:
+def native_of(user: User, leaves: list[Any], args: list[Any]) -> np.ndarray:
+    """(1, P) the gradient as it is run on these leaves and arguments."""
     current().ask()
     return real_rows(user.theta, ask(user.gradient, leaves, args)[0])
 

@@ -35,7 +35,8 @@ class Preface:
     `structure` is what is wrong with the gradient's structure, or ""; `native` is M in the caller's
     own precision (G, P), None where it is the same as in float64, and `native_finite` whether the outputs are
     finite there; `native_scatter` is how far it moves between neighbours, where M runs on the host, and
-    `native_otherwise` measures how far rounding takes it at points farther away; `run` holds the programs that were run
+    `native_otherwise` measures how far rounding takes it at points farther away; `native_again` runs it once more at
+    the point itself; `run` holds the programs that were run
     so; `random` is what differs between two traces or two native runs, or ""; `beside` is what a hint may name;
     `left_out` counts outputs that are not finite at the point and took no part.
     """
@@ -49,6 +50,7 @@ class Preface:
     native_finite: bool = True
     native_scatter: np.ndarray | None = None
     native_otherwise: Callable[[], np.ndarray] | None = None
+    native_again: Callable[[], np.ndarray] | None = None
     run: Run | None = None
     compiled: int = 0
     beside: Beside = dataclasses.field(default_factory=Beside)

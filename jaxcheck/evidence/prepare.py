@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -143,6 +144,7 @@ def _with_preface(
         "",
         random or claim.random,
         claim.native,
+        native_again=None if claim.native is None else functools.partial(host.once_more, user),
         beside=of_data([leaf.shape for leaf in theta.leaves], user.args.values, own.closed.consts),
     )
     return problem, _as_run(call, problem, preface, claim, own)

@@ -86,5 +86,6 @@ def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
         given.native,
         native_scatter=given.scatter,
         native_otherwise=given.otherwise,
+        native_again=None if given.native is None else functools.partial(host.once_more, user),
         beside=of_data([leaf.shape for leaf in theta.leaves], user.args.values),
     )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence.witnesses import real_gradient
-from jaxcheck.foreign import is_array
+from jaxcheck.foreign import is_array, no_wider
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.mode import as_jax, is_traced
 from jaxcheck.theta import Theta, mismatch
@@ -33,8 +33,9 @@ def refuse_tracing(*trees: Any) -> None:
 
 
 def to_array(x: Any) -> Any:
-    """A leaf as an array: Python numbers become float64 / complex128 scalars."""
-    return x if hasattr(x, "dtype") else np.asarray(x, np.complex128 if isinstance(x, complex) else np.float64)
+    """A leaf as an array: Python numbers become weakly typed scalars, as in JAX, where they take the type of what they
+    meet (2.0 times a float16 is a float16)."""
+    return x if hasattr(x, "dtype") else jnp.asarray(x)
 
 
 def first_line(error: BaseException) -> str:
@@ -88,8 +89,8 @@ class User:
         if self.has_aux:
             if not (isinstance(out, tuple) and len(out) == 2):
                 raise TypeError(f"with has_aux=True loss must return (value, aux), not {type(out).__name__}")
-            return out[0]
-        return out
+            out = out[0]
+        return no_wider(out)
 
     def outputs(self, leaves: Any, extras: Any) -> Any:
         """(1,) outputs, for tracing."""
