@@ -202,12 +202,8 @@ def _check(
 
     # Numbers as JAX itself would take them: at cos(math.pi) in float32 the slope is not zero.
     point = tuple(to_array(own(x)) for x in theta.inexact())
-    head = {
-        "kind": "check_grads",
-        "name": getattr(f, "__name__", type(f).__name__),
-        "carried": theta.carried,
-        "made": made(f),
-    }
+    name = getattr(f, "__name__", type(f).__name__)
+    head = {"kind": "check_grads", "name": name, "carried": theta.carried, "made": made(f)}
     random = Report(verdict=Verdict.INCONCLUSIVE, reason=Reason.NONDETERMINISTIC, **head)
     as_traced, primal = _traced(flat, list(point), random, err_msg)
     if not theta.size:
@@ -224,8 +220,8 @@ def _check(
         first = [finding for name, finding in findings if not name]
         run = functools.cache(lambda: native(as_traced, point, theta))
         if not as_run_maps.is_number(run, first):
-            said = Report(verdict=Verdict.INCONCLUSIVE, reason=Reason.NONFINITE, notes=(NO_NUMBER,), **head)
-            inconclusive(said, err_msg)
+            head |= {"verdict": Verdict.INCONCLUSIVE, "reason": Reason.NONFINITE}
+            inconclusive(Report(notes=(NO_NUMBER,), **head), err_msg)
         first = as_run_maps.of_map(found[0], run, first, settings, as_traced.unit)
         findings = [*(("", finding) for finding in first), *(pair for pair in findings if pair[0])]
     findings = [*findings, *wrong_values(primal, point, valued(primal, point, theta), tolerance.bound, tolerance.atol)]

@@ -25,6 +25,7 @@ class Given:
     native: np.ndarray | None = None
     scatter: np.ndarray | None = None
     otherwise: Callable[[], np.ndarray] | None = None
+    again: Callable[[], np.ndarray] | None = None
     numbers: np.ndarray | None = None
     note: str = ""
 
@@ -41,14 +42,12 @@ def _given(user: User, autodiff: Callable | None, why: BaseException) -> Given:
     if not callable(user.grad):
         return Given(numbers=real_rows(user.theta, user.numbers()))
     call, native, note = host.gradient_on_host(user, None)
-    return Given(
-        call, native, host.scatter(user, native), functools.partial(host.fallen_otherwise, user, call), note=note
-    )
+    farther, again = functools.partial(host.fallen_otherwise, user, call), functools.partial(host.once_more, user)
+    return Given(call, native, host.scatter(user, native), farther, again, note=note)
 
 
 def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
     """A loss that cannot be traced: plain numbers, row by row."""
-    theta, grad = user.theta, user.grad
     primal, repeats, unit = host.loss_on_host(user, why)
     note = f"The loss cannot be traced by JAX ({first_line(why)}); it was evaluated on the host, row by row."
     autodiff, silent = host.autodiff_on_host(user)
@@ -56,7 +55,7 @@ def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
         given, structure = _given(user, autodiff, why), ""
     except StructureError as error:
         given, structure = Given(), str(error)
-    if grad is None:
+    if user.grad is None:
         autodiff, silent = None, "same program as the gradient under test"
     witnesses = (
         Witness("manual", "host" if given.numbers is None else "numbers"),
@@ -64,7 +63,7 @@ def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
         Witness("autodiff", "host" if autodiff else "absent", silent),
     )
     problem = Problem(
-        theta,
+        user.theta,
         (),
         None,
         None,
@@ -73,7 +72,7 @@ def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
         host_primal=primal,
         host_manual=given.call,
         host_autodiff=autodiff,
-        is_autodiff=grad is None,
+        is_autodiff=user.grad is None,
         host_unit=unit,
         numbers_unit=None if given.numbers is None else units(user),
     )
@@ -86,6 +85,6 @@ def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
         given.native,
         native_scatter=given.scatter,
         native_otherwise=given.otherwise,
-        native_again=None if given.native is None else functools.partial(host.once_more, user),
-        beside=of_data([leaf.shape for leaf in theta.leaves], user.args.values),
+        native_again=given.again,
+        beside=of_data([leaf.shape for leaf in user.theta.leaves], user.args.values),
     )
