@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcheck.bars import HALF_PRECISION
 from jaxcheck.evidence import rows
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
-from jaxcheck.evidence.leafwise import belongs, cotangents_of, directions_of, is_wide, own_size
+from jaxcheck.evidence.leafwise import LARGE, belongs, cotangents_of, directions_of, is_wide, own_size
 from jaxcheck.evidence.real_view import from_vector, to_vector
 from jaxcheck.evidence.sides import AT, without_kinks_beside
 from jaxcheck.program.ask import Refused, ask
@@ -121,7 +122,9 @@ def _planned(one: Map, rng: np.random.Generator, directions: int, symmetric: boo
     room = min(room, OWN_WORK / max(len(LADDER.offsets) * one.cost, 1.0))
     v = directions_of(one.point, rng, 1 if one.name and not symmetric else directions, room)
     # The large programs are those of higher orders; most of a small check's time is spent compiling them.
-    g, weigh = cotangents_of(results, rng, OWN_SIZE / max(m, 1), 1 if one.name else 2)
+    plain = one.own or one.name or room < 1
+    rule = 0.0 if plain else LARGE if one.primal.unit < HALF_PRECISION else 1.0
+    g, weigh = cotangents_of(results, rng, OWN_SIZE / max(m, 1), 1 if one.name else 2, rule)
     if symmetric:
         g, weigh = v[v[:, :m].any(axis=1), :m], None
     # Made here: the rows are few and small, and arithmetic on them would only be compiled.
