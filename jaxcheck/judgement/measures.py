@@ -79,7 +79,7 @@ def _less_one_sided(probes: Probes, others: list[Probes]) -> Probes:
     if alone:
         gone = np.isin(probes.at, np.concatenate(moved))
     else:
-        gone = ~np.delete(probes.along, np.concatenate(moved), axis=1).any(axis=1)
+        gone = ~np.any(np.delete(probes.along, np.concatenate(moved), axis=1), axis=1)
     gone = one & gone[:, None]
     value = np.where(gone, np.nan, probes.slopes.value)
     error, rough = (np.where(gone, np.inf, x) for x in (probes.slopes.error, probes.slopes.rough))
@@ -122,7 +122,7 @@ def without(probes: Probes, indices: np.ndarray) -> Probes:
 
 def on_edge(probes: Probes) -> np.ndarray:
     """(D,) differences on the one side that is in the function's domain which settle nowhere, see `moves.drifts`."""
-    return (probes.slopes.one_sided & ~np.isfinite(probes.slopes.value)).any(axis=1)
+    return np.any(probes.slopes.one_sided & ~np.isfinite(probes.slopes.value), axis=1)
 
 
 def near_edge(ev: LeafEvidence) -> np.ndarray:
@@ -130,8 +130,8 @@ def near_edge(ev: LeafEvidence) -> np.ndarray:
     found = np.zeros(ev.m.shape[1], bool)
     for p in ev.probes:
         if p.directions is None and p.slopes.increments is not None:
-            outside = ~np.isfinite(p.slopes.increments).all(axis=-1)
-            found[p.at] |= (outside.any(axis=-1) & ~outside.all(axis=-1)).any(axis=1)
+            inside = np.all(np.isfinite(p.slopes.increments), axis=-1)
+            found[p.at] |= np.any(inside.any(axis=-1) & ~inside.all(axis=-1), axis=1)
     return found
 
 
