@@ -100,8 +100,8 @@ _ADVICE = {
         "than its noise can be told. Tighten its tolerance, or run it in float64."
     ),
     Reason.DOMAIN: (
-        "No difference could be taken: next to this point the function is not finite on either side. "
-        "Move the point into the domain."
+        "No difference could be taken, or none settles: next to this point the function is not finite, on both sides, "
+        "or on one while on the other it may be singular. Move the point into the domain."
     ),
     Reason.NONFINITE: "The loss or its gradient is NaN or infinite at this point. Check for 0/0, log(0) or overflow.",
     Reason.DEAD_STEP: "The step is below the spacing of the parameters' floats: nothing moved. Use a larger step.",

@@ -41,7 +41,7 @@ def settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opi
         matter = doubt.bars_matter(ev, case.settings.tolerance)
         return (doubt.measured(case, ev), opinion) if matter else (ev, opinion)
     accused = opinion.verdict is Verdict.FAIL
-    ev = doubt.closer(case, number, ev, suspects(case, number, ev, opinion), ladder)
+    ev = _beside_edges(case, number, doubt.closer(case, number, ev, suspects(case, number, ev, opinion), ladder))
     opinion = doubt.beside(ev, case.judge(ev))
     if not accused and opinion.verdict is Verdict.FAIL:
         indices = suspects(case, number, ev, opinion)
@@ -69,7 +69,7 @@ def _against_autodiff(case: Case, number: int, ev: LeafEvidence, opinion: Opinio
 def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion, Ladder]:
     """Judge a leaf; before anyone is blamed, the suspicious components get the full ladder. With the ladder that has
     the say."""
-    ev = dataclasses.replace(ev, probes=measures.believed(ev.probes))
+    ev = _beside_edges(case, number, dataclasses.replace(ev, probes=measures.believed(ev.probes)))
     opinion = case.judge(ev)
     if opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size:
         return ev, opinion, case.ladder
@@ -89,6 +89,21 @@ def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence
     ev = _with_ladder(case, number, ev, indices, np.flatnonzero(small), kinked)
     opinion = case.judge(ev)
     return _on_finer_steps(case, number, ev, opinion, indices)
+
+
+def _beside_edges(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
+    """The evidence of a leaf that no autodiff speaks for, with finer steps of the components whose bars are wide where
+    the larger ones leave the domain: they may have room on both sides."""
+    known = ev.a is not None and np.isfinite(ev.a).all()
+    indices = np.flatnonzero(wide(ev, case.settings.must_catch) & measures.near_edge(ev))[:FOLLOW_UP]
+    if known or not indices.size or case.problem.unit >= FINE_UNIT:
+        return ev
+    single, _ = _finer(case, number, ev, indices)
+    told = single.at[np.isfinite(single.slopes.error).all(axis=1)]
+    kept = tuple(measures.without(p, told) if measures.on_edge(p).any() else p for p in ev.probes)
+    return dataclasses.replace(
+        ev, probes=measures.believed((*kept, measures.without(single, np.setdiff1d(indices, told))))
+    )
 
 
 def _on_finer_steps(

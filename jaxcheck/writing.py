@@ -13,7 +13,7 @@ from jaxcheck.evidence import guarded
 from jaxcheck.evidence.problem import Evidence, LeafEvidence
 from jaxcheck.formula import formula2
 from jaxcheck.judgement import keep, locate, pattern, power
-from jaxcheck.judgement.measures import by_column
+from jaxcheck.judgement.measures import by_column, on_edge
 from jaxcheck.options import Exhaustive
 from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict
 from jaxcheck.there import there
@@ -159,6 +159,8 @@ def _weighed(case, ev, said: _Said, floor: tuple[float, float]) -> _Said:
     if not kink and not max(floor) <= must_catch:
         coarse = bool((ev.m_given > COUNTS * must_catch * np.abs(ev.m).max(initial=0.0)).any())
         note = said.note or _unseen(zero, *floor, must_catch)
+        if any(on_edge(p).any() for p in ev.probes):
+            return said.instead(Reason.DOMAIN, f"{ON_EDGE}; {note}")
         if case.rounded_data:
             coarse, note = True, f"{note}; {ROUNDED_DATA}"
         elif ev.unit >= FINE_UNIT and not zero:
@@ -211,6 +213,11 @@ def _differences(ev, opinion, textbook) -> dict[str, float]:
 ROUNDED_DATA = (
     "the loss, which is JAX's, sees float64 NumPy data rounded to float32, and the gradient, which is Python's, does "
     "not: hand the data over in args=, or enable jax_enable_x64"
+)
+
+
+ON_EDGE = (
+    "on one side the function is not finite within the smallest step, and on the other the differences settle nowhere"
 )
 
 

@@ -143,7 +143,7 @@ def differences(value: float, error: float, **changed) -> Slopes:
     given = (
         dict.fromkeys(names, one)
         | {name: np.full((1, 1), error) for name in names if name.endswith("error")}
-        | {name: no for name in ("kink", "jump", "noisy", "wakes") if name in names}
+        | {name: no for name in ("kink", "jump", "one_sided", "noisy", "wakes") if name in names}
         | {"quotients": np.full((1, 1, 6), value)}
     )
     return Slopes(**(given | changed))

@@ -159,3 +159,31 @@ def test_two_steps(name):
     assert abs(value[0, 0] - truth) <= 5 * error[0, 0]
     if name != "large values":
         assert error[0, 0] < 1e-6 * abs(truth)
+
+
+SINGULAR = {
+    "x log x": (lambda x: x * np.log(x), lambda x: np.log(x) + 1),
+    "sqrt": (np.sqrt, lambda x: 0.5 / np.sqrt(x)),
+    "x^0.9": (lambda x: x**0.9, lambda x: 0.9 * x**-0.1),
+    "x^1.5": (lambda x: x**1.5, lambda x: 1.5 * x**0.5),
+    "x^2 log x": (lambda x: x * x * np.log(x), lambda x: 2 * x * np.log(x) + x),
+}
+
+
+@pytest.mark.parametrize("edge", [1e-12, 1e-20, 1e-100, 1e-300])
+@pytest.mark.parametrize("name", SINGULAR)
+def test_beyond_the_smallest_step_one_side_knows_no_more_than_its_bar_says(name, edge):
+    f, slope = SINGULAR[name]
+    for smooth in (0.0, 1.0, 1e3):
+        found, value, error = climb(lambda t, k=smooth: f(edge + t) + k * np.sin(t))
+        assert found.one_sided.all()
+        if name.startswith(("x^1.5", "x^2")):  # whose slopes settle
+            assert np.isfinite(error)
+        assert not np.isfinite(error) or abs(value - slope(edge) - smooth) <= 5 * error
+        assert np.isfinite(error) or np.isnan(value)
+
+
+def test_a_log_below_the_rounding_is_within_the_bar():
+    for amount in 10.0 ** np.arange(-16, 1):
+        _, value, error = climb(lambda t, k=amount: 1 + np.sin(t) + k * (1e-300 + t) * np.log(1e-300 + t))
+        assert not np.isfinite(error) or abs(value - 1 - amount * np.log(1e-300)) <= 5 * error

@@ -168,3 +168,27 @@ def test_an_error_spread_at_random_above_the_floor_does_not_hide_from_a_few_dire
         off *= 1.2 * right.leaves[0].floor * np.linalg.norm(g) / np.linalg.norm(off)
         report = jc.check_grad(loss, w, lambda w, off=off: a * np.cos(w) + off, mode=jc.Sketch())
         assert report.verdict is jc.Verdict.FAIL, (right.leaves[0].floor, str(report))
+
+
+def test_an_error_of_one_component_above_its_floor_does_not_hide_from_a_few_directions():
+    """NumPy's alone: of a thousand numbers some are so small that a direction of their own moves them and nothing else,
+    and along that one what the tolerance grants the leaf does not count. The floor was that of these."""
+    rng = np.random.default_rng(15)
+    n = 1100
+    scale, w = np.exp(rng.normal(size=n) * 6), rng.normal(size=n)
+    w[:2] = 1e-5
+    truth = scale * np.cos(w)
+    norm, order, passed = np.linalg.norm(truth), np.argsort(np.abs(truth)), 0
+
+    def check(wrong):
+        report = jc.check_grad(lambda w: float(np.sum(scale * np.sin(w))), w, lambda w: truth + wrong, where=False)
+        return report.verdict, report.leaves[0].floor_component
+
+    verdict, floor = check(np.zeros(n))
+    assert verdict is Verdict.PASS and floor < 1e-6
+    for size in (1.1 * floor, 1e-7, 3e-8):
+        for where in (0, order[-1]):
+            verdict, floor_then = check(np.where(np.arange(n) == where, size * norm, 0.0))
+            assert verdict is Verdict.FAIL or size <= floor_then, (size, where, floor_then)
+            passed += verdict is Verdict.PASS
+    assert passed  # some are small enough to

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck.evidence.host import _rounded_inside
+from jaxcheck.evidence.host import _pinned, _rounded_inside
 
 N = np.arange(1, 21)
 
@@ -46,3 +46,45 @@ def test_what_is_rounded_inside_accuses_nobody(loss, grad, dtype, seed):
 )
 def test_the_unit_inside_is_told(f, unit):
     assert _rounded_inside(f, 0.5 * np.random.RandomState(0).randn(20)) == unit
+
+
+def beside(offset, dtype="float32"):
+    """A loss so small beside an offset that in `dtype` it does not move at all."""
+    return lambda p: float(np.dtype(dtype).type(offset + np.sum(np.sin(p))))
+
+
+@pytest.mark.parametrize("n", [1, 5, 2000])
+@pytest.mark.parametrize(
+    ("offset", "dtype"), [(1e9, "float32"), (3e8 + 32, "float32"), (-1e8, "float32"), (2e4, "float16")]
+)
+def test_nor_does_one_that_swallows_every_move(n, offset, dtype):
+    # It looked like a constant, whose slope of zero is known to float64.
+    p = np.random.RandomState(n).randn(n) / n
+    report = jc.check_grad(beside(offset, dtype), p, np.cos, where=False)
+    assert (report.verdict, report.reason) == (jc.Verdict.INCONCLUSIVE, jc.Reason.PRECISION), str(report)
+    assert "are rounded to" in report.leaves[0].note
+
+
+@pytest.mark.parametrize(
+    ("constant", "gradient"),
+    [
+        (lambda p: 3.0 + 0 * float(np.sum(p)), 1.0),
+        (lambda p: 0.1 + 0 * float(np.sum(p)), 1e-6),  # a float64 that no other dtype has
+        (lambda p: float(np.sum(np.floor(p))), 1.0),
+        (lambda p: float(np.maximum(0.0, np.sum(p) - 50)), 1.0),
+        (lambda p: float(np.clip(6.3 - np.sum(p**2), 5.0, 6.0)), 1e-3),  # which moves farther away
+    ],
+    ids=["constant", "of float64", "counted", "dead", "clipped"],
+)
+def test_but_one_that_does_not_move_has_no_gradient(constant, gradient):
+    p = np.array([0.3, -0.2, 0.25])
+    report = jc.check_grad(constant, p, lambda p: np.full(3, gradient), where=False)
+    assert (report.verdict, report.reason) == (jc.Verdict.FAIL, jc.Reason.MANUAL_WRONG), str(report)
+
+
+def test_zeros_move_where_it_is_seen_how_values_are_rounded():
+    # A network at its zero initialisation.
+    loss = lambda p: float(np.float32(1e6 + np.sum((p - 1.5) ** 2)))  # noqa: E731
+    report = jc.check_grad(loss, np.zeros(3), lambda p: 2 * (p - 1.5), where=False)
+    assert report.verdict is not jc.Verdict.FAIL, str(report)
+    assert _pinned(loss, np.zeros(3)) == 2.0**-23

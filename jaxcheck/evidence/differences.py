@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxcheck.bars import BARS
 from jaxcheck.evidence import moves
-from jaxcheck.evidence.tableau import tableau
+from jaxcheck.evidence.tableau import drift, tableau
 
 EPS = float(np.finfo(np.float64).eps)
 # Rungs that a tableau takes to show its own error: two columns, and a rung to compare them on.
@@ -180,8 +181,9 @@ def _slopes_at_once(samples: np.ndarray, ladder: Ladder, unit: float, measured: 
     noise = np.maximum(floor, moves.scatter(centred, steps))
 
     value, error = tableau(centred, noise, steps, 2, 2)
-    r, r_error = tableau((plus - middle) / h, 2 * noise, steps, 1, 1)
-    l, l_error = tableau((middle - minus) / h, 2 * noise, steps, 1, 1)
+    sides = (plus - middle) / h, (middle - minus) / h
+    seen = [tableau(x, 2 * noise, steps, 1, 1) for x in sides]
+    (r, r_error), (l, l_error) = seen
 
     seen_right, seen_left = np.isfinite(r_error), np.isfinite(l_error)
     gap, bars = np.abs(r - l), r_error + l_error
@@ -191,14 +193,29 @@ def _slopes_at_once(samples: np.ndarray, ladder: Ladder, unit: float, measured: 
     error = np.where(both & ~kink, np.maximum(error, 0.5 * (gap - bars)), error)
     jump = _jumps(np.abs(plus - middle)[-3:], floor) | _jumps(np.abs(minus - middle)[-3:], floor)
     one_sided = (seen_right != seen_left) & ~np.isfinite(error)
-    value = np.where(one_sided, np.where(seen_right, r, l), value)
-    error = np.where(one_sided, np.where(seen_right, r_error, l_error), error)
+    if one_sided.any():
+        found = tuple((x[:, one_sided], *(y[one_sided] for y in pair)) for x, pair in zip(sides, seen, strict=True))
+        value[one_sided], error[one_sided] = _of_one_side(found, 2 * noise[one_sided], steps)
     level = moves.plateau(centred, value, steps, floor, np.abs(plus - minus))
     _, rough = tableau(centred, np.maximum(noise, level), steps, 2, 2)
     rough = np.where(level > noise, rough, error)
     noisy = np.maximum(noise, level) > 300 * floor
     slope, flags = (value, error, l, l_error, r, r_error), (kink & ~jump, jump, one_sided)
     return Slopes(*slope, *flags, rough, noisy, size, noise=noise, **_moved(samples, steps, floor, noisy))
+
+
+def _of_one_side(sides: tuple, noise: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(value, error) of the side of two, each (quotients (K, N), value, error), that is in the domain.
+
+    The domain ends within the smallest step, and what the function does there no step tells. Where the quotients drift,
+    nothing is known; where they are not seen to, they may, by what they do not show, down to the smallest float.
+    """
+    on_the_right = np.isfinite(sides[0][2])
+    quotients, value, error = (np.where(on_the_right, *pair) for pair in zip(*sides, strict=True))
+    rungs = (np.log(steps[-1]) - np.log(np.finfo(np.float64).smallest_subnormal)) / np.log(steps[0] / steps[1])
+    unknown = moves.drifts(quotients, noise, steps)
+    error = error + drift(quotients, noise, steps) * rungs / BARS
+    return np.where(unknown, np.nan, value), np.where(unknown, np.inf, error)
 
 
 def _moved(samples: np.ndarray, steps: np.ndarray, floor: np.ndarray, noisy: np.ndarray) -> dict[str, Any]:

@@ -80,17 +80,31 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Guarded, bool, float]:
 
 def _pinned(run: Callable, point: np.ndarray) -> float:
     """The rounding unit of a coarser dtype to which all values near the point belong, 0 where they do not: a loss that
-    rounds its parameters inside moves in steps, whatever it is given."""
-    rng = np.random.default_rng(point.size)
-    try:
-        values = np.array([ask(run, point * (1 + BESIDE * rng.uniform(-1, 1, point.size))) for _ in range(4)])
-    except Refused:
-        return 0.0
-    if not np.isfinite(values).all() or np.ptp(values) == 0:
-        return 0.0
+    rounds its parameters inside moves in steps, whatever it is given; and one that does not move at all may be too
+    coarse for it beside an offset, unless it shows farther away that it is not."""
+    rng, size, values = np.random.default_rng(point.size), component_scale(point, 0.0), np.zeros(1)
+    for far in BESIDE:
+        try:
+            with np.errstate(all="ignore"):
+                found = [ask(run, point + far * size * rng.uniform(-1, 1, point.size)) for _ in range(4)]
+        except Refused:
+            break
+        if not np.isfinite(found).all():
+            break
+        values = np.array(found)
+        if np.ptp(values):
+            if far > BESIDE[0] and _short(values):
+                return 0.0
+            break
     with np.errstate(over="ignore"):
         coarse = [d for d in (np.float16, np.float32) if (values.astype(d).astype(np.float64) == values).all()]
-    return float(np.finfo(coarse[0]).eps) if coarse else 0.0
+    return float(np.finfo(coarse[0]).eps) if coarse and values.any() else 0.0
+
+
+def _short(values: np.ndarray) -> bool:
+    """Whether values have fewer digits than any dtype rounds to: they are counted, not rounded."""
+    digits, _ = np.frexp(values)
+    return bool((np.ldexp(digits, DIGITS) % 1 == 0).all())
 
 
 def _rounded_inside(run: Callable, point: np.ndarray) -> float:
@@ -136,8 +150,9 @@ def autodiff_on_host(user: User) -> tuple[Callable | None, str]:
 # Draws of signs, a move in units of a dtype by which nothing is rounded otherwise in it, a relative one of many units
 # in any, and how many float64 units of the value a move must have to show.
 DRAWS, STILL, MOVED, SHOWS = 3, 0.001, 0.03, 64.0
-# How far the points lie, relative, at which it is seen to what dtype a loss rounds its values.
-BESIDE = 1e-2
+# How far the points lie, relative, at which it is seen to what dtype a loss rounds its values, farther where it does
+# not move; and the binary digits of numbers that are counted.
+BESIDE, DIGITS = (1e-2, 1.0, 1e2), 8
 # Neighbours, a spacing away in every number, over which a gradient as the caller gets it is seen to scatter.
 NEIGHBOURS = 4
 
@@ -173,7 +188,7 @@ def fallen_otherwise(user: User, wide: Callable[[np.ndarray], Any], seed: int = 
 
     def near(value: np.ndarray) -> np.ndarray:  # zeros, too
         scale = component_scale(np.abs(value).astype(np.float64).ravel(), 0.0).reshape(value.shape)
-        return BESIDE * rng.uniform(-1, 1, value.shape) * scale
+        return BESIDE[0] * rng.uniform(-1, 1, value.shape) * scale
 
     with contextlib.suppress(Refused), np.errstate(all="ignore"):
         for _ in range(NEIGHBOURS):

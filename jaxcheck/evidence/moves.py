@@ -9,6 +9,9 @@ TAIL = 3
 # Floors by which a slope moves the function at most where rounding hides it: what moves it by one, and is seen to move
 # it by none, is off by two; twice that.
 HIDDEN = 4.0
+# Round-off of two neighbouring quotients beyond which their change is seen; a change that is no less than this part of
+# the one before does not shrink, and one that is no more than the other part does.
+SEEN, STAYS, SHRINKS = 3.0, 0.9, 0.6
 
 
 def scatter(centred: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -48,6 +51,32 @@ def wakes(moved: np.ndarray, steps: np.ndarray, floor: np.ndarray) -> np.ndarray
     inner = np.minimum(last + 1, len(steps) - 1)
     expected = np.take_along_axis(moved, last[None], 0)[0] * steps[inner] / steps[last]
     return awake.any(axis=0) & (last < len(steps) - 1) & (expected > HIDDEN * floor)
+
+
+def drifts(quotients: np.ndarray, noise: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """(...) Whether one-sided quotients (K, ...), largest step first, are on their way to somewhere that no step tells:
+    three changes in turn do not shrink, and later ones, as far as they are seen, do not either.
+
+    Next to the edge of a domain a function may be singular within the smallest step (`w log w` at 1e-20: each quotient
+    differs from the one before by log ratio, all the way down). Noise would change them by the ratio of the steps.
+
+    Args:
+        noise: (...) absolute error of one increment.
+    """
+    ratio = steps[0] / steps[1]
+    rounding = noise / steps.reshape((-1,) + (1,) * (quotients.ndim - 1))
+    change = np.diff(quotients, axis=0)
+    seen = np.abs(change) > SEEN * (rounding[1:] + rounding[:-1])
+    both, by = seen[1:] & seen[:-1], change[1:] / change[:-1]
+    found = [_last_in_turn(both & now) for now in ((by >= STAYS) & (by < ratio), np.abs(by) <= SHRINKS)]
+    return found[0] > found[1]
+
+
+def _last_in_turn(now: np.ndarray) -> np.ndarray:
+    """(...) the last place of (K, ...) that is so together with the one before, -1 for none."""
+    twice = now[1:] & now[:-1]
+    places = np.arange(len(twice)).reshape((-1,) + (1,) * (now.ndim - 1))
+    return np.max(np.where(twice, places, -1), axis=0, initial=-1)
 
 
 def increments(samples: np.ndarray, count: int) -> np.ndarray:

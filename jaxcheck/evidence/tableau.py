@@ -44,6 +44,21 @@ def tableau(first: np.ndarray, noise: np.ndarray, steps: np.ndarray, order: int,
     return best, best_error
 
 
+def drift(first: np.ndarray, noise: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """(...) By how much one-sided quotients may change from rung to rung all the way down, for all that they show: of
+    what extrapolation leaves of their changes, the least that two in turn do not exceed; one may vanish by chance."""
+    ratio = steps[0] / steps[1]
+    column, rounding = first, noise[None] / steps.reshape((-1,) + (1,) * (first.ndim - 1))
+    least = np.full(first.shape[1:], np.inf)
+    for exponent in range(1, min(6, len(steps) - 2)):
+        change = np.abs(np.diff(column, axis=0)) + rounding[1:] + rounding[:-1]
+        least = np.fmin(least, np.fmin.reduce(np.maximum(change[1:], change[:-1]), axis=0, initial=np.inf))
+        weight = ratio**exponent
+        column = column[1:] + np.diff(column, axis=0) / (weight - 1)
+        rounding = (weight * rounding[1:] + rounding[:-1]) / (weight - 1)
+    return least
+
+
 def _keep(best, best_error, values, errors, first, slack):
     """Keep the better of the best so far and the entry of `values` with the least error.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from jaxcheck.bars import BARS, CLOSER, CONFIRMED, NEXT_TO_NOTHING, ONLY_ROUNDING
@@ -53,14 +55,35 @@ def reference(ev: LeafEvidence, g: np.ndarray, apart: bool = True) -> np.ndarray
 def believed(probes: tuple[Probes, ...]) -> tuple[Probes, ...]:
     """The probes less those of single components that later ones, closer to the point, exclude.
 
-    Where the two agree both stay: the later one may be too close to see anything.
+    Where the two agree both stay: the later one may be too close to see anything. But differences on one side know
+    nothing where others have room on both: between them may lie what a singularity at the edge does.
     """
     out: list[Probes] = []
     for fine in probes:
         if fine.directions is None:
             out = [without(coarse, _excluded(coarse, fine)) for coarse in out]
         out.append(fine)
-    return tuple(p for p in out if len(p.slopes.value))
+    return tuple(_less_one_sided(p, out) for p in out if len(p.slopes.value))
+
+
+def _less_one_sided(probes: Probes, others: list[Probes]) -> Probes:
+    """The probes, unknown where they look at one side, and others of the same components look at both."""
+    one, alone = probes.slopes.one_sided, probes.directions is None
+    if not one.any():
+        return probes
+    moved: list[np.ndarray] = [np.zeros(0, int)]  # the components of which others look at both sides
+    for p in others:
+        both = ~p.slopes.one_sided.any(axis=1) & np.isfinite(p.slopes.error).all(axis=1)
+        if (p.directions is None) is alone:
+            moved.append(p.at[both] if alone else np.flatnonzero(p.along[both].any(axis=0)))
+    if alone:
+        gone = np.isin(probes.at, np.concatenate(moved))
+    else:
+        gone = ~np.any(np.delete(probes.along, np.concatenate(moved), axis=1), axis=1)
+    gone = one & gone[:, None]
+    value = np.where(gone, np.nan, probes.slopes.value)
+    error, rough = (np.where(gone, np.inf, x) for x in (probes.slopes.error, probes.slopes.rough))
+    return dataclasses.replace(probes, slopes=dataclasses.replace(probes.slopes, value=value, error=error, rough=rough))
 
 
 def _excluded(coarse: Probes, fine: Probes) -> np.ndarray:
@@ -95,6 +118,21 @@ def without(probes: Probes, indices: np.ndarray) -> Probes:
         )
     }
     return Probes(probes.slopes[keep], indices=probes.at[keep], **seen)
+
+
+def on_edge(probes: Probes) -> np.ndarray:
+    """(D,) differences on the one side that is in the function's domain which settle nowhere, see `moves.drifts`."""
+    return np.any(probes.slopes.one_sided & ~np.isfinite(probes.slopes.value), axis=1)
+
+
+def near_edge(ev: LeafEvidence) -> np.ndarray:
+    """(n,) the components of which some difference would leave the function's domain on one side."""
+    found = np.zeros(ev.m.shape[1], bool)
+    for p in ev.probes:
+        if p.directions is None and p.slopes.increments is not None:
+            inside = np.all(np.isfinite(p.slopes.increments), axis=-1)
+            found[p.at] |= np.any(inside.any(axis=-1) & ~inside.all(axis=-1), axis=1)
+    return found
 
 
 def excluded(coarse: tuple[Probes, ...], fine: Probes) -> bool:

@@ -16,7 +16,8 @@ import numpy as np
 
 from jaxcheck.bars import BARS, FAINT, OBVIOUS, SIZES
 from jaxcheck.evidence.problem import LeafEvidence
-from jaxcheck.judgement.chance import hidden
+from jaxcheck.judgement.chance import from_differences, hidden
+from jaxcheck.judgement.looks import look
 from jaxcheck.judgement.measures import norms, own_size, reference
 from jaxcheck.judgement.vote import judge
 from jaxcheck.options import Tolerance
@@ -51,14 +52,14 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
 
     whole_leaf, believed = ev, ev.a is not None and bool(np.isfinite(ev.a).all())
     if believed and ev.m.shape[1] > MANY:
-        ev = _sample(ev, _hardest(ev, _kinked(ev), _shown(ev, influence))[1])
+        ev = _sample(ev, _hardest(ev, tolerance, _kinked(ev), _shown(ev, influence))[1])
     kinked = _kinked(ev)
     if believed and judge(ev, tolerance, must_catch=must_catch).reason is Reason.AUTODIFF_DIFFERS:
         believed = False
     # On a kink a range of gradients is right, and M's own choice stays.
     truth = np.where(kinked, ev.m, there(ev.a)) if believed else ev.m
     shown = _shown(ev, influence)
-    column, (where, index) = _hardest_output(ev, believed, shown), _hardest(ev, kinked, shown)
+    column, (where, index) = _hardest_output(ev, believed, shown), _hardest(ev, tolerance, kinked, shown)
     counts_for = reference(ev, truth, apart=False)[where, index]
 
     def caught(mutant: Callable[[float], np.ndarray], size: float) -> bool:
@@ -102,24 +103,10 @@ def _off(ev: LeafEvidence, believed: bool, influence: np.ndarray) -> tuple[float
         unseen = np.where(influence > 0, norms((off + bars) * own_size(ev)) / influence, 0.0)
         seen, single = np.where(still, unseen, seen), np.where(still, unseen, single)
         if not believed:
-            seen = np.where(_shown(ev, influence), np.fmax(seen, _from_differences(ev)), seen)
+            whole, one = from_differences(ev, _kinked(ev))
+            shown = _shown(ev, influence)
+            seen, single = (np.where(shown, np.fmax(x, y), x) for x, y in ((seen, whole), (single, one)))
     return float(np.max(seen, initial=0.0)), float(np.max(single, initial=0.0))
-
-
-def _from_differences(ev: LeafEvidence) -> np.ndarray:
-    """(G,) what M is seen to be off by from the differences, plus their bar, relative to the leaf; NaN where that is
-    not known. Of every component where all were looked at, or along the direction that says most."""
-    kinked, norm = _kinked(ev), norms(ev.m)
-    far, found = np.full(ev.m.shape, np.nan), np.full(len(ev.m), np.nan)
-    for p in ev.probes:
-        off = np.where(p.slopes.kink, 0.0, np.abs(p.project(ev.m) - p.slopes.value) + p.slopes.error)
-        if p.directions is None:
-            far[:, p.at] = np.fmin(far[:, p.at], off.T)
-        else:
-            size = np.sqrt(p.along**2 @ (ev.m**2).T)
-            found = np.fmin(found, np.fmin.reduce(off / size, axis=0, initial=np.inf))
-    whole = norms(np.where(kinked, 0.0, far)) / norm
-    return np.fmin(found, np.where(np.isnan(far).any(axis=1), np.nan, whole))
 
 
 def _sample(ev: LeafEvidence, hardest: int) -> LeafEvidence:
@@ -199,7 +186,7 @@ def _hardest_output(ev: LeafEvidence, believed: bool, shown: np.ndarray) -> int:
     return int(np.argmax(np.where(shown, np.where(np.isnan(seen), np.inf, seen), -1.0)))
 
 
-def _hardest(ev: LeafEvidence, kinked: np.ndarray, shown: np.ndarray) -> tuple[int, int]:
+def _hardest(ev: LeafEvidence, tolerance: Tolerance, kinked: np.ndarray, shown: np.ndarray) -> tuple[int, int]:
     """The output, of those `shown`, and the component whose error is hardest to see, relative to what it counts for in
     the leaf; off the kinks."""
     with np.errstate(all="ignore"):
@@ -207,13 +194,14 @@ def _hardest(ev: LeafEvidence, kinked: np.ndarray, shown: np.ndarray) -> tuple[i
         if ev.a is not None and np.isfinite(ev.a).all():
             seen = ev.m_error + ev.a_error
         for probes in ev.probes:
-            known = np.isfinite(probes.slopes.error) & ~(np.abs(probes.project(ev.m)) > probes.slopes.steepest)
-            error = np.where(known, probes.slopes.error, np.inf)
+            # A direction that all move along is held to a part of what all do: one alone must stand out from that.
+            one, off = look(ev, probes, ev.m, None, tolerance), np.abs(probes.project(ev.m) - probes.slopes.value)
+            allowed = np.where(one.usable, np.where(probes.slopes.kink, 0.0, off) + one.slack, np.inf)
             if probes.directions is None:
-                seen[:, probes.at] = np.minimum(seen[:, probes.at], error.T)
+                seen[:, probes.at] = np.minimum(seen[:, probes.at], allowed.T)
             elif ev.a is None:
-                for direction, bars in zip(probes.directions, error, strict=True):
-                    seen = np.minimum(seen, bars[:, None] / np.abs(direction))
+                for direction, most in zip(probes.directions, allowed, strict=True):
+                    seen = np.minimum(seen, most[:, None] / np.abs(direction))
         relative = seen / reference(ev, ev.m, apart=False)
         relative = np.where(np.isnan(relative), 0.0, np.where(kinked & ~kinked.all(), -1.0, relative))
     where, index = np.unravel_index(int(np.argmax(np.where(shown[:, None], relative, -2.0))), relative.shape)
