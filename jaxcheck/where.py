@@ -12,7 +12,7 @@ import numpy as np
 from jaxcheck.bars import MUST_CATCH, NEAR_LINE, TOO_DEAR
 from jaxcheck.budget import current
 from jaxcheck.evidence.problem import Problem
-from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, price
+from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, only_value, price
 from jaxcheck.program.where import differences, of_rules, slips, source, wording
 from jaxcheck.program.where import problem as passes
 from jaxcheck.program.where import smaller as small
@@ -153,7 +153,7 @@ def _plain(one: passes.Problem, found: list[Found], i: int) -> Found:
 
 
 def _searched(one: passes.Problem) -> list[Found]:
-    return with_aliases(one, Search(one, price, NEAR_LINE, TOO_DEAR, LEAST_RIGHT).go(), price)
+    return with_aliases(one, Search(one, price, NEAR_LINE, TOO_DEAR, LEAST_RIGHT, only_value).go(), price)
 
 
 def _culprit(one: passes.Problem, found: Found, kind: str, wrong: tuple[str, ...]) -> Culprit:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
+from jaxcheck.program.where import names as names_of
 from jaxcheck.program.where import source
 from jaxcheck.program.where.places import Place
 from jaxcheck.program.where.tape import AS_IT_IS, Op, Tape
@@ -45,6 +47,8 @@ def _named(tape: Tape) -> _Ids:
                 break  # the same expression goes on
             if name := source.name_of(place):
                 ids[source.function_of(place), name].add(op.outs[0])
+            for name, function in _given_by_call(op.stack, depth):
+                ids[function, name].add(op.outs[0])
         if k and not _together(tape.ops[k - 1], op):
             begun = k
         if op.stack:
@@ -54,6 +58,14 @@ def _named(tape: Tape) -> _Ids:
     return ids
 
 
+def _given_by_call(stack: tuple[Place, ...], depth: int) -> Iterator[tuple[str, Any]]:
+    """The name that one of several things a function returns goes to, and the function that holds the name."""
+    if depth + 1 < len(stack):
+        places, n = names_of.unpacked(stack[depth + 1]), names_of.returned(stack[depth])
+        if 0 <= n < len(places) and places[n]:
+            yield places[n], source.function_of(stack[depth + 1])
+
+
 def _by(op: Op, slot: int, ids: _Ids) -> tuple[tuple[Place, ...], ...]:
     """The statements through which an operand came to the name it is read by, the last first, each with the calls
     around it; none where that is not plain."""
@@ -61,11 +73,12 @@ def _by(op: Op, slot: int, ids: _Ids) -> tuple[tuple[Place, ...], ...]:
         reads = source.names_read(place)
         names = source.operand_names(place, len(op.ins)) if depth == 0 else ()
         for name in reads:
-            chain = source.chain(place, name)
+            chain = names_of.chain(place, name)
             others = {other for other, _ in chain}
             if not chain or (others & reads and (slot >= len(names) or names[slot] != name)):
                 continue
-            if any(op.ins[slot] in ids[source.function_of(place), x] for x in (name, *others)):
+            stands = others | {name} if names_of.is_given_once(place, name) else others
+            if any(op.ins[slot] in ids[source.function_of(place), x] for x in stands):
                 return tuple((statement, *op.stack[depth + 1 :]) for _, statement in chain)
     return ()
 

@@ -16,6 +16,7 @@ from jaxcheck.program.where.handed import is_handed
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.projections import Projections, downstream
 from jaxcheck.program.where.sites import Group, Site
+from jaxcheck.program.where.sums import Sums
 from jaxcheck.program.where.weigh import becomes, is_cotangent, was_right, weighed
 
 # Numbers that a table of products may take to make.
@@ -40,6 +41,7 @@ class Search:
         margin: what costs that much more than the cheapest change found is not looked for.
         dearest: nor what costs more than this.
         least_right: what a change of a value that was right costs at least.
+        only_value: whether a change only says what a value should be, not how it comes about.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class Search:
         margin: float,
         dearest: float,
         least_right: float,
+        only_value: Callable[[dict[str, Any]], bool],
     ):
         self.p = problem
         self.price, self.margin, self.dearest, self.least_right = price, margin, dearest, least_right
+        self.only_value = only_value
         self.found: list[Found] = []
         self.queue: list[tuple[float, int, Edit]] = []
         self.projections = Projections(problem)
@@ -65,10 +69,13 @@ class Search:
         self._look(s for s in those if s not in right or is_cotangent(self.p, s))
         if self._best() + self.margin >= self.least_right:
             self._look(s for s in right if not is_cotangent(self.p, s))
-        if self._best() > self.dearest:
+        if all(f.price > self.dearest or self.only_value(f.fields) for f in self.found):
+            sums = Sums(self)
             for site in those:
-                if not self.p.late() and len(site.ops) == 1 and self.projections.affine(site):
+                if not self.p.late() and self.projections.affine(site):
                     self._products(site)
+                    for edit in sums.forgotten(site, self._depending(site)):
+                        self._take(edit)
         return [] if self.p.late() else self.found
 
     def _best(self) -> float:
@@ -119,7 +126,7 @@ class Search:
 
     def _foreign(self, site: Site, slot: int, groups: Sequence[Group]) -> Iterator[Edit]:
         """Other values brought in, without a constant to solve for."""
-        olds = self._olds(site, slot)
+        olds = self.olds(site, slot)
         floats = olds[0].dtype.kind == "f"
         if floats:
             for c in (-1.0, 2.0, 0.5):
@@ -127,7 +134,7 @@ class Search:
         for group in groups:
             terms = group.what in _TERMS or group.what == "use"
             for backwards in (False, True) if len(site.ops) > 1 else (False,):
-                if self._given(group, site, olds, backwards) is None:
+                if self.given(group, site, olds, backwards) is None:
                     continue
                 for form in ("swap", "times", "over", "plus") if floats and terms else ("swap",):
                     yield Edit(site, slot, form, (group,), backwards=backwards)
@@ -157,7 +164,7 @@ class Search:
 
     def _weighed(self, site: Site, slot: int, weights: Any, later: Any) -> None:
         """Changes of what is in a slot on which the projections depend linearly."""
-        olds = self._olds(site, slot)
+        olds = self.olds(site, slot)
         now = sum(w @ x.ravel() for w, x in zip(weights, olds, strict=True))
         self._solve(Edit(site, slot, "scale"), now, self.projections.required + now)
         for group in self.sources:
@@ -170,7 +177,7 @@ class Search:
         op = self.p.tape.ops[site.ops[0]]
         return range(OUT, 0 if is_handed(op) else len(op.ins))
 
-    def _olds(self, site: Site, slot: int) -> list[np.ndarray]:
+    def olds(self, site: Site, slot: int) -> list[np.ndarray]:
         ops = [self.p.tape.ops[k] for k in site.ops]
         return [self.p.runs[0][op.outs[0] if slot == OUT else op.ins[slot]] for op in ops]
 
@@ -186,7 +193,7 @@ class Search:
         flat = [x.ravel() for x in olds]
         now = sum(w @ x for w, x in zip(weights, flat, strict=True))
         for backwards in (False, True) if len(site.ops) > 1 else (False,):
-            given = self._given(group, site, olds, backwards)
+            given = self.given(group, site, olds, backwards)
             if given is None or all(np.array_equal(x, y) for x, y in zip(flat, given, strict=True)):
                 continue
             straight = sum(w @ x for w, x in zip(weights, given, strict=True))
@@ -204,7 +211,7 @@ class Search:
                 turned = weights[0] @ given[0].reshape(shape).T.ravel()
                 self._solve(Edit(site, slot, "turned", **made), turned, required + now)
 
-    def _given(self, group: Group, site: Site, olds: list[np.ndarray], backwards: bool) -> list[np.ndarray] | None:
+    def given(self, group: Group, site: Site, olds: list[np.ndarray], backwards: bool) -> list[np.ndarray] | None:
         """A source's values per instance, flat and in the shape of what is changed; None where that cannot be."""
         count = len(site.ops)
         length = len(group.ids) or len(group.arrays[0])
@@ -231,15 +238,17 @@ class Search:
 
     def _products(self, site: Site) -> None:
         """Plus a product of two values, and a product in its place: a term that was forgotten."""
+        if len(site.ops) > 1:
+            return
         required = self.projections.required
         for slot in self._slots(site):
-            weights, olds = self.projections.slot(site, slot), self._olds(site, slot)
+            weights, olds = self.projections.slot(site, slot), self.olds(site, slot)
             if weights is None or not olds[0].ndim:
                 continue
             pairs = [
                 (g, x[0])
                 for g in self.sources
-                if g.what == "own" and (x := self._given(g, site, olds, False)) is not None
+                if g.what == "own" and (x := self.given(g, site, olds, False)) is not None
             ]
             if not pairs or len(pairs) ** 2 * olds[0].size > MOST:
                 continue

@@ -62,6 +62,20 @@ def sites(tape: Tape) -> list[Site]:
     return sorted(found, key=lambda site: site.ops[0])
 
 
+def live(tape: Tape, those: list[Site]) -> list[Site]:
+    """The sites without the calls of which no result is reached. Of one call all instances stay: what each turn of a
+    loop overwrites may have been meant to be added up."""
+    needed = tape.needed()
+
+    def lively(site: Site) -> tuple[int, ...]:
+        calls = {tape.ops[k].stack for k in site.ops if not needed.isdisjoint(tape.ops[k].outs)}
+        return tuple(k for k in site.ops if tape.ops[k].stack in calls)
+
+    kept = [(site, lively(site)) for site in those]
+    found = [site if ops == site.ops else dataclasses.replace(site, ops=ops) for site, ops in kept if ops]
+    return sorted(found, key=lambda site: site.ops[0])
+
+
 def own_values(tape: Tape, those: list[Site]) -> list[Group]:
     """The values of a backward pass that a change may make use of, each once."""
     used = {i for op in tape.ops for i in op.ins} | set(tape.outputs)

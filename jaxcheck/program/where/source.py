@@ -40,14 +40,14 @@ def _within(file: str, line: int, tree: ast.AST) -> ast.AST:
     return found
 
 
-def _function(place: Place) -> ast.AST | None:
+def function_at(place: Place) -> ast.AST | None:
     """The innermost function around an expression, or the module."""
     tree = _tree(place.file, "".join(linecache.getlines(place.file)))
     return None if tree is None else _within(place.file, place.line, tree)
 
 
 @functools.lru_cache(maxsize=256)
-def _assigned(function: ast.AST) -> tuple[tuple[str, ast.expr], ...]:
+def assigned(function: ast.AST) -> tuple[tuple[str, ast.expr], ...]:
     """Each name with the expression it is given."""
     return tuple(_assignments(function))
 
@@ -81,46 +81,46 @@ def _assignments(function: ast.AST) -> Iterator[tuple[str, ast.expr]]:
                 yield name.id, given
 
 
-def _spans(node: ast.expr, place: Place) -> bool:
+def spans(node: ast.expr, place: Place) -> bool:
     return (node.lineno, node.col_offset, node.end_lineno, node.end_col_offset) == place[1:5]
 
 
 @functools.lru_cache(maxsize=4096)
 def name_of(place: Place) -> str:
     """The name that the expression's value is given, or ""."""
-    function = _function(place)
+    function = function_at(place)
     if function is None:
         return ""
-    return next((name for name, value in _assigned(function) if _spans(value, place)), "")
+    return next((name for name, value in assigned(function) if spans(value, place)), "")
 
 
 def aliases(place: Place) -> list[Place]:
     """The statements `b = a` through which alone the value of an expression `a = ...` goes on: they make no
     operation, so that what was forgotten there shows nowhere else."""
-    function, name = _function(place), name_of(place)
+    function, name = function_at(place), name_of(place)
     if function is None or not name:
         return []
     found = [
         (given, value)
-        for given, value in _assigned(function)
+        for given, value in assigned(function)
         if isinstance(value, ast.Name) and value.id == name and value.lineno > place.line
     ]
     if len(found) != 1 or (_loads(function)[name] > 1 and found[0][0] != name):
         return []
     value = found[0][1]
-    return [_of(place, value)]
+    return [place_of(place, value)]
 
 
 def expression(place: Place) -> ast.expr | None:
     """The expression that stands at a place."""
-    function = _function(place)
+    function = function_at(place)
     return None if function is None else _expressions(function).get(place[1:5])
 
 
 def whole(place: Place) -> ast.expr | None:
     """The expression at a place, if it is all that is on the right of an assignment."""
-    function = _function(place)
-    return None if function is None else next((v for _, v in _assigned(function) if _spans(v, place)), None)
+    function = function_at(place)
+    return None if function is None else next((v for _, v in assigned(function) if spans(v, place)), None)
 
 
 def sign(node: ast.expr) -> str:
@@ -155,18 +155,18 @@ def alias_before(place: Place, slot: int, count: int) -> list[Place]:
     """The statement `b = a` that gave an operand `b` of an expression its name, if that is how it came by it."""
     node = expression(place)
     used = operand(node, slot, count) if node is not None and count else None
-    function = _function(place)
+    function = function_at(place)
     if function is None or not isinstance(used, ast.Name):
         return []
-    given = [(value, value.lineno) for name, value in _assigned(function) if name == used.id]
+    given = [(value, value.lineno) for name, value in assigned(function) if name == used.id]
     # What else reads the name would change with it.
     if len(given) != 1 or not isinstance(given[0][0], ast.Name) or _loads(function)[used.id] > 1:
         return []
     value = given[0][0]
-    return [_of(place, value)]
+    return [place_of(place, value)]
 
 
-def _of(place: Place, node: ast.expr) -> Place:
+def place_of(place: Place, node: ast.expr) -> Place:
     """The place of another expression of the same function."""
     end = node.end_lineno or node.lineno
     return Place(place.file, node.lineno, node.col_offset, end, node.end_col_offset or 0, place.function)
@@ -174,32 +174,8 @@ def _of(place: Place, node: ast.expr) -> Place:
 
 def function_of(place: Place) -> Any:
     """What tells the function around an expression from others."""
-    function = _function(place)
+    function = function_at(place)
     return None if function is None else (place.file, function)
-
-
-@functools.lru_cache(maxsize=4096)
-def chain(place: Place, name: str) -> tuple[tuple[str, Place], ...]:
-    """How a name that an expression reads was only given another's value, and that another's, and so on: each time the
-    other name and where it stands in the statement `b = a`. Of names that are given once in their function."""
-    function = _function(place)
-    known = {} if function is None else _handed(function, place.file, place.function)
-    found: list[tuple[str, Place]] = []
-    while name in known and known[name] not in found and known[name][1].line != place.line:
-        found.append(known[name])
-        name = known[name][0]
-    return tuple(found)
-
-
-@functools.lru_cache(maxsize=256)
-def _handed(function: ast.AST, file: str, name: str) -> dict[str, tuple[str, Place]]:
-    """Of the names in a function that are given once, another name's value: that name, and where it stands."""
-    stored = Counter(n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
-    return {
-        b: (a.id, Place(file, a.lineno, a.col_offset, a.end_lineno or a.lineno, a.end_col_offset or 0, name))
-        for b, a in _assigned(function)
-        if isinstance(a, ast.Name) and a.id != b and stored[b] == 1
-    }
 
 
 @functools.lru_cache(maxsize=4096)
@@ -220,19 +196,19 @@ def operand_names(place: Place, count: int) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=4096)
 def renamed(place: Place) -> bool:
     """Whether a line reads a name that another line only gave another name's value, `b = a`."""
-    function = _function(place)
+    function = function_at(place)
     if function is None:
         return False
     read = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and n.lineno == place.line}
     return any(
         name in read and isinstance(value, ast.Name) and value.lineno != place.line
-        for name, value in _assigned(function)
+        for name, value in assigned(function)
     )
 
 
 def holds(name: str, where: Place, place: Place) -> bool:
     """Whether a name that stands for a value at one place still stands for it at another, as far as lines tell."""
-    function = _function(place)
+    function = function_at(place)
     root = name.split("[")[0].split(".")[0]
     first, last = sorted((where.line, place.line))
     stores = (

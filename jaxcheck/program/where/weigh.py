@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck.program.where import edits, source
+from jaxcheck.program.where import edits, source, sums
 from jaxcheck.program.where.edits import Edit
 from jaxcheck.program.where.handed import is_handed
 from jaxcheck.program.where.problem import Problem
-from jaxcheck.program.where.sites import Site
+from jaxcheck.program.where.sites import Group, Site
 
 _MOVED = ("flip", "later", "earlier")
 _REPLACED = ("swap", "turned", "product")
@@ -35,11 +35,13 @@ def weighed(problem: Problem, edit: Edit, unit: float) -> dict[str, Any]:
         was=(right or first) and not is_handed(op),  # a statement that does nothing may well have lost what it did
         becomes=known,
         between=known and link,
+        alike=kind in sums.KINDS and sums.stands_beside(problem, edit),
         renamed=source.renamed(edit.site.place),
         inputs=inputs_right(problem, edit.site),
         entering=problem.entering(edit.site.place),
-        passed_on=not literal and passed_on(problem, edit),
+        passed_on=not literal and (passed_on(problem, edit) or (kind in sums.KINDS and sums.of_operand(problem, edit))),
         spare=any(g.spare for g in edit.groups),
+        foreign=any(is_foreign(problem, edit.site, g) for g in edit.groups),
     )
 
 
@@ -52,6 +54,8 @@ def kind_of(edit: Edit, literal: bool) -> str:
         return "swap result"
     if edit.form in _MOVED:
         return "moved"
+    if edit.form in sums.FORMS:
+        return sums.KINDS[len(edit.groups) > 1]
     return "unary" if edit.form in edits.UNARY and edit.form not in ("square", "one minus") else edit.form
 
 
@@ -105,12 +109,27 @@ def passed_on(problem: Problem, edit: Edit) -> bool:
     return bool(stack) and stack[0][:2] != edit.site.place[:2]
 
 
+def is_foreign(problem: Problem, site: Site, group: Group) -> bool:
+    """Whether a value is one of a caller's that the function around a site is not given: it takes no part in it."""
+    tape = problem.tape
+    k = group.made[0] if group.what == "own" else -1
+    stack = tape.ops[site.ops[0]].stack
+    if k < 0 or not tape.ops[k].stack:
+        return False
+    maker, function = tape.ops[k].stack[0].function, site.place.function
+    if maker == function or maker not in [place.function for place in stack[1:]]:
+        return False
+    inside = function.startswith(f"{maker}.<locals>")
+    users = problem.users.get(group.ids[0], ())
+    return not inside and all(place.function != function for k in users for place in tape.ops[k].stack)
+
+
 def operand_becomes(problem: Problem, edit: Edit) -> bool:
     """Whether the operand that is changed becomes a value that the loss knows, at the first instance."""
     values, op = problem.runs[0], problem.tape.ops[edit.site.ops[0]]
     given = [edits.value_of(g, 0, len(edit.site.ops), values, 0, edit.backwards) for g in edit.groups]
     with np.errstate(all="ignore"):
-        return edits.FORMS[edit.form](values[op.ins[edit.slot]], edit.factor, *given) in problem.known
+        return edit.made_of(values[op.ins[edit.slot]], *given) in problem.known
 
 
 def becomes(problem: Problem, edit: Edit) -> tuple[bool, float]:

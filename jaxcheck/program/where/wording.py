@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from jaxcheck.program.where import source
+from jaxcheck.program.where import source, sums
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.places import Place
 from jaxcheck.program.where.problem import Problem
@@ -104,7 +104,21 @@ def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, t
     if edit.form in ("plus", "plus product"):
         sign = "-" if factor < 0 else "+"
         return f"{held if sign == '-' else text} {sign} {_scaled(None, ' * '.join(names), abs(factor))}"
+    if edit.form in sums.FORMS:
+        sign = "-" if factor < 0 else "+"
+        term = _scaled(None, _summed(problem, edit, names, len(shape)), abs(factor))
+        return f"{held if sign == '-' else text} {sign} {term}"
     return ""
+
+
+def _summed(problem: Problem, edit: Edit, names: list[str], ndim: int) -> str:
+    """A product of values that is summed over axes, times another value or not."""
+    times = edit.form.startswith("plus times")
+    inner = names[times:]
+    call = f"{' * '.join(inner)}" if len(inner) == 1 else f"({' * '.join(inner)})"
+    axes = tuple(a - ndim if a == ndim - 1 else a for a in edit.axes)
+    axis = f"{axes[0] if len(axes) == 1 else axes}, keepdims=True" if ndim > len(axes) else ""
+    return f"{names[0]} * " * times + f"{call}.{edit.form.rsplit(' ', 1)[1]}({axis})"
 
 
 def _scaled(target: ast.expr | None, held: str, c: float) -> str:
@@ -212,6 +226,12 @@ def in_words(problem: Problem, edit: Edit) -> str:
         "axes": f"the sum over {edit.detail}", "sum over": f"the sum over {edit.detail}",
         "not": f"{on} inverted", "reverse": "in the other direction",
     }  # fmt: skip
+    if edit.form in sums.FORMS:
+        *first, what = edit.form.removeprefix("plus ").split()
+        over = "axes " if len(edit.axes) > 1 else "axis "
+        given = [_what(problem, g, edit.site) for g in edit.groups]
+        summed = f"the {what} of {' times '.join(given[len(first) :])} over {over}{', '.join(map(str, edit.axes))}"
+        return f"{on} plus {c}{given[0] + ' times ' if first else ''}{summed}"
     return said.get(edit.form, f"{edit.form} of {on}")
 
 
