@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck.bars import REPAIRED, SAME_VALUE
+from jaxcheck.bars import REPAIRED
 from jaxcheck.program.where import edits as e
 from jaxcheck.program.where import source
 from jaxcheck.program.where.edits import OUT, Edit
@@ -16,11 +16,9 @@ from jaxcheck.program.where.handed import is_handed
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.projections import Projections, downstream
 from jaxcheck.program.where.sites import Group, Site
-from jaxcheck.program.where.sums import Sums
+from jaxcheck.program.where.terms import Terms
 from jaxcheck.program.where.weigh import becomes, is_cotangent, was_right, weighed
 
-# Numbers that a table of products may take to make.
-MOST = 50_000_000
 _TERMS = ("own", "forward", "local")
 
 
@@ -70,11 +68,10 @@ class Search:
         if self._best() + self.margin >= self.least_right:
             self._look(s for s in right if not is_cotangent(self.p, s))
         if all(f.price > self.dearest or self.only_value(f.fields) for f in self.found):
-            sums = Sums(self)
+            forgotten = Terms(self)
             for site in those:
                 if not self.p.late() and self.projections.affine(site):
-                    self._products(site)
-                    for edit in sums.forgotten(site, self._depending(site)):
+                    for edit in (*forgotten.products(site), *forgotten.sums(site, self._depending(site))):
                         self._take(edit)
         return [] if self.p.late() else self.found
 
@@ -107,7 +104,7 @@ class Search:
         tape, op = self.p.tape, self.p.tape.ops[site.ops[0]]
         yield from e.structural(tape, site)
         yield from e.reductions(tape, site, self.p.users)
-        for slot in self._slots(site):
+        for slot in self.slots(site):
             i = op.outs[0] if slot == OUT else op.ins[slot]
             value = tape.values[i]
             if slot != OUT and i in tape.literals and not value.ndim:
@@ -120,7 +117,7 @@ class Search:
         """Every change of a site whose changes have to be run."""
         yield from self._alone(site)
         op = self.p.tape.ops[site.ops[0]]
-        for slot in self._slots(site):
+        for slot in self.slots(site):
             if slot == OUT or op.ins[slot] not in self.p.tape.literals:
                 yield from self._foreign(site, slot, self.sources)
 
@@ -150,8 +147,8 @@ class Search:
             if self.projections.fits(edit):
                 self._take(edit)
         later = self._depending(site)
-        self._enqueue(edit for slot in self._slots(site) for edit in self._foreign(site, slot, later) if edit.groups)
-        for slot in self._slots(site):
+        self._enqueue(edit for slot in self.slots(site) for edit in self._foreign(site, slot, later) if edit.groups)
+        for slot in self.slots(site):
             weights = self.projections.slot(site, slot)
             if weights is not None:
                 self._weighed(site, slot, weights, later)
@@ -173,7 +170,7 @@ class Search:
             if group not in later:
                 self._with(site, slot, group, weights, olds)
 
-    def _slots(self, site: Site) -> range:
+    def slots(self, site: Site) -> range:
         op = self.p.tape.ops[site.ops[0]]
         return range(OUT, 0 if is_handed(op) else len(op.ins))
 
@@ -235,33 +232,6 @@ class Search:
         nice = None if c is None else self.p.constants.nice(c)
         if nice is not None:
             self._take(dataclasses.replace(edit, factor=nice))
-
-    def _products(self, site: Site) -> None:
-        """Plus a product of two values, and a product in its place: a term that was forgotten."""
-        if len(site.ops) > 1:
-            return
-        required = self.projections.required
-        for slot in self._slots(site):
-            weights, olds = self.projections.slot(site, slot), self.olds(site, slot)
-            if weights is None or not olds[0].ndim:
-                continue
-            pairs = [
-                (g, x[0])
-                for g in self.sources
-                if g.what == "own" and (x := self.given(g, site, olds, False)) is not None
-            ]
-            if not pairs or len(pairs) ** 2 * olds[0].size > MOST:
-                continue
-            table = np.stack([x for _, x in pairs])
-            products = np.einsum("rs,is,js->ijr", weights[0], table, table, optimize=True)
-            now = weights[0] @ olds[0].ravel()
-            for form, wanted in (("plus product", required), ("product", required + now)):
-                with np.errstate(all="ignore"):
-                    c = (products @ wanted) / (products**2).sum(-1)
-                    off = np.linalg.norm(c[..., None] * products - wanted, axis=-1)
-                for i, j in zip(*np.nonzero(off <= SAME_VALUE * np.linalg.norm(wanted)), strict=True):
-                    if i <= j:
-                        self._solve(Edit(site, slot, form, (pairs[i][0], pairs[j][0])), products[i, j], wanted)
 
     # Where they have to be run: the likeliest first.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcheck.program.where import source
 from jaxcheck.program.where.places import Place
 from jaxcheck.program.where.tape import Op, Tape
 
@@ -54,12 +55,21 @@ def sites(tape: Tape) -> list[Site]:
     found = []
     for place, those in runs.items():
         alike: dict[tuple[str, ...], list[list[int]]] = defaultdict(list)
-        for run in those:
+        for run in (part for run in those for part in _turns(tape, place, run)):
             alike[tuple(tape.ops[k].name for k in run)].append(run)
         for names, repeated in alike.items():
             for j, name in enumerate(names):
                 found.append(Site(place, tuple(run[j] for run in repeated), name))
     return sorted(found, key=lambda site: site.ops[0])
+
+
+def _turns(tape: Tape, place: Place, run: list[int]) -> list[list[int]]:
+    """The turns of a loop of Python's own that does nothing else, in which an expression is run over and over."""
+    names = [tape.ops[k].name for k in run]
+    for n in range(1, len(run) // 2 + 1):
+        if len(run) % n == 0 and names == names[:n] * (len(run) // n):
+            return [run[i : i + n] for i in range(0, len(run), n)] if source.repeats(place) else [run]
+    return [run]
 
 
 def live(tape: Tape, those: list[Site]) -> list[Site]:

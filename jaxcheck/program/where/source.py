@@ -11,6 +11,8 @@ from typing import Any
 
 from jaxcheck.program.where.places import Place
 
+_REPEATING = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
 
 def text_of(place: Place) -> str:
     """The line, without its indentation; "" where the source cannot be read."""
@@ -191,6 +193,18 @@ def operand_names(place: Place, count: int) -> tuple[str, ...]:
     node = expression(place)
     parts = [operand(node, j, count) for j in range(count)] if node is not None else []
     return tuple(part.id if isinstance(part, ast.Name) else "" for part in parts)
+
+
+@functools.lru_cache(maxsize=4096)
+def repeats(place: Place) -> bool:
+    """Whether an expression stands in a loop or a comprehension of its function."""
+    function = function_at(place)
+    return function is not None and any(
+        isinstance(node, _REPEATING)
+        and (node.lineno, node.col_offset) <= place[1:3]
+        and place[3:5] <= (node.end_lineno or 0, node.end_col_offset or 0)
+        for node in ast.walk(function)
+    )
 
 
 @functools.lru_cache(maxsize=4096)

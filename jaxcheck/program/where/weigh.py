@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck.program.where import edits, source, sums
+from jaxcheck.program.where import edits, source, terms
 from jaxcheck.program.where.edits import Edit
 from jaxcheck.program.where.handed import is_handed
 from jaxcheck.program.where.problem import Problem
@@ -35,11 +35,12 @@ def weighed(problem: Problem, edit: Edit, unit: float) -> dict[str, Any]:
         was=(right or first) and not is_handed(op),  # a statement that does nothing may well have lost what it did
         becomes=known,
         between=known and link,
-        alike=kind in sums.KINDS and sums.stands_beside(problem, edit),
+        alike=kind in terms.KINDS and terms.stands_beside(problem, edit),
         renamed=source.renamed(edit.site.place),
         inputs=inputs_right(problem, edit.site),
         entering=problem.entering(edit.site.place),
-        passed_on=not literal and (passed_on(problem, edit) or (kind in sums.KINDS and sums.of_operand(problem, edit))),
+        passed_on=not literal
+        and (passed_on(problem, edit) or (kind in terms.KINDS and terms.of_operand(problem, edit))),
         spare=any(g.spare for g in edit.groups),
         foreign=any(is_foreign(problem, edit.site, g) for g in edit.groups),
     )
@@ -54,8 +55,8 @@ def kind_of(edit: Edit, literal: bool) -> str:
         return "swap result"
     if edit.form in _MOVED:
         return "moved"
-    if edit.form in sums.FORMS:
-        return sums.KINDS[len(edit.groups) > 1]
+    if edit.form in terms.FORMS:
+        return terms.KINDS[len(edit.groups) > 1]
     return "unary" if edit.form in edits.UNARY and edit.form not in ("square", "one minus") else edit.form
 
 

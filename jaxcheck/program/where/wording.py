@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from jaxcheck.program.where import source, sums
+from jaxcheck.program.where import source, terms
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.places import Place
 from jaxcheck.program.where.problem import Problem
@@ -104,7 +104,7 @@ def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, t
     if edit.form in ("plus", "plus product"):
         sign = "-" if factor < 0 else "+"
         return f"{held if sign == '-' else text} {sign} {_scaled(None, ' * '.join(names), abs(factor))}"
-    if edit.form in sums.FORMS:
+    if edit.form in terms.FORMS:
         sign = "-" if factor < 0 else "+"
         term = _scaled(None, _summed(problem, edit, names, len(shape)), abs(factor))
         return f"{held if sign == '-' else text} {sign} {term}"
@@ -226,7 +226,7 @@ def in_words(problem: Problem, edit: Edit) -> str:
         "axes": f"the sum over {edit.detail}", "sum over": f"the sum over {edit.detail}",
         "not": f"{on} inverted", "reverse": "in the other direction",
     }  # fmt: skip
-    if edit.form in sums.FORMS:
+    if edit.form in terms.FORMS:
         *first, what = edit.form.removeprefix("plus ").split()
         over = "axes " if len(edit.axes) > 1 else "axis "
         given = [_what(problem, g, edit.site) for g in edit.groups]

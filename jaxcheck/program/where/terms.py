@@ -1,43 +1,82 @@
-"""Terms that were forgotten and that sum over axes: the mean that layer norm takes off, the sum of softmax's backward
-pass, `- x * (g * x).sum(-1, keepdims=True)`."""
+"""Terms that were forgotten: products, and what sums over axes: the mean that layer norm takes off, the sum of
+softmax's backward pass, `- x * (g * x).sum(-1, keepdims=True)`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from jaxcheck.bars import SAME_VALUE
 from jaxcheck.program.where.edits import OUT, Edit
+from jaxcheck.program.where.problem import Problem
+from jaxcheck.program.where.projections import Projections
 from jaxcheck.program.where.sites import Group, Site
-
-if TYPE_CHECKING:
-    from jaxcheck.program.where.problem import Problem
-    from jaxcheck.program.where.search import Search
 
 FORMS = ("plus sum", "plus mean", "plus times sum", "plus times mean")
 # What such a change is called as it is weighed: a sum of one value, of a product, or times another.
 KINDS = ("plus sum", "plus sum of product")
 # Operations through which a term comes to the sum that it is part of.
 _PASS = ("mul", "div", "neg", "broadcast_in_dim", "reshape", "expand_dims", "convert_element_type")
-# Numbers that a table of sums may take to make.
-MOST = 20_000_000
+# Numbers that a table of products, and one of sums, may take to make.
+MOST, MOST_SUMMED = 50_000_000, 20_000_000
 
 
-class Sums:
-    """The terms `c * u * sum(p * q)` and shorter ones, of a backward pass's own values.
+class Values(Protocol):
+    """What a search brings in, see `search.Search`."""
+
+    p: Problem
+    sources: list[Group]
+    projections: Projections
+
+    def slots(self, site: Site) -> range: ...
+
+    def olds(self, site: Site, slot: int) -> list[np.ndarray]: ...
+
+    def given(self, group: Group, site: Site, olds: list[np.ndarray], backwards: bool) -> list[np.ndarray] | None: ...
+
+
+class Terms:
+    """The terms `c * p * q`, `c * u * sum(p * q)` and shorter sums, of a backward pass's own values.
 
     Args:
         search: whose values and projections they are made of.
     """
 
-    def __init__(self, search: Search):
+    def __init__(self, search: Values):
         self.search = search
         self.p = search.p
         self._tables: dict[Any, tuple[list[tuple[Group, ...]], np.ndarray]] = {}
 
-    def forgotten(self, site: Site, later: Sequence[Group]) -> Iterator[Edit]:
+    def products(self, site: Site) -> Iterator[Edit]:
+        """Plus a product of two values, and a product in its place."""
+        required = self.search.projections.required
+        for slot in self.search.slots(site) if len(site.ops) == 1 else ():
+            weights, olds = self.search.projections.slot(site, slot), self.search.olds(site, slot)
+            if weights is None or not olds[0].ndim:
+                continue
+            pairs = [
+                (g, x[0])
+                for g in self.search.sources
+                if g.what == "own" and (x := self.search.given(g, site, olds, False)) is not None
+            ]
+            if not pairs or len(pairs) ** 2 * olds[0].size > MOST:
+                continue
+            table = np.stack([x for _, x in pairs])
+            products = np.einsum("rs,is,js->ijr", weights[0], table, table, optimize=True)
+            now = weights[0] @ olds[0].ravel()
+            for form, wanted in (("plus product", required), ("product", required + now)):
+                with np.errstate(all="ignore"):
+                    c = (products @ wanted) / (products**2).sum(-1)
+                    off = np.linalg.norm(c[..., None] * products - wanted, axis=-1)
+                for i, j in zip(*np.nonzero(off <= SAME_VALUE * np.linalg.norm(wanted)), strict=True):
+                    c = self.search.projections.solve(products[i, j], wanted) if i <= j else None
+                    nice = None if c is None else self.p.constants.nice(c)
+                    if nice is not None:
+                        yield Edit(site, slot, form, (pairs[i][0], pairs[j][0]), factor=nice)
+
+    def sums(self, site: Site, later: Sequence[Group]) -> Iterator[Edit]:
         """Changes of a site that the projections allow, without their constants.
 
         Args:
@@ -86,7 +125,7 @@ class Sums:
         required = self.search.projections.required
         for terms, table in self._tables_of(site, axes, shapes):
             ready = np.array([self._ready(site, slot, g, later) for g in terms])
-            if not ready.any() or len(outer) * table.size > MOST:
+            if not ready.any() or len(outer) * table.size > MOST_SUMMED:
                 continue
             first, second = moved[:, 0] @ table.T, moved[:, 1] @ table.T
             with np.errstate(all="ignore"):
@@ -136,7 +175,7 @@ class Sums:
 
     def _table(self, groups: list[Group], axes: tuple[int, ...]) -> tuple[list[tuple[Group, ...]], np.ndarray]:
         values, rows, terms = self.p.runs[0], [], []
-        most = MOST / max(sum(values[i].size for i in groups[0].ids), 1)
+        most = MOST_SUMMED / max(sum(values[i].size for i in groups[0].ids), 1)
         pairs = [(g, h) for a, g in enumerate(groups) for h in groups[a:]] if len(groups) ** 2 <= most else []
         for term in [*((g,) for g in groups), *pairs]:
             each = [np.prod([values[i] for i in ids], axis=0) for ids in zip(*(g.ids for g in term), strict=True)]
