@@ -98,6 +98,18 @@ def unpacked(call: Place) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=4096)
+def returned_names(place: Place) -> tuple[tuple[str, Place], ...]:
+    """The names that the function around an expression returns as they are, each with where it stands."""
+    function = source.function_at(place)
+    found = []
+    for node in ast.walk(function) if isinstance(function, _FUNCTIONS) else ():
+        if isinstance(node, ast.Return):
+            parts = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+            found += [(part.id, source.place_of(place, part)) for part in parts if isinstance(part, ast.Name)]
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=4096)
 def returned(place: Place) -> int:
     """Which of the things that its function returns an expression is, from 0; -1 for none."""
     function = source.function_at(place)

@@ -12,7 +12,7 @@ from jaxcheck.bars import REPAIRED
 from jaxcheck.program.where import edits as e
 from jaxcheck.program.where import source
 from jaxcheck.program.where.edits import OUT, Edit
-from jaxcheck.program.where.handed import is_handed
+from jaxcheck.program.where.handed import is_argument, is_handed
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.projections import Projections, downstream
 from jaxcheck.program.where.sites import Group, Site
@@ -62,7 +62,7 @@ class Search:
     def go(self) -> list[Found]:
         """All that repairs; nothing where the time ran out, for a likelier change may not have been seen."""
         those = [s for s in self.p.sites if self._matters(s)]
-        right = [s for s in those if was_right(self.p, s) and not source.handed_on(s.place, s.name)]
+        right = [s for s in those if was_right(self.p, s) and not self._handed(s)]
         # What gives a value that the loss knows is seldom to blame; a cotangent may lack the next link of its chain.
         self._look(s for s in those if s not in right or is_cotangent(self.p, s))
         if self._best() + self.margin >= self.least_right:
@@ -75,6 +75,10 @@ class Search:
                         self._take(edit)
         return [] if self.p.late() else self.found
 
+    def _handed(self, site: Site) -> bool:
+        """Whether a site only gives on what is right: something else may have been meant."""
+        return is_argument(self.p.tape.ops[site.ops[0]]) or source.handed_on(site.place, site.name)
+
     def _best(self) -> float:
         return min((f.price for f in self.found), default=np.inf)
 
@@ -82,7 +86,9 @@ class Search:
         for site in those:
             if self.p.late():
                 return
-            if self.projections.affine(site):
+            if is_argument(self.p.tape.ops[site.ops[0]]):
+                self._given_another(site)
+            elif self.projections.affine(site):
                 self._screened(site)
             elif not self._right_forward(site):
                 self._enqueue(self._all(site))
@@ -159,6 +165,22 @@ class Search:
                     if edit.form in ("swap", "scale") and self.projections.fits(edit):
                         self._take(edit)
 
+    def _given_another(self, site: Site) -> None:
+        """Another value for an argument of a call; the negative of one that is no value of the loss."""
+        olds = self.olds(site, OUT)
+        those = [Edit(site, OUT, "scale", factor=-1.0)] if not self._right_forward(site) else []
+        those += [
+            Edit(site, OUT, "swap", (group,))
+            for group in self.sources
+            if group.what == "own" and self.p.runs[0][group.ids[0]].shape == olds[0].shape
+            if self.given(group, site, olds, False) is not None
+        ]
+        if self.projections.affine(site):
+            for edit in filter(self.projections.fits, those):
+                self._take(edit)
+        else:
+            self._enqueue(iter(those))
+
     def _weighed(self, site: Site, slot: int, weights: Any, later: Any) -> None:
         """Changes of what is in a slot on which the projections depend linearly."""
         olds = self.olds(site, slot)
@@ -172,7 +194,7 @@ class Search:
 
     def slots(self, site: Site) -> range:
         op = self.p.tape.ops[site.ops[0]]
-        return range(OUT, 0 if is_handed(op) else len(op.ins))
+        return range(OUT, 0 if is_handed(op) or is_argument(op) else len(op.ins))
 
     def olds(self, site: Site, slot: int) -> list[np.ndarray]:
         ops = [self.p.tape.ops[k] for k in site.ops]

@@ -55,7 +55,7 @@ def sites(tape: Tape) -> list[Site]:
     found = []
     for place, those in runs.items():
         alike: dict[tuple[str, ...], list[list[int]]] = defaultdict(list)
-        for run in (part for run in those for part in _turns(tape, place, run)):
+        for run in (turn for several in those for turn in _turns(tape, place, several)):
             alike[tuple(tape.ops[k].name for k in run)].append(run)
         for names, repeated in alike.items():
             for j, name in enumerate(names):

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxcheck.program.where import edits, source, terms
 from jaxcheck.program.where.edits import Edit
-from jaxcheck.program.where.handed import is_handed
+from jaxcheck.program.where.handed import is_argument, is_handed
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.sites import Group, Site
 
@@ -21,7 +21,7 @@ def weighed(problem: Problem, edit: Edit, unit: float) -> dict[str, Any]:
     """The fields of a `judgement.culprit.Weighed`; `unit` as `becomes` says."""
     op = problem.tape.ops[edit.site.ops[0]]
     literal = edit.slot != edits.OUT and op.ins[edit.slot] in problem.tape.literals
-    kind = kind_of(edit, literal)
+    kind = kind_of(edit, literal, is_argument(op))
     factor = 1.0 if kind in ("moved", "sum over", "literal", "sign") or edit.form in edits.UNARY else edit.factor
     factor, known = factor / (unit or 1), bool(unit)
     right = was_right(problem, edit.site)
@@ -32,7 +32,8 @@ def weighed(problem: Problem, edit: Edit, unit: float) -> dict[str, Any]:
         kind=kind,
         constant=problem.constants.plainness(factor),
         source=max((g.what for g in edit.groups), key=_ORDER.index, default=""),
-        was=(right or first) and not is_handed(op),  # a statement that does nothing may well have lost what it did
+        # A statement that does nothing may well have lost what it did, and an argument is right as something else.
+        was=(right or first) and not is_handed(op) and not is_argument(op),
         becomes=known,
         between=known and link,
         alike=kind in terms.KINDS and terms.stands_beside(problem, edit),
@@ -46,13 +47,13 @@ def weighed(problem: Problem, edit: Edit, unit: float) -> dict[str, Any]:
     )
 
 
-def kind_of(edit: Edit, literal: bool) -> str:
+def kind_of(edit: Edit, literal: bool, argument: bool) -> str:
     if literal and edit.form == "scale" and edit.site.name not in ("mul", "div"):  # there it is a factor like others
         return "literal"
     if edit.form == "scale" and edit.factor == -1:
         return "sign"
     if edit.form == "swap" and edit.slot == edits.OUT:
-        return "swap result"
+        return "swap" if argument else "swap result"
     if edit.form in _MOVED:
         return "moved"
     if edit.form in terms.FORMS:
@@ -96,11 +97,15 @@ def inputs_right(problem: Problem, site: Site) -> bool:
 
 def passed_on(problem: Problem, edit: Edit) -> bool:
     """Whether what is changed is an operand that another line makes for this one alone, not known to be right; right as
-    a cotangent it may be, where more of it was wanted: then that was to come on either line."""
+    a cotangent it may be, where more of it was wanted: then that was to come on either line. Likewise an argument for
+    which a function has the other value."""
     tape = problem.tape
-    if edit.slot == edits.OUT:
+    op = tape.ops[edit.site.ops[0]]
+    if edit.slot == edits.OUT and not is_argument(op):
         return False
-    i = tape.ops[edit.site.ops[0]].ins[edit.slot]
+    if is_argument(op) and _is_given(problem, edit):
+        return True
+    i = op.ins[max(edit.slot, 0)]
     k = tape.makers.get(i)
     if k is None or len(problem.users.get(i, ())) > 1:
         return False
@@ -123,6 +128,16 @@ def is_foreign(problem: Problem, site: Site, group: Group) -> bool:
     inside = function.startswith(f"{maker}.<locals>")
     users = problem.users.get(group.ids[0], ())
     return not inside and all(place.function != function for k in users for place in tape.ops[k].stack)
+
+
+def _is_given(problem: Problem, edit: Edit) -> bool:
+    """Whether the function that an argument goes to is given the other value as well: it is as well read there."""
+    tape = problem.tape
+    out = tape.ops[edit.site.ops[0]].outs[0]
+    inside = {tape.ops[k].stack[0].function for k in problem.users.get(out, ()) if tape.ops[k].stack}
+    users = [k for g in edit.groups for i in g.ids[:1] for k in problem.users.get(i, ())]
+    users += [k for n in users if is_argument(tape.ops[n]) for k in problem.users.get(tape.ops[n].outs[0], ())]
+    return any(tape.ops[k].stack[0].function in inside for k in users if tape.ops[k].stack)
 
 
 def operand_becomes(problem: Problem, edit: Edit) -> bool:

@@ -10,10 +10,11 @@ import numpy as np
 
 from jaxcheck.program.where import source, terms
 from jaxcheck.program.where.edits import OUT, Edit
+from jaxcheck.program.where.handed import is_argument
 from jaxcheck.program.where.places import Place
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.sites import Group, Site
-from jaxcheck.program.where.tape import Tape
+from jaxcheck.program.where.tape import Op, Tape
 from jaxcheck.there import there
 
 _CALLS = {"root": "jnp.sqrt({})", "exp": "jnp.exp({})", "log": "jnp.log({})", "tanh": "jnp.tanh({})", "not": "~{}",
@@ -28,7 +29,7 @@ def changed_line(problem: Problem, edit: Edit) -> str:
     place = edit.site.place
     line = linecache.getline(place.file, place.line)
     node = source.expression(place)
-    if not line.strip() or node is None or place.line != place.end_line:
+    if not line.strip() or node is None or place.line != place.end_line or is_argument(_op(problem, edit)):
         return ""
     target = node if edit.slot == OUT else source.operand(node, edit.slot, len(problem.tape.ops[edit.site.ops[0]].ins))
     if target is None or not _alone(problem, edit) or target.lineno != place.line or target.end_lineno != place.line:
@@ -43,6 +44,10 @@ def changed_line(problem: Problem, edit: Edit) -> str:
         for said in (new, f"({new})")
     )
     return plain if source.same_meaning(plain, held) else held
+
+
+def _op(problem: Problem, edit: Edit) -> Op:
+    return problem.tape.ops[edit.site.ops[0]]
 
 
 def _alone(problem: Problem, edit: Edit) -> bool:
@@ -168,10 +173,13 @@ def _named(problem: Problem, group: Group, site: Site) -> str:
     found: list[tuple[str, Place]] = []
     k = group.made[0]
     last = k + 1 == len(tape.ops) or tape.ops[k + 1].stack != tape.ops[k].stack  # else a part of the expression
-    if group.place is not None and last and _near(group.made, site):
+    if group.place is not None and last and not is_argument(tape.ops[k]) and _near(group.made, site):
         found.append((source.name_of(group.place), group.place))
+    last_users = {tape.ops[k].stack[:1] for k in problem.users.get(group.ids[-1], ())}
     for k in problem.users.get(group.ids[0], ()):
         op = tape.ops[k]
+        if op.stack[:1] not in last_users:  # another name for one turn's
+            continue
         node = source.expression(op.stack[0]) if op.stack and _whole(tape, k) else None
         used = None if node is None else source.operand(node, op.ins.index(group.ids[0]), len(op.ins))
         if isinstance(used, (ast.Name, ast.Subscript)) and used.lineno == used.end_lineno and _near((k,), site):
@@ -214,6 +222,7 @@ def in_words(problem: Problem, edit: Edit) -> str:
     factor = problem.constants.as_written(edit.factor)
     c = "" if factor == 1 else f"{_number(factor)} times "
     on = "the result" if edit.slot == OUT else f"operand {edit.slot + 1} of `{edit.site.name}`"
+    on = "an argument" if is_argument(_op(problem, edit)) else on
     times = f", times {_number(factor)}" if c else ""
     said = {
         "scale": f"{on} times {_number(factor)}", "swap": f"{c}{given} for {on}",
