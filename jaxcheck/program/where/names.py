@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import functools
 from collections import Counter
 from collections.abc import Iterator
 
@@ -14,7 +13,7 @@ _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-@functools.lru_cache(maxsize=4096)
+@source.remembered
 def chain(place: Place, name: str) -> tuple[tuple[str, Place], ...]:
     """How a name that an expression reads was only given another's value, and that another's, and so on: each time the
     other name and where it stands in the statement `b = a`. It ends where it is not plain which statement that was."""
@@ -41,19 +40,19 @@ def is_given_once(place: Place, name: str) -> bool:
     return function is not None and _stores(function)[name] == 1
 
 
-@functools.lru_cache(maxsize=256)
+@source.remembered
 def _stores(node: ast.AST) -> Counter[str]:
     """How often each name is given a value inside."""
     return Counter(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load))
 
 
-@functools.lru_cache(maxsize=256)
+@source.remembered
 def _given_once(function: ast.AST) -> dict[str, ast.expr]:
     """The names that are given a value in one place of a function, each with what it is given."""
     return {name: value for name, value in source.assigned(function) if _stores(function)[name] == 1}
 
 
-@functools.lru_cache(maxsize=4096)
+@source.remembered
 def _reaching(function: ast.AST, line: int, name: str) -> ast.expr | None:
     """What a name was given last before a line, whichever way that was come to; None where that depends, or where it
     was not an assignment."""
@@ -85,7 +84,7 @@ def _suites(function: ast.AST, line: int) -> Iterator[tuple[list[ast.stmt], ast.
     return reversed(found)
 
 
-@functools.lru_cache(maxsize=4096)
+@source.remembered
 def unpacked(call: Place) -> tuple[str, ...]:
     """The names that what a call gives is taken apart to, "" for what is no name; () where it is not."""
     function = source.function_at(call)
@@ -97,7 +96,7 @@ def unpacked(call: Place) -> tuple[str, ...]:
     return ()
 
 
-@functools.lru_cache(maxsize=4096)
+@source.remembered
 def returned_names(place: Place) -> tuple[tuple[str, Place], ...]:
     """The names that the function around an expression returns as they are, each with where it stands."""
     function = source.function_at(place)
@@ -109,7 +108,7 @@ def returned_names(place: Place) -> tuple[tuple[str, Place], ...]:
     return tuple(found)
 
 
-@functools.lru_cache(maxsize=4096)
+@source.remembered
 def returned(place: Place) -> int:
     """Which of the things that its function returns an expression is, from 0; -1 for none."""
     function = source.function_at(place)

@@ -55,6 +55,7 @@ class Problem:
         forward = [x for g in self.truths if g.what == "forward" for x in g.arrays[0]]
         self.forward = Known([*forward, *inputs])
         self.known = Known([*forward, *inputs, *(x for g in self.truths if g.what == "cotangent" for x in g.arrays[0])])
+        self.parts = Known(x for g in self.truths if g.what == "use" for x in g.arrays[0])
         self._knows: dict[int, bool] = {}
         self._entering: dict[tuple[str, int], bool] = {}
         self.free, self.loose = self._reached(self.knows), self._reached(lambda i: self.runs[0][i] in self.forward)

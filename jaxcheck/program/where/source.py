@@ -6,12 +6,29 @@ import ast
 import functools
 import linecache
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxcheck.program.where.places import Place
 
 _REPEATING = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+_CACHES: list[Any] = []
+
+
+def remembered(f: Callable) -> Callable:
+    """A function whose answers are kept until what is written may have changed (`forget`)."""
+    kept = functools.lru_cache(maxsize=4096)(f)
+    _CACHES.append(kept)
+    return kept
+
+
+def forget() -> None:
+    """Files are read anew: one that was written and loaded again has other things on its lines."""
+    linecache.checkcache()
+    for kept in _CACHES:
+        kept.cache_clear()
 
 
 def text_of(place: Place) -> str:
@@ -24,7 +41,7 @@ def unparsed(node: ast.AST) -> str:
     return ast.unparse(node)
 
 
-@functools.lru_cache(maxsize=32)
+@remembered
 def _tree(file: str, source: str) -> ast.AST | None:
     try:
         return ast.parse(source)
@@ -32,7 +49,7 @@ def _tree(file: str, source: str) -> ast.AST | None:
         return None
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def _within(file: str, line: int, tree: ast.AST) -> ast.AST:
     found = tree
     for node in ast.walk(tree):
@@ -48,13 +65,13 @@ def function_at(place: Place) -> ast.AST | None:
     return None if tree is None else _within(place.file, place.line, tree)
 
 
-@functools.lru_cache(maxsize=256)
+@remembered
 def assigned(function: ast.AST) -> tuple[tuple[str, ast.expr], ...]:
     """Each name with the expression it is given."""
     return tuple(_assignments(function))
 
 
-@functools.lru_cache(maxsize=256)
+@remembered
 def _expressions(function: ast.AST) -> dict[tuple[int, int, int | None, int | None], ast.expr]:
     """The outermost expression that stands from one place to another."""
     found: dict[tuple[int, int, int | None, int | None], ast.expr] = {}
@@ -64,7 +81,7 @@ def _expressions(function: ast.AST) -> dict[tuple[int, int, int | None, int | No
     return found
 
 
-@functools.lru_cache(maxsize=256)
+@remembered
 def _loads(function: ast.AST) -> Counter[str]:
     """How often each name is read."""
     return Counter(n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
@@ -87,7 +104,7 @@ def spans(node: ast.expr, place: Place) -> bool:
     return (node.lineno, node.col_offset, node.end_lineno, node.end_col_offset) == place[1:5]
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def name_of(place: Place) -> str:
     """The name that the expression's value is given, or ""."""
     function = function_at(place)
@@ -180,14 +197,14 @@ def function_of(place: Place) -> Any:
     return None if function is None else (place.file, function)
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def names_read(place: Place) -> frozenset[str]:
     """The names that an expression reads."""
     node = expression(place)
     return frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name)) if node is not None else frozenset()
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def operand_names(place: Place, count: int) -> tuple[str, ...]:
     """The names that stand for the operands of the operation an expression makes, "" where no name does."""
     node = expression(place)
@@ -195,7 +212,7 @@ def operand_names(place: Place, count: int) -> tuple[str, ...]:
     return tuple(part.id if isinstance(part, ast.Name) else "" for part in parts)
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def repeats(place: Place) -> bool:
     """Whether an expression stands in a loop or a comprehension of its function."""
     function = function_at(place)
@@ -207,7 +224,7 @@ def repeats(place: Place) -> bool:
     )
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def renamed(place: Place) -> bool:
     """Whether a line reads a name that another line only gave another name's value, `b = a`."""
     function = function_at(place)

@@ -43,7 +43,7 @@ def weighed(problem: Problem, edit: Edit, unit: float) -> dict[str, Any]:
         passed_on=not literal
         and (passed_on(problem, edit) or (kind in terms.KINDS and terms.of_operand(problem, edit))),
         spare=any(g.spare for g in edit.groups),
-        foreign=any(is_foreign(problem, edit.site, g) for g in edit.groups),
+        foreign=any(is_foreign(problem, edit, g) for g in edit.groups),
     )
 
 
@@ -115,19 +115,22 @@ def passed_on(problem: Problem, edit: Edit) -> bool:
     return bool(stack) and stack[0][:2] != edit.site.place[:2]
 
 
-def is_foreign(problem: Problem, site: Site, group: Group) -> bool:
-    """Whether a value is one of a caller's that the function around a site is not given: it takes no part in it."""
-    tape = problem.tape
+def is_foreign(problem: Problem, edit: Edit, group: Group) -> bool:
+    """Whether a value is one of a caller's that the function around a site is not given, so that it takes no part in
+    it; or that is only to be added to what is right as a part: parts meet where all of them are known."""
+    tape, site = problem.tape, edit.site
+    op = tape.ops[site.ops[0]]
     k = group.made[0] if group.what == "own" else -1
-    stack = tape.ops[site.ops[0]].stack
     if k < 0 or not tape.ops[k].stack:
         return False
     maker, function = tape.ops[k].stack[0].function, site.place.function
-    if maker == function or maker not in [place.function for place in stack[1:]]:
+    if maker == function or maker not in [place.function for place in op.stack[1:]]:
         return False
-    inside = function.startswith(f"{maker}.<locals>")
-    users = problem.users.get(group.ids[0], ())
-    return not inside and all(place.function != function for k in users for place in tape.ops[k].stack)
+    if function.startswith(f"{maker}.<locals>"):
+        return False
+    if edit.form == "plus" and edit.slot == edits.OUT and problem.runs[0][op.outs[0]] in problem.parts:
+        return True
+    return all(place.function != function for k in problem.users.get(group.ids[0], ()) for place in tape.ops[k].stack)
 
 
 def _is_given(problem: Problem, edit: Edit) -> bool:
