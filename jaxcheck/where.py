@@ -12,8 +12,8 @@ import numpy as np
 from jaxcheck.bars import MUST_CATCH, NEAR_LINE, TOO_DEAR
 from jaxcheck.budget import current
 from jaxcheck.evidence.problem import Problem
-from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, price
-from jaxcheck.program.where import differences, of_rules, slips, source, wording
+from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, only_value, price
+from jaxcheck.program.where import differences, kernels, of_rules, slips, source, wording
 from jaxcheck.program.where import problem as passes
 from jaxcheck.program.where import smaller as small
 from jaxcheck.program.where.alias import with_aliases
@@ -52,6 +52,7 @@ def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
     if not seconds > 0:
         return report
     current().tell("the line")
+    source.forget()
     try:
         with np.errstate(all="ignore"):  # a change that overflows repairs nothing
             for one in _problems(report, problem, rules, time.perf_counter() + seconds):
@@ -86,7 +87,7 @@ def _with_slips(report: Report, one: passes.Problem, deadline: float) -> Report:
 
 
 def _problems(report: Report, problem: Problem, rules: bool, deadline: float) -> Iterator[passes.Problem]:
-    values = [np.asarray(x) for x in (*problem.theta.inexact(), *problem.extras)]
+    values = [kernels.held(x) for x in (*problem.theta.inexact(), *problem.extras)]
     if any(np.iscomplexobj(x) for x in values):
         return
     if rules:
@@ -153,7 +154,7 @@ def _plain(one: passes.Problem, found: list[Found], i: int) -> Found:
 
 
 def _searched(one: passes.Problem) -> list[Found]:
-    return with_aliases(one, Search(one, price, NEAR_LINE, TOO_DEAR, LEAST_RIGHT).go(), price)
+    return with_aliases(one, Search(one, price, NEAR_LINE, TOO_DEAR, LEAST_RIGHT, only_value).go(), price)
 
 
 def _culprit(one: passes.Problem, found: Found, kind: str, wrong: tuple[str, ...]) -> Culprit:

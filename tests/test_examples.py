@@ -159,8 +159,10 @@ def test_transformer_block(capsys):
         ("dscores = weights", (" / q.shape[-1] ** 0.5", "")),
         ("dz = (g @", (" + z * normal.pdf(z)", "")),
         ('d = {"query"', ("weights.mT @ dmixed", "weights @ dmixed")),
+        ("g = g + dy", ("g + dy", "dy")),
+        ("d = d - d.mean", (" - d.mean(-1, keepdims=True)", "")),
     ],
-    ids=["no scale", "GELU's second term", "values not transposed"],
+    ids=["no scale", "GELU's second term", "values not transposed", "residual not added", "layer norm's mean"],
 )
 def test_transformer_block_with_a_mistake(tmp_path, monkeypatch, capsys, line, change):
     lines = (EXAMPLES / "transformer_block.py").read_text("utf-8").splitlines()

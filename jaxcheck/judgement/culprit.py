@@ -30,6 +30,8 @@ class Weighed:
         spare: whether it uses what is computed and was never used.
         between: whether what was right is a cotangent, and becomes another: then a link of the chain is missing, and
             that may be on this line as well as on the next.
+        foreign: whether a value is brought in that the function around the line is not given.
+        alike: whether a term that is brought in sums over the same axes as one that stands beside it.
         renamed: whether the line reads a name that another line only gave another's value.
     """
 
@@ -44,6 +46,8 @@ class Weighed:
     passed_on: bool = False
     spare: bool = False
     between: bool = False
+    foreign: bool = False
+    alike: bool = False
     renamed: bool = False
 
 
@@ -53,7 +57,7 @@ COST = {
     "drop": 0.9, "literal": 0.6, "sign": 0.7, "scale": 1.0, "swap": 0.8, "swap result": 1.3, "turned": 1.2,
     "times": 1.0, "over": 1.0,
     "plus": 1.2, "square": 0.8, "one minus": 0.9, "unary": 1.1, "moved": 1.3, "plus product": 1.8, "product": 1.8,
-    "reverse": 0.9,
+    "plus sum": 1.4, "plus sum of product": 1.8, "reverse": 0.9,
 }  # fmt: skip
 SOURCE = {"": 0.0, "own": 0.0, "forward": 0.5, "local": 0.5, "use": 0.9, "cotangent": 0.9}
 # Of a constant, the plainest first; and of one that comes with another value.
@@ -68,9 +72,12 @@ SPEAKS = {
     "entering": -0.3,
     "passed_on": 0.5,
     "spare": -0.3,
+    "foreign": 1.0,
+    "alike": -0.6,
 }
 # What a change costs at least where the value was right.
-LEAST_RIGHT = min(COST.values()) + sum(x for name, x in SPEAKS.items() if name not in ("passed_on", "between"))
+_SELDOM = ("passed_on", "between", "foreign", "alike")
+LEAST_RIGHT = min(COST.values()) + sum(x for name, x in SPEAKS.items() if name not in _SELDOM)
 VALUE = ("use", "cotangent")
 
 
@@ -92,6 +99,8 @@ def cost(change: Weighed) -> float:
         entering=placed and change.entering,
         passed_on=change.passed_on,
         spare=change.spare,
+        foreign=change.foreign,
+        alike=change.alike,
         between=change.was and change.between,
     )
     return total + sum(SPEAKS[name] for name, holds in said.items() if holds)
@@ -130,6 +139,11 @@ def _value(changes: Sequence[Weighed]) -> Blame | None:
     if len(lines) != 1 or changes[sure[0]].was or changes[sure[0]].renamed:
         return None
     return Blame("value", (sure[0],))
+
+
+def only_value(fields: dict[str, Any]) -> bool:
+    """`is_value` of a change given by the fields of a `Weighed`."""
+    return is_value(Weighed(**fields))
 
 
 def price(fields: dict[str, Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -63,3 +64,59 @@ def test_a_helper_in_another_file_and_a_lambda():
     )
     assert [c.source for c in report.culprits] == ["return 1 - jnp.tanh(z)"]
     assert report.culprits[0].file == helpers.__file__
+
+
+# Loss and gradients in one function, a helper that is called twice, a random mask, a name that is given twice.
+HELPED = """import jax
+import jax.numpy as jnp
+
+
+def layer(p, x):
+    return jnp.tanh(x @ p["W"]) * p["s"]
+
+
+def back(p, x, g):
+    h = jnp.tanh(x @ p["W"])
+    d = g * p["s"] * (1 - h**2)
+    return {"W": x.T @ d, "s": (g * h).sum(0)}, d @ p["W"].T
+
+
+def loss_and_grads(p, x, key):
+    x = x * jax.random.bernoulli(key, 0.8, x.shape)
+    a = layer(p["first"], x)
+    b = layer(p["last"], a)
+    y = a + b
+    tops = {name: y @ p[name] for name in ("u", "v")}
+    g = {name: jnp.cos(tops[name]) for name in tops}
+    grads = {name: y.T @ g[name] for name in tops}
+    d = sum(g[name] @ p[name].T for name in tops)
+    grads["last"], through = back(p["last"], a, d)
+    d = d + through
+    grads["first"], _ = back(p["first"], x, d)
+    return sum(jnp.sum(jnp.sin(tops[name])) for name in tops), grads
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("d = d + through", "d = through"), ("y.T @ g", "b.T @ g"), ('p["last"], a, d', 'p["last"], y, d')],
+    ids=["a name given again", "in a comprehension", "another argument"],
+)
+def test_loss_and_gradients_in_one(right, wrong):
+    found = build.module("helped", HELPED.replace(right, wrong))
+    p = {name: {"W": draw(4, 4), "s": 1 + 0.2 * draw(4)} for name in ("first", "last")} | {k: draw(4, 4) for k in "uv"}
+    report = jc.check_grad(
+        lambda *a: found.loss_and_grads(*a)[0], p, found.loss_and_grads, args=(draw(6, 4), jax.random.key(3))
+    )
+    (culprit,) = report.culprits
+    assert wrong in culprit.source
+
+
+def test_a_file_that_was_written_and_loaded_again(tmp_path):
+    file = tmp_path / "again.py"
+    for lines in (1, 3):
+        file.write_text("\n" * lines + "def grad(w):\n    a = 3 * w\n    b = a * w\n    return b / 2\n", "utf-8")
+        loaded = {}
+        exec(compile(file.read_text("utf-8"), str(file), "exec"), loaded)
+        report = jc.check_grad(lambda w: (w**3).sum(), draw(3), loaded["grad"])
+        assert {(c.line, c.source) for c in report.culprits} >= {(lines + 4, "return b / 2")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ class Edit:
     """A change at a site.
 
     `slot` is the operand that is changed, or OUT: the result. `form` says how: the value becomes what `_FORMS` makes
-    of it, of the values of `groups` and of `factor`; or, where `other` is given, another operation stands there.
+    of it, of the values of `groups` and of `factor`, summed over `axes` where it sums; or, where `other` is given,
+    another operation stands there.
     """
 
     site: Site
@@ -32,6 +34,7 @@ class Edit:
     other: Callable | None = None
     backwards: bool = False  # the loss's instances in the other order
     detail: str = ""
+    axes: tuple[int, ...] = ()
 
     def at(self, tape: Tape, point: int) -> dict[int, Callable]:
         """What is run in place of the site's operations, at one of the points."""
@@ -47,12 +50,17 @@ class Edit:
             given = [value_of(g, n, len(self.site.ops), now, point, self.backwards) for g in self.groups]
             if self.slot == OUT:
                 old = op.run(*operands)
-                return [same_shape(FORMS[self.form](old[0], self.factor, *given), old[0]), *old[1:]]
+                return [same_shape(self.made_of(old[0], *given), old[0]), *old[1:]]
             full = list(operands)
-            full[self.slot] = same_shape(FORMS[self.form](full[self.slot], self.factor, *given), full[self.slot])
+            full[self.slot] = same_shape(self.made_of(full[self.slot], *given), full[self.slot])
             return list(op.run(*full))
 
         return run
+
+    def made_of(self, value: np.ndarray, *given: np.ndarray) -> np.ndarray:
+        """What becomes of the value that is changed."""
+        form = FORMS[self.form]
+        return form(value, self.factor, *given, axes=self.axes) if self.axes else form(value, self.factor, *given)
 
 
 def value_of(group: Group, n: int, count: int, now: Sequence[np.ndarray], point: int, backwards: bool) -> np.ndarray:
@@ -98,8 +106,13 @@ def _fit(x: np.ndarray, like: np.ndarray) -> np.ndarray:
     return found
 
 
+def _total(over: Callable, those: Sequence[np.ndarray], axes: tuple[int, ...]) -> np.ndarray:
+    """A product, summed or averaged over axes that stay as axes of length 1."""
+    return over(math.prod(those[1:], start=those[0]), axis=axes, keepdims=True)
+
+
 FORMS: dict[str, Callable] = {
-    "sum over": lambda v, c, p: _sum_over(v, c, p),
+    "sum over": lambda v, c, p, axes: np.broadcast_to(p.sum(axis=axes, keepdims=True), v.shape),
     "scale": lambda v, c: c * v,
     "swap": lambda v, c, p: c * _fit(p, v),
     "turned": lambda v, c, p: c * _fit(p.T, v),
@@ -108,6 +121,10 @@ FORMS: dict[str, Callable] = {
     "plus": lambda v, c, p: v + c * _fit(p, v),
     "plus product": lambda v, c, p, q: v + c * _fit(p, v) * _fit(q, v),
     "product": lambda v, c, p, q: c * _fit(p, v) * _fit(q, v),
+    "plus sum": lambda v, c, *those, axes: v + c * _total(np.sum, those, axes),
+    "plus mean": lambda v, c, *those, axes: v + c * _total(np.mean, those, axes),
+    "plus times sum": lambda v, c, p, *those, axes: v + c * _fit(p, v) * _total(np.sum, those, axes),
+    "plus times mean": lambda v, c, p, *those, axes: v + c * _fit(p, v) * _total(np.mean, those, axes),
     "transpose": lambda v, c: np.swapaxes(v, -1, -2),
     "square": lambda v, c: v * v,
     "root": lambda v, c: np.sqrt(v),
@@ -229,8 +246,8 @@ def reductions(tape: Tape, site: Site, users: dict[int, list[int]]) -> Iterator[
                 OUT,
                 "sum over",
                 (summed,),
-                factor=float(sum(2**i for i in new)),
                 detail=str(new),
+                axes=new,
             )
 
 
@@ -244,11 +261,6 @@ def _spread(tape: Tape, k: int, shape: tuple[int, ...], users: dict[int, list[in
         if tape.values[tape.ops[k].outs[0]].shape == shape:
             return k if tape.ops[k].name == "broadcast_in_dim" else None
     return None
-
-
-def _sum_over(v: np.ndarray, c: float, p: np.ndarray) -> np.ndarray:
-    axes = tuple(i for i in range(p.ndim) if int(c) >> i & 1)
-    return np.broadcast_to(p.sum(axis=axes, keepdims=True), v.shape)
 
 
 def unary(tape: Tape, site: Site, slot: int, value: np.ndarray, operation: Op) -> Iterator[Edit]:

@@ -1,17 +1,22 @@
-"""Statements `b = a` made operations of the tape: they make none of their own, so that what was forgotten there would
-stand on no line."""
+"""Statements `b = a`, and the arguments of calls, made operations of the tape: they make none of their own, so that
+what was forgotten or mistaken there would stand on no line."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from typing import Any
 
+from jaxcheck.program.where import names as names_of
 from jaxcheck.program.where import source
 from jaxcheck.program.where.places import Place
 from jaxcheck.program.where.tape import AS_IT_IS, Op, Tape
 
-NAME = "copy"
+NAME, ARGUMENT = "copy", "argument"
+# The statements and calls through which a value came to where it is read, the last first: each an operation's name, and
+# the place with the calls around it.
+_Way = tuple[tuple[str, tuple[Place, ...]], ...]
 # Values by the function that holds a name, and the name.
 _Ids = dict[tuple[Any, str], set[int]]
 
@@ -21,11 +26,18 @@ def is_handed(op: Op) -> bool:
     return op.name == NAME and op.eqn is None
 
 
+def is_argument(op: Op) -> bool:
+    """Whether an operation is what a call is given."""
+    return op.name.startswith(ARGUMENT) and op.eqn is None
+
+
 def with_handed(tape: Tape) -> Tape:
-    """The tape with an operation for each `b = a` of which `b` is read, and its readers reading that; the tape itself
-    where there is none."""
+    """The tape with an operation for each `b = a` of which `b` is read, and for each argument of a call that is, and
+    their readers reading those; the tape itself where there is none."""
     ids = _named(tape)
-    read = {(k, j): found for k, op in enumerate(tape.ops) for j in range(len(op.ins)) if (found := _by(op, j, ids))}
+    read = {
+        (k, j): found for k, op in enumerate(tape.ops) for j in range(len(op.ins)) if (found := _way(tape, op, j, ids))
+    }
     return _Rewriting(tape).go(read) if read else tape
 
 
@@ -45,6 +57,8 @@ def _named(tape: Tape) -> _Ids:
                 break  # the same expression goes on
             if name := source.name_of(place):
                 ids[source.function_of(place), name].add(op.outs[0])
+            for name, function in _given_by_call(op.stack, depth):
+                ids[function, name].add(op.outs[0])
         if k and not _together(tape.ops[k - 1], op):
             begun = k
         if op.stack:
@@ -54,20 +68,69 @@ def _named(tape: Tape) -> _Ids:
     return ids
 
 
-def _by(op: Op, slot: int, ids: _Ids) -> tuple[tuple[Place, ...], ...]:
-    """The statements through which an operand came to the name it is read by, the last first, each with the calls
-    around it; none where that is not plain."""
+def _given_by_call(stack: tuple[Place, ...], depth: int) -> Iterator[tuple[str, Any]]:
+    """The name that one of several things a function returns goes to, and the function that holds the name."""
+    if depth + 1 < len(stack):
+        places, n = names_of.unpacked(stack[depth + 1]), names_of.returned(stack[depth])
+        if 0 <= n < len(places) and places[n]:
+            yield places[n], source.function_of(stack[depth + 1])
+
+
+def _way(tape: Tape, op: Op, slot: int, ids: _Ids) -> _Way:
+    """How an operand came to where it is read."""
+    depth, statements = _by(op, slot, ids)
+    entered = [d for d in range(len(op.stack) - 1) if _enters(tape, op, slot, d)]
+    steps = [(d, 1, (ARGUMENT, op.stack[d + 1 :])) for d in entered] + [(depth, 0, (NAME, s)) for s in statements]
+    return (*(step for _, _, step in sorted(steps, key=lambda item: item[:2])), *_returned(tape, op, slot, ids))
+
+
+def _returned(tape: Tape, op: Op, slot: int, ids: _Ids) -> _Way:
+    """The `return a` through which alone an operand came from the function that made it, called by the one that reads
+    it."""
+    i = op.ins[slot]
+    k = tape.makers.get(i)
+    made = tape.ops[k].stack if k is not None else ()
+    for depth in range(len(op.stack)):
+        around = op.stack[depth + 1 :]
+        inside = made[: len(made) - len(around)]
+        reader = op.stack[depth]
+        if len(inside) < 2 or made[len(inside) :] != around:
+            continue
+        if inside[-1].function == reader.function and inside[-1] != reader:
+            function = source.function_of(inside[-2])
+            for name, place in names_of.returned_names(inside[-2]):
+                if i in ids[function, name]:
+                    return ((NAME, (place, *made[len(inside) - 1 :])),)
+    return ()
+
+
+def _enters(tape: Tape, op: Op, slot: int, depth: int) -> bool:
+    """Whether an operand is among what the function at a depth is given by the one that calls it, not its own and not
+    one that it sees around itself."""
+    i = op.ins[slot]
+    k = tape.makers.get(i)
+    around, function = op.stack[depth + 1 :], op.stack[depth].function
+    if function.startswith(f"{around[0].function}.<locals>") or (k is None and i not in tape.inputs):
+        return False
+    stack = tape.ops[k].stack if k is not None else around
+    return bool(stack) and not (len(stack) > len(around) and stack[-len(around) :] == around)
+
+
+def _by(op: Op, slot: int, ids: _Ids) -> tuple[int, tuple[tuple[Place, ...], ...]]:
+    """(how far out they stand, the statements through which an operand came to the name it is read by, the last first,
+    each with the calls around it); none where that is not plain."""
     for depth, place in enumerate(op.stack):
         reads = source.names_read(place)
         names = source.operand_names(place, len(op.ins)) if depth == 0 else ()
         for name in reads:
-            chain = source.chain(place, name)
+            chain = names_of.chain(place, name)
             others = {other for other, _ in chain}
             if not chain or (others & reads and (slot >= len(names) or names[slot] != name)):
                 continue
-            if any(op.ins[slot] in ids[source.function_of(place), x] for x in (name, *others)):
-                return tuple((statement, *op.stack[depth + 1 :]) for _, statement in chain)
-    return ()
+            stands = others | {name} if names_of.is_given_once(place, name) else others
+            if any(op.ins[slot] in ids[source.function_of(place), x] for x in stands):
+                return depth, tuple((statement, *op.stack[depth + 1 :]) for _, statement in chain)
+    return 0, ()
 
 
 class _Rewriting:
@@ -78,8 +141,9 @@ class _Rewriting:
         self.new = dataclasses.replace(tape, values=[], ops=[], inputs=[], outputs=[], literals=set(), makers={})
         self.number: dict[int, int] = {}
         self.copies: dict[Any, int] = {}
+        self.arguments: Counter[Any] = Counter()
 
-    def go(self, read: dict[tuple[int, int], tuple[tuple[Place, ...], ...]]) -> Tape:
+    def go(self, read: dict[tuple[int, int], _Way]) -> Tape:
         tape, k = self.old, 0
         self.new.inputs = [self._value(i) for i in tape.inputs]
         while k < len(tape.ops):
@@ -111,14 +175,18 @@ class _Rewriting:
         self.new.values.append(self.old.values[i])
         return len(self.new.values) - 1
 
-    def _copy(self, chain: tuple[tuple[Place, ...], ...], i: int, turn: tuple[int, ...]) -> int:
-        """The number of a value as it came through statements."""
+    def _copy(self, chain: _Way, i: int, turn: tuple[int, ...]) -> int:
+        """The number of a value as it came its way."""
         if not chain:
             return self._value(i)
         if (chain[0], i) not in self.copies:
             before = self._copy(chain[1:], i, turn)
             self.copies[chain[0], i] = self._add(i)
-            self._append(Op(NAME, None, (), (), *AS_IT_IS, chain[0], turn), [before], [self.copies[chain[0], i]])
+            name, stack = chain[0]
+            if name == ARGUMENT:  # each of a call's by itself
+                self.arguments[stack] += 1
+                name = f"{ARGUMENT} {self.arguments[stack]}"
+            self._append(Op(name, None, (), (), *AS_IT_IS, stack, turn), [before], [self.copies[chain[0], i]])
         return self.copies[chain[0], i]
 
     def _append(self, op: Op, ins: list[int], outs: list[int]) -> None:

@@ -21,16 +21,32 @@ Kernel = Callable[..., Sequence[np.ndarray]]
 
 def wide(x: Any) -> np.ndarray:
     """A value as NumPy's, floats of any width in float64."""
-    x = np.asarray(x)
+    x = held(x)
     if x.dtype.kind in "biu" or x.dtype == np.float64 or x.dtype == np.complex128:
         return x
     kind = np.complex128 if x.dtype.kind == "c" else np.float64
     return x.astype(kind)
 
 
+def held(x: Any) -> np.ndarray:
+    """A value as NumPy's; a random key as the numbers it is made of."""
+    return np.asarray(jax.random.key_data(x) if _is_key(x) else x)
+
+
+def _is_key(x: Any) -> bool:
+    return hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _as_key(x: Any, aval: Any) -> Any:
+    """A value as JAX takes it."""
+    return jax.random.wrap_key_data(x, impl=aval.dtype._impl.name) if _is_key(aval) else np.asarray(x)
+
+
 def kernel(eqn: Any) -> Kernel:
     """The function of an equation's operands, giving its results."""
     name, params = eqn.primitive.name, eqn.params
+    if any(_is_key(v.aval) for v in (*getattr(eqn, "invars", ()), *getattr(eqn, "outvars", ()))):
+        return lambda *xs: bound(eqn, [_as_key(x, v.aval) for x, v in zip(xs, eqn.invars, strict=True)])
     if name in _PLAIN:
         f = _PLAIN[name]
         return lambda *xs: (f(*xs),)
@@ -49,9 +65,10 @@ def bound(eqn: Any, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
     """
     with jax.enable_x64(True):
         try:
-            out = in_float64(eqn, list(map(np.asarray, operands)))
+            out = in_float64(eqn, [x if _is_key(x) else np.asarray(x) for x in operands])
         except NONSENSE:
-            narrow = [np.asarray(x).astype(a.aval.dtype) for x, a in zip(operands, eqn.invars, strict=True)]
+            pairs = zip(operands, eqn.invars, strict=True)
+            narrow = [x if _is_key(x) else np.asarray(x).astype(a.aval.dtype) for x, a in pairs]
             out = interpret.bind(eqn, narrow)
         return [wide(x) for x in out]
 

@@ -16,7 +16,7 @@ from jaxcheck.program.where.handed import with_handed
 from jaxcheck.program.where.matching import Known
 from jaxcheck.program.where.nonsense import tried
 from jaxcheck.program.where.places import Place
-from jaxcheck.program.where.sites import Group, own_values, sites
+from jaxcheck.program.where.sites import Group, live, own_values, sites
 from jaxcheck.program.where.tape import Tape, record
 from jaxcheck.program.where.truths import truths
 from jaxcheck.there import there
@@ -43,8 +43,9 @@ class Problem:
     made: tuple[Edit, ...] = ()
 
     def __post_init__(self) -> None:
-        self.sites = sites(self.tape)
-        self.own = own_values(self.tape, self.sites)
+        every = sites(self.tape)
+        self.sites = live(self.tape, every)
+        self.own = own_values(self.tape, [*every, *self.sites])
         self.users: dict[int, list[int]] = {}
         for k, op in enumerate(self.tape.ops):
             for i in op.ins:
@@ -54,6 +55,7 @@ class Problem:
         forward = [x for g in self.truths if g.what == "forward" for x in g.arrays[0]]
         self.forward = Known([*forward, *inputs])
         self.known = Known([*forward, *inputs, *(x for g in self.truths if g.what == "cotangent" for x in g.arrays[0])])
+        self.parts = Known(x for g in self.truths if g.what == "use" for x in g.arrays[0])
         self._knows: dict[int, bool] = {}
         self._entering: dict[tuple[str, int], bool] = {}
         self.free, self.loose = self._reached(self.knows), self._reached(lambda i: self.runs[0][i] in self.forward)
@@ -192,7 +194,8 @@ def of_loss(
         Unflattened: see `record`.
         Whatever an equation raises.
     """
-    ahead = record(loss, values)
+    # A loss may be taken from a function that gives the gradients as well: what those are made of is no truth.
+    ahead = record(loss, values).pruned()
     back = with_handed(record(manual, [*values, *cotangents][: len(manual.in_avals)]))
     moving = range(count) if moving is None else moving
     other = [second_point(x, k) if k in moving else x for k, x in enumerate(back.values[i] for i in back.inputs)]

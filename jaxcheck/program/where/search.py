@@ -8,18 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck.bars import REPAIRED, SAME_VALUE
+from jaxcheck.bars import REPAIRED
 from jaxcheck.program.where import edits as e
 from jaxcheck.program.where import source
 from jaxcheck.program.where.edits import OUT, Edit
-from jaxcheck.program.where.handed import is_handed
+from jaxcheck.program.where.handed import is_argument, is_handed
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.projections import Projections, downstream
 from jaxcheck.program.where.sites import Group, Site
+from jaxcheck.program.where.terms import Terms
 from jaxcheck.program.where.weigh import becomes, is_cotangent, was_right, weighed
 
-# Numbers that a table of products may take to make.
-MOST = 50_000_000
 _TERMS = ("own", "forward", "local")
 
 
@@ -40,6 +39,7 @@ class Search:
         margin: what costs that much more than the cheapest change found is not looked for.
         dearest: nor what costs more than this.
         least_right: what a change of a value that was right costs at least.
+        only_value: whether a change only says what a value should be, not how it comes about.
     """
 
     def __init__(
@@ -49,9 +49,11 @@ class Search:
         margin: float,
         dearest: float,
         least_right: float,
+        only_value: Callable[[dict[str, Any]], bool],
     ):
         self.p = problem
         self.price, self.margin, self.dearest, self.least_right = price, margin, dearest, least_right
+        self.only_value = only_value
         self.found: list[Found] = []
         self.queue: list[tuple[float, int, Edit]] = []
         self.projections = Projections(problem)
@@ -60,16 +62,22 @@ class Search:
     def go(self) -> list[Found]:
         """All that repairs; nothing where the time ran out, for a likelier change may not have been seen."""
         those = [s for s in self.p.sites if self._matters(s)]
-        right = [s for s in those if was_right(self.p, s) and not source.handed_on(s.place, s.name)]
+        right = [s for s in those if was_right(self.p, s) and not self._handed(s)]
         # What gives a value that the loss knows is seldom to blame; a cotangent may lack the next link of its chain.
         self._look(s for s in those if s not in right or is_cotangent(self.p, s))
         if self._best() + self.margin >= self.least_right:
             self._look(s for s in right if not is_cotangent(self.p, s))
-        if self._best() > self.dearest:
+        if all(f.price > self.dearest or self.only_value(f.fields) for f in self.found):
+            forgotten = Terms(self)
             for site in those:
-                if not self.p.late() and len(site.ops) == 1 and self.projections.affine(site):
-                    self._products(site)
+                if not self.p.late() and self.projections.affine(site):
+                    for edit in (*forgotten.products(site), *forgotten.sums(site, self._depending(site))):
+                        self._take(edit)
         return [] if self.p.late() else self.found
+
+    def _handed(self, site: Site) -> bool:
+        """Whether a site only gives on what is right: something else may have been meant."""
+        return is_argument(self.p.tape.ops[site.ops[0]]) or source.handed_on(site.place, site.name)
 
     def _best(self) -> float:
         return min((f.price for f in self.found), default=np.inf)
@@ -78,7 +86,9 @@ class Search:
         for site in those:
             if self.p.late():
                 return
-            if self.projections.affine(site):
+            if is_argument(self.p.tape.ops[site.ops[0]]):
+                self._given_another(site)
+            elif self.projections.affine(site):
                 self._screened(site)
             elif not self._right_forward(site):
                 self._enqueue(self._all(site))
@@ -100,7 +110,7 @@ class Search:
         tape, op = self.p.tape, self.p.tape.ops[site.ops[0]]
         yield from e.structural(tape, site)
         yield from e.reductions(tape, site, self.p.users)
-        for slot in self._slots(site):
+        for slot in self.slots(site):
             i = op.outs[0] if slot == OUT else op.ins[slot]
             value = tape.values[i]
             if slot != OUT and i in tape.literals and not value.ndim:
@@ -113,13 +123,13 @@ class Search:
         """Every change of a site whose changes have to be run."""
         yield from self._alone(site)
         op = self.p.tape.ops[site.ops[0]]
-        for slot in self._slots(site):
+        for slot in self.slots(site):
             if slot == OUT or op.ins[slot] not in self.p.tape.literals:
                 yield from self._foreign(site, slot, self.sources)
 
     def _foreign(self, site: Site, slot: int, groups: Sequence[Group]) -> Iterator[Edit]:
         """Other values brought in, without a constant to solve for."""
-        olds = self._olds(site, slot)
+        olds = self.olds(site, slot)
         floats = olds[0].dtype.kind == "f"
         if floats:
             for c in (-1.0, 2.0, 0.5):
@@ -127,7 +137,7 @@ class Search:
         for group in groups:
             terms = group.what in _TERMS or group.what == "use"
             for backwards in (False, True) if len(site.ops) > 1 else (False,):
-                if self._given(group, site, olds, backwards) is None:
+                if self.given(group, site, olds, backwards) is None:
                     continue
                 for form in ("swap", "times", "over", "plus") if floats and terms else ("swap",):
                     yield Edit(site, slot, form, (group,), backwards=backwards)
@@ -143,8 +153,8 @@ class Search:
             if self.projections.fits(edit):
                 self._take(edit)
         later = self._depending(site)
-        self._enqueue(edit for slot in self._slots(site) for edit in self._foreign(site, slot, later) if edit.groups)
-        for slot in self._slots(site):
+        self._enqueue(edit for slot in self.slots(site) for edit in self._foreign(site, slot, later) if edit.groups)
+        for slot in self.slots(site):
             weights = self.projections.slot(site, slot)
             if weights is not None:
                 self._weighed(site, slot, weights, later)
@@ -155,9 +165,25 @@ class Search:
                     if edit.form in ("swap", "scale") and self.projections.fits(edit):
                         self._take(edit)
 
+    def _given_another(self, site: Site) -> None:
+        """Another value for an argument of a call; the negative of one that is no value of the loss."""
+        olds = self.olds(site, OUT)
+        those = [Edit(site, OUT, "scale", factor=-1.0)] if not self._right_forward(site) else []
+        those += [
+            Edit(site, OUT, "swap", (group,))
+            for group in self.sources
+            if group.what == "own" and self.p.runs[0][group.ids[0]].shape == olds[0].shape
+            if self.given(group, site, olds, False) is not None
+        ]
+        if self.projections.affine(site):
+            for edit in filter(self.projections.fits, those):
+                self._take(edit)
+        else:
+            self._enqueue(iter(those))
+
     def _weighed(self, site: Site, slot: int, weights: Any, later: Any) -> None:
         """Changes of what is in a slot on which the projections depend linearly."""
-        olds = self._olds(site, slot)
+        olds = self.olds(site, slot)
         now = sum(w @ x.ravel() for w, x in zip(weights, olds, strict=True))
         self._solve(Edit(site, slot, "scale"), now, self.projections.required + now)
         for group in self.sources:
@@ -166,11 +192,11 @@ class Search:
             if group not in later:
                 self._with(site, slot, group, weights, olds)
 
-    def _slots(self, site: Site) -> range:
+    def slots(self, site: Site) -> range:
         op = self.p.tape.ops[site.ops[0]]
-        return range(OUT, 0 if is_handed(op) else len(op.ins))
+        return range(OUT, 0 if is_handed(op) or is_argument(op) else len(op.ins))
 
-    def _olds(self, site: Site, slot: int) -> list[np.ndarray]:
+    def olds(self, site: Site, slot: int) -> list[np.ndarray]:
         ops = [self.p.tape.ops[k] for k in site.ops]
         return [self.p.runs[0][op.outs[0] if slot == OUT else op.ins[slot]] for op in ops]
 
@@ -186,7 +212,7 @@ class Search:
         flat = [x.ravel() for x in olds]
         now = sum(w @ x for w, x in zip(weights, flat, strict=True))
         for backwards in (False, True) if len(site.ops) > 1 else (False,):
-            given = self._given(group, site, olds, backwards)
+            given = self.given(group, site, olds, backwards)
             if given is None or all(np.array_equal(x, y) for x, y in zip(flat, given, strict=True)):
                 continue
             straight = sum(w @ x for w, x in zip(weights, given, strict=True))
@@ -204,7 +230,7 @@ class Search:
                 turned = weights[0] @ given[0].reshape(shape).T.ravel()
                 self._solve(Edit(site, slot, "turned", **made), turned, required + now)
 
-    def _given(self, group: Group, site: Site, olds: list[np.ndarray], backwards: bool) -> list[np.ndarray] | None:
+    def given(self, group: Group, site: Site, olds: list[np.ndarray], backwards: bool) -> list[np.ndarray] | None:
         """A source's values per instance, flat and in the shape of what is changed; None where that cannot be."""
         count = len(site.ops)
         length = len(group.ids) or len(group.arrays[0])
@@ -228,31 +254,6 @@ class Search:
         nice = None if c is None else self.p.constants.nice(c)
         if nice is not None:
             self._take(dataclasses.replace(edit, factor=nice))
-
-    def _products(self, site: Site) -> None:
-        """Plus a product of two values, and a product in its place: a term that was forgotten."""
-        required = self.projections.required
-        for slot in self._slots(site):
-            weights, olds = self.projections.slot(site, slot), self._olds(site, slot)
-            if weights is None or not olds[0].ndim:
-                continue
-            pairs = [
-                (g, x[0])
-                for g in self.sources
-                if g.what == "own" and (x := self._given(g, site, olds, False)) is not None
-            ]
-            if not pairs or len(pairs) ** 2 * olds[0].size > MOST:
-                continue
-            table = np.stack([x for _, x in pairs])
-            products = np.einsum("rs,is,js->ijr", weights[0], table, table, optimize=True)
-            now = weights[0] @ olds[0].ravel()
-            for form, wanted in (("plus product", required), ("product", required + now)):
-                with np.errstate(all="ignore"):
-                    c = (products @ wanted) / (products**2).sum(-1)
-                    off = np.linalg.norm(c[..., None] * products - wanted, axis=-1)
-                for i, j in zip(*np.nonzero(off <= SAME_VALUE * np.linalg.norm(wanted)), strict=True):
-                    if i <= j:
-                        self._solve(Edit(site, slot, form, (pairs[i][0], pairs[j][0])), products[i, j], wanted)
 
     # Where they have to be run: the likeliest first.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcheck.program.where import source
 from jaxcheck.program.where.places import Place
 from jaxcheck.program.where.tape import Op, Tape
 
@@ -54,11 +55,34 @@ def sites(tape: Tape) -> list[Site]:
     found = []
     for place, those in runs.items():
         alike: dict[tuple[str, ...], list[list[int]]] = defaultdict(list)
-        for run in those:
+        for run in (turn for several in those for turn in _turns(tape, place, several)):
             alike[tuple(tape.ops[k].name for k in run)].append(run)
         for names, repeated in alike.items():
             for j, name in enumerate(names):
                 found.append(Site(place, tuple(run[j] for run in repeated), name))
+    return sorted(found, key=lambda site: site.ops[0])
+
+
+def _turns(tape: Tape, place: Place, run: list[int]) -> list[list[int]]:
+    """The turns of a loop of Python's own that does nothing else, in which an expression is run over and over."""
+    names = [tape.ops[k].name for k in run]
+    for n in range(1, len(run) // 2 + 1):
+        if len(run) % n == 0 and names == names[:n] * (len(run) // n):
+            return [run[i : i + n] for i in range(0, len(run), n)] if source.repeats(place) else [run]
+    return [run]
+
+
+def live(tape: Tape, those: list[Site]) -> list[Site]:
+    """The sites without the calls of which no result is reached. Of one call all instances stay: what each turn of a
+    loop overwrites may have been meant to be added up."""
+    needed = tape.needed()
+
+    def lively(site: Site) -> tuple[int, ...]:
+        calls = {tape.ops[k].stack for k in site.ops if not needed.isdisjoint(tape.ops[k].outs)}
+        return tuple(k for k in site.ops if tape.ops[k].stack in calls)
+
+    kept = [(site, lively(site)) for site in those]
+    found = [site if ops == site.ops else dataclasses.replace(site, ops=ops) for site, ops in kept if ops]
     return sorted(found, key=lambda site: site.ops[0])
 
 

@@ -6,10 +6,29 @@ import ast
 import functools
 import linecache
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxcheck.program.where.places import Place
+
+_REPEATING = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+_CACHES: list[Any] = []
+
+
+def remembered(f: Callable) -> Callable:
+    """A function whose answers are kept until what is written may have changed (`forget`)."""
+    kept = functools.lru_cache(maxsize=4096)(f)
+    _CACHES.append(kept)
+    return kept
+
+
+def forget() -> None:
+    """Files are read anew: one that was written and loaded again has other things on its lines."""
+    linecache.checkcache()
+    for kept in _CACHES:
+        kept.cache_clear()
 
 
 def text_of(place: Place) -> str:
@@ -22,7 +41,7 @@ def unparsed(node: ast.AST) -> str:
     return ast.unparse(node)
 
 
-@functools.lru_cache(maxsize=32)
+@remembered
 def _tree(file: str, source: str) -> ast.AST | None:
     try:
         return ast.parse(source)
@@ -30,7 +49,7 @@ def _tree(file: str, source: str) -> ast.AST | None:
         return None
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def _within(file: str, line: int, tree: ast.AST) -> ast.AST:
     found = tree
     for node in ast.walk(tree):
@@ -40,19 +59,19 @@ def _within(file: str, line: int, tree: ast.AST) -> ast.AST:
     return found
 
 
-def _function(place: Place) -> ast.AST | None:
+def function_at(place: Place) -> ast.AST | None:
     """The innermost function around an expression, or the module."""
     tree = _tree(place.file, "".join(linecache.getlines(place.file)))
     return None if tree is None else _within(place.file, place.line, tree)
 
 
-@functools.lru_cache(maxsize=256)
-def _assigned(function: ast.AST) -> tuple[tuple[str, ast.expr], ...]:
+@remembered
+def assigned(function: ast.AST) -> tuple[tuple[str, ast.expr], ...]:
     """Each name with the expression it is given."""
     return tuple(_assignments(function))
 
 
-@functools.lru_cache(maxsize=256)
+@remembered
 def _expressions(function: ast.AST) -> dict[tuple[int, int, int | None, int | None], ast.expr]:
     """The outermost expression that stands from one place to another."""
     found: dict[tuple[int, int, int | None, int | None], ast.expr] = {}
@@ -62,7 +81,7 @@ def _expressions(function: ast.AST) -> dict[tuple[int, int, int | None, int | No
     return found
 
 
-@functools.lru_cache(maxsize=256)
+@remembered
 def _loads(function: ast.AST) -> Counter[str]:
     """How often each name is read."""
     return Counter(n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
@@ -81,46 +100,46 @@ def _assignments(function: ast.AST) -> Iterator[tuple[str, ast.expr]]:
                 yield name.id, given
 
 
-def _spans(node: ast.expr, place: Place) -> bool:
+def spans(node: ast.expr, place: Place) -> bool:
     return (node.lineno, node.col_offset, node.end_lineno, node.end_col_offset) == place[1:5]
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def name_of(place: Place) -> str:
     """The name that the expression's value is given, or ""."""
-    function = _function(place)
+    function = function_at(place)
     if function is None:
         return ""
-    return next((name for name, value in _assigned(function) if _spans(value, place)), "")
+    return next((name for name, value in assigned(function) if spans(value, place)), "")
 
 
 def aliases(place: Place) -> list[Place]:
     """The statements `b = a` through which alone the value of an expression `a = ...` goes on: they make no
     operation, so that what was forgotten there shows nowhere else."""
-    function, name = _function(place), name_of(place)
+    function, name = function_at(place), name_of(place)
     if function is None or not name:
         return []
     found = [
         (given, value)
-        for given, value in _assigned(function)
+        for given, value in assigned(function)
         if isinstance(value, ast.Name) and value.id == name and value.lineno > place.line
     ]
     if len(found) != 1 or (_loads(function)[name] > 1 and found[0][0] != name):
         return []
     value = found[0][1]
-    return [_of(place, value)]
+    return [place_of(place, value)]
 
 
 def expression(place: Place) -> ast.expr | None:
     """The expression that stands at a place."""
-    function = _function(place)
+    function = function_at(place)
     return None if function is None else _expressions(function).get(place[1:5])
 
 
 def whole(place: Place) -> ast.expr | None:
     """The expression at a place, if it is all that is on the right of an assignment."""
-    function = _function(place)
-    return None if function is None else next((v for _, v in _assigned(function) if _spans(v, place)), None)
+    function = function_at(place)
+    return None if function is None else next((v for _, v in assigned(function) if spans(v, place)), None)
 
 
 def sign(node: ast.expr) -> str:
@@ -155,18 +174,18 @@ def alias_before(place: Place, slot: int, count: int) -> list[Place]:
     """The statement `b = a` that gave an operand `b` of an expression its name, if that is how it came by it."""
     node = expression(place)
     used = operand(node, slot, count) if node is not None and count else None
-    function = _function(place)
+    function = function_at(place)
     if function is None or not isinstance(used, ast.Name):
         return []
-    given = [(value, value.lineno) for name, value in _assigned(function) if name == used.id]
+    given = [(value, value.lineno) for name, value in assigned(function) if name == used.id]
     # What else reads the name would change with it.
     if len(given) != 1 or not isinstance(given[0][0], ast.Name) or _loads(function)[used.id] > 1:
         return []
     value = given[0][0]
-    return [_of(place, value)]
+    return [place_of(place, value)]
 
 
-def _of(place: Place, node: ast.expr) -> Place:
+def place_of(place: Place, node: ast.expr) -> Place:
     """The place of another expression of the same function."""
     end = node.end_lineno or node.lineno
     return Place(place.file, node.lineno, node.col_offset, end, node.end_col_offset or 0, place.function)
@@ -174,42 +193,18 @@ def _of(place: Place, node: ast.expr) -> Place:
 
 def function_of(place: Place) -> Any:
     """What tells the function around an expression from others."""
-    function = _function(place)
+    function = function_at(place)
     return None if function is None else (place.file, function)
 
 
-@functools.lru_cache(maxsize=4096)
-def chain(place: Place, name: str) -> tuple[tuple[str, Place], ...]:
-    """How a name that an expression reads was only given another's value, and that another's, and so on: each time the
-    other name and where it stands in the statement `b = a`. Of names that are given once in their function."""
-    function = _function(place)
-    known = {} if function is None else _handed(function, place.file, place.function)
-    found: list[tuple[str, Place]] = []
-    while name in known and known[name] not in found and known[name][1].line != place.line:
-        found.append(known[name])
-        name = known[name][0]
-    return tuple(found)
-
-
-@functools.lru_cache(maxsize=256)
-def _handed(function: ast.AST, file: str, name: str) -> dict[str, tuple[str, Place]]:
-    """Of the names in a function that are given once, another name's value: that name, and where it stands."""
-    stored = Counter(n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
-    return {
-        b: (a.id, Place(file, a.lineno, a.col_offset, a.end_lineno or a.lineno, a.end_col_offset or 0, name))
-        for b, a in _assigned(function)
-        if isinstance(a, ast.Name) and a.id != b and stored[b] == 1
-    }
-
-
-@functools.lru_cache(maxsize=4096)
+@remembered
 def names_read(place: Place) -> frozenset[str]:
     """The names that an expression reads."""
     node = expression(place)
     return frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name)) if node is not None else frozenset()
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
 def operand_names(place: Place, count: int) -> tuple[str, ...]:
     """The names that stand for the operands of the operation an expression makes, "" where no name does."""
     node = expression(place)
@@ -217,22 +212,34 @@ def operand_names(place: Place, count: int) -> tuple[str, ...]:
     return tuple(part.id if isinstance(part, ast.Name) else "" for part in parts)
 
 
-@functools.lru_cache(maxsize=4096)
+@remembered
+def repeats(place: Place) -> bool:
+    """Whether an expression stands in a loop or a comprehension of its function."""
+    function = function_at(place)
+    return function is not None and any(
+        isinstance(node, _REPEATING)
+        and (node.lineno, node.col_offset) <= place[1:3]
+        and place[3:5] <= (node.end_lineno or 0, node.end_col_offset or 0)
+        for node in ast.walk(function)
+    )
+
+
+@remembered
 def renamed(place: Place) -> bool:
     """Whether a line reads a name that another line only gave another name's value, `b = a`."""
-    function = _function(place)
+    function = function_at(place)
     if function is None:
         return False
     read = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and n.lineno == place.line}
     return any(
         name in read and isinstance(value, ast.Name) and value.lineno != place.line
-        for name, value in _assigned(function)
+        for name, value in assigned(function)
     )
 
 
 def holds(name: str, where: Place, place: Place) -> bool:
     """Whether a name that stands for a value at one place still stands for it at another, as far as lines tell."""
-    function = _function(place)
+    function = function_at(place)
     root = name.split("[")[0].split(".")[0]
     first, last = sorted((where.line, place.line))
     stores = (

@@ -51,6 +51,20 @@ class Tape:
     makers: dict[int, int]
     compiled: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
+    def needed(self) -> set[int]:
+        """The values that results depend on."""
+        found = set(self.outputs)
+        for op in reversed(self.ops):
+            if not found.isdisjoint(op.outs):
+                found.update(op.ins)
+        return found
+
+    def pruned(self) -> Tape:
+        """The tape without what no result depends on."""
+        needed = self.needed()
+        ops = [op for op in self.ops if not needed.isdisjoint(op.outs)]
+        return dataclasses.replace(self, ops=ops, makers={i: k for k, op in enumerate(ops) for i in op.outs})
+
     def replay(
         self,
         values: Sequence[np.ndarray],

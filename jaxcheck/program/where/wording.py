@@ -8,12 +8,13 @@ from fractions import Fraction
 
 import numpy as np
 
-from jaxcheck.program.where import source
+from jaxcheck.program.where import source, terms
 from jaxcheck.program.where.edits import OUT, Edit
+from jaxcheck.program.where.handed import is_argument
 from jaxcheck.program.where.places import Place
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.sites import Group, Site
-from jaxcheck.program.where.tape import Tape
+from jaxcheck.program.where.tape import Op, Tape
 from jaxcheck.there import there
 
 _CALLS = {"root": "jnp.sqrt({})", "exp": "jnp.exp({})", "log": "jnp.log({})", "tanh": "jnp.tanh({})", "not": "~{}",
@@ -28,7 +29,7 @@ def changed_line(problem: Problem, edit: Edit) -> str:
     place = edit.site.place
     line = linecache.getline(place.file, place.line)
     node = source.expression(place)
-    if not line.strip() or node is None or place.line != place.end_line:
+    if not line.strip() or node is None or place.line != place.end_line or is_argument(_op(problem, edit)):
         return ""
     target = node if edit.slot == OUT else source.operand(node, edit.slot, len(problem.tape.ops[edit.site.ops[0]].ins))
     if target is None or not _alone(problem, edit) or target.lineno != place.line or target.end_lineno != place.line:
@@ -43,6 +44,10 @@ def changed_line(problem: Problem, edit: Edit) -> str:
         for said in (new, f"({new})")
     )
     return plain if source.same_meaning(plain, held) else held
+
+
+def _op(problem: Problem, edit: Edit) -> Op:
+    return problem.tape.ops[edit.site.ops[0]]
 
 
 def _alone(problem: Problem, edit: Edit) -> bool:
@@ -104,7 +109,21 @@ def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, t
     if edit.form in ("plus", "plus product"):
         sign = "-" if factor < 0 else "+"
         return f"{held if sign == '-' else text} {sign} {_scaled(None, ' * '.join(names), abs(factor))}"
+    if edit.form in terms.FORMS:
+        sign = "-" if factor < 0 else "+"
+        term = _scaled(None, _summed(problem, edit, names, len(shape)), abs(factor))
+        return f"{held if sign == '-' else text} {sign} {term}"
     return ""
+
+
+def _summed(problem: Problem, edit: Edit, names: list[str], ndim: int) -> str:
+    """A product of values that is summed over axes, times another value or not."""
+    times = edit.form.startswith("plus times")
+    inner = names[times:]
+    call = f"{' * '.join(inner)}" if len(inner) == 1 else f"({' * '.join(inner)})"
+    axes = tuple(a - ndim if a == ndim - 1 else a for a in edit.axes)
+    axis = f"{axes[0] if len(axes) == 1 else axes}, keepdims=True" if ndim > len(axes) else ""
+    return f"{names[0]} * " * times + f"{call}.{edit.form.rsplit(' ', 1)[1]}({axis})"
 
 
 def _scaled(target: ast.expr | None, held: str, c: float) -> str:
@@ -154,10 +173,13 @@ def _named(problem: Problem, group: Group, site: Site) -> str:
     found: list[tuple[str, Place]] = []
     k = group.made[0]
     last = k + 1 == len(tape.ops) or tape.ops[k + 1].stack != tape.ops[k].stack  # else a part of the expression
-    if group.place is not None and last and _near(group.made, site):
+    if group.place is not None and last and not is_argument(tape.ops[k]) and _near(group.made, site):
         found.append((source.name_of(group.place), group.place))
+    last_users = {tape.ops[k].stack[:1] for k in problem.users.get(group.ids[-1], ())}
     for k in problem.users.get(group.ids[0], ()):
         op = tape.ops[k]
+        if op.stack[:1] not in last_users:  # another name for one turn's
+            continue
         node = source.expression(op.stack[0]) if op.stack and _whole(tape, k) else None
         used = None if node is None else source.operand(node, op.ins.index(group.ids[0]), len(op.ins))
         if isinstance(used, (ast.Name, ast.Subscript)) and used.lineno == used.end_lineno and _near((k,), site):
@@ -200,6 +222,7 @@ def in_words(problem: Problem, edit: Edit) -> str:
     factor = problem.constants.as_written(edit.factor)
     c = "" if factor == 1 else f"{_number(factor)} times "
     on = "the result" if edit.slot == OUT else f"operand {edit.slot + 1} of `{edit.site.name}`"
+    on = "an argument" if is_argument(_op(problem, edit)) else on
     times = f", times {_number(factor)}" if c else ""
     said = {
         "scale": f"{on} times {_number(factor)}", "swap": f"{c}{given} for {on}",
@@ -212,6 +235,12 @@ def in_words(problem: Problem, edit: Edit) -> str:
         "axes": f"the sum over {edit.detail}", "sum over": f"the sum over {edit.detail}",
         "not": f"{on} inverted", "reverse": "in the other direction",
     }  # fmt: skip
+    if edit.form in terms.FORMS:
+        *first, what = edit.form.removeprefix("plus ").split()
+        over = "axes " if len(edit.axes) > 1 else "axis "
+        given = [_what(problem, g, edit.site) for g in edit.groups]
+        summed = f"the {what} of {' times '.join(given[len(first) :])} over {over}{', '.join(map(str, edit.axes))}"
+        return f"{on} plus {c}{given[0] + ' times ' if first else ''}{summed}"
     return said.get(edit.form, f"{edit.form} of {on}")
 
 

@@ -1,0 +1,222 @@
+"""Terms that were forgotten: products, and what sums over axes: the mean that layer norm takes off, the sum of
+softmax's backward pass, `- x * (g * x).sum(-1, keepdims=True)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxcheck.bars import SAME_VALUE
+from jaxcheck.program.where.edits import OUT, Edit
+from jaxcheck.program.where.problem import Problem
+from jaxcheck.program.where.projections import Projections
+from jaxcheck.program.where.sites import Group, Site
+
+FORMS = ("plus sum", "plus mean", "plus times sum", "plus times mean")
+# What such a change is called as it is weighed: a sum of one value, of a product, or times another.
+KINDS = ("plus sum", "plus sum of product")
+# Operations through which a term comes to the sum that it is part of.
+_PASS = ("mul", "div", "neg", "broadcast_in_dim", "reshape", "expand_dims", "convert_element_type")
+# Numbers that a table of products, and one of sums, may take to make.
+MOST, MOST_SUMMED = 50_000_000, 20_000_000
+
+
+class Values(Protocol):
+    """What a search brings in, see `search.Search`."""
+
+    p: Problem
+    sources: list[Group]
+    projections: Projections
+
+    def slots(self, site: Site) -> range: ...
+
+    def olds(self, site: Site, slot: int) -> list[np.ndarray]: ...
+
+    def given(self, group: Group, site: Site, olds: list[np.ndarray], backwards: bool) -> list[np.ndarray] | None: ...
+
+
+class Terms:
+    """The terms `c * p * q`, `c * u * sum(p * q)` and shorter sums, of a backward pass's own values.
+
+    Args:
+        search: whose values and projections they are made of.
+    """
+
+    def __init__(self, search: Values):
+        self.search = search
+        self.p = search.p
+        self._tables: dict[Any, tuple[list[tuple[Group, ...]], np.ndarray]] = {}
+
+    def products(self, site: Site) -> Iterator[Edit]:
+        """Plus a product of two values, and a product in its place."""
+        required = self.search.projections.required
+        for slot in self.search.slots(site) if len(site.ops) == 1 else ():
+            weights, olds = self.search.projections.slot(site, slot), self.search.olds(site, slot)
+            if weights is None or not olds[0].ndim:
+                continue
+            pairs = [
+                (g, x[0])
+                for g in self.search.sources
+                if g.what == "own" and (x := self.search.given(g, site, olds, False)) is not None
+            ]
+            if not pairs or len(pairs) ** 2 * olds[0].size > MOST:
+                continue
+            table = np.stack([x for _, x in pairs])
+            products = np.einsum("rs,is,js->ijr", weights[0], table, table, optimize=True)
+            now = weights[0] @ olds[0].ravel()
+            for form, wanted in (("plus product", required), ("product", required + now)):
+                with np.errstate(all="ignore"):
+                    c = (products @ wanted) / (products**2).sum(-1)
+                    off = np.linalg.norm(c[..., None] * products - wanted, axis=-1)
+                for i, j in zip(*np.nonzero(off <= SAME_VALUE * np.linalg.norm(wanted)), strict=True):
+                    c = self.search.projections.solve(products[i, j], wanted) if i <= j else None
+                    nice = None if c is None else self.p.constants.nice(c)
+                    if nice is not None:
+                        yield Edit(site, slot, form, (pairs[i][0], pairs[j][0]), factor=nice)
+
+    def sums(self, site: Site, later: Sequence[Group]) -> Iterator[Edit]:
+        """Changes of a site that the projections allow, without their constants.
+
+        Args:
+            later: values that depend on what the site gives.
+        """
+        for slot in self._slots(site):
+            olds, weights = self.search.olds(site, slot), self.search.projections.slot(site, slot)
+            if weights is None or not olds[0].ndim or len({x.ndim for x in olds}) > 1:
+                continue
+            outer = [(None, [np.ones(x.size) for x in olds])]
+            for g in self.search.sources:
+                if g.what != "own" or g in later or (x := self.search.given(g, site, olds, False)) is None:
+                    continue
+                if any(np.ptp(each) for each in x):  # else it is a constant's part
+                    outer.append((g, x))
+            for axes in _axes(olds[0].ndim):
+                yield from self._over(site, slot, axes, olds, weights, outer, later)
+
+    def _slots(self, site: Site) -> Iterator[int]:
+        """What a site gives, and what it takes from other lines."""
+        tape = self.p.tape
+        yield OUT
+        for slot, i in enumerate(tape.ops[site.ops[0]].ins):
+            k = tape.makers.get(i)
+            stack = tape.ops[k].stack if k is not None else ()
+            if not stack or stack[0][:2] != site.place[:2]:
+                yield slot
+
+    def _over(
+        self, site: Site, slot: int, axes: tuple[int, ...], olds: Any, weights: Any, outer: Any, later: Any
+    ) -> Iterator[Edit]:
+        """The terms that sum over `axes`. What the projections move by is bilinear in `u` and the sum."""
+        shapes = [x.shape for x in olds]
+        moved = np.stack(
+            [
+                np.concatenate(
+                    [
+                        (w * x).reshape(-1, *shape).sum(axis=tuple(a + 1 for a in axes)).reshape(len(w), -1)
+                        for w, x, shape in zip(weights, each, shapes, strict=True)
+                    ],
+                    axis=1,
+                )
+                for _, each in outer
+            ]
+        )  # (of u, projections, numbers of a sum)
+        required = self.search.projections.required
+        for terms, table in self._tables_of(site, axes, shapes):
+            ready = np.array([self._ready(site, slot, g, later) for g in terms])
+            if not ready.any() or len(outer) * table.size > MOST_SUMMED:
+                continue
+            first, second = moved[:, 0] @ table.T, moved[:, 1] @ table.T
+            with np.errstate(all="ignore"):
+                off = np.abs(first * required[1] - second * required[0])
+                close = off <= SAME_VALUE * np.linalg.norm(required[:2]) * np.hypot(first, second)
+            for i, j in zip(*np.nonzero(close & ready), strict=True):
+                yield from self._fitting(site, slot, axes, outer[i][0], terms[j], moved[i] @ table[j], shapes)
+
+    def _fitting(
+        self, site: Site, slot: int, axes: tuple[int, ...], u: Group | None, term: Any, moved: np.ndarray, shapes: Any
+    ) -> Iterator[Edit]:
+        c = self.search.projections.solve(moved, self.search.projections.required)
+        if c is None:
+            return
+        count = float(np.prod([self._shape(term[0], 0)[a] for a in axes]))
+        groups, form = (term, "plus ") if u is None else ((u, *term), "plus times ")
+        nice = {f: self.p.constants.nice(x) for f, x in (("sum", c), ("mean", c * count))}
+        plain = {f: self.p.constants.plainness(x) for f, x in nice.items() if x is not None}
+        if plain:
+            best = min(plain, key=lambda f: plain[f])
+            yield Edit(site, slot, form + best, groups, factor=nice[best] or 0.0, axes=axes)
+
+    def _ready(self, site: Site, slot: int, groups: tuple[Group, ...], later: Any) -> bool:
+        """Whether values are there when a site is run, and do not depend on it; its own result is, as it was."""
+        last = [k + (slot == OUT) for k in site.ops]
+        return all(g not in later and all(m < k for m, k in zip(g.made, last, strict=True)) for g in groups)
+
+    def _shape(self, group: Group, n: int) -> tuple[int, ...]:
+        return self.p.runs[0][group.ids[n]].shape
+
+    def _tables_of(self, site: Site, axes: tuple[int, ...], shapes: Any) -> Iterator[Any]:
+        """(values and pairs of values, their sums over axes, a row for each), of every shape whose sum goes with the
+        instances' shapes."""
+        count = len(site.ops)
+        fitting: dict[Any, list[Group]] = {}
+        for g in self.search.sources:
+            if g.what == "own" and len(g.ids) == count:
+                each = tuple(self._shape(g, n) for n in range(count))
+                alike = (_without(s, axes) == _without(t, axes) for s, t in zip(each, shapes, strict=True))
+                if all(alike) and self.p.runs[0][g.ids[0]].dtype.kind == "f":
+                    fitting.setdefault(each, []).append(g)
+        for each, groups in fitting.items():
+            key = (each, axes)
+            if key not in self._tables:
+                self._tables[key] = self._table(groups, axes)
+            yield self._tables[key]
+
+    def _table(self, groups: list[Group], axes: tuple[int, ...]) -> tuple[list[tuple[Group, ...]], np.ndarray]:
+        values, rows, terms = self.p.runs[0], [], []
+        most = MOST_SUMMED / max(sum(values[i].size for i in groups[0].ids), 1)
+        pairs = [(g, h) for a, g in enumerate(groups) for h in groups[a:]] if len(groups) ** 2 <= most else []
+        for term in [*((g,) for g in groups), *pairs]:
+            each = [np.prod([values[i] for i in ids], axis=0) for ids in zip(*(g.ids for g in term), strict=True)]
+            row = np.concatenate([x.sum(axis=axes).ravel() for x in each])
+            if np.isfinite(row).all():
+                rows.append(row)
+                terms.append(term)
+        return terms, np.stack(rows) if rows else np.zeros((0, 0))
+
+
+def stands_beside(problem: Problem, edit: Edit) -> bool:
+    """Whether a change adds to a sum of which another term sums over the same axes."""
+    tape, line = problem.tape, edit.site.place[:2]
+    op = tape.ops[edit.site.ops[0]]
+    queue = list(op.ins) if op.name in ("add", "sub", "add_any") else []
+    while queue:
+        k = tape.makers.get(queue.pop())
+        term = None if k is None else tape.ops[k]
+        if term is None or not term.stack or term.stack[0][:2] != line:
+            continue
+        if term.name == "reduce_sum" and tuple(term.eqn.params["axes"]) == edit.axes:
+            return True
+        queue += term.ins if term.name in _PASS else ()
+    return False
+
+
+def of_operand(problem: Problem, edit: Edit) -> bool:
+    """Whether a change brings in the sum of an operand that another line makes for this one alone."""
+    tape = problem.tape
+    ids = {g.ids[0] for g in edit.groups}
+    i = next(iter(ids))
+    k = tape.makers.get(i)
+    if len(ids) > 1 or k is None or i not in tape.ops[edit.site.ops[0]].ins or not tape.ops[k].stack:
+        return False
+    return len(problem.users.get(i, ())) == 1 and tape.ops[k].stack[0][:2] != edit.site.place[:2]
+
+
+def _axes(ndim: int) -> list[tuple[int, ...]]:
+    """Axes that a backward pass sums over: one, all, all but the last."""
+    return list(dict.fromkeys([*((a,) for a in range(ndim)), tuple(range(ndim)), tuple(range(ndim - 1)) or (0,)]))
+
+
+def _without(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...] | None:
+    return tuple(n for a, n in enumerate(shape) if a not in axes) if max(axes) < len(shape) else None
