@@ -38,6 +38,7 @@ def test_a_page_runs(page, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.where
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_a_page_runs_with_its_commands(page, tmp_path):
     if "pallas" in page.name:
