@@ -182,6 +182,15 @@ SAME_VALUE = 1e-7
 REPAIRED = 1e-8
 # A leaf is wrong, for the search, beyond this part of its norm; one in between keeps the search away. A choice.
 ASTRAY = 1e-6
+# Of a large rule, run as it is, a result is right where it is off by less of its norm: what float32 rounds. A choice.
+RIGHT_AS_RUN = 1e-4
+# It is wrong, and looked for at smaller sizes, from this on; in between nobody knows. A choice.
+ASTRAY_AS_RUN = 1e-3
+# A loop that stopped is run on, turn by turn, where one more moves it by less than this: else it is no iteration that
+# stopped at a tolerance. A choice.
+NEAR_REST = 1e-2
+# It rests when a turn moves it by less: some of float64's roundings.
+AT_REST = 1e-14
 # The truth that a search goes by is believed when differences of the loss agree with it to this part of the most
 # that they could be: at their step they are off by some 1e-9. A choice.
 TRUTH = 1e-5

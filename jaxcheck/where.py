@@ -56,7 +56,7 @@ def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
     try:
         with np.errstate(all="ignore"):  # a change that overflows repairs nothing
             for one in _problems(report, problem, rules, time.perf_counter() + seconds):
-                found = _culprits(one, wrong) or _in_turn(one, wrong)
+                found = culprits(one, wrong) or _in_turn(one, wrong)
                 report = report if rules else _with_slips(report, one, time.perf_counter() + SLIPS * seconds)
                 if found:
                     return dataclasses.replace(report, culprits=found, notes=(*report.notes, *_at_what(one)))
@@ -138,7 +138,8 @@ def _agrees(report: Report, one: passes.Problem) -> bool:
     return True
 
 
-def _culprits(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]:
+def culprits(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]:
+    """Whom a problem's own changes name; `wrong` are the leaves that are told."""
     found = _searched(one)
     named = blame([Weighed(**f.fields) for f in found])
     return (

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck.program.where import problem, smaller
+from jaxcheck import where
+from jaxcheck.program.where import of_rules, problem, smaller
 from tests.where import build
 
 pytestmark = pytest.mark.where
@@ -110,3 +113,37 @@ def test_axes_are_cut_alike_and_indices_stay_inside():
         (4,),
     ]
     assert smaller.cut(np.array([0, 49, 13]), sizes).max() < 7
+
+
+RULE = """import jax
+import jax.numpy as jnp
+
+
+@jax.custom_vjp
+def f(x, W, b):
+    return jnp.tanh(x @ W + b) ** 2
+
+
+def fwd(x, W, b):
+    h = jnp.tanh(x @ W + b)
+    return h**2, (x, W, h)
+
+
+def bwd(kept, g):
+    x, W, h = kept
+    dz = 2 * g * h * (1 - h)
+    return dz @ W.T, x.T @ dz, dz.sum(0)
+
+
+f.defvjp(fwd, bwd)
+"""
+
+
+def test_a_rule_is_cut_as_well():
+    found, rng = build.module("large_rule", RULE), np.random.default_rng(0)
+    args = [rng.normal(size=shape).astype(np.float32) / 7 for shape in ((900, 48), (48, 40), (40,))]
+    (one,) = of_rules.problems(jax.make_jaxpr(found.f)(*args), args, False, time.perf_counter() + 60)
+    assert one.constants.cut == {40: 7, 48: 11, 900: 13}
+    assert max(np.size(x) for x in one.tape.values) < 500
+    named = where.culprits(one, ("x", "W", "b"))
+    assert [(c.kind, c.source) for c in named] == [("line", "dz = 2 * g * h * (1 - h)")]

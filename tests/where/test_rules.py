@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxcheck as jc
+from jaxcheck import where
+from jaxcheck.program.where import of_rules
 
 pytestmark = pytest.mark.where
 
@@ -97,3 +101,26 @@ def test_the_rule_of_a_second_derivative():
     assert report.reason is jc.Reason.SECOND_ORDER_WRONG
     assert [c.source for c in report.culprits] == ["dx = 3 * x * ct * g"]
     assert report.culprits[0].leaves == ("second order",)
+
+
+def test_a_loop_to_a_tolerance():
+    def solve(W, x):
+        def far(z):
+            return jnp.max(jnp.abs(z - jnp.tanh(W @ z + x))) > 1e-4
+
+        return jax.lax.while_loop(far, lambda z: jnp.tanh(W @ z + x), jnp.zeros_like(x))
+
+    def backward(saved, g):
+        W, z = saved
+        slope = 1 - z
+        u = slope * jnp.linalg.solve(jnp.eye(len(z)) - W.T * (1 - z**2), g)
+        return jnp.outer(u, z), u
+
+    f = jax.custom_vjp(solve)
+    f.defvjp(lambda W, x: (z := f(W, x), (W, z)), backward)
+    rng = np.random.default_rng(0)
+    args = [rng.normal(size=(4, 4)) / 6, rng.normal(size=4)]
+    with jax.enable_x64(True):
+        closed = jax.make_jaxpr(f)(*args)
+    (one,) = of_rules.problems(closed, args, True, time.perf_counter() + 60)
+    assert [(c.kind, c.edit) for c in where.culprits(one, ("W", "x"))] == [("line", "slope = 1 - z**2")]

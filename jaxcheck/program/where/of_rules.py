@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from jaxcheck.bars import ASTRAY_AS_RUN, RIGHT_AS_RUN
 from jaxcheck.program import interpret, rules, rules_source
-from jaxcheck.program.where import kernels, tape
+from jaxcheck.program.where import kernels, smaller, tape
+from jaxcheck.program.where.nonsense import NONSENSE, tried
 from jaxcheck.program.where.problem import Problem, of_loss
 
 MOST = 8
+Made = tuple[Any, Any, list[Any], int, list[Any], tuple[int, ...], tuple[int, ...]]
 
 
 def problems(closed: Any, values: Sequence[Any], wide: bool, deadline: float) -> Iterator[Problem]:
@@ -36,11 +39,12 @@ def problems(closed: Any, values: Sequence[Any], wide: bool, deadline: float) ->
             made = (_forward if rules.rule_kind(eqn) == "custom_jvp" else _programs)(eqn, operands)
         if made is None:
             continue
-        loss, manual, given, count, cotangents, moving, tangents = made
-        problem = of_loss(loss, manual, given, count, cotangents, deadline, moving, tangents)
+        problem = _cut_down(made, deadline) if smaller.is_large(*made[:2]) else None
+        problem = problem or _problem(made, deadline)
         if problem is not None:
             yield problem
             continue
+        _, manual, given, _, cotangents, _, _ = made
         inner = _met(manual, [*given, *cotangents][: len(manual.in_avals)], known)
         known |= {key for _, _, key in inner}
         queue += inner
@@ -72,7 +76,37 @@ class _Meeting(tape.Recording):
         return super().whole(eqn, operands)
 
 
-Made = tuple[Any, Any, list[Any], int, list[Any], tuple[int, ...], tuple[int, ...]]
+def _problem(made: Made, deadline: float, cut: Mapping[int, int] | None = None) -> Problem | None:
+    loss, manual, given, count, cotangents, moving, tangents = made
+    return of_loss(loss, manual, given, count, cotangents, deadline, moving, tangents, cut)
+
+
+def _cut_down(made: Made, deadline: float) -> Problem | None:
+    """The first smaller problem of the same programs with the same results wrong, None where there is none."""
+    loss, manual, given, count, cotangents, moving, tangents = made
+    wrong = tried(_wrong, made)
+    for sizes in smaller.cuts((loss, manual), count) if wrong is not None else ():
+        try:
+            programs = [smaller.resized(program, sizes) for program in (loss, manual)]
+            small = [smaller.cut(x, sizes) for x in given], count, [smaller.cut(x, sizes) for x in cotangents]
+            problem = _problem((*programs, *small, moving, tangents), deadline, sizes)
+        except (*NONSENSE, tape.Unflattened):  # at other sizes the program may be nonsense
+            continue
+        if problem is not None and problem.wrong() == wrong:
+            return problem
+    return None
+
+
+def _wrong(made: Made) -> list[bool] | None:
+    """Which results are wrong, as the programs are run; None where rounding leaves that open."""
+    loss, manual, given, count, cotangents, _, _ = made
+    _, pull = jax.vjp(lambda *moving: jaxpr_as_fun(loss)(*moving, *given[count:]), *given[:count])
+    results = jaxpr_as_fun(manual)(*[*given, *cotangents][: len(manual.in_avals)])
+    off = []
+    for truth, result in zip(pull(cotangents), results, strict=True):
+        x, y = np.asarray(truth, float).ravel(), np.asarray(result, float).ravel()
+        off.append(float(np.linalg.norm(x - y) / max(np.linalg.norm(x), np.finfo(np.float32).tiny)))
+    return None if any(RIGHT_AS_RUN < x < ASTRAY_AS_RUN for x in off) else [x >= ASTRAY_AS_RUN for x in off]
 
 
 def _programs(eqn: Any, operands: list[np.ndarray]) -> Made | None:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxcheck.program import interpret, jaxpr
 from jaxcheck.program.where import kernels, pulls
 from jaxcheck.program.where.places import Place, stack_of
+from jaxcheck.program.where.rest import run_on
 
 LONGEST = 20_000
 _FOREIGN = ("callback", "pallas", "ffi", "custom_call", "infeed", "outfeed")
@@ -264,10 +265,17 @@ def _while(way: Recording, eqn: Any, operands: list[int]) -> list[int]:
             raise Unflattened("a loop over rows that stop one by one")
         if not way.plain(going):
             break
-        carried, _ = jaxpr.run(way, eqn.params["body_jaxpr"], [*fixed, *carried], None)
-        way.turns[-1] += 1
+        carried = _turn(way, eqn, fixed, carried)
+    turns = way.turns[-1]
+    carried = run_on(way.tape, lambda carried: _turn(way, eqn, fixed, carried), list(carried), turns, LONGEST // 4)
     way.turns.pop()
-    return list(carried)
+    return carried
+
+
+def _turn(way: Recording, eqn: Any, fixed: list[int], carried: list[int]) -> list[int]:
+    out, _ = jaxpr.run(way, eqn.params["body_jaxpr"], [*fixed, *carried], None)
+    way.turns[-1] += 1
+    return list(out)
 
 
 def _cond(way: Recording, eqn: Any, operands: list[int]) -> list[int]:
