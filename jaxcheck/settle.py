@@ -18,6 +18,8 @@ from jaxcheck.settings import Case
 from jaxcheck.suspects import FOLLOW_UP, farther, suspects, wide
 
 FINER = Ladder(first=1e-5, ratio=4.0, count=10)
+# Steps of a component in units of its own spacing: whole numbers of it, for others would not move it by what they say.
+FLOATS = Ladder(first=4.0**12, ratio=4.0, count=13)
 
 
 def settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
@@ -93,17 +95,27 @@ def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence
 
 def _beside_edges(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
     """The evidence of a leaf that no autodiff speaks for, with finer steps of the components whose bars are wide where
-    the larger ones leave the domain: they may have room on both sides."""
+    the larger ones leave the domain, and then with steps of a few floats of those of which it still is so, or is seen
+    but one side: there may be room on both."""
     known = ev.a is not None and np.isfinite(ev.a).all()
-    indices = np.flatnonzero(wide(ev, case.settings.must_catch) & measures.near_edge(ev))[:FOLLOW_UP]
-    if known or not indices.size or case.problem.unit >= FINE_UNIT:
+    if known or case.problem.unit >= FINE_UNIT:
         return ev
-    single, _ = _finer(case, number, ev, indices)
-    told = single.at[np.isfinite(single.slopes.error).all(axis=1)]
-    kept = tuple(measures.without(p, told) if measures.on_edge(p).any() else p for p in ev.probes)
-    return dataclasses.replace(
-        ev, probes=measures.believed((*kept, measures.without(single, np.setdiff1d(indices, told))))
-    )
+    must_catch = case.settings.must_catch
+    indices = np.flatnonzero(wide(ev, must_catch) & measures.near_edge(ev))[:FOLLOW_UP]
+    if indices.size:
+        single, _ = _finer(case, number, ev, indices)
+        ev = dataclasses.replace(ev, probes=measures.believed((*ev.probes, single)))
+    indices = np.flatnonzero(measures.on_one_side(ev) | (wide(ev, must_catch) & measures.near_edge(ev)))[:FOLLOW_UP]
+    if indices.size:
+        scale = np.spacing(np.abs(ev.values[indices]))
+        (single, _), spent, compiled = second_look.follow_up(
+            case.problem, case.point, number, indices, FLOATS, case.settings.seed, scale=scale
+        )
+        case.evaluations += spent
+        case.compiled += compiled
+        both = measures.without(single, single.at[single.slopes.one_sided.any(axis=1)])
+        ev = dataclasses.replace(ev, probes=measures.believed((*ev.probes, both)))
+    return ev
 
 
 def _on_finer_steps(

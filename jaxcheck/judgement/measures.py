@@ -125,6 +125,16 @@ def on_edge(probes: Probes) -> np.ndarray:
     return np.any(probes.slopes.one_sided & ~np.isfinite(probes.slopes.value), axis=1)
 
 
+def on_one_side(ev: LeafEvidence) -> np.ndarray:
+    """(n,) the components of which differences look at one side, and none at both."""
+    one, both = np.zeros((2, ev.m.shape[1]), bool)
+    for p in ev.probes:
+        if p.directions is None:
+            one[p.at] |= p.slopes.one_sided.any(axis=1)
+            both[p.at] |= np.all(np.isfinite(p.slopes.error) & ~p.slopes.one_sided, axis=1)
+    return one & ~both
+
+
 def near_edge(ev: LeafEvidence) -> np.ndarray:
     """(n,) the components of which some difference would leave the function's domain on one side."""
     found = np.zeros(ev.m.shape[1], bool)

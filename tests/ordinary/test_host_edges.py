@@ -62,7 +62,11 @@ RIGHT = {
     "entropy 1e-20": (entropy, entropy_slope, 1e-20),
     "entropy 1e-300": (entropy, entropy_slope, 1e-300),
     "arccos 1e-15": (arccos, arccos_slope, 1 - 1e-15),
-    "arccos 1e-10": (arccos, arccos_slope, 1 - 1e-10),
+    "by a trace next to 1": (
+        lambda w: np.sum(w) + 1e-10 * roots(1 - w),
+        lambda w: 1 - 1e-10 * roots_slope(1 - w),
+        1 - 1e-15,
+    ),
     "sqrt 1e-30": (roots, roots_slope, 1e-30),
     "sqrt beside a large value": (offset, roots_slope, 1e-20),
     "sqrt by a trace": (by_a_trace, by_a_trace_slope, 1e-28),
@@ -97,7 +101,7 @@ def test_a_trace_that_no_step_shows_does_not_pass_either():
     assert check(by_a_trace, np.array([1e-28, 0.5, 0.4]), np.ones_like) == UNSURE
 
 
-@pytest.mark.parametrize("edge", [1 - 1e-6, 1 - 1e-8])
+@pytest.mark.parametrize("edge", [1 - 1e-6, 1 - 1e-9, 1 - 1e-11])
 def test_where_finer_steps_have_room_they_tell(edge):
     w = np.array([edge, 0.5, 0.4])
     assert check(arccos, w, arccos_slope) == (Verdict.PASS, Reason.AGREE)
