@@ -10,7 +10,7 @@ import numpy as np
 from jaxcheck.bars import BARS, LEAST_MOVE, NUDGE
 from jaxcheck.evidence import gather, sketch
 from jaxcheck.evidence.problem import LeafEvidence
-from jaxcheck.evidence.sides import AS_MUCH
+from jaxcheck.evidence.sides import AS_MUCH, autodiff_at
 from jaxcheck.evidence.witnesses import on_host
 from jaxcheck.judgement.measures import believed
 from jaxcheck.judgement.vote import Opinion
@@ -21,6 +21,8 @@ from jaxcheck.there import there
 # Points around a kink at which M says what its pieces' gradients are. In some of them one leaf moves by up to a hundred
 # times as much as another: where all units of a layer are decided at once, its bias alone switches them off.
 AROUND, UNEVEN = 64, 2.0
+# Elements computed below which running all differences once more takes less than compiling autodiff alone.
+SMALL = 1e7
 
 
 def cancelled(case: Case, directions, leaves, opinions) -> list[bool]:
@@ -33,16 +35,31 @@ def cancelled(case: Case, directions, leaves, opinions) -> list[bool]:
         return [False] * len(leaves)
     rng = np.random.default_rng([case.settings.seed, 23])
     way = NUDGE * scale_of(leaves) * rng.choice([-1.0, 1.0], case.point.size) * rng.uniform(0.5, 1.5, case.point.size)
+    near = _autodiff_at(case, np.stack([case.point + way, case.point - way]), directions)
     changed = np.zeros(len(leaves), bool)
-    for point in (case.point + way, case.point - way):
-        near = gather.gather(problem, point, directions, case.ladder, case.settings.seed)
-        case.evaluations += near.evaluations
-        case.compiled += near.compiled
-        for k, (ev, beside) in enumerate(zip(leaves, near.leaves, strict=True)):
-            if failed[k] and ev.leaf.size and beside.a is not None:
-                with np.errstate(all="ignore"):
-                    changed[k] |= bool(np.abs(beside.a - ev.a).max() >= AS_MUCH * np.abs(ev.m - ev.a).max())
+    for k, ev in enumerate(leaves):
+        if failed[k] and ev.leaf.size:
+            with np.errstate(all="ignore"):
+                moved = np.abs(near[..., ev.leaf.start : ev.leaf.stop] - ev.a).max()
+                changed[k] = moved >= AS_MUCH * np.abs(ev.m - ev.a).max()
     return list(changed)
+
+
+def _autodiff_at(case: Case, points: np.ndarray, directions) -> np.ndarray:
+    """Autodiff's gradients (K, G, P) at a few points: of a small problem with all that was measured at the first, which
+    takes longer to run and needs no program of its own."""
+    problem = case.problem
+    sizes = [leaf.stop - leaf.start for leaf in problem.theta.leaves]
+    rows = sum(sizes[k] if d is None else len(d) for k, d in directions.items())
+    if rows * len(case.ladder.offsets) * problem.cost > SMALL:
+        found, compiled = autodiff_at(problem, points)
+        case.evaluations += len(points)
+        case.compiled += compiled
+        return found
+    every = [gather.gather(problem, point, directions, case.ladder, case.settings.seed) for point in points]
+    case.evaluations += sum(one.evaluations for one in every)
+    case.compiled += sum(one.compiled for one in every)
+    return np.stack([np.concatenate([there(ev.a) for ev in one.leaves], axis=1) for one in every])
 
 
 def excused_by_itself(case: Case, directions, leaves, opinions) -> None:

@@ -31,6 +31,8 @@ NEAR, ROOTS = 1e-7, 10.0
 # Rounding units, relative to that scale, within which a kink is at the point and not beside it. There the gradient has
 # changed by as much as it does at the distance above, if it is the kink that changes it.
 AT, AS_MUCH = 1024.0, 0.5
+# Where autodiff is asked along each way, in these two distances: four times in the first, twice in the second.
+STEPS = np.array([1.0, -1.0, 2.0, -2.0, 1.0, -1.0])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -145,8 +147,8 @@ def _look(
     problem: Problem, point: np.ndarray, ways: np.ndarray, a: np.ndarray, bars: np.ndarray, ladder: Ladder, seed: int
 ) -> _Pieces:
     near = max(NEAR, ROOTS * np.sqrt(problem.unit))
-    steps = np.append(near * np.array([1.0, -1.0, 2.0, -2.0]), AT * problem.resolution * np.array([1.0, -1.0]))
-    found, compiled = _gradients(problem, (point + steps[:, None, None] * ways).reshape(-1, point.size))
+    steps = np.where(np.arange(len(STEPS)) < 4, near, AT * problem.resolution) * STEPS
+    found, compiled = autodiff_at(problem, (point + steps[:, None, None] * ways).reshape(-1, point.size))
     found = found.reshape(len(steps), len(ways), *bars.shape)
     found, beside = found[:4], found[4:]
     samples, _, _, new = measure(problem, point, ways, ladder, seed, gradients=False)
@@ -184,7 +186,7 @@ def between(m: np.ndarray, one: np.ndarray, other: np.ndarray, error: np.ndarray
         return bool((np.abs(m - place) <= BARS * error + rtol * size).all())
 
 
-def _gradients(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, int]:
+def autodiff_at(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, int]:
     """(K, G, P) autodiff's gradients at the points, one after the other; and programs compiled."""
     traced = problem.manual if problem.is_autodiff else problem.autodiff
     if traced is None:

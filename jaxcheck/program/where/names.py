@@ -75,8 +75,9 @@ def _suites(function: ast.AST, line: int) -> Iterator[tuple[list[ast.stmt], ast.
     while node is not None:
         inside = None
         for field in ("body", "orelse", "handlers", "finalbody"):
-            block = getattr(node, field, None)
-            for n, statement in enumerate(block if isinstance(block, list) else ()):
+            given = getattr(node, field, None)
+            block = given if isinstance(given, list) else []
+            for n, statement in enumerate(block):
                 if statement.lineno <= line <= (statement.end_lineno or statement.lineno):
                     found.append((block[:n], node))
                     inside = statement

@@ -86,7 +86,7 @@ class Terms:
             olds, weights = self.search.olds(site, slot), self.search.projections.slot(site, slot)
             if weights is None or not olds[0].ndim or len({x.ndim for x in olds}) > 1:
                 continue
-            outer = [(None, [np.ones(x.size) for x in olds])]
+            outer: list[tuple[Group | None, list[np.ndarray]]] = [(None, [np.ones(x.size) for x in olds])]
             for g in self.search.sources:
                 if g.what != "own" or g in later or (x := self.search.given(g, site, olds, False)) is None:
                     continue

@@ -93,27 +93,27 @@ def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, t
         left, right = (_held(edit.site.place.file, there(source.operand(node, j, 2))) for j in (0, 1))
         sign = source.sign(node)
         return f"{left} {_SIGNS[edit.detail]} {right}" if instead else f"{right} {sign} {left}" if sign else ""
+    return _with_values(problem, edit, held, text, factor)
+
+
+def _with_values(problem: Problem, edit: Edit, held: str, text: str, factor: float) -> str:
+    """What is written where other values of the pass take part."""
     old = problem.tape.ops[edit.site.ops[0]]
     shape = problem.runs[0][old.outs[0] if edit.slot == OUT else old.ins[edit.slot]].shape
     names = [_shaped(problem, g, edit, shape) for g in edit.groups]
     if not names or not all(names):
         return ""
-    if edit.form == "swap":
-        return _scaled(None, names[0], factor)
-    if edit.form == "turned":
-        return _scaled(None, f"{names[0]}.T", factor)
-    if edit.form == "times":
-        return f"{_scaled(None, held, factor)} * {names[0]}"
-    if edit.form == "over":
-        return f"{_scaled(None, held, factor)} / {names[0]}"
-    if edit.form in ("plus", "plus product"):
-        sign = "-" if factor < 0 else "+"
-        return f"{held if sign == '-' else text} {sign} {_scaled(None, ' * '.join(names), abs(factor))}"
+    sign = "-" if factor < 0 else "+"
+    added = f"{held if sign == '-' else text} {sign} "
     if edit.form in terms.FORMS:
-        sign = "-" if factor < 0 else "+"
-        term = _scaled(None, _summed(problem, edit, names, len(shape)), abs(factor))
-        return f"{held if sign == '-' else text} {sign} {term}"
-    return ""
+        return added + _scaled(None, _summed(problem, edit, names, len(shape)), abs(factor))
+    return {
+        "swap": _scaled(None, names[0], factor),
+        "turned": _scaled(None, f"{names[0]}.T", factor),
+        "times": f"{_scaled(None, held, factor)} * {names[0]}",
+        "over": f"{_scaled(None, held, factor)} / {names[0]}",
+        **dict.fromkeys(("plus", "plus product"), added + _scaled(None, " * ".join(names), abs(factor))),
+    }.get(edit.form, "")
 
 
 def _summed(problem: Problem, edit: Edit, names: list[str], ndim: int) -> str:
