@@ -42,7 +42,8 @@ class Budget:
     Attributes:
         seconds: what may be taken, infinite for as long as it takes.
         stopped: why the check was stopped: `TIME`, `USER`, `MEMORY`, or "".
-        compile_seconds, run_seconds, peak_bytes: spent so far; the largest compiled program's memory, 0 if not known.
+        compile_seconds, run_seconds, search_seconds, peak_bytes: spent so far; the largest compiled program's memory, 0
+            if not known.
         last_need: bytes of the program that ran last, or was to run.
         planned, left_out: evaluations of the function that were planned at first, and of them those not made.
         row_seconds: of one evaluation among many, pair_seconds: of one loss with its gradient, each as it was last
@@ -55,7 +56,7 @@ class Budget:
         self.seconds = math.inf if seconds is None else float(seconds)
         self.start, self._work = time.perf_counter(), time.process_time()
         self.stopped = self.said = ""
-        self.compile_seconds = self.run_seconds = 0.0
+        self.compile_seconds = self.run_seconds = self.search_seconds = 0.0
         self.peak_bytes = self.last_need = self.planned = self.left_out = 0
         self.row_seconds = self.pair_seconds = math.nan
         self._pressed = False

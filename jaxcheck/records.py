@@ -212,7 +212,7 @@ class Cost(Data):
     compiling: float = NAN
     """Seconds spent on compiling."""
     running: float = NAN
-    """Seconds spent on running; the rest of the check's is tracing and judging."""
+    """Seconds spent on running; the rest of the check's is tracing, judging and searching."""
     peak: int = 0
     """Bytes of the largest compiled program: arguments, results and temporaries."""
     budget: float = math.inf
@@ -223,6 +223,8 @@ class Cost(Data):
     """Seconds that what was left out takes, about."""
     reused: float = 0.0
     """Seconds that an earlier run had taken for what came from its file (`resume=`)."""
+    searching: float = 0.0
+    """Seconds spent on the search for the wrong line (`where=`)."""
 
 
 def renderer(name: str) -> Any:

@@ -60,7 +60,7 @@ class Resumed:
             self.answered = True
             report = Report.from_json(json.loads(text))
             again = dataclasses.replace(
-                report.cost, reused=report.cost.reused + report.seconds, compiling=0.0, running=0.0
+                report.cost, reused=report.cost.reused + report.seconds, compiling=0.0, running=0.0, searching=0.0
             )
             return dataclasses.replace(report, seconds=current().taken, compiled=0, cost=again)
         kept = current().kept = Kept(self._store)

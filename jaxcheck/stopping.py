@@ -137,6 +137,7 @@ def finished(report: Report, subject: Any = None) -> Report:
         clock.seconds,
         clock.stopped,
         more,
+        searching=clock.search_seconds,
     )
     about = made(subject, report.culprits)
     culprits = tuple(dataclasses.replace(one, file=cell(one.file)) for one in report.culprits)

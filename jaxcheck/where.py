@@ -53,6 +53,7 @@ def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
         return report
     current().tell("the line")
     source.forget()
+    start = time.perf_counter()
     try:
         with np.errstate(all="ignore"):  # a change that overflows repairs nothing
             for one in _problems(report, problem, rules, time.perf_counter() + seconds):
@@ -63,6 +64,8 @@ def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
     except Exception:
         # Whatever is met in a stranger's program, its verdict stands without a line.
         return report
+    finally:
+        current().search_seconds += time.perf_counter() - start
     return report
 
 

@@ -149,6 +149,8 @@ def cost(report: Report) -> str:
     spent, parts = report.cost, []
     if not math.isnan(spent.compiling):
         parts.append(f"compiling {spent.compiling:.2g} s, running {spent.running:.2g} s")
+    if spent.searching:
+        parts.append(f"searching for the line {spent.searching:.2g} s")
     if not math.isnan(spent.evaluation):
         parts.append(f"{spent.evaluation:.2g} s an evaluation")
     if not math.isnan(spent.pair):

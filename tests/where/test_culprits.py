@@ -49,6 +49,7 @@ def test_the_line_is_named(net, wrong):
     (culprit,) = report.culprits
     assert (culprit.line, culprit.source, culprit.edit, culprit.kind) == (at, wrong, NAMED[net, wrong], "line")
     assert culprit.leaves == tuple(leaf.path for leaf in report.failed)
+    assert 0 < report.cost.searching < report.seconds and "searching for the line" in str(report)
 
 
 @pytest.mark.parametrize(("net", "wrong"), EITHER)
