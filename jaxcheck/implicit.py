@@ -1,9 +1,9 @@
 """Leaves that are the parameter of a sampler by rejection, which no difference can judge.
 
 JAX differentiates `jax.random.gamma` (and beta, dirichlet, t, chisquare, which are made of it) by implicit
-reparameterisation: how a draw moves with its distribution, given its quantile. At a fixed key the sampler itself is
-another function: proposals are accepted or not, so that it jumps, and between jumps it moves otherwise. Both are right;
-they are not the same number.
+reparameterisation, and so do libraries by rules of their own around a loop that draws until it accepts: how a draw
+moves with its distribution, given its quantile. At a fixed key the sampler itself is another function: proposals are
+accepted or not, so that it jumps, and between jumps it moves otherwise. Both are right; they are not the same number.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def of_map(primal: Traced) -> bool:
 
 
 def _samples(primal: Traced, moved: set[int]) -> bool:
-    program = primal.program.closed
+    program = primal.closed  # with its rules
     return draws.implicit(program, [i in moved and rules.is_inexact(a) for i, a in enumerate(program.in_avals)])
 
 

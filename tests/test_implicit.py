@@ -47,6 +47,37 @@ def test_other_leaves_are_judged():
         assert report["shape"].reason is jc.Reason.IMPLICIT
 
 
+def rejection(until_accepted: bool):
+    """Exponential draws of rate 1 / a, by rejection from a wide uniform one, with the implicit derivative x / a."""
+
+    def accepted(key, a):
+        at, height = jax.random.uniform(key, (2,))
+        return 20 * at, height < jnp.exp(-20 * at / a)
+
+    def turn(state):
+        key, _, done, a = state
+        key, mine = jax.random.split(key)
+        x, done = accepted(mine, a)
+        return key, x, done, a
+
+    @jax.custom_jvp
+    def sample(a):
+        start = (KEY, jnp.zeros_like(a), False, a)
+        if until_accepted:
+            return jax.lax.while_loop(lambda s: ~s[2], turn, start)[1]
+        return jax.lax.fori_loop(0, 200, lambda _, s: jax.lax.cond(s[2], lambda s: s, turn, s), start)[1]
+
+    sample.defjvp(lambda p, t: (sample(*p), sample(*p) / p[0] * t[0]))
+    return sample
+
+
+@pytest.mark.parametrize("until_accepted", [True, False])
+def test_a_rule_around_a_sampler_of_ones_own(until_accepted):
+    report = jc.check_grad(lambda p: p["scale"] * rejection(until_accepted)(p["a"]), {"a": 2.0, "scale": 3.0})
+    assert report["a"].reason is jc.Reason.IMPLICIT, str(report)
+    assert report["scale"].verdict is jc.Verdict.PASS
+
+
 def test_a_draw_with_a_fixed_parameter_is_a_number():
     assert jc.check_grad(lambda x: x * jax.random.gamma(KEY, 2.0), jnp.float32(1.0)).ok
 

@@ -46,11 +46,16 @@ def _kind(aval: Any) -> str:
     return str(dtype)
 
 
+def _is_whole(program: Any) -> bool:
+    """Whether a program holds its constants: one in the parameters of foreign code may lack them."""
+    return len(interpret.opened(program).constvars) == len(interpret.constants(program))
+
+
 def _graph(program: Any, inputs: list[_Node]) -> list[_Node]:
     """The results of a program as nodes; calls are opened, conversions within a kind are not there."""
     opened = interpret.opened(program)
     env: dict[Any, _Node] = dict(zip(opened.invars, inputs, strict=True))
-    env |= {v: _Node(v.aval, value=c) for v, c in zip(opened.constvars, interpret.constants(program), strict=False)}
+    env |= {v: _Node(v.aval, value=c) for v, c in zip(opened.constvars, interpret.constants(program), strict=True)}
 
     def read(atom: Any) -> _Node:
         return _Node(atom.aval, value=atom.val) if interpret.is_literal(atom) else env[atom]
@@ -58,7 +63,7 @@ def _graph(program: Any, inputs: list[_Node]) -> list[_Node]:
     for eqn in opened.eqns:
         operands = [read(a) for a in eqn.invars]
         inner = None if eqn.primitive.name in (*_LOOPS, "custom_linear_solve") else jaxpr.nested(eqn)
-        if inner is not None:
+        if inner is not None and _is_whole(inner):
             results = _graph(inner, operands)
         elif eqn.primitive.name in _CONVERSIONS and _kind(eqn.invars[0].aval) == _kind(eqn.outvars[0].aval):
             results = operands[:1]
@@ -104,6 +109,8 @@ def alike(one: Any, two: Any, unit: float = 0.0, tolerances: bool = False, sizes
 def _alike(one: Any, two: Any, given: _Given) -> bool:
     unit, tolerances = given.unit, given.tolerances
     first, second = interpret.opened(one), interpret.opened(two)
+    if not (_is_whole(one) and _is_whole(two)):
+        return False
     if len(first.invars) != len(second.invars) or len(first.outvars) != len(second.outvars):
         return False
     ins = [[_Node(v.aval, place=k) for k, v in enumerate(p.invars)] for p in (first, second)]

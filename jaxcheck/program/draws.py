@@ -183,23 +183,41 @@ def outputs_for_draws(inner: Nested, eqn: Any, drawn: Any) -> list[bool]:
 
 
 def implicit(program: Any, moving: Flags) -> bool:
-    """Whether what moves is the parameter of a sampler by rejection that JAX differentiates as a distribution."""
-    program, at = interpret.opened(program), []
+    """Whether what moves is the parameter of a sampler by rejection that is differentiated as a distribution: JAX's
+    own, or a loop that draws until it accepts, with a rule of its own around it."""
+    for eqn, flags in _moved(program, moving):
+        if eqn.primitive.name in IMPLICIT:
+            return True
+        programs = list(nested(eqn))
+        if rules.rule_kind(eqn) is not None and any(_rejects(p.program, moving_inputs(p, flags)) for p in programs):
+            return True
+        if any(implicit(inner.program, moving_inputs(inner, flags)) for inner in programs):
+            return True
+        if not programs and any(e.primitive.name in IMPLICIT for _, p in interpret.sub_jaxprs(eqn.params)
+                                for e, _ in interpret.walk(p)):  # fmt: skip
+            return True
+    return False
+
+
+def _moved(program: Any, moving: Flags) -> list[tuple[Any, list[bool]]]:
+    """The equations of a program into which something goes that moves, with which of their operands do."""
+    at: list[tuple[Any, list[bool]]] = []
 
     def results(eqn: Any, flags: Flags) -> Flags:
         at.append((eqn, list(flags)))
         return moving_results(eqn, flags)
 
-    _outputs(program, moving, results)
-    for eqn, flags in at:
-        if not any(flags):
-            continue
-        if eqn.primitive.name in IMPLICIT:
+    _outputs(interpret.opened(program), moving, results)
+    return [(eqn, flags) for eqn, flags in at if any(flags)]
+
+
+def _rejects(program: Any, moving: Flags) -> bool:
+    """Whether what moves goes into a loop that draws as it turns, or until it has accepted."""
+    for eqn, flags in _moved(program, moving):
+        if eqn.primitive.name in ("while", "cond") and any(
+            draws(inner) for _, inner in interpret.sub_jaxprs(eqn.params)
+        ):
             return True
-        programs = list(nested(eqn))
-        if any(implicit(inner.program, moving_inputs(inner, flags)) for inner in programs):
-            return True
-        if not programs and any(e.primitive.name in IMPLICIT for _, p in interpret.sub_jaxprs(eqn.params)
-                                for e, _ in interpret.walk(p)):  # fmt: skip
+        if any(_rejects(inner.program, moving_inputs(inner, flags)) for inner in nested(eqn)):
             return True
     return False
