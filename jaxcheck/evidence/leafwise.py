@@ -53,30 +53,32 @@ def is_wide(point: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def cotangents_of(owner: np.ndarray, rng: np.random.Generator, room: float, count: int, rule: float = 0.0):
-    """((G, m) cotangents, which of them are to be divided by the outputs' own sizes or None): `count` dense ones, of
-    which the second is weighed, and one per leaf; for a rule of the user's, which may treat them as nothing linear
-    does, unusual ones as well, up to `rule` times as large. Of one real output the first is 1, the one that `jax.grad`
-    pulls back: a rule may treat it like no other."""
+    """((G, m) cotangents, which of them are to be divided by the outputs' own sizes or None, (G,) sizes at which they
+    are pulled back): `count` dense ones, of which the second is weighed, and one per leaf; for a rule of the user's,
+    which may treat them as nothing linear does, unusual ones as well, up to `rule` times as large. Of one real output
+    the first is 1, the one that `jax.grad` pulls back: a rule may treat it like no other."""
     g = [rng.standard_normal(len(owner)) for _ in range(count)]
     if len(owner) == 1:
         g[0] = np.ones(1)
     own = [mask * rng.standard_normal(len(owner)) for mask in groups(owner, room)]
-    odd = _unusual(len(owner), np.random.default_rng(len(owner)), rule) if rule else []
-    return np.stack([*g, *own, *odd]), np.arange(count + len(own) + len(odd)) == 1 if count > 1 else None
+    odd = _unusual(len(owner), np.random.default_rng(len(owner))) if rule else []
+    every = np.stack([*g, *own, *odd])
+    sizes = np.ones(len(every))
+    if odd and rule > 1:
+        sizes[-len(odd) :][:2] = rule, SMALL
+    return every, np.arange(len(every)) == 1 if count > 1 else None, sizes
 
 
 # Far above and below 1, where a rule may clip a cotangent, or take it for zero; not where half precision would.
 LARGE, SMALL = 1e4, 1e-9
 
 
-def _unusual(size: int, rng: np.random.Generator, large: float) -> list[np.ndarray]:
-    """Cotangents (m,) that are large, small, all of one sign, all alike, zero but for one, and zero."""
+def _unusual(size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Cotangents (m,): two to be made large and small, and those of one sign, all alike, zero but for one, and zero."""
     alone = np.zeros(size)
     alone[rng.integers(size)] = -1.0
     positive = np.abs(rng.standard_normal(size))
-    sizes = (large, SMALL if large > 1 else 1.0)
-    dense = [*(x * rng.standard_normal(size) for x in sizes), positive, -positive]
-    return [*dense, np.ones(size), alone, np.zeros(size)]
+    return [*rng.standard_normal((2, size)), positive, -positive, np.ones(size), alone, np.zeros(size)]
 
 
 def own_size(outputs: Any) -> Any:

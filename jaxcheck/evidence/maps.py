@@ -94,7 +94,7 @@ class MapEvidence:
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Plan:
     """What one map is run at: along `directions` (D, P), with so many `cotangents`; `inputs` and `results` as in
-    `MapEvidence`, `rows` as `_one` takes them."""
+    `MapEvidence`, `rows` as `_one` takes them; `sizes` (G,) of the cotangents, divided by afterwards."""
 
     one: Map
     directions: np.ndarray
@@ -102,6 +102,7 @@ class _Plan:
     inputs: np.ndarray
     results: np.ndarray
     rows: tuple
+    sizes: np.ndarray
 
     @property
     def slots(self) -> tuple[Traced | None, ...]:
@@ -124,9 +125,10 @@ def _planned(one: Map, rng: np.random.Generator, directions: int, symmetric: boo
     # The large programs are those of higher orders; most of a small check's time is spent compiling them.
     plain = one.own or one.name or room < 1
     rule = 0.0 if plain else LARGE if one.primal.unit < HALF_PRECISION else 1.0
-    g, weigh = cotangents_of(results, rng, OWN_SIZE / max(m, 1), 1 if one.name else 2, rule)
+    g, weigh, sizes = cotangents_of(results, rng, OWN_SIZE / max(m, 1), 1 if one.name else 2, rule)
     if symmetric:
         g, weigh = v[v[:, :m].any(axis=1), :m], None
+        sizes = np.ones(len(g))
     # Made here: the rows are few and small, and arithmetic on them would only be compiled.
     moved = (point + LADDER.offsets[:, None, None] * v).reshape(-1, point.size)
     near = 1 + 4 * one.primal.unit * rng.choice([-1.0, 1.0], (0 if one.name else 1, point.size))
@@ -136,7 +138,8 @@ def _planned(one: Map, rng: np.random.Generator, directions: int, symmetric: boo
     vouched = np.concatenate([np.repeat(point[None], len(v), axis=0), sides]), np.concatenate([v, v, v])
     # Only the cotangents that are to be divided by the outputs are finished there.
     weigh = None if weigh is None else np.tile(weigh, len(points))
-    return _Plan(one, v, len(g), inputs, results, (moved, _pairs(points, v), vouched, _pairs(points, g), weigh))
+    pulled = _pairs(points, sizes[:, None] * g)
+    return _Plan(one, v, len(g), inputs, results, (moved, _pairs(points, v), vouched, pulled, weigh), sizes)
 
 
 def measure(
@@ -189,6 +192,8 @@ def _evidence(plan: _Plan, samples, tangent, reference, g, pulled, other) -> Map
     if reference is not None:
         reference, *sides = np.split(reference, 3)
         numeric = without_kinks_beside(numeric, reference, np.stack(sides))
+    # What is pulled back of a large or small cotangent, of a usual one: so that bounds are what they are of any.
+    g, pulled, other = (None if x is None else x / _of_rows(plan.sizes, x) for x in (g, pulled, other))
     (tangent, moves), (pulled, sways) = _at_point(tangent, len(v)), _at_point(pulled, count)
     return MapEvidence(
         outputs=samples[0, 0],
@@ -217,6 +222,11 @@ def _without_jumps_afar(numeric: Slopes, wide: np.ndarray, dense: np.ndarray) ->
     afar = numeric.jump & wide[:, None] & smooth.any(axis=0)
     unknown = {name: np.where(afar, np.inf, getattr(numeric, name)) for name in ("error", "rough")}
     return dataclasses.replace(numeric, jump=numeric.jump & ~afar, **unknown)
+
+
+def _of_rows(sizes: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The sizes of the cotangents, for rows that are theirs at several points, one point after the other."""
+    return np.tile(sizes, len(rows) // len(sizes))[:, None]
 
 
 def _at_point(rows: np.ndarray | None, count: int) -> tuple[np.ndarray | None, np.ndarray | None]:
