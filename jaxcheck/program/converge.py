@@ -20,7 +20,7 @@ from jax.extend.core import jaxpr_as_fun
 
 from jaxcheck.program import interpret, jaxpr, rules
 from jaxcheck.program.compile import Program
-from jaxcheck.program.conditions import capped, sources
+from jaxcheck.program.conditions import capped, only_scales, sources
 from jaxcheck.program.draws import draws
 
 
@@ -174,19 +174,28 @@ def _largest(x: Any, rank: int) -> Any:
 
 
 def stops_at_tolerance(eqn: Any, unread: frozenset[Any] = frozenset()) -> bool:
-    """Whether an equation is a loop whose end is decided by floats it carries, and whose floats are read after."""
+    """Whether an equation is a loop whose end is decided by floats it carries, and whose floats are read after; not one
+    that only scales them."""
+    decide = _deciders(eqn, unread)
+    outputs = decide | set(_seen(eqn, unread)) if decide else ()
+    return bool(decide) and not only_scales(eqn.params["body_jaxpr"], eqn.params["body_nconsts"], outputs)
+
+
+def _deciders(eqn: Any, unread: frozenset[Any]) -> set[int]:
+    """What a loop carries that decides when it ends, if floats do and floats of it are read after; else nothing."""
     if eqn.primitive.name != "while" or not _seen(eqn, unread):
-        return False
+        return set()
     condition, body = interpret.opened(eqn.params["cond_jaxpr"]), interpret.opened(eqn.params["body_jaxpr"])
     if draws(body):  # it rejects, or wanders: no iteration comes closer to anything
-        return False
+        return set()
     a, b = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     decide = {i - a for i in sources(condition, {0}) if i >= a}
     while True:  # what decides, and what that is made from in the iterations before
         more = decide | {i - b for i in sources(body, decide) if i >= b}
         if more == decide:
-            return any(rules.is_inexact(eqn.outvars[i].aval) for i in decide)
+            break
         decide = more
+    return decide if any(rules.is_inexact(eqn.outvars[i].aval) for i in decide) else set()
 
 
 def _seen(eqn: Any, unread: frozenset[Any]) -> list[int]:
@@ -246,7 +255,7 @@ def is_decided_by(program: Any, inputs: Iterable[int]) -> bool:
         inner = jaxpr.nested(eqn)
         if inner is not None and len(interpret.opened(inner).invars) != len(eqn.invars):
             inner = None  # a linear solve: not all that it takes goes into the one program
-        if stops_at_tolerance(eqn) or (inner is not None and is_decided_by(inner, places)):
+        if _deciders(eqn, frozenset()) or (inner is not None and is_decided_by(inner, places)):
             return True
         if inner is None and any(_any_stops(p, frozenset()) for _, p in interpret.sub_jaxprs(eqn.params)):
             return True
