@@ -1,4 +1,4 @@
-"""Descent with a step that is halved until it is short enough: the search for the step counts, and comes to no limit."""
+"""Descent with a step that is halved until it is short enough: that search counts, and comes to no limit."""
 
 import jax
 import jax.numpy as jnp

@@ -193,7 +193,8 @@ def _evidence(plan: _Plan, samples, tangent, reference, g, pulled, other) -> Map
         reference, *sides = np.split(reference, 3)
         numeric = without_kinks_beside(numeric, reference, np.stack(sides))
     # What is pulled back of a large or small cotangent, of a usual one: so that bounds are what they are of any.
-    g, pulled, other = (None if x is None else x / _of_rows(plan.sizes, x) for x in (g, pulled, other))
+    g = g / _of_rows(plan.sizes, g)
+    pulled, other = (None if x is None else x / _of_rows(plan.sizes, x) for x in (pulled, other))
     (tangent, moves), (pulled, sways) = _at_point(tangent, len(v)), _at_point(pulled, count)
     return MapEvidence(
         outputs=samples[0, 0],
