@@ -156,11 +156,11 @@ def test_transformer_block(capsys):
 @pytest.mark.parametrize(
     ("line", "change"),
     [
-        ("dscores = weights", (" / q.shape[-1] ** 0.5", "")),
-        ("dz = (g @", (" + z * normal.pdf(z)", "")),
+        pytest.param("dscores = weights", (" / q.shape[-1] ** 0.5", ""), marks=pytest.mark.slow),
+        pytest.param("dz = (g @", (" + z * normal.pdf(z)", ""), marks=pytest.mark.slow),
         ('d = {"query"', ("weights.mT @ dmixed", "weights @ dmixed")),
         ("g = g + dy", ("g + dy", "dy")),
-        ("d = d - d.mean", (" - d.mean(-1, keepdims=True)", "")),
+        pytest.param("d = d - d.mean", (" - d.mean(-1, keepdims=True)", ""), marks=pytest.mark.slow),
     ],
     ids=["no scale", "GELU's second term", "values not transposed", "residual not added", "layer norm's mean"],
 )
