@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from jaxcheck import again, bars
 from jaxcheck.evidence import as_run, maps
+from jaxcheck.evidence.finite import is_finite
 from jaxcheck.evidence.maps import Map
 from jaxcheck.judgement.maps import Finding, judge
 from jaxcheck.options import Tolerance
@@ -55,7 +56,7 @@ def is_number(native: Callable[[], Map], findings: list[Finding]) -> bool:
     if any(f.verdict is not Verdict.PASS or f.left_out for f in findings):
         return True
     try:
-        return as_run.is_finite(ask(native))
+        return is_finite(ask(native))
     except Refused:  # it cannot be run so; what is right of it was told in float64
         return True
 

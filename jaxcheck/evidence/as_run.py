@@ -25,10 +25,8 @@ from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.derived import gradient, own_values, plain
-from jaxcheck.program.eagerly import as_it_is
-from jaxcheck.program.objective import Traced, as_function, data_apart, holds_numpy_data, in_float64
+from jaxcheck.program.objective import Traced, data_apart, holds_numpy_data, in_float64
 from jaxcheck.program.rounding import round_off
-from jaxcheck.program.rules import is_inexact
 from jaxcheck.program.shadow import to_float64
 from jaxcheck.there import there
 from jaxcheck.theta import Leaf
@@ -210,21 +208,6 @@ def same_maps(one: Map, native: Map) -> bool:
     return all((a is None) == (b is None) for a, b in pairs) and all(
         alike(b.program.closed, a.program.closed, tolerances=True) for a, b in pairs if a is not None
     )
-
-
-def is_finite(native: Map) -> bool:
-    """Whether a map that was traced natively, and its derivatives, are numbers at its point. An operation at a time,
-    which takes little; where that overflows, as one program, which JAX may compute in fewer steps."""
-    ones = [np.ones(a.shape, a.dtype) for a in native.primal.closed.out_avals]
-    along = [np.ones_like(x) for x in own_values(native.primal.closed, native.point)]
-    asked = ((native.primal, []), (native.tangent, along), (native.cotangent, ones))
-    programs = [(as_function(t.closed), [*native.point, *more]) for t, more in asked if t is not None]
-
-    def finite(run: Any) -> bool:
-        found = jax.tree.leaves([run(f, *values) for f, values in programs])
-        return all(bool(np.isfinite(np.asarray(x, np.complex128)).all()) for x in found if is_inexact(jax.typeof(x)))
-
-    return as_it_is(finite) or finite(lambda f, *values: ask(jax.jit(f), *values))
 
 
 def map_without_rounding(native: Map) -> Map | None:
