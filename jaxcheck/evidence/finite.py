@@ -13,7 +13,7 @@ from jaxcheck.program.ask import ask
 from jaxcheck.program.derived import own_values
 from jaxcheck.program.eagerly import as_it_is
 from jaxcheck.program.interpret import constants as constants_of
-from jaxcheck.program.interpret import walk, walk_jaxprs
+from jaxcheck.program.interpret import is_literal, walk, walk_jaxprs
 from jaxcheck.program.objective import as_function
 from jaxcheck.program.rules import is_inexact
 
@@ -25,9 +25,10 @@ _TAME = frozenset(
     "argmax argmin sort top_k gather scatter scatter-add scatter_add dynamic_slice dynamic_update_slice fft "
     "tanh logistic sin cos erf clamp select_n eq ne lt le gt ge and or not xor convert_element_type "
     "reshape broadcast_in_dim transpose squeeze slice concatenate pad rev iota copy split stop_gradient real imag "
-    "complex conj reduce_precision jit custom_jvp_call custom_vjp_call square".split()
+    "complex conj reduce_precision jit custom_jvp_call custom_vjp_call square scan".split()
 )
-_ORDINARY = 1e3
+# Sizes, and powers, that are ordinary.
+_ORDINARY, _POWERS = 1e3, 4
 
 
 def _stays_within(native: Map) -> bool:
@@ -35,9 +36,17 @@ def _stays_within(native: Map) -> bool:
     programs = [t.closed for t in (native.primal, native.tangent, native.cotangent) if t is not None]
     values = [*native.point, *(c for closed in programs for p in walk_jaxprs(closed) for c in constants_of(p))]
     narrow = any(getattr(x, "dtype", None) in (jnp.float16, jnp.bfloat16) for x in values)
-    tame = all(eqn.primitive.name in _TAME for closed in programs for eqn, _ in walk(closed))
+    tame = all(_is_tame(eqn) for closed in programs for eqn, _ in walk(closed))
     sizes = [np.abs(np.asarray(x)).max(initial=0.0) for x in values if is_inexact(jax.typeof(x))]
     return tame and not narrow and max(sizes, default=0.0) <= _ORDINARY
+
+
+def _is_tame(eqn: Any) -> bool:
+    name = eqn.primitive.name
+    if name == "div":
+        by = eqn.invars[1]
+        return is_literal(by) and abs(float(by.val)) * _ORDINARY >= 1
+    return name in _TAME or (name == "integer_pow" and 0 <= eqn.params["y"] <= _POWERS)
 
 
 def is_finite(native: Map) -> bool:
