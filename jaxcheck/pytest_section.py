@@ -47,10 +47,10 @@ def write(path: str, entries: list[Entry]) -> None:
 
 
 def lines(entries: list[Entry], width: int, everything: bool) -> Iterator[tuple[str, str]]:
-    """(line, colour), the worst first."""
+    """(line, colour), the worst first; those that are as bad by their tests' names, whichever process was first."""
     from jaxcheck.report import line
 
-    pairs = sorted(_decoded(entries), key=lambda pair: _badness(pair[1]))
+    pairs = sorted(_decoded(entries), key=lambda pair: (*_badness(pair[1]), pair[0].test))
     for entry, report in pairs if everything else pairs[:_MOST]:
         took = "" if math.isnan(report.seconds) else f"  {report.seconds:.2f} s"
         said = f"{line.about(report)} ({report.name})"
