@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -539,6 +540,15 @@ def test_stop_at_the_first_ends_the_other_processes(cases):
     assert not multiprocessing.active_children()
 
 
+@pytest.fixture
+def ctrl_c_is_heard():
+    """Python ignores it where it was started in the background by a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_ctrl_c_lets_the_processes_say_what_they_know(cases):
     pressed = (
         "def check_pressed():\n    import os, signal, time\n    os.kill(os.getppid(), signal.SIGINT)\n"
