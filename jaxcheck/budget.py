@@ -26,6 +26,8 @@ OVER = 0.2
 DIRECTIONS = 0.6
 # Evaluations shorter than this say nothing of how long many take: calls have their own cost.
 TELLING = 0.05
+# Seconds that a compilation takes at least to tell of another, and how much larger that one may be.
+COMPILING, MUCH = 1.0, 4
 # What a block of rows is to take, in seconds and as a part of the budget: an interrupt loses no more.
 BLOCK, BLOCK_PART = 1.0, 0.05
 
@@ -62,6 +64,7 @@ class Budget:
         self._pressed = False
         self.kept: Any = None
         self._times: dict[Any, float] = {}
+        self._compilations: list[tuple[int, float, bool]] = []
         self._watch, self._failure = watch, None
 
     @staticmethod
@@ -129,8 +132,24 @@ class Budget:
     def out_of_memory(self, said: str) -> None:
         self.stopped, self.said = self.stopped or MEMORY, self.said or said
 
-    def compiled(self, seconds: float) -> None:
+    def compiled(self, seconds: float, equations: int = 0, small: bool = False) -> None:
+        """A program of so many equations was compiled in so many seconds; `small`: with little optimisation."""
         self.compile_seconds += seconds
+        if equations:
+            self._compilations.append((equations, seconds, small))
+
+    def compilation(self, equations: int, small: bool = False) -> float:
+        """Seconds that compiling a program takes by what programs of its kind took before in this check.
+
+        By their equations, to which a compiler's time is about proportional, and by the fastest of those that are
+        large enough to tell of this one; 0 where there is none.
+        """
+        telling = [
+            seconds / count
+            for count, seconds, kind in self._compilations
+            if kind == small and count <= equations <= MUCH * count and seconds > COMPILING
+        ]
+        return min(telling, default=0.0) * equations
 
     def ran(self, program: Any, seconds: float, part: float, peak: int) -> None:
         """A program ran for so long, with so many bytes, and did a part of what it can in one call."""

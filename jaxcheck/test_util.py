@@ -30,7 +30,7 @@ from jaxcheck.engine import examine
 from jaxcheck.evidence import derivatives, maps, twice
 from jaxcheck.evidence.preface import narrow
 from jaxcheck.evidence.prepare_rule import prepare_rule
-from jaxcheck.evidence.subject import argument_names, subject
+from jaxcheck.evidence.subject import argument_names, by_values, subject
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
 from jaxcheck.foreign import is_array
 from jaxcheck.judgement.findings import Finding
@@ -115,6 +115,7 @@ def check_grads(
 
 def _said_beside(error: Exception, args: Any, modes: tuple[str, ...]) -> None:
     """What to write, where JAX's own words do not say it."""
+    by_values(error)
     if not isinstance(error, TypeError):
         return
     if "custom_vjp" in str(error) and "forward-mode" in str(error) and "rev" in modes:

@@ -302,3 +302,21 @@ def test_in_a_run_of_pytest_ctrl_c_means_the_run():
     with pytest.raises(KeyboardInterrupt):
         _Run._heard(plugin, report)
     assert len(plugin.made) == 1
+
+
+def test_a_compilation_is_foreseen_by_those_before_it():
+    """Nobody can stop a compiler: one of twice the equations that one of 20 s had is not begun with 30 s left."""
+    clock = budget.Budget(30)
+    clock.compiled(20.0, 1000, small=True)
+    assert clock.compilation(2000, small=True) == 40.0
+    # Neither the other kind, nor what is smaller, nor what is larger by far.
+    assert clock.compilation(2000) == clock.compilation(900, small=True) == clock.compilation(9000, small=True) == 0
+    clock.compiled(10.0, 1000, small=True)
+    assert clock.compilation(2000, small=True) == 20.0  # by the fastest: a guess must not cost a verdict
+
+
+def test_a_program_that_would_take_too_long_to_compile_is_not_compiled(monkeypatch):
+    monkeypatch.setattr(budget.Budget, "compilation", lambda self, equations, small: 1e3 if equations > 4 else 0.0)
+    report = jc.check_grad(lambda w: jnp.sum(jnp.tanh(w) ** 3), np.linspace(0.123, 0.9, 7), budget=60)
+    assert report.reason is jc.Reason.INTERRUPTED
+    assert "what comes next takes about 1e+03 s" in str(report)

@@ -13,8 +13,8 @@ import numpy as np
 
 from jaxcheck.evidence.maps import Map
 from jaxcheck.program.ask import Refused, ask, on_purpose
-from jaxcheck.program.derived import base, derivative, derived, own_values, plain, refuse_reverse_only
-from jaxcheck.program.objective import Traced, as_function, trace
+from jaxcheck.program.derived import base, derivative, own_values, plain, refuse_reverse_only
+from jaxcheck.program.objective import Traced, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.there import there
 
@@ -79,29 +79,33 @@ def jvp_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ..
     """(x, t) -> (f(x), J t) as a traced function, beside t = x, where jax.test_util looks: there the derivative of a
     function that does not depend on scale is zero, and so is whatever its rule forgets."""
     closed = base(primal)
-    f = as_function(closed)
     values = own_values(closed, point)
     tangents = [_beside(x, m) for x, m in zip(point, _mixed(closed.in_avals), strict=True)]
 
-    def both(xs, ts):
-        out, tangent = jax.jvp(lambda *a: f(*a), xs, ts)
-        return [*out, *tangent]
+    def both(f):
+        def pushed(xs, ts):
+            out, tangent = jax.jvp(lambda *a: f(*a), xs, ts)
+            return [*out, *tangent]
 
-    return derived(primal, both, [values, values]), (*point, *tangents)
+        return pushed
+
+    return derivative(primal, both, [values, values]), (*point, *tangents)
 
 
 def vjp_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ...]]:
     """x -> J(x)^T (f(x) + c) as a traced function, c constant: with f(x) alone, as in jax.test_util, a function
     that does not depend on scale shows nothing. What is infinite in f(x) takes no part."""
     closed = base(primal)
-    f = as_function(closed)
     values, fixed = own_values(closed, point), _mixed(closed.out_avals)
 
-    def pulled(xs):
-        out, pull = jax.vjp(lambda *a: f(*a), *xs)
-        return list(pull([jnp.where(jnp.isfinite(y), y + c, 0) for y, c in zip(out, fixed, strict=True)]))
+    def pull_back(f):
+        def pulled(xs):
+            out, pull = jax.vjp(lambda *a: f(*a), *xs)
+            return list(pull([jnp.where(jnp.isfinite(y), y + c, 0) for y, c in zip(out, fixed, strict=True)]))
 
-    return derived(primal, pulled, [values]), tuple(point)
+        return pulled
+
+    return derivative(primal, pull_back, [values]), tuple(point)
 
 
 def pulled_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ...]]:
@@ -110,25 +114,15 @@ def pulled_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any,
     Where x is real, its part in x at a fixed g is a gradient, and the derivative of that is a Hessian.
     """
     closed = base(primal)
-    f = as_function(closed)
     values, cts = own_values(closed, point), _mixed(closed.out_avals)
-
-    def pulled(xs, cts):
-        return list(jax.vjp(lambda *a: f(*a), *xs)[1](list(cts)))
-
-    return derived(primal, pulled, [values, cts]), (*point, *cts)
+    return derivative(primal, _pull, [values, cts]), (*point, *cts)
 
 
 def pushed_map(primal: Traced, point: Sequence[Any]) -> tuple[Traced, tuple[Any, ...]]:
     """(x, t) -> J(x) t: the same of a rule's forward mode."""
     closed = base(primal)
-    f = as_function(closed)
     values, tangents = own_values(closed, point), _mixed(closed.in_avals)
-
-    def pushed(xs, ts):
-        return list(jax.jvp(lambda *a: f(*a), tuple(xs), tuple(ts))[1])
-
-    return derived(primal, pushed, [values, tangents]), (*point, *tangents)
+    return derivative(primal, _push, [values, tangents]), (*point, *tangents)
 
 
 def _beside(x: Any, mixed: np.ndarray) -> np.ndarray:

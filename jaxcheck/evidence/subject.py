@@ -22,6 +22,7 @@ from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import own as owned
 from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, trace
 from jaxcheck.theta import Theta, no_leaf, take_apart
+from jaxcheck.tracebacks import OnError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,7 +104,8 @@ def subject(
         return inexact_outputs(f, args, kwargs, chosen, theta.rebuild(leaves))
 
     point = tuple(to_array(owned(x)) for x in theta.inexact())
-    own = trace(outputs, point, (), "native")  # natively first: see `prepare`
+    with OnError(by_values):
+        own = trace(outputs, point, (), "native")  # natively first: see `prepare`
     if donates(own.closed):
         f = undonated(f)  # `outputs` from here on
         own = trace(lambda leaves, extras: outputs(leaves, extras), point, (), "native")
@@ -111,6 +113,16 @@ def subject(
     native = own if precision != "native" and narrow(theta, primal) else None
     rules, label = rules_in(primal.closed), name_of(f, name)
     return Subject(f, args, kwargs, chosen, live, theta, primal, point, rules, label, tuple(names), native)
+
+
+def by_values(error: Exception) -> None:
+    """What to do, beside JAX's own words, where a function that has to be traced cannot be."""
+    if isinstance(error, NOT_TRACEABLE):
+        error.add_note(
+            "f decides in Python by its values, or gives them to NumPy; check_rule and check_grads trace it, as "
+            "jax.jit does. Write the branch with jnp.where or jax.lax.cond and the rest with jnp, or pass a scalar "
+            "loss to jaxcheck.check_grad, which runs such functions on numbers"
+        )
 
 
 def _traced_again(outputs: Callable, point: tuple[Any, ...], precision: str) -> Traced:

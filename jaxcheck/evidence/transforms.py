@@ -171,7 +171,7 @@ class Matrix:
         """A tracer that outlived its trace is the rule's doing, unless JAX fails without the rule too."""
         if not leaks(error) or self._fails_without_rules(name):
             return unsupported("transformation", name, error)
-        text = f"the rule has a side effect that eagerly goes unnoticed: {reason(error)}"
+        text = f"the rule uses a value from outside of it, made in f or kept from another call: {reason(error)}"
         return Row("transformation", name, "WRONG", float("nan"), text)
 
     def _fails_without_rules(self, name: str) -> bool:

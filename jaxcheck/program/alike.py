@@ -80,6 +80,8 @@ class _Given:
     unit: float = 0.0
     tolerances: bool = False
     sizes: tuple[int, int] = (1, 1)
+    # Pairs of equations already compared, by how strictly: each has several results, and loops lie in loops.
+    compared: dict[tuple[int, int, float], bool] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def same_size(self, m: Any, n: Any) -> bool:
         """Whether two lengths are equal, or the same number of batches each."""
@@ -158,8 +160,14 @@ def _same_value(a: _Node, b: _Node, given: float) -> bool:
 
 
 def _same_equation(a: Any, b: Any, given: _Given) -> bool:
-    if a is b:
-        return True
+    """Of two programs that are held as long as they are compared, so that an id is one equation."""
+    key = id(a), id(b), given.unit
+    if key not in given.compared:
+        given.compared[key] = a is b or _equations(a, b, given)
+    return given.compared[key]
+
+
+def _equations(a: Any, b: Any, given: _Given) -> bool:
     if a.primitive.name != b.primitive.name or len(a.invars) != len(b.invars):
         return False
     if a.effects or b.effects or a.params.keys() != b.params.keys():

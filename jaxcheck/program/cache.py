@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from jaxcheck import budget
-from jaxcheck.program import memory
+from jaxcheck.program import interpret, memory
 
 # Compiled forms by what they compute, the last used last, with the memory each takes; bounded in number and in bytes
 # that they take.
@@ -38,10 +38,16 @@ def find(key: Any) -> tuple[Any, memory.Need] | None:
 
 
 def make(key: Any, f: Callable, args: Sequence[Any], small: bool) -> tuple[Any, memory.Need]:
-    """`f` compiled at `args`, and kept; `key` says all that it depends on. `small`: with little optimisation."""
-    start = time.perf_counter()
-    found = _keep(key, _compile(jax.jit(f).lower(*args), small))
-    budget.current().compiled(time.perf_counter() - start)
+    """`f` compiled at `args`, and kept; `key` says all that it depends on. `small`: with little optimisation.
+
+    Nobody can stop a compiler, so the budget in force is asked before, where it can be foreseen what this one takes.
+    """
+    start, clock = time.perf_counter(), budget.current()
+    traced = jax.jit(f).trace(*args)
+    equations = sum(1 for _ in interpret.walk(traced.jaxpr))
+    clock.ask(seconds=clock.compilation(equations, small))
+    found = _keep(key, _compile(traced.lower(), small))
+    clock.compiled(time.perf_counter() - start, equations, small)
     return found
 
 

@@ -18,7 +18,7 @@ from jaxcheck.program import constants
 from jaxcheck.program.compile import Program
 from jaxcheck.program.interpret import walk
 from jaxcheck.program.kernels import without_kernels
-from jaxcheck.program.leaks import refuse_leaks
+from jaxcheck.program.leaks import LeakedTracer, refuse_leaks
 from jaxcheck.program.objective import Traced, as_it_is, coarsest, emitted_again, lifted, said_of
 from jaxcheck.program.quiet import quiet
 from jaxcheck.program.rules import is_reverse_only
@@ -84,11 +84,18 @@ def derivative(
     function itself is differentiated, in one trace.
     """
     try:
-        return derived(traced, make(jaxpr_as_fun(base(traced, stripped))), args, precision)
-    except jax.errors.UnexpectedTracerError:
+        found = derived(traced, make(jaxpr_as_fun(base(traced, stripped))), args, precision)
+    except (LeakedTracer, jax.errors.UnexpectedTracerError):
         if stripped or traced.source is None:
             raise
-        return derived(traced, make(traced.source), args, precision)
+        found = derived(traced, make(traced.source), args, precision)
+    return found if stripped or traced.source is None else dataclasses.replace(found, source=_flat(make, traced, args))
+
+
+def _flat(make: Callable[[Callable], Callable], traced: Traced, args: Sequence[Any]) -> Callable:
+    """A derivative as a function of flat inputs: the last resort for its own derivatives."""
+    tree = jax.tree_util.tree_structure(tuple(args))
+    return lambda *flat: jax.tree_util.tree_leaves(make(traced.source)(*jax.tree_util.tree_unflatten(tree, flat)))
 
 
 def derived(traced: Traced, f: Callable, args: Sequence[Any], precision: str = "float64") -> Traced:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcheck.program import alike as alike_module
 from jaxcheck.program.alike import alike
 
 
@@ -21,3 +22,20 @@ def test_an_open_program_without_its_constants_is_nobodys_like():
     one = traced(np.arange(3.0))
     assert one.jaxpr.constvars
     assert not alike(one.jaxpr, one.jaxpr) and not alike(one, one.jaxpr)
+
+
+def nested_scans(depth):
+    def body(carry):
+        return jnp.sin(carry[0]) + carry[1], carry[1] * 2, carry[2] + carry[0]
+
+    for _ in range(depth):
+        body = lambda carry, inner=body: jax.lax.scan(lambda c, _: (inner(c), None), carry, None, length=2)[0]  # noqa: E731
+    return jax.make_jaxpr(body)((np.float32(1), np.float32(2), np.float32(3)))
+
+
+def test_loops_in_loops_are_compared_once_each(monkeypatch):
+    """Each has several results, and each result asks for its equation: 3 to the power of the depth, before."""
+    depth, asked, compare = 9, [], alike_module._alike
+    monkeypatch.setattr(alike_module, "_alike", lambda *given: asked.append(0) or compare(*given))
+    assert alike(nested_scans(depth), nested_scans(depth))
+    assert len(asked) == depth + 1
