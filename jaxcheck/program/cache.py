@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
 import threading
 import time
@@ -10,9 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxcheck import budget
-from jaxcheck.program import interpret, memory
+from jaxcheck.program import interpret, memory, products
 
 # Compiled forms by what they compute, the last used last, with the memory each takes; bounded in number and in bytes
 # that they take.
@@ -43,16 +45,32 @@ def make(key: Any, f: Callable, args: Sequence[Any], small: bool) -> tuple[Any, 
     Nobody can stop a compiler, so the budget in force is asked before, where it can be foreseen what this one takes.
     """
     start, clock = time.perf_counter(), budget.current()
-    traced = jax.jit(f).trace(*args)
+    traced, call = jax.jit(f).trace(*args), None
+    if small and products.compares(traced.jaxpr):
+        small = not products.elsewhere(traced.jaxpr)
+        if small:
+            traced, call = _rounded_once(traced, args)
     equations = sum(1 for _ in interpret.walk(traced.jaxpr))
     clock.ask(seconds=clock.compilation(equations, small))
-    found = _keep(key, _compile(traced.lower(), small))
+    executable = _compile(traced.lower(), small)
+    found = _keep(key, call(executable) if call else executable, memory.Need.of(executable))
     clock.compiled(time.perf_counter() - start, equations, small)
     return found
 
 
-def _keep(key: Any, executable: Any) -> tuple[Any, memory.Need]:
-    kept = executable, memory.Need.of(executable)
+def _rounded_once(traced: Any, args: Sequence[Any]) -> tuple[Any, Callable]:
+    """(the program traced again, its products not contracted; what calls it when it is compiled)."""
+    run, tree = products.rounded_once(traced.jaxpr), jax.tree_util.tree_structure(traced.out_info)
+
+    def whole(true: Any, *args: Any) -> Any:
+        return jax.tree_util.tree_unflatten(tree, run(true, *jax.tree_util.tree_leaves(args)))
+
+    true = np.bool_(True)
+    return jax.jit(whole).trace(true, *args), lambda executable: functools.partial(executable, true)
+
+
+def _keep(key: Any, executable: Any, need: memory.Need) -> tuple[Any, memory.Need]:
+    kept = executable, need
     with _LOCK:
         _CACHE[key] = kept
         while len(_CACHE) > 1 and (len(_CACHE) > _CACHE_SIZE or sum(n.code for _, n in _CACHE.values()) > _CACHE_BYTES):

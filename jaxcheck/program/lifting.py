@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcheck.program import draws, interpret, jaxpr, kernels, rules
+from jaxcheck.program import draws, foreign, interpret, jaxpr, kernels, rules
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.lifting_special import SPECIAL
 from jaxcheck.program.own_bits import rounded_to, shut
@@ -55,7 +55,10 @@ class Value(NamedTuple):
 
 
 def is_island(eqn: Any) -> bool:
-    """Whether an equation is one which cannot be emitted again in another precision."""
+    """Whether an equation is one which cannot be emitted again in another precision. A call of Python that neither
+    takes nor gives a float is as it is in every one: most that look for errors are."""
+    if eqn.primitive.name == "pure_callback" and not any(rules.is_inexact(v.aval) for v in (*eqn.invars, *eqn.outvars)):
+        return False
     if kernels.is_kernel(eqn):
         return kernels.opened(eqn) is None
     name = eqn.primitive.name
@@ -69,6 +72,7 @@ class Lifter:
         self.wide = wide  # the rules of the program are traced in the mode that it was traced in
         self._native_islands = native_islands
         self._programs: dict[Any, tuple[Any, Any]] = {}
+        self._by_impl: dict[int, tuple[Any, Any]] = {}  # with the equation, so that its id stays its own
 
     def run(self, program: Any, args: Sequence[Any], moving: Sequence[bool],
             drawn: Sequence[bool] | None = None) -> list[Value]:  # fmt: skip
@@ -121,7 +125,20 @@ class Lifter:
             return SPECIAL[name](self, eqn, operands)
         if name == "jit" and eqn.params.get("name") == "frexp":
             return list(jnp.frexp(args[0]))  # its bit masks are those of one width
-        return self._again(eqn, operands, drawn)
+        try:
+            return self._again(eqn, operands, drawn)
+        except Unliftable:
+            opened = self._opened(eqn)
+            if opened is None:
+                raise
+            return [v.array for v in self.run(opened, args, [v.moving for v in operands])]
+
+    def _opened(self, eqn: Any) -> Any | None:
+        """What another library's primitive does where it is run, in JAX's own; None where that is not seen. (That of
+        lineax's `linear_solve` keeps programs of one dtype among its parameters, and solves with them.)"""
+        if id(eqn) not in self._by_impl:
+            self._by_impl[id(eqn)] = eqn, foreign.opened(eqn, self.wide)
+        return self._by_impl[id(eqn)][1]
 
     def _of_original(self, eqn: Any, operands: list[Value], drawn: frozenset[Any]) -> list[Any] | None:
         """The results of the original program where they must be just those, None where they need not: a draw in

@@ -1,0 +1,83 @@
+"""A maximum and the mask of who holds it, as everybody writes them: equal numbers have to stay equal when compiled."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+from jaxcheck.program import products
+from jaxcheck.test_util import check_grads
+
+SEEDS = range(4)
+
+
+def net(seed, dtype):
+    """A maxout layer, its inputs and parameters. Sums of products of scalars and columns: XLA fuses them."""
+    rng = np.random.default_rng(seed)
+    rows, groups, units, width = 5 + seed, 2 + seed % 3, 2 + seed % 2, 2
+    x = np.asarray(rng.normal(size=(rows, width)), dtype)
+    params = {"w": rng.normal(size=(width, groups * units)), "b": rng.normal(size=groups * units)}
+
+    def hidden(p):
+        h = sum(x[:, i : i + 1] * p["w"][i] for i in range(width)) + p["b"]
+        return h.reshape(rows, groups, units)
+
+    def loss(p):
+        return (hidden(p).max(-1) ** 2).sum()
+
+    def backprop(p, share=1.0):
+        h = hidden(p)
+        m = h.max(-1, keepdims=True)
+        d = (2 * m * (h == m) * share).reshape(rows, -1)
+        return {"w": jnp.stack([(d * x[:, i : i + 1]).sum(0) for i in range(width)]), "b": d.sum(0)}
+
+    return loss, backprop, {k: np.asarray(v, dtype) for k, v in params.items()}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_holder_of_a_maximum_is_found(seed, dtype):
+    with jax.enable_x64(dtype == np.float64):
+        loss, backprop, params = net(seed, dtype)
+        for grad in (None, backprop, jax.jit(jax.grad(loss))):
+            report = jc.check_grad(loss, params, grad)
+            assert report.verdict is jc.Verdict.PASS and report.reason is jc.Reason.AGREE, str(report)
+        report = jc.check_grad(loss, params, lambda p: backprop(p, 1.001), where=False)
+        assert report.verdict is jc.Verdict.FAIL
+
+
+def test_in_the_drop_in_and_in_batches():
+    loss, backprop, params = net(0, np.float32)
+    check_grads(loss, (params,), 1)
+    points = {k: np.stack([v, v + 0.25, v - 0.5]) for k, v in params.items()}
+    assert jc.check_batch(loss, points, backprop).verdict is jc.Verdict.PASS
+
+
+def test_only_what_compares_is_guarded():
+    def traced(f):
+        return jax.make_jaxpr(f)(np.ones(3, np.float32))
+
+    assert products.compares(traced(lambda x: (x * x == x).sum()))
+    assert products.compares(traced(lambda x: jax.lax.map(lambda y: jnp.maximum(y * y, y) > y, x)))
+    assert not products.compares(traced(lambda x: jnp.where(x * x > 0, x, 0)))  # a sign stays what it is
+    assert not products.compares(traced(lambda x: x == 1)) and not products.compares(traced(lambda x: x * x))
+
+
+@pytest.mark.parametrize("inside", ["plain", "scan", "while", "cond", "jit"])
+def test_a_guarded_program_gives_what_the_original_gives(inside):
+    def step(x):
+        return jnp.where(x * x + x == x, 0, x * 0.5 + x**3 * 0.1)
+
+    wrapped = {
+        "plain": step,
+        "scan": lambda x: jax.lax.scan(lambda c, _: (step(c), c[0]), x, None, length=3)[0],
+        "while": lambda x: jax.lax.fori_loop(0, 2, lambda i, c: step(c), x),
+        "cond": lambda x: jax.lax.cond(x[0] > 0, step, lambda x: x, x),
+        "jit": jax.jit(step),
+    }[inside]
+    x = np.asarray([0.0, 0.5, -2.0], np.float32)
+    closed = jax.make_jaxpr(wrapped)(x)
+    (found,) = jax.jit(products.rounded_once(closed))(np.bool_(True), x)
+    np.testing.assert_allclose(found, wrapped(x), rtol=3e-7)
+    assert "select_n" in str(jax.make_jaxpr(products.rounded_once(closed))(np.bool_(True), x))
