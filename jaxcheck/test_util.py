@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from jaxcheck import again, as_run_maps
+from jaxcheck.arguments import Called, in_a_tuple
 from jaxcheck.bounds import Bounds, bounds_of
 from jaxcheck.by_leaf import by_leaf
 from jaxcheck.by_value import wrong_values
@@ -195,11 +196,7 @@ def _check(
     """The report of what passed, which the doors tell to whoever listens and do not return."""
     args = tuple(args)
     theta = _taken_apart(args)
-
-    def flat(leaves, extras):
-        out = jax.tree_util.tree_leaves(f(*theta.rebuild(leaves)))
-        return [x for x in out if jax.dtypes.issubdtype(jax.dtypes.result_type(x), np.inexact)]
-
+    flat = _flat(f, args, theta)
     # Numbers as JAX itself would take them: at cos(math.pi) in float32 the slope is not zero.
     point = tuple(to_array(own(x)) for x in theta.inexact())
     name = getattr(f, "__name__", type(f).__name__)
@@ -232,6 +229,18 @@ def _check(
         return None if finding.what in VALUES else by_leaf(*first_of[name], names, finding, settings)
 
     return tell(findings, head, err_msg, looked_into)
+
+
+def _flat(f: Callable, args: tuple[Any, ...], theta: Theta) -> Callable:
+    """`f` from flat leaves to its float and complex outputs."""
+    called = Called(lambda names: f"write args={in_a_tuple(names)}", (f,), args)
+
+    def flat(leaves, extras):
+        with called:
+            out = jax.tree_util.tree_leaves(f(*theta.rebuild(leaves)))
+        return [x for x in out if jax.dtypes.issubdtype(jax.dtypes.result_type(x), np.inexact)]
+
+    return flat
 
 
 def _traced(flat: Callable, point: list[Any], random: Report, err_msg: str) -> tuple[Traced, Traced]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import subprocess
@@ -140,6 +141,54 @@ def test_one_point_in_the_place_of_many_is_told_apart():
     assert "one point" not in "".join(getattr(caught.value, "__notes__", ()))
 
 
+def keyword(w, *, x):
+    return loss(w, x)
+
+
+BESIDE = "what it takes beside w goes into args=(x, y)"
+# Calls with too few arguments, or too many: of every front door, and of each function that it is given.
+CALLS = {
+    "a loss": (lambda: jc.check_grad(three, W), f"three(w, x, y) was called without x and y: {BESIDE}"),
+    "a loss under jit": (lambda: jc.check_grad(jax.jit(three), W), f"without x and y: {BESIDE}"),
+    "a loss given one": (lambda: jc.check_grad(three, W, args=(X,)), f"without y: {BESIDE}"),
+    "a loss by argnums": (lambda: jc.check_grad(three, W, args=(X,), argnums=(0, 1)), f"without y: {BESIDE}"),
+    "a loss given three": (lambda: jc.check_grad(three, W, args=(X, Y, Y)), "with 4 arguments: too many positional"),
+    "a gradient": (lambda: jc.check_grad(three, W, lambda w, x: x, args=(X, Y)), "<lambda>(w, x) was called with 3"),
+    "a keyword": (lambda: jc.check_grad(keyword, W), "keyword(w, *, x) was called without x: kwargs={'x': ...}"),
+    "a batch": (lambda: jc.check_batch(three, W[None]), f"without x and y: {BESIDE}"),
+    "init": (lambda: jc.check_batch(loss, init=lambda: W, n=2, args=(X,)), "init takes a key"),
+    "train_step": (
+        lambda: jc.check_batch(loss, W, train_step=lambda w, x: w, steps=[1], args=(X,)),
+        "train_step the parameters",
+    ),
+    "a rule": (lambda: jc.check_rule(three, W), "without x and y: write check_rule(f, w, x, y)"),
+    "a custom_vjp": (lambda: jc.check_rule(rule, W, X), "rule(x) was called with 2 arguments: too many positional"),
+    "the drop-in": (lambda: test_util.check_grads(three, (W,), 1), "without x and y: write args=(w, x, y)"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_that_python_refuses_says_what_to_write_without_a_frame_of_ours(name):
+    call, said = CALLS[name]
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert said in str(caught.value)
+    assert {Path(file).name for file in frames(caught.value)} == {Path(__file__).name}
+
+
+def test_what_fails_inside_a_function_is_not_taken_for_its_call():
+    with pytest.raises(TypeError, match=r"three\(\) missing 2"):
+        jc.check_grad(lambda w, x=X: three(w), W)
+
+    @functools.wraps(three)  # its signature is that of another
+    def handing_on(w):
+        return three(w, X, Y)
+
+    assert jc.check_grad(handing_on, W)
+    with pytest.raises(TypeError, match="sum or average it"):
+        jc.check_grad(functools.wraps(three)(lambda w: jnp.sin(w)), W)
+
+
 def test_a_tuple_that_the_loss_takes_whole_is_no_mistake():
     assert jc.check_grad(lambda pair: loss(*pair), (W, X)) and jc.check_grad(lambda w, *x: jnp.sum(w[0] ** 2), (W, X))
 
@@ -156,7 +205,7 @@ def test_a_gradient_given_as_data_is_none_of_that():
     assert jc.check_grad(lambda w: loss(w, X), W, grad(W, X))
     assert jc.check_grad(lambda w: loss(*w), (W, X), tuple(jax.grad(loss, (0, 1))(W, X)))
     assert jc.check_grad(loss, W, grad(W, X), args=(X,))  # y has a default
-    with pytest.raises(TypeError, match="missing"):
+    with pytest.raises(TypeError, match="without x and y"):
         jc.check_grad(three, W, jnp.cos)
 
 
