@@ -255,6 +255,27 @@ def test_argnums_and_keywords_that_cannot_be(options, kind, said):
     assert said in str(caught.value)
 
 
+def test_the_line_of_a_report_names_the_cause_at_every_door():
+    doubled = jc.check_batch(loss, [W, W + 0.1], lambda w, x: 2 * grad(w, x), args=(X + 1,))
+    assert repr(doubled).endswith(f"not pass, worst {doubled.point}: `params` ratio 2.000 on all 3 entries>")
+    with pytest.raises(jc.GradientMismatch) as caught:
+        test_util.check_grads(halved, (W,), 1, ["rev"])
+    report = caught.value.report
+    assert "`x` ratio 0.5 on all 3 entries" in repr(report)
+    # One number for one thing: what the headline says is what stands in the table of leaves.
+    assert report.difference == report["x"].difference and report.difference_autodiff == report["x"].difference_autodiff
+    with pytest.raises(ValueError, match="verdict='fail': use 'PASS', 'FAIL', 'INCONCLUSIVE'"):
+        report.filter(verdict="fail")
+
+
+@jax.custom_vjp
+def halved(x):
+    return jnp.sin(x)
+
+
+halved.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (g * jnp.cos(x) / 2,))
+
+
 def test_a_number_is_a_relative_tolerance():
     def off(w, x):
         return 1.001 * grad(w, x)

@@ -120,6 +120,23 @@ def test_what_all_paths_begin_with_is_said_once_where_it_saves_room():
     assert "leaves of" not in text.render(passing(), 60)
 
 
+# Names of a flat dict, as Haiku and checkpoints have them.
+FLAT = "['encoder.block_{}.attention.query_projection.kernel']"
+
+
+@pytest.mark.parametrize(("width", "lines"), [(60, 3), (80, 2), (96, 2), (120, 1)])
+def test_a_long_name_is_broken_at_its_dots_and_other_columns_go_first(width, lines):
+    report = many(200, 7)
+    leaves = (dataclasses.replace(one, path=FLAT.format(i)) for i, one in enumerate(report.leaves))
+    said = text.render(dataclasses.replace(report, leaves=tuple(leaves)), width).splitlines()
+    table = said[next(i for i, line in enumerate(said) if line.startswith("---")) + 1 :]
+    table = table[: next(i for i, line in enumerate(table) if line.startswith("and 190 more"))]
+    assert len(table) == 10 * lines
+    pieces = [piece for line in table if (piece := line[: line.find("  ")] if "  " in line else line)]
+    assert "".join(pieces[:lines]) == FLAT.format(7).removeprefix("['encoder" if width < 80 else "")
+    assert all(piece[0] in "[." for piece in pieces)
+
+
 @pytest.mark.parametrize(
     ("said", "width", "lines"),
     [

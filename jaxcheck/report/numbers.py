@@ -92,6 +92,11 @@ def known(values: Iterable[float]) -> list[float]:
     return [value for value in values if not math.isnan(value)]
 
 
+def silent(report: Report) -> bool:
+    """Whether autodiff was no witness: what stands for its numbers is unknown, and no NaN of its own."""
+    return any(witness.name == "autodiff" and witness.how == "absent" for witness in report.witnesses)
+
+
 def troubled(report: Report) -> list[LeafResult]:
     """Leaves that did not pass, FAIL before INCONCLUSIVE, else in theta order."""
     leaves = [leaf for leaf in report.leaves if leaf.verdict is not Verdict.PASS]

@@ -118,7 +118,7 @@ def _details(report: Report, width: int) -> Iterator[Text]:
     """Per leaf that did not pass its hint and its note, of the first few the worst components as well."""
     bad = numbers.troubled(report)
     for leaf in bad[:MOST_DETAILED]:
-        yield from _detail(leaf, width)
+        yield from _detail(leaf, width, numbers.silent(report))
     named = [leaf for leaf in bad[MOST_DETAILED:] if leaf.hint or leaf.note]
     if named:
         yield Text("")
@@ -131,13 +131,13 @@ def _details(report: Report, width: int) -> Iterator[Text]:
             yield Text(f"and remarks on {numbers.leaves(len(leaves) - MOST_NAMED)} more, in report.leaves")
 
 
-def _detail(leaf: LeafResult, width: int) -> Iterator[Text]:
+def _detail(leaf: LeafResult, width: int, silent: bool) -> Iterator[Text]:
     if not (leaf.hint or leaf.note or leaf.worst):
         return
     yield Text("")
     yield from grid.paragraph(_remark(leaf), width, style="bold", indent="  ")
     if leaf.worst:
-        for text in tables.components(leaf.worst, width - 2):
+        for text in tables.components(leaf.worst, width - 2, silent):
             yield Text("  ", no_wrap=True).append_text(text)
     left_out = len(leaf.worst) - tables.MOST_COMPONENTS
     if left_out > 0:

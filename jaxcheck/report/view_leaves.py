@@ -66,13 +66,13 @@ def detail(report: Report, leaf: LeafResult, anchor: str, unfolded: bool) -> dic
         "hint": leaf.hint,
         "note": leaf.note,
         "open": unfolded,
-        "worst": _worst(leaf.worst),
+        "worst": _worst(leaf.worst, numbers.silent(report)),
         "figures": first,
         "more": more,
     }
 
 
-def _worst(components: tuple[Component, ...]) -> list[dict[str, Any]]:
+def _worst(components: tuple[Component, ...], silent: bool) -> list[dict[str, Any]]:
     off = [_off(c) for c in components]
     most = max((x for x in off if math.isfinite(x)), default=0.0)
     rows = []
@@ -86,7 +86,7 @@ def _worst(components: tuple[Component, ...]) -> list[dict[str, Any]]:
                 "parameter": numbers.value(component.parameter),
                 "manual": numbers.value(component.manual),
                 "numeric": numeric,
-                "autodiff": numbers.value(component.autodiff),
+                "autodiff": numbers.UNKNOWN if silent else numbers.value(component.autodiff),
                 "bar": "" if numeric == "nan" else "?" if math.isnan(bar) else numbers.small(bar),
                 "off": numbers.small(wrong),
                 "part": round(100 * wrong / most) if most and math.isfinite(wrong) else 0,
