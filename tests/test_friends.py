@@ -379,6 +379,7 @@ report.assert_ok().save("r.json")
 check_grads(loss, (np.ones(3),), order=1)
 for component in report["params"].worst:
     print(component.name, component.manual, component.numeric_error)
+print(jc.check_batch(loss, init=lambda key: key + 1, n=2).ok)
 print(jc.check_batch(loss, np.ones((2, 3))).plot("points"), [row.status for row in report.rows])
 print(jc.Report.load("r.json").diff(report))
 """
@@ -392,7 +393,7 @@ def test_a_users_script_is_clean_to_a_strict_type_checker(tmp_path):
     config = {"typeCheckingMode": "strict", "extraPaths": [str(Path(jc.__file__).parents[1])]}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(config))
     (tmp_path / "spoiled.py").write_text(
-        textwrap.dedent(SCRIPT).replace('"sketch"', '"sketched"').replace('"points"', '"dots"')
+        textwrap.dedent(SCRIPT).replace('"sketch"', '"sketched"').replace('"points"', '"dots"').replace("_rule", "_rul")
     )
     done = subprocess.run(
         [pyright, "--pythonpath", sys.executable, "--outputjson", "script.py", "spoiled.py"],
@@ -403,5 +404,5 @@ def test_a_users_script_is_clean_to_a_strict_type_checker(tmp_path):
     )
     found = [(Path(one["file"]).name, one["message"]) for one in json.loads(done.stdout)["generalDiagnostics"]]
     assert [message for name, message in found if name == "script.py"] == []
-    for word in ("sketched", "dots"):
+    for word in ("sketched", "dots", "check_rul"):
         assert any(word in message for name, message in found if name == "spoiled.py")
