@@ -47,6 +47,34 @@ _ELSEWHERE = {
     "holomorphic": "complex leaves are taken as they are, by JAX's convention of the gradient",
 }
 
+_OTHER_DOOR = "use jaxcheck.check_grad(loss, params, grad=...), which takes a gradient"
+_NO_SEED = "its directions are the same in every run"
+_CHOSEN = "steps are chosen, with an error bar; eps= is accepted, and not needed"
+_SHARE = "how much is looked at follows from what it costs"
+_PARTIAL = "leave what is not to be differentiated out of args: functools.partial(f, key=value)"
+# The same of the drop-in, which has JAX's own few options: what is another thing there.
+_DROP_IN = {
+    "epsilon": _CHOSEN,
+    "step": _CHOSEN,
+    "h": _CHOSEN,
+    "fast_mode": _SHARE,
+    "direction": _SHARE,
+    "raise_exception": "it raises, as JAX's own does; jaxcheck.check_rule(f, *args) returns a report",
+    "tolerance": "use rtol= and atol=",
+    "tol": "use rtol= and atol=",
+    "argnums": _PARTIAL,
+    "argnum": _PARTIAL,
+    "func": "pass the function first, without a keyword: check_grads(f, args, order)",
+    "fun": "pass the function first, without a keyword: check_grads(f, args, order)",
+    "inputs": "use args=, a tuple",
+    "x0": "use args=, a tuple",
+    "grad": _OTHER_DOOR,
+    "backprop": _OTHER_DOOR,
+    "jac": _OTHER_DOOR,
+    "seed": _NO_SEED,
+    "key": _NO_SEED,
+    "rng": _NO_SEED,
+}
 
 # What others call their checkers, and who looks for them at `jaxcheck.`.
 _CHECKERS = {
@@ -69,8 +97,11 @@ def refuse(door: str, given: Mapping[str, object], known: Iterable[str]) -> None
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            instead = _ELSEWHERE.get(name) or (
-                f"did you mean {close[0]}=?" if close else "it has " + ", ".join(f"{one}=" for one in known)
+            like_jax = door in _CHECKERS and _DROP_IN.get(name)
+            instead = (
+                like_jax
+                or _ELSEWHERE.get(name)
+                or (f"did you mean {close[0]}=?" if close else "it has " + ", ".join(f"{one}=" for one in known))
             )
             if door == "check_rule" and name in _POINT:
                 instead = "pass the arguments of f one after the other: check_rule(f, *args)"

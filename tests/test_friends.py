@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -39,6 +40,14 @@ def test_a_keyword_of_another_library_is_told_what_it_is_here(name):
     with pytest.raises(TypeError, match=f"check_grad has no option {name}=: ") as caught:
         jc.check_grad(loss, W, grad, args=(X,), **{name: 1})
     assert friends._ELSEWHERE[name] in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted({*ELSEWHERE, *friends._DROP_IN} - {"modes", "order", "rtol", "atol", "eps"}))
+def test_the_drop_in_is_not_told_of_options_that_it_does_not_have(name):
+    with pytest.raises(TypeError, match=f"check_grads has no option {name}=: ") as caught:
+        test_util.check_grads(jnp.sin, (W,), 1, **{name: 1})
+    said = re.sub(r"check_(rule|grad)\b.*|Exhaustive.*|functools.*", "", str(caught.value).partition("=: ")[2])
+    assert set(re.findall(r"(\w+)=", said)) <= set(inspect.signature(test_util.check_grads).parameters), said
 
 
 @pytest.mark.parametrize(
