@@ -249,6 +249,21 @@ def test_an_explanation_fits_into_its_terminal():
     assert 50 < max(map(len, said)) <= 60
 
 
+def test_the_closing_lines_of_a_run_are_folded_on_a_terminal_and_whole_in_a_pipe(tmp_path):
+    body = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom handmade import failing\n"
+    body += f"def check_a(): return failing()\ndef check_b(): raise ValueError('{'no ' * 30}')\n"
+    (tmp_path / "checks.py").write_text(body)
+    command = ("-m", "jaxcheck", "run", "-q", str(tmp_path / "checks.py"))
+    said = said_on(60, *command)
+    lines = [line for line in without_codes(said).splitlines() if not line.startswith("error in case")]
+    assert "\x1b[31mFAIL\x1b[0m" in said and max(map(len, lines)) <= 60
+    piped = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ).stdout
+    first = piped.splitlines()[0]
+    assert len(first) > 60 and " ".join(first.split()) in " ".join(without_codes(said).split())
+
+
 def test_no_color_is_obeyed(tmp_path):
     said = shown_on(80, failing(), tmp_path, NO_COLOR="1")
     assert not re.search(r"\x1b\[[0-9;]*3\d", said) and "FAIL check_grad(loss)" in said
@@ -257,6 +272,11 @@ def test_no_color_is_obeyed(tmp_path):
 def test_a_terminal_without_the_letters(tmp_path):
     said = shown_on(80, strange(), tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C", NO_COLOR="1")
     assert "3.2e-11 +-1.0e-11" in said and "\\u03b8[bold]" in said
+
+
+def test_an_explanation_where_the_letters_are_missing():
+    said = said_on(80, "-m", "jaxcheck", "explain", "error bar", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert "The number after +-: how far" in said
 
 
 def test_plain_letters_are_laid_out_like_the_others():

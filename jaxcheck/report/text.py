@@ -36,11 +36,20 @@ def for_stdout(report: Report, width: int | None = None) -> str:
     where standard output takes no others."""
     width = width or _columns()
     said = render(report, width)
+    return said if _encodable(said) else render(report, width, ascii_only=True)
+
+
+def printable(said: str) -> str:
+    """A text in the letters that standard output takes."""
+    return said if _encodable(said) else _ascii(said.replace("±", "+-"))
+
+
+def _encodable(said: str) -> bool:
     try:
         said.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except (UnicodeEncodeError, LookupError):
-        return render(report, width, ascii_only=True)
-    return said
+        return False
+    return True
 
 
 def _columns() -> int:
