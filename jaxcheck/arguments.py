@@ -141,13 +141,7 @@ def _shown(f: Callable) -> str:
 
 
 def _takes(f: Callable, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-    try:
-        inspect.signature(f).bind(*args, **kwargs)
-    except TypeError:
-        return False
-    except ValueError:  # built in: it has no signature
-        return True
-    return True
+    return not _misfit(f, args, kwargs, in_a_tuple)
 
 
 def gathered(

@@ -37,11 +37,10 @@ def about(report: Report) -> str:
 
 def leaf(one: LeafResult) -> str:
     """`` `W` 4x5 float32: PASS, difference 3.2e-11 ``."""
-    said = one.verdict.value if one.reason is Reason.AGREE else f"{one.verdict.value} {one.reason.name}"
     told = first_line(one.hint or one.note)
     if not told and not math.isnan(one.difference):
         told = f"difference {numbers.small(one.difference)}"
-    return f"`{one.path}` {numbers.shape(one.shape)} {one.dtype}: {said}{', ' if told else ''}{told}"
+    return f"`{one.path}` {numbers.shape(one.shape)} {one.dtype}: {numbers.verdict(one)}{', ' if told else ''}{told}"
 
 
 def component(one: Component) -> str:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from jaxcheck.report import numbers
 from jaxcheck.report.grid import Cell, Column, Table, break_, folded, grid, longest_piece, paragraph, without_prefix
-from jaxcheck.result import Component, LeafResult, Point, Reason, Report, Row, Verdict
+from jaxcheck.result import Component, LeafResult, Point, Report, Row, Verdict
 
 # So many leaves are all shown; of more only so many as leave room for the rest on a screen.
 MOST_LEAVES, FOLDED = 20, 10
@@ -18,7 +18,6 @@ MOST_POINTS = 5
 
 COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow"}
 _STATUS_COLOURS = {"OK": "green", "WRONG": "red", "UNSUPPORTED": "yellow"}
-_RANK = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 2}
 
 # Narrower than this a path is unreadable, and another column goes instead; so it does where a path would take more
 # lines than this, as far as there are columns to spare.
@@ -29,7 +28,7 @@ def choose_leaves(
     report: Report, most: int = MOST_LEAVES, folded: int = FOLDED
 ) -> tuple[list[LeafResult], list[LeafResult]]:
     """(the leaves to show, those left out): what did not pass first, else in theta order."""
-    leaves = sorted(report.leaves, key=lambda leaf: _RANK[leaf.verdict])
+    leaves = sorted(report.leaves, key=lambda leaf: numbers.WORST_FIRST.index(leaf.verdict))
     shown = len(leaves) if len(leaves) <= most else folded
     return leaves[:shown], leaves[shown:]
 
@@ -75,18 +74,14 @@ def _leaf(leaf: LeafResult, path: str) -> list[Cell]:
         Cell(numbers.small(leaf.difference_autodiff)),
         Cell(numbers.small(leaf.floor)),
         Cell(numbers.small(leaf.floor_component)),
-        Cell(_verdict(leaf), COLOURS[leaf.verdict]),
+        Cell(numbers.verdict(leaf), COLOURS[leaf.verdict]),
     ]
-
-
-def _verdict(leaf: LeafResult) -> str:
-    return leaf.verdict.value if leaf.reason is Reason.AGREE else f"{leaf.verdict.value} {leaf.reason.name}"
 
 
 def _stacked(leaf: LeafResult, width: int) -> Iterator[Text]:
     """A leaf in lines of its own, where no table fits."""
     yield from paragraph(leaf.path, width)
-    yield from paragraph(f"  {_verdict(leaf)}", width, style=COLOURS[leaf.verdict])
+    yield from paragraph(f"  {numbers.verdict(leaf)}", width, style=COLOURS[leaf.verdict])
     yield from paragraph(f"  to N {numbers.with_bar(numbers.small(leaf.difference), leaf.error_bar)}", width)
 
 
@@ -94,8 +89,7 @@ def left_out(leaves: list[LeafResult], width: int) -> Iterator[Text]:
     """What is not shown, counted, with the worst of its numbers."""
     if not leaves:
         return
-    verdicts = [leaf.verdict for leaf in leaves]
-    counts = ", ".join(f"{verdicts.count(verdict):,} {verdict}" for verdict in _RANK if verdict in verdicts)
+    counts = ", ".join(f"{count:,} {verdict}" for verdict, count in numbers.tally(leaves))
     said = f"and {len(leaves):,} more {'leaf' if len(leaves) == 1 else 'leaves'}: {counts}"
     worst = [
         f"{what} at most {numbers.small(max(known))}"

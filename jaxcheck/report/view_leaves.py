@@ -8,8 +8,6 @@ from typing import Any
 from jaxcheck.report import figures, numbers
 from jaxcheck.result import Component, LeafResult, Reason, Report, Verdict
 
-WORST_FIRST = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
-
 
 def value(number: float) -> str:
     """A number as JavaScript reads it; "" for NaN, which is sorted last."""
@@ -28,7 +26,7 @@ def row(leaf: LeafResult, anchor: str) -> dict[str, Any]:
         "path": leaf.path,
         "anchor": anchor,
         "verdict": leaf.verdict.value,
-        "rank": WORST_FIRST.index(leaf.verdict),
+        "rank": numbers.WORST_FIRST.index(leaf.verdict),
         "reason": "" if leaf.reason is Reason.AGREE else leaf.reason.name,
         "size": math.prod(leaf.shape),
         "shape": numbers.shape(leaf.shape).replace("x", " × "),
