@@ -6,6 +6,7 @@ import JAX (a pytest plugin or a conftest may still have to configure it).
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -103,9 +104,9 @@ if not TYPE_CHECKING:  # it answers any name, and a type checker would let a mis
         elif name in _MODULE_OF:
             value = getattr(import_module(_MODULE_OF[name]), name)
         else:
-            from jaxcheck.friends import advice
+            from jaxcheck.friends import missing
 
-            raise AttributeError(f"module 'jaxcheck' has no attribute {name!r}{advice(name)}")
+            raise missing(name, sys._getframe(1))
         globals()[name] = value
         return value
 

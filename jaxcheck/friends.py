@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import difflib
+import dis
+import types
 from collections.abc import Iterable, Mapping, Sequence
 
 _TOLERANCE = "use tolerance=jaxcheck.Tolerance(rtol=..., atol=...), or tolerance=1e-3 for a relative bound"
@@ -87,9 +89,17 @@ _CHECKERS = {
 _POINT = ("args", "params", "primals", "inputs")
 
 
-def advice(name: str) -> str:
-    """What stands here for a checker of that name elsewhere, to be said behind an AttributeError; or ""."""
-    return f": use {_CHECKERS[name]}" if name in _CHECKERS else ""
+def missing(name: str, asking: types.FrameType) -> Exception:
+    """What to raise where `jaxcheck.` has no such name; of another library's checker it says what stands for it.
+
+    Args:
+        asking: the frame that wants it. Of `from jaxcheck import name` Python would leave out what was said.
+    """
+    instead = f": use {_CHECKERS[name]}" if name in _CHECKERS else ""
+    imported = asking.f_code.co_code[asking.f_lasti] == dis.opmap["IMPORT_FROM"]
+    if instead and imported:
+        return ImportError(f"cannot import name {name!r} from 'jaxcheck'{instead}", name=name)
+    return AttributeError(f"module 'jaxcheck' has no attribute {name!r}{instead}")
 
 
 def refuse(door: str, given: Mapping[str, object], known: Iterable[str]) -> None:

@@ -206,6 +206,12 @@ def test_a_tuple_that_the_loss_takes_whole_is_no_mistake():
 def test_a_checker_of_another_name_is_told_apart(name):
     with pytest.raises(AttributeError, match=rf"no attribute '{name}': use (check_rule|from jaxcheck.test_util)"):
         getattr(jc, name)
+    with pytest.raises(
+        ImportError, match=rf"import name '{name}' from 'jaxcheck': use (check_rule|from jaxcheck.test_)"
+    ):
+        exec(f"from jaxcheck import {name}")
+    with pytest.raises(ImportError, match="cannot import name 'nothing' from 'jaxcheck' "):
+        exec("from jaxcheck import nothing")
     with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
         jc.nothing  # noqa: B018
 
