@@ -34,6 +34,7 @@ _ELSEWHERE = {
     "check_backward_ad": "the reverse mode is looked at by itself",
     "check_grad_dtypes": "a gradient of another dtype or shape is a FAIL with reason STRUCTURE by itself",
     "masked": "sparse arrays are not looked at; pass the values that are stored, as an array",
+    "f": 'the loss is loss=; any other function is for check_rule(f, *args), and a case of it for case(check="rule")',
     "x0": "pass the point as params: check_grad(loss, params, grad=...)",
     "func": "pass the function first, without a keyword: check_grad(loss, params, grad=...)",
     "fun": "pass the function first, without a keyword: check_grad(loss, params, grad=...)",

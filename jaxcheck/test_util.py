@@ -151,7 +151,7 @@ def check_jvp(
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    return _check(f, args, *_given(f_jvp, None), bounds_of(rtol, atol), err_msg)
+    return _check(f, args, *_given(f_jvp, None), bounds_of(rtol, atol), err_msg, "check_jvp")
 
 
 @door(silent=True)
@@ -169,7 +169,7 @@ def check_vjp(
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    return _check(f, args, *_given(None, f_vjp), bounds_of(rtol, atol), err_msg)
+    return _check(f, args, *_given(None, f_vjp), bounds_of(rtol, atol), err_msg, "check_vjp")
 
 
 def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Callable, Callable]:
@@ -192,6 +192,7 @@ def _check(
     valued: Callable,
     bounds: Bounds,
     err_msg: str = "",
+    kind: str = "check_grads",
 ) -> Report | None:
     """The report of what passed, which the doors tell to whoever listens and do not return."""
     args = tuple(args)
@@ -200,7 +201,7 @@ def _check(
     # Numbers as JAX itself would take them: at cos(math.pi) in float32 the slope is not zero.
     point = tuple(to_array(own(x)) for x in theta.inexact())
     name = getattr(f, "__name__", type(f).__name__)
-    head = {"kind": "check_grads", "name": name, "carried": theta.carried, "made": made(f)}
+    head = {"kind": kind, "name": name, "carried": theta.carried, "made": made(f)}
     random = Report(verdict=Verdict.INCONCLUSIVE, reason=Reason.NONDETERMINISTIC, **head)
     as_traced, primal = _traced(flat, list(point), random, err_msg)
     if not theta.size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -19,6 +20,7 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck import friends, session, test_util
+from jaxcheck.report import words
 
 W = np.array([0.3, -0.7, 1.1])
 X, Y = np.arange(3.0), np.float64(2.0)
@@ -42,7 +44,9 @@ def test_a_keyword_of_another_library_is_told_what_it_is_here(name):
     assert friends._ELSEWHERE[name] in str(caught.value)
 
 
-@pytest.mark.parametrize("name", sorted({*ELSEWHERE, *friends._DROP_IN} - {"modes", "order", "rtol", "atol", "eps"}))
+@pytest.mark.parametrize(
+    "name", sorted({*ELSEWHERE, *friends._DROP_IN} - {"modes", "order", "rtol", "atol", "eps", "f"})
+)
 def test_the_drop_in_is_not_told_of_options_that_it_does_not_have(name):
     with pytest.raises(TypeError, match=f"check_grads has no option {name}=: ") as caught:
         test_util.check_grads(jnp.sin, (W,), 1, **{name: 1})
@@ -277,6 +281,11 @@ def test_the_line_of_a_report_names_the_cause_at_every_door():
         test_util.check_grads(halved, (W,), 1, ["rev"])
     report = caught.value.report
     assert "`x` ratio 0.5 on all 3 entries" in repr(report)
+    assert "again: " in str(report) and "jaxcheck.test_util.check_grads(halved, ...)" in words.repeats(
+        dataclasses.replace(report, made=dataclasses.replace(report.made, again=""))
+    )
+    with pytest.raises(jc.GradientMismatch, match=r"FAIL check_vjp\(halved\)"):
+        test_util.check_vjp(halved, functools.partial(jax.vjp, halved), (W,))
     # One number for one thing: what the headline says is what stands in the table of leaves.
     assert report.difference == report["x"].difference and report.difference_autodiff == report["x"].difference_autodiff
     with pytest.raises(ValueError, match="verdict='fail': use 'PASS', 'FAIL', 'INCONCLUSIVE'"):

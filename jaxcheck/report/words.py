@@ -33,6 +33,9 @@ _BLAMED = {
 }
 
 
+_DROP_IN = ("check_grads", "check_jvp", "check_vjp")
+
+
 def headline(report: Report) -> str:
     measured = [
         f"{numbers.small(difference)} to {witness}"
@@ -192,5 +195,8 @@ def repeats(report: Report) -> list[str]:
         return [report.made.again]
     if report.points:
         return []
-    asked = report.leaves and report.kind != "check_grads"  # which has no seed to give
-    return [f"jaxcheck.{report.kind}({report.name}, ..., seed={report.seed})"] if asked else []
+    if not report.leaves:
+        return []
+    if report.kind in _DROP_IN:  # which has no seed to give
+        return [f"jaxcheck.test_util.{report.kind}({report.name}, ...)"]
+    return [f"jaxcheck.{report.kind}({report.name}, ..., seed={report.seed})"]
