@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import dis
+import inspect
 import types
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -136,3 +137,16 @@ def refuse_positions(door: str, args: Sequence[object], names: Sequence[str]) ->
         raise TypeError(
             f"{door} takes {len(names)} arguments without a keyword ({', '.join(names)}), not {given}{extra}"
         )
+
+
+def refuse_call(door: str, signature: inspect.Signature, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+    """Raise TypeError for a call without what every call needs, or with something twice, before Python does."""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        needed = [
+            f"*{name}" if p.kind is p.VAR_POSITIONAL else name
+            for name, p in signature.parameters.items()
+            if p.kind is p.VAR_POSITIONAL or (p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty)
+        ]
+        raise TypeError(f"{door}: {error}; write {door}({', '.join(needed)}, ...)") from None

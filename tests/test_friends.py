@@ -79,12 +79,26 @@ def test_the_drop_in_is_not_told_of_options_that_it_does_not_have(name):
         ),
         (lambda: jc.check_rule(three, args=(W, X, Y)), "one after the other: check_rule(f, *args)"),
         (lambda: test_util.check_grads(jnp.sin, (W,), 1, order_=2), "did you mean order=?"),
+        (
+            lambda: jc.check_grad(loss),
+            "check_grad: missing a required argument: 'params'; write check_grad(loss, pa",
+        ),
+        (
+            lambda: jc.check_grad(loss, W, loss=loss),
+            "multiple values for argument 'loss'; write check_grad(lo",
+        ),
+        (lambda: jc.check_rule(), "write check_rule(f, *args, ...)"),
+        (
+            lambda: test_util.check_grads(jnp.sin, (W,)),
+            "missing a required argument: 'order'; write check_grads(f, a",
+        ),
     ],
 )
 def test_a_call_that_cannot_be_says_what_to_write(call, said):
     with pytest.raises(TypeError) as caught:
         call()
     assert said in str(caught.value)
+    assert {Path(file).name for file in frames(caught.value)} == {Path(__file__).name}
 
 
 def three(w, x, y):
