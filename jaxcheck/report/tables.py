@@ -33,6 +33,17 @@ def choose_leaves(
     return leaves[:shown], leaves[shown:]
 
 
+def leaves_on_a_screen(report: Report, width: int) -> list[Text]:
+    """The table of the leaves and what it leaves out; of many fewer where each takes several lines."""
+    shown, hidden = choose_leaves(report)
+    lines = leaves(shown, width)
+    each = len(lines) // len(shown)
+    if hidden and each > 1:
+        shown, hidden = choose_leaves(report, folded=max(FOLDED // each, 1))
+        lines = leaves(shown, width)
+    return [*lines, *left_out(hidden, width)]
+
+
 def leaves(shown: list[LeafResult], width: int) -> list[Text]:
     """A line per leaf. Narrow consoles (a notebook, a split terminal) get fewer columns; what all paths begin with
     is said once where that saves one."""

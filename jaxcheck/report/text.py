@@ -104,10 +104,8 @@ def _whole(report: Report, width: int) -> Iterator[Text]:
     for note in report.notes:
         yield from say(note)
     if report.leaves:
-        shown, hidden = tables.choose_leaves(report)
         yield Text("")
-        yield from tables.leaves(shown, width)
-        yield from tables.left_out(hidden, width)
+        yield from tables.leaves_on_a_screen(report, width)
         yield Text("")
     yield from _details(report, width)
     for table in tables.rows(report, width):
