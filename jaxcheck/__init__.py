@@ -6,6 +6,7 @@ import JAX (a pytest plugin or a conftest may still have to configure it).
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -90,22 +91,24 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
+if not TYPE_CHECKING:  # it answers any name, and a type checker would let a misspelt one pass
 
-        try:
-            value: Any = version("jaxcheck")
-        except PackageNotFoundError:  # run from a source tree that was never installed
-            value = "0+unknown"
-    elif name in _MODULE_OF:
-        value = getattr(import_module(_MODULE_OF[name]), name)
-    else:
-        from jaxcheck.friends import advice
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import PackageNotFoundError, version
 
-        raise AttributeError(f"module 'jaxcheck' has no attribute {name!r}{advice(name)}")
-    globals()[name] = value
-    return value
+            try:
+                value: Any = version("jaxcheck")
+            except PackageNotFoundError:  # run from a source tree that was never installed
+                value = "0+unknown"
+        elif name in _MODULE_OF:
+            value = getattr(import_module(_MODULE_OF[name]), name)
+        else:
+            from jaxcheck.friends import missing
+
+            raise missing(name, sys._getframe(1))
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

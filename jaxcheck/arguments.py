@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxcheck.tracebacks import OnError
+from jaxcheck.tracebacks import OnError, in_the_call
 
 
 def refuse_data_as_grad(loss: Any, params: Any, grad: Any, args: Any, kwargs: dict[str, Any]) -> None:
@@ -16,11 +16,12 @@ def refuse_data_as_grad(loss: Any, params: Any, grad: Any, args: Any, kwargs: di
         return
     more = tuple(grad) if isinstance(grad, (tuple, list)) else (grad,)
     if not _takes(loss, (params, *args), kwargs) and _takes(loss, (params, *args, *more), kwargs):
-        name = getattr(loss, "__name__", "loss")
+        name = _name(loss)
+        places = in_a_tuple(["x", "y"][: len(more)])
         raise TypeError(
-            f"the third argument of check_grad is grad, the gradient under test, but {name}{inspect.signature(loss)} "
+            f"the third argument of check_grad is grad, the gradient under test, but {_shown(loss)} "
             "cannot do without what was given there: did you mean args=? "
-            f"Write check_grad({name}, params, grad=..., args={'(x,)' if len(more) == 1 else '(x, y)'})"
+            f"Write check_grad({name}, params, grad=..., args={places})"
         )
 
 
@@ -29,10 +30,10 @@ def refuse_params_in_one(loss: Any, params: Any, args: Any, kwargs: Any) -> None
     if not (callable(loss) and isinstance(params, (tuple, list)) and isinstance(args, (tuple, list))):
         return
     if not _takes(loss, (params, *args), kwargs) and _takes(loss, (*params, *args), kwargs):
-        name = getattr(loss, "__name__", "loss")
+        name = _name(loss)
         places = ", ".join(map(str, range(len(params))))
         raise TypeError(
-            f"params is the first argument of {name}{inspect.signature(loss)} alone, and holds {len(params)} here: "
+            f"params is the first argument of {_shown(loss)} alone, and holds {len(params)} here: "
             f"write check_grad({name}, params[0], args=params[1:]), with argnums=({places}) to differentiate by all"
         )
 
@@ -56,21 +57,91 @@ def refuse_all_in_one(f: Any, args: tuple, kwargs: dict[str, Any]) -> None:
     if len(args) != 1 or not isinstance(args[0], (tuple, list)) or not callable(f) or _takes(f, args, kwargs):
         return
     if _takes(f, args[0], kwargs):
-        name = getattr(f, "__name__", "f")
+        name = _name(f)
         raise TypeError(
-            f"check_rule takes the arguments of {name}{inspect.signature(f)} one after the other: write "
+            f"check_rule takes the arguments of {_shown(f)} one after the other: write "
             f"check_rule({name}, *args), not check_rule({name}, args)"
         )
 
 
-def _takes(f: Callable, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+class Called:
+    """Around what calls the caller's functions: a call that Python refuses says what to write.
+
+    Args:
+        write: how the names of a function's arguments are written at the front door.
+        functions: of them the first that does not take the arguments is named.
+    """
+
+    def __init__(self, write: Callable[[list[str]], str], functions: Sequence[Any], args: Any, kwargs: Any = None):
+        self._write, self._functions = write, functions
+        self._args, self._kwargs = args, kwargs or {}
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        # The signature alone may lie (a decorator hands more on); and what fails inside a function is its own affair.
+        if isinstance(error, TypeError) and in_the_call(error):
+            for f in self._functions:
+                said = callable(f) and _misfit(f, self._args, self._kwargs, self._write)
+                if said:
+                    raise TypeError(said) from None
+
+
+def first_and(params: Any, args: Any) -> tuple[Any, ...]:
+    """The arguments of a loss; what stands for `args` and cannot be is refused elsewhere."""
+    return (params, *args) if isinstance(args, (tuple, list)) else (params,)
+
+
+def beside(names: list[str]) -> str:
+    """How `check_grad` is given the arguments of a loss."""
+    return f"what it takes beside {names[0]} goes into args={in_a_tuple(names[1:])}"
+
+
+def in_a_tuple(names: Sequence[str]) -> str:
+    return f"({names[0]},)" if len(names) == 1 else f"({', '.join(names)})"
+
+
+def _misfit(f: Callable, args: Sequence[Any], kwargs: dict[str, Any], write: Callable[[list[str]], str]) -> str:
+    """Why `f(*args, **kwargs)` cannot be, and what to write; "" where it can, as far as can be told."""
     try:
-        inspect.signature(f).bind(*args, **kwargs)
-    except TypeError:
-        return False
+        signature = inspect.signature(f)
+        bound = signature.bind_partial(*args, **kwargs).arguments
     except ValueError:  # built in: it has no signature
-        return True
-    return True
+        return ""
+    except TypeError as error:
+        return f"{_shown(f)} was called with {len(args)} argument{'s' * (len(args) != 1)}: {error}; {write(_needed(f))}"
+    lacking = [name for name, p in signature.parameters.items() if p.default is p.empty and name not in bound]
+    lacking = [name for name in lacking if signature.parameters[name].kind not in _MANY]
+    if not lacking:
+        return ""
+    named = [repr(name) for name in lacking if signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY]
+    more = f"kwargs={{{', '.join(f'{name}: ...' for name in named)}}}" if named else write(_needed(f))
+    return f"{_shown(f)} was called without {' and '.join(lacking)}: {more}"
+
+
+_MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _needed(f: Callable) -> list[str]:
+    """The names of the arguments that `f` cannot do without, in their places."""
+    parameters = inspect.signature(f).parameters.values()
+    places = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]
+    return [p.name for p in places] or ["its argument"]
+
+
+def _name(f: Callable) -> str:
+    return getattr(f, "__name__", type(f).__name__)
+
+
+def _shown(f: Callable) -> str:
+    """A function as it is called: `loss(params, x, y)`."""
+    signature = inspect.signature(f)
+    plain = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return f"{_name(f)}{signature.replace(parameters=plain, return_annotation=signature.empty)}"
+
+
+def _takes(f: Callable, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    return not _misfit(f, args, kwargs, in_a_tuple)
 
 
 def gathered(

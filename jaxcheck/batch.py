@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxcheck import bars, batch_report
+from jaxcheck.arguments import Called, beside, first_and
 from jaxcheck.budget import current, running, until_stopped
 from jaxcheck.door import door
 from jaxcheck.engine import examine
@@ -38,9 +39,9 @@ def check_batch(
     points: Any = None,
     grad: Any = None,
     *,
-    init: Callable[..., Any] | None = None,
+    init: Callable[[Any], Any] | None = None,
     n: int | None = None,
-    train_step: Callable[..., Any] | None = None,
+    train_step: Callable[[Any], Any] | None = None,
     steps: Sequence[int] | None = None,
     args: Sequence[Any] = (),
     has_aux: bool = False,
@@ -99,8 +100,9 @@ def check_batch(
         resuming(resume, clock) as file,
     ):
         report = None
-        with until_stopped():
-            batch = collect(points, init, n, train_step, steps, seed, lambda tree: _accepts(loss, tree, args))
+        with until_stopped(), Called(beside, (loss, grad), first_and(points, args)):
+            with Called(lambda names: "init takes a key, train_step the parameters", (init, train_step), (points,)):
+                batch = collect(points, init, n, train_step, steps, seed, lambda tree: _accepts(loss, tree, args))
             batch = dataclasses.replace(
                 batch, lines=tuple(f"jaxcheck.check_grad(loss, {x}{more})" for x in batch.lines)
             )

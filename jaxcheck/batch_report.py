@@ -210,7 +210,7 @@ def statistics(batch: Batch, problem, table: batched.Table) -> list[str]:
         values = table.difference[good, k]
         largest = int(np.flatnonzero(good)[np.argmax(values)])
         bar = table.bar[largest, k]
-        around = f" +-{bar:.1e}" if np.isfinite(bar) else ""
+        around = f" (bar {bar:.1e})" if np.isfinite(bar) else ""
         left = f"; left out: {len(good) - good.sum()} on a kink or not finite" if not good.all() else ""
         most = f"99 % {np.quantile(values, 0.99, method='lower'):.1e}, " if len(values) >= 100 else ""
         said.append(

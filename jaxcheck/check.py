@@ -7,7 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from jaxcheck.arguments import about_lists, gathered, refuse_data_as_grad, refuse_params_in_one
+from jaxcheck.arguments import (
+    Called,
+    about_lists,
+    beside,
+    first_and,
+    gathered,
+    refuse_data_as_grad,
+    refuse_params_in_one,
+)
 from jaxcheck.batch import check_batch
 from jaxcheck.budget import running, until_stopped
 from jaxcheck.door import door
@@ -110,6 +118,7 @@ def check_grad(
     refuse_data_as_grad(loss, params, grad, args, kwargs or {})
     refuse_params_in_one(loss, params, args, kwargs or {})
     given = params
+    called = Called(beside, (loss, grad), first_and(params, args), kwargs)
     loss, params, grad, args = gathered(loss, params, grad, args, argnums, {} if kwargs is None else kwargs)
     call = Call(loss, grad, params, args)
     with (
@@ -118,7 +127,7 @@ def check_grad(
         resuming(resume, clock) as file,
     ):
         report = None
-        with until_stopped(), about_lists(given):
+        with until_stopped(), about_lists(given), called:
             problem, preface = prepare(loss, params, grad, args, has_aux, precision)
             earlier = file.before(call, problem, preface, settings, where=where, name=name or preface.name)
             if earlier is not None:

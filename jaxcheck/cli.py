@@ -17,7 +17,7 @@ import click
 
 from jaxcheck import cases
 from jaxcheck.cases import Outcome
-from jaxcheck.cli_options import make, on_device, writable
+from jaxcheck.cli_options import file_names, make, on_device, words, writable
 
 # 2 is click's, for a command or a file that could not be run.
 _PASS, _FAIL, _UNUSABLE, _INCONCLUSIVE, _INTERRUPTED = 0, 1, 2, 3, 130
@@ -51,7 +51,9 @@ def demo() -> None:
 
 
 @main.command()
-@click.argument("targets", metavar="[FILE.py | FILE.py::NAME | DIRECTORY]...", nargs=-1, required=True)
+@click.argument(
+    "targets", metavar="[FILE.py | FILE.py::NAME | DIRECTORY]...", nargs=-1, required=True, shell_complete=file_names
+)
 @click.option("-k", "keyword", default="", metavar="TEXT", help="Only cases whose FILE.py::NAME holds TEXT.")
 @click.option("-x", "stop", is_flag=True, help="Stop at the first case that does not pass.")
 @click.option("-q", "quiet", is_flag=True, help="A line per case in place of its report.")
@@ -166,7 +168,7 @@ def diff(old: str, new: str) -> None:
 
 
 @main.command()
-@click.argument("what", metavar="[WORD | REPORT]", required=False)
+@click.argument("what", metavar="[WORD | REPORT]", required=False, shell_complete=words)
 def explain(what: str | None) -> None:
     """Say what a reason or a word of a report means, with an example and what to do.
 
@@ -177,15 +179,15 @@ def explain(what: str | None) -> None:
 
     width = shutil.get_terminal_size().columns
     if what is None:
-        click.echo(explanation.listing(width))
+        _echo(explanation.listing(width))
         return
     if Path(what).suffix.lower() in (".json", ".html"):
         if not Path(what).is_file():
             raise click.UsageError(f"no such file: {what}")
-        click.echo(explanation.of_reports(_read(what)[0], width))
+        _echo(explanation.of_reports(_read(what)[0], width))
         return
     try:
-        click.echo(explanation.of_word(what, width))
+        _echo(explanation.of_word(what, width))
     except KeyError as error:
         raise click.UsageError(error.args[0]) from error
 
@@ -217,17 +219,36 @@ def _say(one: Outcome, quiet: bool, with_traceback: bool) -> None:
         hint = "" if with_traceback else " (--traceback shows where)"
         click.echo(f"error in case {one.name}: {one.error}{hint}", err=True)
     elif quiet:
-        click.echo(_line(one))
+        _show_line(one)
     else:
         _show(one.report)
     if not quiet:
         click.echo("")
 
 
-def _line(one: Outcome) -> str:
-    from jaxcheck.report import line
+def _show_line(one: Outcome) -> None:
+    """An outcome in a line: on a terminal folded under itself, elsewhere one line for whoever reads on."""
+    from jaxcheck.report import grid, line, tables
 
-    return f"{one.report.verdict.value:<12} {one.name}: {line.about(one.report)}"
+    verdict = "error" if one.error else one.report.verdict.value
+    told = one.error.splitlines()[0] if one.error else line.about(one.report)
+    said = f"{verdict:<12} {one.name}: {told}"
+    if not sys.stdout.isatty():
+        click.echo(said)
+        return
+    from rich.console import Console
+
+    console = Console()
+    for number, text in enumerate(grid.paragraph(said, console.width, indent=" " * 13)):
+        if number == 0:
+            text.stylize("red" if one.error else tables.COLOURS[one.report.verdict], 0, len(verdict))
+        console.print(text)
+
+
+def _echo(said: str) -> None:
+    from jaxcheck.report import text
+
+    click.echo(text.printable(said))
 
 
 def _show(report: Any) -> None:
@@ -250,9 +271,9 @@ def _summarise(done: list[Outcome]) -> None:
     for verdict in ("INCONCLUSIVE", "FAIL"):
         for one in done:
             if not one.error and one.report.verdict.value == verdict:
-                click.echo(_line(one))
+                _show_line(one)
     for one in errors:
-        click.echo(f"{'error':<12} {one.name}: {one.error.splitlines()[0]}")
+        _show_line(one)
     click.echo(f"{len(done)} checks: {', '.join(counts)}")
 
 

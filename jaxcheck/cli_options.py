@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 
 def make(folder: str) -> None:
@@ -30,6 +31,19 @@ def writable(path: str | None) -> None:
         raise click.UsageError(f"cannot write {path}: there is no folder {folder}")
     if not os.access(target if target.exists() else folder, os.W_OK):
         raise click.UsageError(f"cannot write {path}: permission denied")
+
+
+def file_names(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The shell completes names of files by itself, where it is told to."""
+    return [CompletionItem(begun, type="file")]
+
+
+def words(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The words that `jaxcheck explain` explains, and files."""
+    from jaxcheck.report.terms import TERMS
+
+    names = [term.name for term in TERMS.values() if term.name.casefold().startswith(begun.casefold())]
+    return [CompletionItem(name) for name in names] or file_names(context, parameter, begun)
 
 
 @contextlib.contextmanager

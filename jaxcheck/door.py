@@ -33,7 +33,8 @@ def door(f: Any = None, /, *, silent: bool = False) -> Any:
     """
     if f is None:
         return functools.partial(door, silent=silent)
-    parameters = inspect.signature(f).parameters
+    signature = inspect.signature(f)
+    parameters = signature.parameters
     known = [name for name, p in parameters.items() if p.kind not in _UNNAMED]
     places = [name for name, p in parameters.items() if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
     endless = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters.values())
@@ -47,6 +48,7 @@ def door(f: Any = None, /, *, silent: bool = False) -> Any:
             friends.refuse(f.__name__, kwargs, known)
             if not endless:
                 friends.refuse_positions(f.__name__, args, places)
+            friends.refuse_call(f.__name__, signature, args, kwargs)
             for name in session.defaults.keys() & set(known) - kwargs.keys():
                 default = session.defaults[name]
                 kwargs[name] = default(kwargs) if callable(default) else default

@@ -59,7 +59,7 @@ def _with_leaves(report: Report, by_leaf: Report | None) -> Report:
     """The report of a wrong derivative with what is known of it leaf by leaf."""
     if by_leaf is None:
         return report
-    names = ("leaves", "witnesses", "difference_autodiff", "curves", "samples", "grids")
+    names = ("leaves", "witnesses", "difference", "difference_autodiff", "curves", "samples", "grids")
     return dataclasses.replace(
         report,
         # Where nothing but JAX's own derivative is in it, the leaves know more of why: something is hidden from it.

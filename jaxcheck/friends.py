@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import difflib
+import dis
+import inspect
+import types
 from collections.abc import Iterable, Mapping, Sequence
 
 _TOLERANCE = "use tolerance=jaxcheck.Tolerance(rtol=..., atol=...), or tolerance=1e-3 for a relative bound"
@@ -32,6 +35,7 @@ _ELSEWHERE = {
     "check_backward_ad": "the reverse mode is looked at by itself",
     "check_grad_dtypes": "a gradient of another dtype or shape is a FAIL with reason STRUCTURE by itself",
     "masked": "sparse arrays are not looked at; pass the values that are stored, as an array",
+    "f": 'the loss is loss=; any other function is for check_rule(f, *args), and a case of it for case(check="rule")',
     "x0": "pass the point as params: check_grad(loss, params, grad=...)",
     "func": "pass the function first, without a keyword: check_grad(loss, params, grad=...)",
     "fun": "pass the function first, without a keyword: check_grad(loss, params, grad=...)",
@@ -47,6 +51,34 @@ _ELSEWHERE = {
     "holomorphic": "complex leaves are taken as they are, by JAX's convention of the gradient",
 }
 
+_OTHER_DOOR = "use jaxcheck.check_grad(loss, params, grad=...), which takes a gradient"
+_NO_SEED = "its directions are the same in every run"
+_CHOSEN = "steps are chosen, with an error bar; eps= is accepted, and not needed"
+_SHARE = "how much is looked at follows from what it costs"
+_PARTIAL = "leave what is not to be differentiated out of args: functools.partial(f, key=value)"
+# The same of the drop-in, which has JAX's own few options: what is another thing there.
+_DROP_IN = {
+    "epsilon": _CHOSEN,
+    "step": _CHOSEN,
+    "h": _CHOSEN,
+    "fast_mode": _SHARE,
+    "direction": _SHARE,
+    "raise_exception": "it raises, as JAX's own does; jaxcheck.check_rule(f, *args) returns a report",
+    "tolerance": "use rtol= and atol=",
+    "tol": "use rtol= and atol=",
+    "argnums": _PARTIAL,
+    "argnum": _PARTIAL,
+    "func": "pass the function first, without a keyword: check_grads(f, args, order)",
+    "fun": "pass the function first, without a keyword: check_grads(f, args, order)",
+    "inputs": "use args=, a tuple",
+    "x0": "use args=, a tuple",
+    "grad": _OTHER_DOOR,
+    "backprop": _OTHER_DOOR,
+    "jac": _OTHER_DOOR,
+    "seed": _NO_SEED,
+    "key": _NO_SEED,
+    "rng": _NO_SEED,
+}
 
 # What others call their checkers, and who looks for them at `jaxcheck.`.
 _CHECKERS = {
@@ -59,9 +91,17 @@ _CHECKERS = {
 _POINT = ("args", "params", "primals", "inputs")
 
 
-def advice(name: str) -> str:
-    """What stands here for a checker of that name elsewhere, to be said behind an AttributeError; or ""."""
-    return f": use {_CHECKERS[name]}" if name in _CHECKERS else ""
+def missing(name: str, asking: types.FrameType) -> Exception:
+    """What to raise where `jaxcheck.` has no such name; of another library's checker it says what stands for it.
+
+    Args:
+        asking: the frame that wants it. Of `from jaxcheck import name` Python would leave out what was said.
+    """
+    instead = f": use {_CHECKERS[name]}" if name in _CHECKERS else ""
+    imported = asking.f_code.co_code[asking.f_lasti] == dis.opmap["IMPORT_FROM"]
+    if instead and imported:
+        return ImportError(f"cannot import name {name!r} from 'jaxcheck'{instead}", name=name)
+    return AttributeError(f"module 'jaxcheck' has no attribute {name!r}{instead}")
 
 
 def refuse(door: str, given: Mapping[str, object], known: Iterable[str]) -> None:
@@ -69,8 +109,11 @@ def refuse(door: str, given: Mapping[str, object], known: Iterable[str]) -> None
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            instead = _ELSEWHERE.get(name) or (
-                f"did you mean {close[0]}=?" if close else "it has " + ", ".join(f"{one}=" for one in known)
+            like_jax = door in _CHECKERS and _DROP_IN.get(name)
+            instead = (
+                like_jax
+                or _ELSEWHERE.get(name)
+                or (f"did you mean {close[0]}=?" if close else "it has " + ", ".join(f"{one}=" for one in known))
             )
             if door == "check_rule" and name in _POINT:
                 instead = "pass the arguments of f one after the other: check_rule(f, *args)"
@@ -94,3 +137,16 @@ def refuse_positions(door: str, args: Sequence[object], names: Sequence[str]) ->
         raise TypeError(
             f"{door} takes {len(names)} arguments without a keyword ({', '.join(names)}), not {given}{extra}"
         )
+
+
+def refuse_call(door: str, signature: inspect.Signature, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+    """Raise TypeError for a call without what every call needs, or with something twice, before Python does."""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        needed = [
+            f"*{name}" if p.kind is p.VAR_POSITIONAL else name
+            for name, p in signature.parameters.items()
+            if p.kind is p.VAR_POSITIONAL or (p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty)
+        ]
+        raise TypeError(f"{door}: {error}; write {door}({', '.join(needed)}, ...)") from None

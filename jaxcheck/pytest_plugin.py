@@ -137,13 +137,14 @@ class _Run:
         made, self.made = self.made, []
         if self.is_copy:  # every worker of xdist collects everything
             made = [entry for entry in made if entry.test != _COLLECTION]
-        outcome.jaxcheck = [dataclasses.asdict(entry) for entry in made]
         error = call.excinfo.value if call.excinfo else None
         report = _report_of(error)
         if error is not None and call.when == "call":
             _hold_to_reason(item, outcome, made, report)
         if isinstance(getattr(outcome, "wasxfail", None), Reason):
             outcome.wasxfail = str(outcome.wasxfail)  # xdist sends plain strings only
+        expected = outcome.skipped and hasattr(outcome, "wasxfail")
+        outcome.jaxcheck = [dataclasses.asdict(entry) | {"expected": expected} for entry in made]
         if outcome.failed and report is not None and report.verdict == "INCONCLUSIVE":
             self._excuse(item, outcome, f"INCONCLUSIVE: {_cause(report)}")
         if outcome.failed and report is not None:
@@ -269,9 +270,3 @@ def rulecheck() -> Callable[..., Report]:
 def batchcheck() -> Callable[..., Report]:
     """`batchcheck(loss, points, grad=...)`: `jaxcheck.check_batch`, and the test fails unless it passes."""
     return _fixture("check_batch")
-
-
-@pytest.fixture
-def assert_gradients() -> Callable[..., Report]:
-    """The same as `gradcheck`."""
-    return _fixture("check_grad")

@@ -20,13 +20,15 @@ _MOST = 10
 class Entry:
     """One report of the run: as plain data, for it travels from xdist's workers.
 
-    `drop_in` says that `jax.test_util` was called, `beyond` that its own function would have passed.
+    `drop_in` says that `jax.test_util` was called, `beyond` that its own function would have passed; `expected` that
+    the test failed as its xfail mark says.
     """
 
     test: str
     report: dict[str, Any]
     drop_in: bool = False
     beyond: bool = False
+    expected: bool = False
 
 
 def usable(path: str) -> None:
@@ -50,22 +52,24 @@ def lines(entries: list[Entry], width: int, everything: bool) -> Iterator[tuple[
     """(line, colour), the worst first; those that are as bad by their tests' names, whichever process was first."""
     from jaxcheck.report import line
 
-    pairs = sorted(_decoded(entries), key=lambda pair: (*_badness(pair[1]), pair[0].test))
+    pairs = sorted(_decoded(entries), key=lambda pair: (*_badness(*pair), pair[0].test))
     for entry, report in pairs if everything else pairs[:_MOST]:
         took = "" if math.isnan(report.seconds) else f"  {report.seconds:.2f} s"
         said = f"{line.about(report)} ({report.name})"
-        text = f"{report.verdict.value:<12} {entry.test}  {said}"
+        text = f"{report.verdict.value:<12} {entry.test}{' (xfail)' if entry.expected else ''}  {said}"
         if not everything and len(text) + len(took) > width:
             text = text[: max(width - len(took) - 3, 40)] + "..."
-        yield text + took, _COLOURS[report.verdict.value]
+        yield text + took, "" if entry.expected else _COLOURS[report.verdict.value]
     left_out = 0 if everything else len(pairs) - _MOST
     if left_out > 0:
         yield f"and {left_out} more; all with -v", ""
 
 
 def title(entries: list[Entry]) -> str:
-    verdicts = [entry.report["verdict"] for entry in entries]
-    return "gradient checks: " + ", ".join(f"{verdicts.count(v)} {v}" for v in _RANK if v in verdicts)
+    verdicts = [entry.report["verdict"] for entry in entries if not entry.expected]
+    counts = [f"{verdicts.count(v)} {v}" for v in _RANK if v in verdicts]
+    expected = len(entries) - len(verdicts)
+    return "gradient checks: " + ", ".join([*counts, f"{expected} xfail"] if expected else counts)
 
 
 def drop_in(entries: list[Entry]) -> str:
@@ -86,8 +90,10 @@ def _decoded(entries: list[Entry]) -> list[tuple[Entry, Any]]:
     return [(entry, Report.from_json(entry.report)) for entry in entries]
 
 
-def _badness(report: Any) -> tuple[int, float]:
+def _badness(entry: Entry, report: Any) -> tuple[float, float]:
     from jaxcheck.report import line
 
+    if entry.expected:  # ahead of what passed, and no worse than anything that did not
+        return _RANK["PASS"] - 0.5, 0.0
     worst = line.floor(report)
     return _RANK[report.verdict.value], -worst if not math.isnan(worst) else 0.0

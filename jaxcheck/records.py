@@ -70,6 +70,9 @@ class Component(Data):
         """`layers[1].W[0,2]`: the entry as one writes it."""
         return self.path + (f"[{','.join(map(str, self.index))}]" if self.index else "")
 
+    def __repr__(self) -> str:
+        return f"<{renderer('line').component(self)}>"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LeafResult(Data):

@@ -162,6 +162,8 @@ class Report(Data):
             path: a path in which `*` stands for anything and `?` for one character: `layers[*].W`.
             verdict: a `Verdict`, or its name. Raises ValueError for another word.
         """
+        if verdict not in (None, *Verdict):
+            raise ValueError(f"verdict={verdict!r}: use {', '.join(repr(str(one)) for one in Verdict)}")
         wanted = None if verdict is None else Verdict(verdict)
         fits = re.escape("*" if path is None else path).replace(r"\*", ".*").replace(r"\?", ".")
         return tuple(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from jaxcheck.arguments import refuse_all_in_one
+from jaxcheck.arguments import Called, refuse_all_in_one
 from jaxcheck.budget import TELLING, current, running, until_stopped
 from jaxcheck.door import door
 from jaxcheck.engine import examine
@@ -117,7 +117,8 @@ def check_rule(
     groups = {group for group, yes in wanted.items() if yes and not surrogate}
     with running(budget, hosts.watch(progress)), spread.over(devices, args, kwargs):
         report = None
-        with until_stopped():
+        write = Called(lambda names: f"write check_rule(f, {', '.join(names)})", (f,), args, kwargs)
+        with until_stopped(), write:
             asked = _Asked(groups, order, level, where)
             report = _check(f, tuple(args), dict(kwargs or {}), argnums, name, settings, asked)
         if report is None:

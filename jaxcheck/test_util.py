@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from jaxcheck import again, as_run_maps
+from jaxcheck.arguments import Called, in_a_tuple
 from jaxcheck.bounds import Bounds, bounds_of
 from jaxcheck.by_leaf import by_leaf
 from jaxcheck.by_value import wrong_values
@@ -151,7 +152,7 @@ def check_jvp(
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    return _check(f, args, *_given(f_jvp, None), bounds_of(rtol, atol), err_msg)
+    return _check(f, args, *_given(f_jvp, None), bounds_of(rtol, atol), err_msg, "check_jvp")
 
 
 @door(silent=True)
@@ -169,7 +170,7 @@ def check_vjp(
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    return _check(f, args, *_given(None, f_vjp), bounds_of(rtol, atol), err_msg)
+    return _check(f, args, *_given(None, f_vjp), bounds_of(rtol, atol), err_msg, "check_vjp")
 
 
 def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Callable, Callable]:
@@ -192,19 +193,16 @@ def _check(
     valued: Callable,
     bounds: Bounds,
     err_msg: str = "",
+    kind: str = "check_grads",
 ) -> Report | None:
     """The report of what passed, which the doors tell to whoever listens and do not return."""
     args = tuple(args)
     theta = _taken_apart(args)
-
-    def flat(leaves, extras):
-        out = jax.tree_util.tree_leaves(f(*theta.rebuild(leaves)))
-        return [x for x in out if jax.dtypes.issubdtype(jax.dtypes.result_type(x), np.inexact)]
-
+    flat = _flat(f, args, theta)
     # Numbers as JAX itself would take them: at cos(math.pi) in float32 the slope is not zero.
     point = tuple(to_array(own(x)) for x in theta.inexact())
     name = getattr(f, "__name__", type(f).__name__)
-    head = {"kind": "check_grads", "name": name, "carried": theta.carried, "made": made(f)}
+    head = {"kind": kind, "name": name, "carried": theta.carried, "made": made(f)}
     random = Report(verdict=Verdict.INCONCLUSIVE, reason=Reason.NONDETERMINISTIC, **head)
     as_traced, primal = _traced(flat, list(point), random, err_msg)
     if not theta.size:
@@ -233,6 +231,18 @@ def _check(
         return None if finding.what in VALUES else by_leaf(*first_of[name], names, finding, settings)
 
     return tell(findings, head, err_msg, looked_into)
+
+
+def _flat(f: Callable, args: tuple[Any, ...], theta: Theta) -> Callable:
+    """`f` from flat leaves to its float and complex outputs."""
+    called = Called(lambda names: f"write args={in_a_tuple(names)}", (f,), args)
+
+    def flat(leaves, extras):
+        with called:
+            out = jax.tree_util.tree_leaves(f(*theta.rebuild(leaves)))
+        return [x for x in out if jax.dtypes.issubdtype(jax.dtypes.result_type(x), np.inexact)]
+
+    return flat
 
 
 def _traced(flat: Callable, point: list[Any], random: Report, err_msg: str) -> tuple[Traced, Traced]:

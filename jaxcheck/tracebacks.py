@@ -55,9 +55,17 @@ def shorten(error: BaseException | None) -> None:
     while error is not None and all(error is not one for one in seen) and not _wanted_whole():
         seen.append(error)
         frames = list(_walk(error.__traceback__))
-        if frames and not _by_accident(frames[-1]):
+        if frames and not _by_us(frames[-1], said=False):
             error.__traceback__ = _without(frames, (_OURS, *_jax()))
         error = error.__cause__ or error.__context__
+
+
+def in_the_call(error: BaseException) -> bool:
+    """Whether `error`, as it stands in this package, came up before any line of the reader's was reached, and is no
+    sentence of ours."""
+    frames = list(_walk(error.__traceback__))
+    within = all(tb.tb_frame.f_code.co_filename.startswith((_OURS, *_jax())) for tb in frames)
+    return within and not _by_us(frames[-1], said=True)
 
 
 def _without(frames: list[TracebackType], hidden: tuple[str, ...]) -> TracebackType | None:
@@ -74,10 +82,10 @@ def _walk(tb: TracebackType | None) -> Iterator[TracebackType]:
         tb = tb.tb_next
 
 
-def _by_accident(last: TracebackType) -> bool:
-    """Whether a line of this package failed, and not by a `raise` that says what is wrong."""
+def _by_us(last: TracebackType, said: bool) -> bool:
+    """Whether a line of this package failed: by a `raise` that says what is wrong, or else by accident."""
     code = last.tb_frame.f_code
-    return code.co_filename.startswith(_OURS) and code.co_code[last.tb_lasti] != _RAISE
+    return code.co_filename.startswith(_OURS) and (code.co_code[last.tb_lasti] == _RAISE) is said
 
 
 def _jax() -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import lax
 from test_check_grads import V, detached, sine_forward
@@ -37,6 +38,19 @@ def test_an_error_names_the_leaf_and_its_components():
     said = str(report)
     assert said.startswith("FAIL check_grads") and "p.b[" in said and "VJP cotangent projection" in said
     assert repr(report) == f"<FAIL check_grads({report.name}): `p.b` ratio 2.000 on all 5 entries>"
+
+
+def test_only_what_is_off_is_listed_as_the_worst():
+    rows = np.random.default_rng(0).normal(size=(7, 5))
+
+    def mixed(w):
+        return jnp.sum(jnp.tanh(rows @ w))
+
+    def wrong(w):
+        return (1 - jnp.tanh(rows @ w) ** 2) @ rows * jnp.array([1, 1, 1.5, 1, 2])
+
+    leaf = jc.check_grad(mixed, V, wrong)["params"]
+    assert {one.index for one in leaf.worst} == {(2,), (4,)}
 
 
 @pytest.mark.parametrize("mode", ["fwd", "lin", "rev"])

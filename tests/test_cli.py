@@ -468,6 +468,23 @@ def test_every_word_that_a_report_has_before_a_colon_or_above_a_column_is_explai
     assert explain.of_word("PRECISION").startswith("PRECISION\n")
 
 
+@pytest.mark.parametrize(
+    ("begun", "offered"),
+    [
+        ("run che", ["file,che"]),
+        ("explain KI", ["plain,KINK"]),
+        ("explain fl", ["plain,floor"]),
+        ("explain rep", ["file,rep"]),
+        ("show r", ["file,r"]),
+        ("run --js", ["plain,--json"]),
+    ],
+)
+def test_the_shell_completes(begun, offered):
+    words = ["jaxcheck", *begun.split()]
+    env = {"_JAXCHECK_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    assert CliRunner().invoke(main, prog_name="jaxcheck", env=env).output.split() == offered
+
+
 def test_explain_a_report_and_what_there_is_to_explain(tmp_path):
     failing(leaves=(*failing().leaves, *inconclusive().leaves)).save(tmp_path / "r.json")
     said = call("explain", str(tmp_path / "r.json")).stdout

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import inspect
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -17,6 +20,7 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck import friends, session, test_util
+from jaxcheck.report import words
 
 W = np.array([0.3, -0.7, 1.1])
 X, Y = np.arange(3.0), np.float64(2.0)
@@ -38,6 +42,16 @@ def test_a_keyword_of_another_library_is_told_what_it_is_here(name):
     with pytest.raises(TypeError, match=f"check_grad has no option {name}=: ") as caught:
         jc.check_grad(loss, W, grad, args=(X,), **{name: 1})
     assert friends._ELSEWHERE[name] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", sorted({*ELSEWHERE, *friends._DROP_IN} - {"modes", "order", "rtol", "atol", "eps", "f"})
+)
+def test_the_drop_in_is_not_told_of_options_that_it_does_not_have(name):
+    with pytest.raises(TypeError, match=f"check_grads has no option {name}=: ") as caught:
+        test_util.check_grads(jnp.sin, (W,), 1, **{name: 1})
+    said = re.sub(r"check_(rule|grad)\b.*|Exhaustive.*|functools.*", "", str(caught.value).partition("=: ")[2])
+    assert set(re.findall(r"(\w+)=", said)) <= set(inspect.signature(test_util.check_grads).parameters), said
 
 
 @pytest.mark.parametrize(
@@ -65,12 +79,26 @@ def test_a_keyword_of_another_library_is_told_what_it_is_here(name):
         ),
         (lambda: jc.check_rule(three, args=(W, X, Y)), "one after the other: check_rule(f, *args)"),
         (lambda: test_util.check_grads(jnp.sin, (W,), 1, order_=2), "did you mean order=?"),
+        (
+            lambda: jc.check_grad(loss),
+            "check_grad: missing a required argument: 'params'; write check_grad(loss, pa",
+        ),
+        (
+            lambda: jc.check_grad(loss, W, loss=loss),
+            "multiple values for argument 'loss'; write check_grad(lo",
+        ),
+        (lambda: jc.check_rule(), "write check_rule(f, *args, ...)"),
+        (
+            lambda: test_util.check_grads(jnp.sin, (W,)),
+            "missing a required argument: 'order'; write check_grads(f, a",
+        ),
     ],
 )
 def test_a_call_that_cannot_be_says_what_to_write(call, said):
     with pytest.raises(TypeError) as caught:
         call()
     assert said in str(caught.value)
+    assert {Path(file).name for file in frames(caught.value)} == {Path(__file__).name}
 
 
 def three(w, x, y):
@@ -149,6 +177,54 @@ def test_one_point_in_the_place_of_many_is_told_apart():
     assert "one point" not in "".join(getattr(caught.value, "__notes__", ()))
 
 
+def keyword(w, *, x):
+    return loss(w, x)
+
+
+BESIDE = "what it takes beside w goes into args=(x, y)"
+# Calls with too few arguments, or too many: of every front door, and of each function that it is given.
+CALLS = {
+    "a loss": (lambda: jc.check_grad(three, W), f"three(w, x, y) was called without x and y: {BESIDE}"),
+    "a loss under jit": (lambda: jc.check_grad(jax.jit(three), W), f"without x and y: {BESIDE}"),
+    "a loss given one": (lambda: jc.check_grad(three, W, args=(X,)), f"without y: {BESIDE}"),
+    "a loss by argnums": (lambda: jc.check_grad(three, W, args=(X,), argnums=(0, 1)), f"without y: {BESIDE}"),
+    "a loss given three": (lambda: jc.check_grad(three, W, args=(X, Y, Y)), "with 4 arguments: too many positional"),
+    "a gradient": (lambda: jc.check_grad(three, W, lambda w, x: x, args=(X, Y)), "<lambda>(w, x) was called with 3"),
+    "a keyword": (lambda: jc.check_grad(keyword, W), "keyword(w, *, x) was called without x: kwargs={'x': ...}"),
+    "a batch": (lambda: jc.check_batch(three, W[None]), f"without x and y: {BESIDE}"),
+    "init": (lambda: jc.check_batch(loss, init=lambda: W, n=2, args=(X,)), "init takes a key"),
+    "train_step": (
+        lambda: jc.check_batch(loss, W, train_step=lambda w, x: w, steps=[1], args=(X,)),
+        "train_step the parameters",
+    ),
+    "a rule": (lambda: jc.check_rule(three, W), "without x and y: write check_rule(f, w, x, y)"),
+    "a custom_vjp": (lambda: jc.check_rule(rule, W, X), "rule(x) was called with 2 arguments: too many positional"),
+    "the drop-in": (lambda: test_util.check_grads(three, (W,), 1), "without x and y: write args=(w, x, y)"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_that_python_refuses_says_what_to_write_without_a_frame_of_ours(name):
+    call, said = CALLS[name]
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert said in str(caught.value)
+    assert {Path(file).name for file in frames(caught.value)} == {Path(__file__).name}
+
+
+def test_what_fails_inside_a_function_is_not_taken_for_its_call():
+    with pytest.raises(TypeError, match=r"three\(\) missing 2"):
+        jc.check_grad(lambda w, x=X: three(w), W)
+
+    @functools.wraps(three)  # its signature is that of another
+    def handing_on(w):
+        return three(w, X, Y)
+
+    assert jc.check_grad(handing_on, W)
+    with pytest.raises(TypeError, match="sum or average it"):
+        jc.check_grad(functools.wraps(three)(lambda w: jnp.sin(w)), W)
+
+
 def test_a_tuple_that_the_loss_takes_whole_is_no_mistake():
     assert jc.check_grad(lambda pair: loss(*pair), (W, X)) and jc.check_grad(lambda w, *x: jnp.sum(w[0] ** 2), (W, X))
 
@@ -157,6 +233,12 @@ def test_a_tuple_that_the_loss_takes_whole_is_no_mistake():
 def test_a_checker_of_another_name_is_told_apart(name):
     with pytest.raises(AttributeError, match=rf"no attribute '{name}': use (check_rule|from jaxcheck.test_util)"):
         getattr(jc, name)
+    with pytest.raises(
+        ImportError, match=rf"import name '{name}' from 'jaxcheck': use (check_rule|from jaxcheck.test_)"
+    ):
+        exec(f"from jaxcheck import {name}")
+    with pytest.raises(ImportError, match="cannot import name 'nothing' from 'jaxcheck' "):
+        exec("from jaxcheck import nothing")
     with pytest.raises(AttributeError, match=r"no attribute 'nothing'$"):
         jc.nothing  # noqa: B018
 
@@ -165,7 +247,7 @@ def test_a_gradient_given_as_data_is_none_of_that():
     assert jc.check_grad(lambda w: loss(w, X), W, grad(W, X))
     assert jc.check_grad(lambda w: loss(*w), (W, X), tuple(jax.grad(loss, (0, 1))(W, X)))
     assert jc.check_grad(loss, W, grad(W, X), args=(X,))  # y has a default
-    with pytest.raises(TypeError, match="missing"):
+    with pytest.raises(TypeError, match="without x and y"):
         jc.check_grad(three, W, jnp.cos)
 
 
@@ -213,6 +295,32 @@ def test_argnums_and_keywords_that_cannot_be(options, kind, said):
     with pytest.raises(kind) as caught:
         jc.check_grad(loss, W, grad, args=(X,), **options)
     assert said in str(caught.value)
+
+
+def test_the_line_of_a_report_names_the_cause_at_every_door():
+    doubled = jc.check_batch(loss, [W, W + 0.1], lambda w, x: 2 * grad(w, x), args=(X + 1,))
+    assert repr(doubled).endswith(f"not pass, worst {doubled.point}: `params` ratio 2.000 on all 3 entries>")
+    with pytest.raises(jc.GradientMismatch) as caught:
+        test_util.check_grads(halved, (W,), 1, ["rev"])
+    report = caught.value.report
+    assert "`x` ratio 0.5 on all 3 entries" in repr(report)
+    assert "again: " in str(report) and "jaxcheck.test_util.check_grads(halved, ...)" in words.repeats(
+        dataclasses.replace(report, made=dataclasses.replace(report.made, again=""))
+    )
+    with pytest.raises(jc.GradientMismatch, match=r"FAIL check_vjp\(halved\)"):
+        test_util.check_vjp(halved, functools.partial(jax.vjp, halved), (W,))
+    # One number for one thing: what the headline says is what stands in the table of leaves.
+    assert report.difference == report["x"].difference and report.difference_autodiff == report["x"].difference_autodiff
+    with pytest.raises(ValueError, match="verdict='fail': use 'PASS', 'FAIL', 'INCONCLUSIVE'"):
+        report.filter(verdict="fail")
+
+
+@jax.custom_vjp
+def halved(x):
+    return jnp.sin(x)
+
+
+halved.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (g * jnp.cos(x) / 2,))
 
 
 def test_a_number_is_a_relative_tolerance():
@@ -318,6 +426,7 @@ report.assert_ok().save("r.json")
 check_grads(loss, (np.ones(3),), order=1)
 for component in report["params"].worst:
     print(component.name, component.manual, component.numeric_error)
+print(jc.check_batch(loss, init=lambda key: key + 1, n=2).ok)
 print(jc.check_batch(loss, np.ones((2, 3))).plot("points"), [row.status for row in report.rows])
 print(jc.Report.load("r.json").diff(report))
 """
@@ -331,7 +440,7 @@ def test_a_users_script_is_clean_to_a_strict_type_checker(tmp_path):
     config = {"typeCheckingMode": "strict", "extraPaths": [str(Path(jc.__file__).parents[1])]}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(config))
     (tmp_path / "spoiled.py").write_text(
-        textwrap.dedent(SCRIPT).replace('"sketch"', '"sketched"').replace('"points"', '"dots"')
+        textwrap.dedent(SCRIPT).replace('"sketch"', '"sketched"').replace('"points"', '"dots"').replace("_rule", "_rul")
     )
     done = subprocess.run(
         [pyright, "--pythonpath", sys.executable, "--outputjson", "script.py", "spoiled.py"],
@@ -342,5 +451,5 @@ def test_a_users_script_is_clean_to_a_strict_type_checker(tmp_path):
     )
     found = [(Path(one["file"]).name, one["message"]) for one in json.loads(done.stdout)["generalDiagnostics"]]
     assert [message for name, message in found if name == "script.py"] == []
-    for word in ("sketched", "dots"):
+    for word in ("sketched", "dots", "check_rul"):
         assert any(word in message for name, message in found if name == "spoiled.py")

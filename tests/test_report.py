@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -154,6 +155,22 @@ def test_many_components_are_cut_and_said_to_be():
     said = str(failing(leaves=(leaf("W", Verdict.FAIL, Reason.MANUAL_WRONG, worst=worst),)))
     assert "W, worst components:" in said
     assert "  3 more components in report['W'].worst" in said
+
+
+def test_what_autodiff_did_not_say_is_no_nan_of_its():
+    silent = (Witness("manual", "float64"), Witness("numeric", "float64"), Witness("autodiff", "absent", "none"))
+    bad = failing()["layers[1].W"]
+    bad = dataclasses.replace(bad, worst=tuple(dataclasses.replace(one, autodiff=NAN) for one in bad.worst))
+    report = failing(leaves=(bad,), witnesses=silent)
+    for width in (60, 110):
+        assert "nan" not in text.render(report, width)
+    assert ">nan<" not in html.page(report)
+    assert "nan" in text.render(failing(leaves=(bad,)), 110)  # a derivative that is none
+
+
+def test_a_component_in_a_line():
+    said = repr(failing()["layers[1].W"].worst[0])
+    assert re.fullmatch(r"<`layers\[1\]\.W\[\d+,\d+\]`: M \S+, N \S+ ±\S+, A \S+>", said), said
 
 
 def test_a_remark_on_a_passing_leaf_is_said():

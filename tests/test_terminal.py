@@ -120,6 +120,24 @@ def test_what_all_paths_begin_with_is_said_once_where_it_saves_room():
     assert "leaves of" not in text.render(passing(), 60)
 
 
+# Names of a flat dict, as Haiku and checkpoints have them.
+FLAT = "['encoder.block_{}.attention.query_projection.kernel']"
+
+
+@pytest.mark.parametrize(("width", "lines"), [(60, 3), (80, 2), (96, 2), (120, 1)])
+def test_a_long_name_is_broken_at_its_dots_and_other_columns_go_first(width, lines):
+    report = many(200, 7)
+    leaves = (dataclasses.replace(one, path=FLAT.format(i)) for i, one in enumerate(report.leaves))
+    said = text.render(dataclasses.replace(report, leaves=tuple(leaves)), width).splitlines()
+    table = said[next(i for i, line in enumerate(said) if line.startswith("---")) + 1 :]
+    shown = 10 // lines  # leaves: so many lines are there for them
+    table = table[: next(i for i, line in enumerate(table) if line.startswith(f"and {200 - shown} more"))]
+    assert len(table) == shown * lines
+    pieces = [piece for line in table if (piece := line[: line.find("  ")] if "  " in line else line)]
+    assert "".join(pieces[:lines]) == FLAT.format(7).removeprefix("['encoder" if width < 80 else "")
+    assert all(piece[0] in "[." for piece in pieces)
+
+
 @pytest.mark.parametrize(
     ("said", "width", "lines"),
     [
@@ -232,6 +250,21 @@ def test_an_explanation_fits_into_its_terminal():
     assert 50 < max(map(len, said)) <= 60
 
 
+def test_the_closing_lines_of_a_run_are_folded_on_a_terminal_and_whole_in_a_pipe(tmp_path):
+    body = f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\nfrom handmade import failing\n"
+    body += f"def check_a(): return failing()\ndef check_b(): raise ValueError('{'no ' * 30}')\n"
+    (tmp_path / "checks.py").write_text(body)
+    command = ("-m", "jaxcheck", "run", "-q", str(tmp_path / "checks.py"))
+    said = said_on(60, *command)
+    lines = [line for line in without_codes(said).splitlines() if not line.startswith("error in case")]
+    assert "\x1b[31mFAIL\x1b[0m" in said and max(map(len, lines)) <= 60
+    piped = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ).stdout
+    first = piped.splitlines()[0]
+    assert len(first) > 60 and " ".join(first.split()) in " ".join(without_codes(said).split())
+
+
 def test_no_color_is_obeyed(tmp_path):
     said = shown_on(80, failing(), tmp_path, NO_COLOR="1")
     assert not re.search(r"\x1b\[[0-9;]*3\d", said) and "FAIL check_grad(loss)" in said
@@ -240,6 +273,11 @@ def test_no_color_is_obeyed(tmp_path):
 def test_a_terminal_without_the_letters(tmp_path):
     said = shown_on(80, strange(), tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C", NO_COLOR="1")
     assert "3.2e-11 +-1.0e-11" in said and "\\u03b8[bold]" in said
+
+
+def test_an_explanation_where_the_letters_are_missing():
+    said = said_on(80, "-m", "jaxcheck", "explain", "error bar", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert "The number after +-: how far" in said
 
 
 def test_plain_letters_are_laid_out_like_the_others():

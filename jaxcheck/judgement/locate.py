@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxcheck.bars import ROUND_OFF
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.result import NAN, Component
@@ -46,7 +47,7 @@ def numeric_component(ev: LeafEvidence, column: int, flat: int) -> tuple[float, 
 
 
 def worst(ev: LeafEvidence, opinion: Opinion, count: int) -> tuple[Component, ...]:
-    """The `count` most suspicious components, worst first."""
+    """The `count` most suspicious components, worst first; beside one that is off, none that agrees with N and A."""
     leaf = ev.leaf
     by_column = suspicion(ev, opinion)
     if leaf.is_complex:
@@ -78,4 +79,10 @@ def worst(ev: LeafEvidence, opinion: Opinion, count: int) -> tuple[Component, ..
                 autodiff=NAN if ev.a is None else _entry(leaf, ev.a[column], int(flat)),
             )
         )
-    return tuple(out)
+    return tuple(out[:1] + [one for one in out[1:] if not _agreed(one)])
+
+
+def _agreed(one: Component) -> bool:
+    """Whether the differences and autodiff both say the same as M: what is left is rounding."""
+    rounding = ROUND_OFF * (abs(one.manual) + abs(one.autodiff))
+    return abs(one.manual - one.autodiff) <= rounding and abs(one.manual - one.numeric) <= one.numeric_error

@@ -173,5 +173,5 @@ def _about(v: View) -> str:
     for x in (*plain, *(-x for x in plain), -1.0):
         if abs(r - x) <= 2 * bar:
             meant = kinds.meaning(x, v.beside)
-            return f"ratio about {kinds.number(x)} ({r:.4g} +- {bar:.1g}){meant}: {1 - left:.0%} of the error"
+            return f"ratio about {kinds.number(x)} ({r:.4g}, bar {bar:.1g}){meant}: {1 - left:.0%} of the error"
     return ""

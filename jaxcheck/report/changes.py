@@ -35,11 +35,11 @@ def between_runs(
         if name in new_errors:
             error = new_errors[name].splitlines()[0] if new_errors[name] else "no text"
             if name not in old_errors:
-                yield f"{name}: is in error ({error}), was {_verdict(was) if was is not None else 'not there'}"
+                yield f"{name}: is in error ({error}), was {numbers.verdict(was) if was is not None else 'not there'}"
         elif now is None:
             yield f"{name}: is gone"
         elif was is None:
-            yield f"{name}: {_verdict(now)}, was in error" if name in old_errors else f"{name}: is new"
+            yield f"{name}: {numbers.verdict(now)}, was in error" if name in old_errors else f"{name}: is new"
         else:
             yield from (f"{name}: {line}" for line in between(was, now))
 
@@ -60,14 +60,14 @@ def _without_file(named: dict[str, Report]) -> dict[str, Report]:
 
 def _changes(old: Report, new: Report) -> Iterator[str]:
     if (old.verdict, old.reason) != (new.verdict, new.reason):
-        yield f"{_verdict(new)}, was {_verdict(old)}"
+        yield f"{numbers.verdict(new)}, was {numbers.verdict(old)}"
     elif not new.leaves and not old.leaves:
         yield from _digits("the whole", "difference", old.difference, new.difference)
     before = {leaf.path: leaf for leaf in old.leaves}
     after = {leaf.path: leaf for leaf in new.leaves}
     for path, leaf in after.items():
         if path not in before:
-            yield f"leaf `{path}` is new: {_verdict(leaf)}"
+            yield f"leaf `{path}` is new: {numbers.verdict(leaf)}"
         else:
             yield from _leaf(before[path], leaf)
     yield from (f"leaf `{path}` is gone" for path in before if path not in after)
@@ -78,7 +78,7 @@ def _leaf(old: LeafResult, new: LeafResult) -> Iterator[str]:
     name = f"leaf `{new.path}`"
     if (old.verdict, old.reason) != (new.verdict, new.reason):
         hint = f" ({new.hint})" if new.hint else ""
-        yield f"{name}: {_verdict(new)}{hint}, was {_verdict(old)}"
+        yield f"{name}: {numbers.verdict(new)}{hint}, was {numbers.verdict(old)}"
     elif old.hint != new.hint:
         yield f"{name}: {new.hint or 'no hint'}, was {old.hint or 'no hint'}"
     if (old.shape, old.dtype) != (new.shape, new.dtype):
@@ -120,7 +120,3 @@ def _rows(old: Report, new: Report) -> Iterator[str]:
         elif was != row.status:
             yield f"{row.group}: {row.name} is {row.status}, was {was}"
     yield from (f"{group}: {name} is gone" for group, name in before)
-
-
-def _verdict(one: Report | LeafResult) -> str:
-    return one.verdict.value if one.reason.name == "AGREE" else f"{one.verdict.value} {one.reason.name}"

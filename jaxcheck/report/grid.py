@@ -148,9 +148,25 @@ def break_(said: str, width: int) -> list[str]:
     return [*lines, current.rstrip()] if current.strip() or not lines else lines
 
 
+def longest_piece(path: str) -> int:
+    """The width below which a path cannot be had without breaking it elsewhere than at its dots and brackets."""
+    return max(map(len, _PIECE.findall(path)), default=0)
+
+
+def folded(path: str, lines: int) -> int:
+    """The width in which a path takes so many lines at most, broken at its dots and brackets."""
+    width = max(longest_piece(path), -(-len(path) // lines))
+    while len(break_(path, width)) > lines:
+        width += 1
+    return width
+
+
+_PIECE = re.compile(r"[^.\[]+|\.[^.\[]*|\[[^.\[]*")
+
+
 def _pieces(word: str, width: int) -> Iterator[str]:
     current = ""
-    for part in re.findall(r"[^.\[]+|\.[^.\[]*|\[[^.\[]*", word):
+    for part in _PIECE.findall(word):
         if len(current) + len(part) > width and current:
             yield current
             current = ""

@@ -48,11 +48,10 @@ def page(report: Report) -> str:
 
 def pages(reports: Sequence[Report], errors: Sequence[tuple[str, str]] = ()) -> str:
     """Several reports in one page, those that did not pass first, and what was raised by checks that came to none."""
-    verdicts = [report.verdict for report in reports]
-    counts = ", ".join(f"{verdicts.count(v)} {v}" for v in view.WORST_FIRST if v in verdicts)
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in numbers.tally(reports))
     title = f"{numbers.count(len(reports), 'gradient check')}: {counts}"
     title += f", {len(errors)} in error" if errors else ""
-    return _page(title, sorted(reports, key=lambda report: view.WORST_FIRST.index(report.verdict)), errors)
+    return _page(title, sorted(reports, key=lambda report: numbers.WORST_FIRST.index(report.verdict)), errors)
 
 
 def _page(title: str, reports: Sequence[Report], errors: Sequence[tuple[str, str]]) -> str:

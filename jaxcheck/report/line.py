@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from jaxcheck.report import culprits, numbers
-from jaxcheck.result import LeafResult, Reason, Report, Verdict
+from jaxcheck.result import Component, LeafResult, Reason, Report, Verdict
 
 
 def cause(report: Report) -> str:
@@ -37,11 +37,19 @@ def about(report: Report) -> str:
 
 def leaf(one: LeafResult) -> str:
     """`` `W` 4x5 float32: PASS, difference 3.2e-11 ``."""
-    said = one.verdict.value if one.reason is Reason.AGREE else f"{one.verdict.value} {one.reason.name}"
     told = first_line(one.hint or one.note)
     if not told and not math.isnan(one.difference):
         told = f"difference {numbers.small(one.difference)}"
-    return f"`{one.path}` {numbers.shape(one.shape)} {one.dtype}: {said}{', ' if told else ''}{told}"
+    return f"`{one.path}` {numbers.shape(one.shape)} {one.dtype}: {numbers.verdict(one)}{', ' if told else ''}{told}"
+
+
+def component(one: Component) -> str:
+    """`` `W[1,1]`: M 0.6, N 0.3 ±1.2e-12, A 0.3 ``; without what is unknown."""
+    numeric = numbers.with_bar(numbers.value(one.numeric), one.numeric_error)
+    witnesses = (("M", one.manual, numbers.value(one.manual)), ("N", one.numeric, numeric))
+    witnesses += (("A", one.autodiff, numbers.value(one.autodiff)),)
+    said = [f"{letter} {text}" for letter, number, text in witnesses if number == number]
+    return f"`{one.name}`: {', '.join(said)}{f' ({one.note})' if one.note else ''}"
 
 
 def floor(report: Report) -> float:
@@ -60,7 +68,8 @@ def _what(report: Report) -> str:
     wrong = [row for row in report.rows if row.status == "WRONG"]
     if report.points:
         worst = report.points[0]
-        at = f" at `{worst.leaf}`" if worst.leaf else ""
+        told = next((first_line(one.hint or one.note) for one in troubled if one.path == worst.leaf), "")
+        at = f": `{worst.leaf}` {told}" if told else f" at `{worst.leaf}`" if worst.leaf else ""
         total = report.points_passed + report.points_failed + report.points_inconclusive
         lost = len(report.points)
         share = f"{lost} of {numbers.count(total, 'point')}" if total else numbers.count(lost, "point")

@@ -7,9 +7,10 @@ import contextvars
 import math
 from collections.abc import Iterable, Iterator
 
-from jaxcheck.result import LeafResult, Report, Verdict
+from jaxcheck.result import LeafResult, Reason, Report, Verdict
 
 UNKNOWN = "-"
+WORST_FIRST = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
 # The plus-minus sign, as the reader's terminal can show it.
 _SIGN: contextvars.ContextVar[str] = contextvars.ContextVar("sign", default="±")
 
@@ -59,6 +60,17 @@ def plain_signs(wanted: bool) -> Iterator[None]:
         _SIGN.reset(token)
 
 
+def verdict(one: Report | LeafResult) -> str:
+    """`FAIL MANUAL_WRONG`; of plain agreement the verdict alone."""
+    return one.verdict.value if one.reason is Reason.AGREE else f"{one.verdict.value} {one.reason.name}"
+
+
+def tally(found: Iterable[Report | LeafResult]) -> list[tuple[Verdict, int]]:
+    """How many there are of each verdict that there is, the worst first."""
+    verdicts = [one.verdict for one in found]
+    return [(verdict, verdicts.count(verdict)) for verdict in WORST_FIRST if verdict in verdicts]
+
+
 def shape(dimensions: tuple[int, ...]) -> str:
     return "x".join(map(str, dimensions)) if dimensions else "scalar"
 
@@ -90,6 +102,11 @@ def band(difference: float) -> str:
 
 def known(values: Iterable[float]) -> list[float]:
     return [value for value in values if not math.isnan(value)]
+
+
+def silent(report: Report) -> bool:
+    """Whether autodiff was no witness: what stands for its numbers is unknown, and no NaN of its own."""
+    return any(witness.name == "autodiff" and witness.how == "absent" for witness in report.witnesses)
 
 
 def troubled(report: Report) -> list[LeafResult]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from jaxcheck.report import numbers
-from jaxcheck.report.grid import Cell, Column, break_, grid, paragraph, without_prefix
-from jaxcheck.result import Component, LeafResult, Point, Reason, Report, Row, Verdict
+from jaxcheck.report.grid import Cell, Column, Table, break_, folded, grid, longest_piece, paragraph, without_prefix
+from jaxcheck.result import Component, LeafResult, Point, Report, Row, Verdict
 
 # So many leaves are all shown; of more only so many as leave room for the rest on a screen.
 MOST_LEAVES, FOLDED = 20, 10
@@ -18,44 +18,61 @@ MOST_POINTS = 5
 
 COLOURS = {Verdict.PASS: "green", Verdict.FAIL: "red", Verdict.INCONCLUSIVE: "yellow"}
 _STATUS_COLOURS = {"OK": "green", "WRONG": "red", "UNSUPPORTED": "yellow"}
-_RANK = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 2}
 
-# Narrower than this a path is unreadable, and another column goes instead.
-_PATH, _WORDS = 14, 24
+# Narrower than this a path is unreadable, and another column goes instead; so it does where a path would take more
+# lines than this, as far as there are columns to spare.
+_PATH, _WORDS, _FOLDS = 14, 24, 2
 
 
 def choose_leaves(
     report: Report, most: int = MOST_LEAVES, folded: int = FOLDED
 ) -> tuple[list[LeafResult], list[LeafResult]]:
     """(the leaves to show, those left out): what did not pass first, else in theta order."""
-    leaves = sorted(report.leaves, key=lambda leaf: _RANK[leaf.verdict])
+    leaves = sorted(report.leaves, key=lambda leaf: numbers.WORST_FIRST.index(leaf.verdict))
     shown = len(leaves) if len(leaves) <= most else folded
     return leaves[:shown], leaves[shown:]
+
+
+def leaves_on_a_screen(report: Report, width: int) -> list[Text]:
+    """The table of the leaves and what it leaves out; of many fewer where each takes several lines."""
+    shown, hidden = choose_leaves(report)
+    lines = leaves(shown, width)
+    each = len(lines) // len(shown)
+    if hidden and each > 1:
+        shown, hidden = choose_leaves(report, folded=max(FOLDED // each, 1))
+        lines = leaves(shown, width)
+    return [*lines, *left_out(hidden, width)]
 
 
 def leaves(shown: list[LeafResult], width: int) -> list[Text]:
     """A line per leaf. Narrow consoles (a notebook, a split terminal) get fewer columns; what all paths begin with
     is said once where that saves one."""
-    columns = (
-        Column("leaf", right=False, least=_PATH),
-        Column("shape", right=False, rank=3),
-        Column("dtype", right=False, rank=6),
-        Column("|M|", rank=5),
-        Column("to N"),
-        Column("to A", rank=1),
-        Column("floor:\nleaf", rank=2),
-        Column("floor:\ncomponent", rank=4),
-        Column("verdict", right=False, least=16),
-    )
-
-    paths = [leaf.path for leaf in shown]
-    prefix, short = without_prefix(paths)
-    whole, shorter = (grid(columns, [_leaf(leaf, name(leaf.path)) for leaf in shown], width) for name in (str, short))
+    prefix, short = without_prefix([leaf.path for leaf in shown])
+    whole, shorter = (_leaves(shown, [name(leaf.path) for leaf in shown], width) for name in (str, short))
     if whole is None:
         return [line for leaf in shown for line in _stacked(leaf, width)]
     if prefix and shorter is not None and (shorter.columns > whole.columns or len(shorter.lines) < len(whole.lines)):
         return [*paragraph(f"leaves of `{prefix}`:", width), *shorter.lines]
     return whole.lines
+
+
+def _leaves(shown: list[LeafResult], paths: list[str], width: int) -> Table | None:
+    rows = [_leaf(leaf, path) for leaf, path in zip(shown, paths, strict=True)]
+    for least in (max(folded(path, _FOLDS) for path in paths), max(map(longest_piece, paths)), 0):
+        columns = (
+            Column("leaf", right=False, least=max(least, _PATH)),
+            Column("shape", right=False, rank=3),
+            Column("dtype", right=False, rank=6),
+            Column("|M|", rank=5),
+            Column("to N"),
+            Column("to A", rank=1),
+            Column("floor:\nleaf", rank=2),
+            Column("floor:\ncomponent", rank=4),
+            Column("verdict", right=False, least=16),
+        )
+        if (table := grid(columns, rows, width)) is not None:
+            return table
+    return None
 
 
 def _leaf(leaf: LeafResult, path: str) -> list[Cell]:
@@ -68,18 +85,14 @@ def _leaf(leaf: LeafResult, path: str) -> list[Cell]:
         Cell(numbers.small(leaf.difference_autodiff)),
         Cell(numbers.small(leaf.floor)),
         Cell(numbers.small(leaf.floor_component)),
-        Cell(_verdict(leaf), COLOURS[leaf.verdict]),
+        Cell(numbers.verdict(leaf), COLOURS[leaf.verdict]),
     ]
-
-
-def _verdict(leaf: LeafResult) -> str:
-    return leaf.verdict.value if leaf.reason is Reason.AGREE else f"{leaf.verdict.value} {leaf.reason.name}"
 
 
 def _stacked(leaf: LeafResult, width: int) -> Iterator[Text]:
     """A leaf in lines of its own, where no table fits."""
     yield from paragraph(leaf.path, width)
-    yield from paragraph(f"  {_verdict(leaf)}", width, style=COLOURS[leaf.verdict])
+    yield from paragraph(f"  {numbers.verdict(leaf)}", width, style=COLOURS[leaf.verdict])
     yield from paragraph(f"  to N {numbers.with_bar(numbers.small(leaf.difference), leaf.error_bar)}", width)
 
 
@@ -87,8 +100,7 @@ def left_out(leaves: list[LeafResult], width: int) -> Iterator[Text]:
     """What is not shown, counted, with the worst of its numbers."""
     if not leaves:
         return
-    verdicts = [leaf.verdict for leaf in leaves]
-    counts = ", ".join(f"{verdicts.count(verdict):,} {verdict}" for verdict in _RANK if verdict in verdicts)
+    counts = ", ".join(f"{count:,} {verdict}" for verdict, count in numbers.tally(leaves))
     said = f"and {len(leaves):,} more {'leaf' if len(leaves) == 1 else 'leaves'}: {counts}"
     worst = [
         f"{what} at most {numbers.small(max(known))}"
@@ -101,12 +113,13 @@ def left_out(leaves: list[LeafResult], width: int) -> Iterator[Text]:
     yield from paragraph("; ".join([said, *worst]), width)
 
 
-def components(worst: tuple[Component, ...], width: int) -> list[Text]:
-    """The components that disagree most. Where their whole names do not fit, their places in the leaf; where that
-    does not either, a line per witness."""
+def components(worst: tuple[Component, ...], width: int, silent: bool = False) -> list[Text]:
+    """The components that disagree most, without A where that is `silent`. Where their whole names do not fit, their
+    places in the leaf; where that does not either, a line per witness."""
     shown = worst[:MOST_COMPONENTS]
     notes = any(component.note for component in shown)
-    columns = [Column("component", right=False), Column("parameter", rank=1), Column("M"), Column("N"), Column("A")]
+    columns = [Column("component", right=False), Column("parameter", rank=1), Column("M"), Column("N")]
+    columns += [] if silent else [Column("A")]
     columns += [Column("note", right=False, least=8)] if notes else []
     for name in (lambda c: c.name, lambda c: c.name.removeprefix(c.path) or c.path):
         rows = [
@@ -115,7 +128,7 @@ def components(worst: tuple[Component, ...], width: int) -> list[Text]:
                 Cell(numbers.value(c.parameter)),
                 Cell(numbers.value(c.manual), "bold"),
                 Cell(_numeric(c)),
-                Cell(numbers.value(c.autodiff)),
+                *([] if silent else [Cell(numbers.value(c.autodiff))]),
                 *([Cell(c.note)] if notes else []),
             ]
             for c in shown
@@ -125,19 +138,19 @@ def components(worst: tuple[Component, ...], width: int) -> list[Text]:
         table = grid(full, rows, width)
         if table is not None:
             return table.lines
-    return [line for component in shown for line in _by_witness(component, width)]
+    return [line for component in shown for line in _by_witness(component, width, silent)]
 
 
 def _numeric(component: Component) -> str:
     return numbers.with_bar(numbers.value(component.numeric), component.numeric_error)
 
 
-def _by_witness(component: Component, width: int) -> Iterator[Text]:
+def _by_witness(component: Component, width: int, silent: bool) -> Iterator[Text]:
     yield from paragraph(component.name + (f" ({component.note})" if component.note else ""), width)
     for letter, said in (
         ("M", numbers.value(component.manual)),
         ("N", _numeric(component)),
-        ("A", numbers.value(component.autodiff)),
+        *([] if silent else [("A", numbers.value(component.autodiff))]),
     ):
         yield from paragraph(f"  {letter} {said}", width)
 

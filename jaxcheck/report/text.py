@@ -36,11 +36,20 @@ def for_stdout(report: Report, width: int | None = None) -> str:
     where standard output takes no others."""
     width = width or _columns()
     said = render(report, width)
+    return said if _encodable(said) else render(report, width, ascii_only=True)
+
+
+def printable(said: str) -> str:
+    """A text in the letters that standard output takes."""
+    return said if _encodable(said) else _ascii(said.replace("±", "+-"))
+
+
+def _encodable(said: str) -> bool:
     try:
         said.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except (UnicodeEncodeError, LookupError):
-        return render(report, width, ascii_only=True)
-    return said
+        return False
+    return True
 
 
 def _columns() -> int:
@@ -95,10 +104,8 @@ def _whole(report: Report, width: int) -> Iterator[Text]:
     for note in report.notes:
         yield from say(note)
     if report.leaves:
-        shown, hidden = tables.choose_leaves(report)
         yield Text("")
-        yield from tables.leaves(shown, width)
-        yield from tables.left_out(hidden, width)
+        yield from tables.leaves_on_a_screen(report, width)
         yield Text("")
     yield from _details(report, width)
     for table in tables.rows(report, width):
@@ -118,7 +125,7 @@ def _details(report: Report, width: int) -> Iterator[Text]:
     """Per leaf that did not pass its hint and its note, of the first few the worst components as well."""
     bad = numbers.troubled(report)
     for leaf in bad[:MOST_DETAILED]:
-        yield from _detail(leaf, width)
+        yield from _detail(leaf, width, numbers.silent(report))
     named = [leaf for leaf in bad[MOST_DETAILED:] if leaf.hint or leaf.note]
     if named:
         yield Text("")
@@ -131,13 +138,13 @@ def _details(report: Report, width: int) -> Iterator[Text]:
             yield Text(f"and remarks on {numbers.leaves(len(leaves) - MOST_NAMED)} more, in report.leaves")
 
 
-def _detail(leaf: LeafResult, width: int) -> Iterator[Text]:
+def _detail(leaf: LeafResult, width: int, silent: bool) -> Iterator[Text]:
     if not (leaf.hint or leaf.note or leaf.worst):
         return
     yield Text("")
     yield from grid.paragraph(_remark(leaf), width, style="bold", indent="  ")
     if leaf.worst:
-        for text in tables.components(leaf.worst, width - 2):
+        for text in tables.components(leaf.worst, width - 2, silent):
             yield Text("  ", no_wrap=True).append_text(text)
     left_out = len(leaf.worst) - tables.MOST_COMPONENTS
     if left_out > 0:

@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 from jaxcheck.report import culprits, line, numbers, tables, terms, view_leaves, words
-from jaxcheck.report.view_leaves import WORST_FIRST, value
-from jaxcheck.result import Culprit, LeafResult, Point, Reason, Report, Row, Verdict
+from jaxcheck.report.numbers import WORST_FIRST
+from jaxcheck.report.view_leaves import value
+from jaxcheck.result import Culprit, Point, Reason, Report, Row, Verdict
 
 _STATUSES = ("WRONG", "UNSUPPORTED", "OK")
 # Leaves that are told of one by one, of these unfolded; points listed; leaves in a notebook.
@@ -59,7 +60,7 @@ def of(report: Report, anchor: str, *, page: bool) -> dict[str, Any]:
         "notes": [note for note in report.notes if note != _cause(report)],
         "points": _points(report),
         "leaves": [view_leaves.row(leaf, anchors.get(leaf.path, "") if page else "") for leaf in shown],
-        "counts": _counts(report.leaves),
+        "counts": [(verdict.value, count) for verdict, count in numbers.tally(report.leaves)],
         "left_out": f"and {numbers.leaves(left)} more" if left else "",
         "details": [
             view_leaves.detail(report, leaf, anchors[leaf.path], page and k < OPEN and leaf.reason is not Reason.AGREE)
@@ -152,11 +153,6 @@ def _block(report: Report, culprit: Culprit) -> dict[str, Any]:
     return {"file": f"{culprit.file}:{culprit.line}", "what": culprit.what, "rows": rows}
 
 
-def _counts(leaves: tuple[LeafResult, ...]) -> list[tuple[str, int]]:
-    verdicts = [leaf.verdict for leaf in leaves]
-    return [(v.value, verdicts.count(v)) for v in WORST_FIRST if v in verdicts]
-
-
 def _points(report: Report) -> dict[str, Any] | None:
     counts = [
         ("FAIL", report.points_failed),
@@ -239,12 +235,7 @@ def _how(report: Report) -> list[tuple[str, str]]:
     found += [("carried", f"`{path}`: not differentiable ({why})") for path, why in report.carried[: tables.MOST_ROWS]]
     if not math.isnan(report.value):
         found.append(("value", f"{report.value:.10g} at the point of the check"))
-    spent = [f"seed {report.seed}"]
-    if report.evaluations:
-        spent.append(numbers.count(report.evaluations, "evaluation"))
-    if not math.isnan(report.seconds):
-        spent.append(f"{report.seconds:.3g} s")
-    found.append(("run", ", ".join(spent)))
+    found.append(("run", ", ".join(words.spent(report))))
     if made.file:
         found.append(("under test", f"{made.file}:{made.line}"))
     for name, said in (

@@ -8,8 +8,6 @@ from typing import Any
 from jaxcheck.report import figures, numbers
 from jaxcheck.result import Component, LeafResult, Reason, Report, Verdict
 
-WORST_FIRST = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
-
 
 def value(number: float) -> str:
     """A number as JavaScript reads it; "" for NaN, which is sorted last."""
@@ -28,7 +26,7 @@ def row(leaf: LeafResult, anchor: str) -> dict[str, Any]:
         "path": leaf.path,
         "anchor": anchor,
         "verdict": leaf.verdict.value,
-        "rank": WORST_FIRST.index(leaf.verdict),
+        "rank": numbers.WORST_FIRST.index(leaf.verdict),
         "reason": "" if leaf.reason is Reason.AGREE else leaf.reason.name,
         "size": math.prod(leaf.shape),
         "shape": numbers.shape(leaf.shape).replace("x", " × "),
@@ -66,13 +64,13 @@ def detail(report: Report, leaf: LeafResult, anchor: str, unfolded: bool) -> dic
         "hint": leaf.hint,
         "note": leaf.note,
         "open": unfolded,
-        "worst": _worst(leaf.worst),
+        "worst": _worst(leaf.worst, numbers.silent(report)),
         "figures": first,
         "more": more,
     }
 
 
-def _worst(components: tuple[Component, ...]) -> list[dict[str, Any]]:
+def _worst(components: tuple[Component, ...], silent: bool) -> list[dict[str, Any]]:
     off = [_off(c) for c in components]
     most = max((x for x in off if math.isfinite(x)), default=0.0)
     rows = []
@@ -86,7 +84,7 @@ def _worst(components: tuple[Component, ...]) -> list[dict[str, Any]]:
                 "parameter": numbers.value(component.parameter),
                 "manual": numbers.value(component.manual),
                 "numeric": numeric,
-                "autodiff": numbers.value(component.autodiff),
+                "autodiff": numbers.UNKNOWN if silent else numbers.value(component.autodiff),
                 "bar": "" if numeric == "nan" else "?" if math.isnan(bar) else numbers.small(bar),
                 "off": numbers.small(wrong),
                 "part": round(100 * wrong / most) if most and math.isfinite(wrong) else 0,

@@ -33,6 +33,9 @@ _BLAMED = {
 }
 
 
+_DROP_IN = ("check_grads", "check_jvp", "check_vjp")
+
+
 def headline(report: Report) -> str:
     measured = [
         f"{numbers.small(difference)} to {witness}"
@@ -146,37 +149,39 @@ def textbook(report: Report) -> str:
 
 def cost(report: Report) -> str:
     """What was measured, planned and spent, as far as it is known."""
-    spent, parts = report.cost, []
-    if not math.isnan(spent.compiling):
-        parts.append(f"compiling {spent.compiling:.2g} s, running {spent.running:.2g} s")
-    if spent.searching:
-        parts.append(f"searching for the line {spent.searching:.2g} s")
-    if not math.isnan(spent.evaluation):
-        parts.append(f"{spent.evaluation:.2g} s an evaluation")
-    if not math.isnan(spent.pair):
-        parts.append(f"{spent.pair:.2g} s a loss and gradient")
-    if spent.planned:
-        parts.append(f"{numbers.count(spent.planned, 'evaluation')} planned")
-    if spent.reused:
-        parts.append(f"{spent.reused:.2g} s of an earlier run's taken over")
-    if spent.peak:
-        parts.append(f"at most {spent.peak / 2**20:.3g} MiB in a program")
+    took, parts = report.cost, []
+    if not math.isnan(took.compiling):
+        parts.append(f"compiling {took.compiling:.2g} s, running {took.running:.2g} s")
+    if took.searching:
+        parts.append(f"searching for the line {took.searching:.2g} s")
+    if not math.isnan(took.evaluation):
+        parts.append(f"{took.evaluation:.2g} s an evaluation")
+    if not math.isnan(took.pair):
+        parts.append(f"{took.pair:.2g} s a loss and gradient")
+    if took.planned:
+        parts.append(f"{numbers.count(took.planned, 'evaluation')} planned")
+    if took.reused:
+        parts.append(f"{took.reused:.2g} s of an earlier run's taken over")
+    if took.peak:
+        parts.append(f"at most {took.peak / 2**20:.3g} MiB in a program")
     return f"cost: {', '.join(parts)}" if parts else ""
+
+
+def spent(report: Report) -> list[str]:
+    """The seed, and what was spent as far as it is known."""
+    said = [f"seed {report.seed}"]
+    if report.evaluations:
+        said.append(numbers.count(report.evaluations, "evaluation"))
+    return said if math.isnan(report.seconds) else [*said, f"{report.seconds:.3g} s"]
 
 
 def footer(report: Report) -> list[str]:
     """How it was done; at the end, where it disturbs nobody."""
-    spent = [f"seed {report.seed}"]
-    if report.evaluations:
-        spent.append(numbers.count(report.evaluations, "evaluation"))
-    if not math.isnan(report.seconds):
-        spent.append(f"{report.seconds:.3g} s")
-    if report.leaves:
-        spent.insert(0, numbers.count(report.theta_size, "parameter"))
+    parameters = [numbers.count(report.theta_size, "parameter")] if report.leaves else []
     # A check that stopped before it chose anything has no mode to tell of.
     mode = f"mode: {report.mode} ({report.why_mode})" if report.why_mode else ""
     lines = (caught(report), *precision(report), textbook(report), witnesses(report), mode, cost(report))
-    return [*(line for line in lines if line), "; ".join(spent), *again(report)]
+    return [*(line for line in lines if line), "; ".join([*parameters, *spent(report)]), *again(report)]
 
 
 def again(report: Report) -> list[str]:
@@ -190,5 +195,8 @@ def repeats(report: Report) -> list[str]:
         return [report.made.again]
     if report.points:
         return []
-    asked = report.leaves and report.kind != "check_grads"  # which has no seed to give
-    return [f"jaxcheck.{report.kind}({report.name}, ..., seed={report.seed})"] if asked else []
+    if not report.leaves:
+        return []
+    if report.kind in _DROP_IN:  # which has no seed to give
+        return [f"jaxcheck.test_util.{report.kind}({report.name}, ...)"]
+    return [f"jaxcheck.{report.kind}({report.name}, ..., seed={report.seed})"]

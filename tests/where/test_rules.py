@@ -124,3 +124,34 @@ def test_a_loop_to_a_tolerance():
         closed = jax.make_jaxpr(f)(*args)
     (one,) = of_rules.problems(closed, args, True, time.perf_counter() + 60)
     assert [(c.kind, c.edit) for c in where.culprits(one, ("W", "x"))] == [("line", "slope = 1 - z**2")]
+
+
+@jax.custom_vjp
+def leaky(x):
+    return jnp.where(x > 0, x * x, 0.1 * x)
+
+
+def leaky_bwd(x, g):
+    slope = jnp.where(x > 0, 2 * x, 0.2)
+    return (slope * g,)
+
+
+@jax.custom_vjp
+def bent(x):
+    return jnp.where(x > 3, 3 * x, 0.5 * x)
+
+
+def bent_bwd(x, g):
+    slope = jnp.where(x > 3.0, 3.0, 3.0)
+    return (slope * g,)
+
+
+leaky.defvjp(lambda x: (leaky(x), x), leaky_bwd)
+bent.defvjp(lambda x: (bent(x), x), bent_bwd)
+
+
+def test_a_number_of_the_source_is_called_by_its_value():
+    (found,) = jc.check_rule(leaky, np.array([0.3, -0.7, 1.1]), **QUICK).culprits
+    assert found.what == "the number 0.2 times 1/2" and found.edit == "slope = jnp.where(x > 0, 2 * x, 0.1)"
+    (found,) = jc.check_rule(bent, np.array([0.3, -0.7, 3.1]), **QUICK).culprits
+    assert found.what == "the number 3 times 1/6" and not found.edit  # one of three alike, and it is not said which

@@ -31,8 +31,8 @@ def changed_line(problem: Problem, edit: Edit) -> str:
     node = source.expression(place)
     if not line.strip() or node is None or place.line != place.end_line or is_argument(_op(problem, edit)):
         return ""
-    target = node if edit.slot == OUT else source.operand(node, edit.slot, len(problem.tape.ops[edit.site.ops[0]].ins))
-    if target is None or not _alone(problem, edit) or target.lineno != place.line or target.end_lineno != place.line:
+    target = _number_in(node, problem, edit) or _target(node, problem, edit)
+    if target is None or target.lineno != place.line or target.end_lineno != place.line:
         return ""
     text = _segment(place.file, target)
     new = _rewritten(problem, edit, node, target, text)
@@ -48,6 +48,21 @@ def changed_line(problem: Problem, edit: Edit) -> str:
 
 def _op(problem: Problem, edit: Edit) -> Op:
     return problem.tape.ops[edit.site.ops[0]]
+
+
+def _target(node: ast.expr, problem: Problem, edit: Edit) -> ast.expr | None:
+    """What is changed within an expression, where that makes no more than it."""
+    operand = node if edit.slot == OUT else source.operand(node, edit.slot, len(_op(problem, edit).ins))
+    return operand if _alone(problem, edit) else None
+
+
+def _number_in(node: ast.expr, problem: Problem, edit: Edit) -> ast.expr | None:
+    """The number of an expression that is scaled, where it holds no other as large."""
+    number = _literal(problem, edit)
+    if edit.form != "scale" or number is None:
+        return None
+    found = [x for x in ast.walk(node) if isinstance(x, ast.Constant) and x.value == number]
+    return found[0] if len(found) == 1 else None
 
 
 def _alone(problem: Problem, edit: Edit) -> bool:
@@ -221,8 +236,7 @@ def in_words(problem: Problem, edit: Edit) -> str:
     given = " and ".join(_what(problem, g, edit.site) for g in edit.groups)
     factor = problem.constants.as_written(edit.factor)
     c = "" if factor == 1 else f"{_number(factor)} times "
-    on = "the result" if edit.slot == OUT else f"operand {edit.slot + 1} of `{edit.site.name}`"
-    on = "an argument" if is_argument(_op(problem, edit)) else on
+    on = "an argument" if is_argument(_op(problem, edit)) else _changed(problem, edit)
     times = f", times {_number(factor)}" if c else ""
     said = {
         "scale": f"{on} times {_number(factor)}", "swap": f"{c}{given} for {on}",
@@ -242,6 +256,23 @@ def in_words(problem: Problem, edit: Edit) -> str:
         summed = f"the {what} of {' times '.join(given[len(first) :])} over {over}{', '.join(map(str, edit.axes))}"
         return f"{on} plus {c}{given[0] + ' times ' if first else ''}{summed}"
     return said.get(edit.form, f"{edit.form} of {on}")
+
+
+def _changed(problem: Problem, edit: Edit) -> str:
+    if edit.slot == OUT:
+        return "the result"
+    number = _literal(problem, edit)
+    return f"operand {edit.slot + 1} of `{edit.site.name}`" if number is None else f"the number {number:.6g}"
+
+
+def _literal(problem: Problem, edit: Edit) -> float | None:
+    """The number of the source that is changed, if it is one."""
+    if edit.slot == OUT or len(edit.site.ops) > 1:
+        return None
+    operand = _op(problem, edit).ins[edit.slot]
+    value = problem.runs[0][operand]
+    known = operand in problem.tape.literals and np.size(value) == 1 and value.dtype.kind in "fiu"
+    return value.item() if known else None
 
 
 def _number(c: float) -> str:
