@@ -43,7 +43,7 @@ def second_opinions(
     there, limit = _at_limit(case, directions, doubted, LONG)
     short = functools.cache(lambda: _at_limit(case, directions, doubted, SHORT)[1])
     for k in doubted:
-        if opinions[k].verdict is Verdict.FAIL and _same(case, leaves[k], limit[k]):
+        if opinions[k].verdict is Verdict.FAIL and _same(case, leaves[k], limit[k]) and _convicts(there, limit[k]):
             # No loop feeds this leaf, or none that was stopped before its limit.
             opinions[k] = _unjudged(opinions[k])
             continue
@@ -99,6 +99,11 @@ def _decided(
             ),
         )
     return stopped, first
+
+
+def _convicts(there: Case, limit: LeafEvidence) -> bool:
+    """Whether what is known at the limit contradicts the claim as well: with wide bars it is the same as anything."""
+    return there.judge(limit).verdict is Verdict.FAIL
 
 
 def _unjudged(opinion: Opinion) -> Opinion:

@@ -122,6 +122,8 @@ def _batches_badly(jaxpr: Any, moving: Sequence[bool]) -> tuple[list[bool], str]
             return [], "a convolution of two moving operands"
         if name in CALLBACKS and any(at) and not eqn.params.get("vmap_method"):
             return [], f"{name} without a vmap_method"
+        if name == "cond" and at[0] and any(calls_back(b) for b in eqn.params["branches"]):
+            return [], "a branch that calls Python"  # in a batch every branch runs: an error that is none is raised
         if name == "clamp" and at == [False, False, True] and not eqn.invars[1].aval.shape:
             return [], "a clamp of scalars of which the upper bound alone moves"  # JAX's own rule fails on it
         out = any(at)

@@ -80,6 +80,11 @@ def _keep(key: Any, executable: Any, need: memory.Need) -> tuple[Any, memory.Nee
     return kept
 
 
+def compiled(lowered: Any) -> Any:
+    """What is run once, with little optimisation, and not kept."""
+    return _compile(lowered, True)
+
+
 def _compile(lowered: Any, small: bool) -> Any:
     if small:
         for options in QUICK:

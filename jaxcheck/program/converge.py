@@ -104,6 +104,8 @@ class RunOn(jaxpr.Way[None]):
         scale = [jnp.maximum(_largest(init[i], rank), _largest(stopped[i], rank)) for i in seen]
         limit = self._patience.times * count + self._patience.more
         found, approached = _to_rest(once, start, seen, _deciding(eqn), scale, rank, limit)
+        # Whether it has succeeded, and after how many turns, is what it was when the loop stopped.
+        found = [x if _inexact(x) else y for x, y in zip(found, stopped, strict=True)]
         return _chosen(approached & ~capped(condition, asked, stopped), found, stopped)
 
 
@@ -114,42 +116,47 @@ def _to_rest(once: Any, start: list[Any], seen: Sequence[int], deciding: Sequenc
     shape = start[seen[0]].shape[:rank]
     # One end of a bracket may stand still while the other closes in on it.
     beside = [i for i in deciding if i not in seen]
-    units = [float(jnp.finfo(start[i].dtype).eps) for i in seen]
-    near = max(units) ** 0.5
+    near = max(float(jnp.finfo(start[i].dtype).eps) for i in seen) ** 0.5
 
     def moved(new: list[Any], old: list[Any]) -> Any:
         return jnp.stack([_largest(new[i] - old[i], rank) for i in deciding])
 
     def step(carried: Any) -> Any:
-        values, scale, least, quiet, done, turn, last = carried
+        values, scale, least, quiet, done, turn, moves = carried
         new = once(values)
         sound = jnp.ones(shape, bool)
         for x, y in zip(values, new, strict=True):
             if _inexact(x):
                 sound &= jnp.all(jnp.isfinite(y) | ~jnp.isfinite(x), axis=tuple(range(rank, x.ndim)))
         scale = [jnp.maximum(s, _largest(new[i], rank)) for i, s in zip(seen, scale, strict=True)]
-        change, ulps = jnp.zeros(shape), jnp.zeros(shape)
-        for i, s, unit in zip(seen, scale, units, strict=True):
-            relative = _largest(new[i] - values[i], rank) / jnp.where(s > 0, s, 1)
-            change, ulps = jnp.maximum(change, relative), jnp.maximum(ulps, relative / unit)
-        for i in beside:
-            unit = float(jnp.finfo(start[i].dtype).eps)
-            size = jnp.maximum(_largest(new[i], rank), jnp.max(jnp.stack(scale), axis=0))
-            relative = _largest(new[i] - values[i], rank) / jnp.where(size > 0, size, 1)
-            change, ulps = jnp.maximum(change, relative), jnp.maximum(ulps, relative / unit)
+        widest = jnp.max(jnp.stack(scale), axis=0)
+        sizes = {i: jnp.maximum(_largest(new[i], rank), widest) for i in beside} | dict(zip(seen, scale, strict=True))
+        change, ulps = _change(values, new, sizes, rank)
         sound &= ~((least < near) & (change > JUMP * jnp.maximum(least, near**2)))
         quiet = jnp.where(ulps <= REST, quiet + 1, 0)
         accepted = sound & ~done
-        last = jnp.where(accepted, moved(new, values), last)
+        moves = jnp.where(accepted, jnp.stack([now := moved(new, values), moves[0], jnp.maximum(now, moves[2])]), moves)
         values = _chosen(accepted, new, values)
-        return values, scale, jnp.minimum(least, change), quiet, done | ~sound | (quiet >= QUIET), turn + 1, last
+        return values, scale, jnp.minimum(least, change), quiet, done | ~sound | (quiet >= QUIET), turn + 1, moves
 
     first = moved(once(start), start)
     carried = (start, scale, jnp.full(shape, jnp.inf, first.dtype), jnp.zeros(shape, np.int32), jnp.zeros(shape, bool),
-               np.int32(0), first)  # fmt: skip
-    values, *_, last = lax.while_loop(lambda c: jnp.any(~c[4]) & (c[5] < limit), step, carried)
+               np.int32(0), jnp.stack([first] * 3))  # fmt: skip
+    values, *_, (last, before, most) = lax.while_loop(lambda c: jnp.any(~c[4]) & (c[5] < limit), step, carried)
+    # A step that is halved once nothing can be gained is at rest before and moves after; a time does not slow down.
+    fading = (last <= SLOWER * before) & (last <= SLOWER**2 * most)
     size = jnp.stack([jnp.maximum(_largest(start[i], rank), _largest(values[i], rank)) for i in deciding])
-    return values, jnp.all((last <= SLOWER * first) | (last <= near * size), axis=0)
+    return values, jnp.all((last <= SLOWER * first) | (last <= near * size) | fading, axis=0)
+
+
+def _change(old: list[Any], new: list[Any], sizes: dict[int, Any], rank: int) -> tuple[Any, Any]:
+    """The largest change of the values that have a size here, relative to it, and in units of the last place."""
+    change = ulps = jnp.zeros(next(iter(sizes.values())).shape)
+    for i, size in sizes.items():
+        relative = _largest(new[i] - old[i], rank) / jnp.where(size > 0, size, 1)
+        unit = float(jnp.finfo(new[i].dtype).eps)
+        change, ulps = jnp.maximum(change, relative), jnp.maximum(ulps, relative / unit)
+    return change, ulps
 
 
 def _chosen(where: Any, new: list[Any], old: list[Any]) -> list[Any]:

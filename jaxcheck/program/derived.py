@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from jaxcheck.program import constants
+from jaxcheck.program import constants, foreign
 from jaxcheck.program.compile import Program
 from jaxcheck.program.interpret import walk
 from jaxcheck.program.kernels import without_kernels
@@ -89,13 +89,15 @@ def derivative(
         if stripped or traced.source is None:
             raise
         found = derived(traced, make(traced.source), args, precision)
-    return found if stripped or traced.source is None else dataclasses.replace(found, source=_flat(make, traced, args))
+    if stripped or traced.source is None:
+        return found
+    return dataclasses.replace(found, source=_flat(make(traced.source), args))
 
 
-def _flat(make: Callable[[Callable], Callable], traced: Traced, args: Sequence[Any]) -> Callable:
+def _flat(f: Callable, args: Sequence[Any]) -> Callable:
     """A derivative as a function of flat inputs: the last resort for its own derivatives."""
     tree = jax.tree_util.tree_structure(tuple(args))
-    return lambda *flat: jax.tree_util.tree_leaves(make(traced.source)(*jax.tree_util.tree_unflatten(tree, flat)))
+    return lambda *flat: jax.tree_util.tree_leaves(f(*jax.tree_util.tree_unflatten(tree, flat)))
 
 
 def derived(traced: Traced, f: Callable, args: Sequence[Any], precision: str = "float64") -> Traced:
@@ -115,11 +117,12 @@ def derived(traced: Traced, f: Callable, args: Sequence[Any], precision: str = "
     if precision == "native":
         return Traced(Program.of(inner), tree, "native", "", inner, coarsest(inner), traced.wide, rounded)
     inner = without_kernels(inner)
-    narrow, native = low_precision(inner), islands(inner)
-    if not narrow and not native and not inner.effects:
+    narrow, native = low_precision(inner), islands(inner, traced.unheard)
+    as_is = not narrow and not native and not inner.effects
+    if as_is and not traced.unheard and not foreign.holds_foreign(inner):
         return Traced(Program.of(inner), tree, "float64", closed=inner, wide=traced.wide, rounded=rounded)
     try:
-        out = lifted(inner, traced.wide, map(to_float64, jax.tree_util.tree_leaves(args)))
+        out = lifted(inner, traced.wide, map(to_float64, jax.tree_util.tree_leaves(args)), unheard=traced.unheard)
     except Unliftable as error:
         return as_it_is(inner, tree, str(error), traced.wide, rounded)
     how = "native" if native else "lifted"

@@ -1,4 +1,9 @@
-"""Primitives of other libraries: what they do where they are run, in JAX's own."""
+"""Primitives of other libraries: what they do where they are run, in JAX's own.
+
+Under vmap they may do something else (equinox's `select_if_vmap` makes rows of a loop that are done stand still), and
+they may keep programs of one dtype among their parameters (lineax's `linear_solve`). What the caller runs without vmap
+and in their own dtypes is looked at in rows and in float64, so it is opened first.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,7 @@ def opened(eqn: Any, wide: bool) -> Any | None:
         wide: whether the equation belongs to a program of the 64-bit mode.
     """
     primitive = eqn.primitive
-    if not _is_foreign(primitive):
+    if not is_foreign(primitive):
         return None
 
     def run(*args: Any) -> list[Any]:
@@ -37,7 +42,13 @@ def opened(eqn: Any, wide: bool) -> Any | None:
     return found if same and all(e.primitive is not primitive for e, _ in interpret.walk(found)) else None
 
 
-def _is_foreign(primitive: Any) -> bool:
+def holds_foreign(program: Any) -> bool:
+    """Whether a program holds another library's primitive at any depth."""
+    return any(is_foreign(primitive) for primitive in {e.primitive for e, _ in interpret.walk(program)})
+
+
+def is_foreign(primitive: Any) -> bool:
+    """Whether a primitive is not JAX's own: by the module of what runs it."""
     impl = getattr(primitive.impl, "func", primitive.impl)
     module = str(getattr(impl, "__module__", None) or "jax")
     return module.split(".")[0] not in ("jax", "jaxlib", "functools")

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcheck.program import draws, foreign, interpret, jaxpr, kernels, rules
+from jaxcheck.program import asides, draws, foreign, interpret, jaxpr, kernels, rules
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.lifting_special import SPECIAL
 from jaxcheck.program.own_bits import rounded_to, shut
@@ -68,9 +68,9 @@ def is_island(eqn: Any) -> bool:
 class Lifter:
     """Emits programs again in float64. Programs that occur twice are lifted once."""
 
-    def __init__(self, wide: bool, native_islands: bool = False):
+    def __init__(self, wide: bool, native_islands: bool = False, unheard: frozenset[Any] = frozenset()):
         self.wide = wide  # the rules of the program are traced in the mode that it was traced in
-        self._native_islands = native_islands
+        self._native_islands, self._unheard = native_islands, unheard
         self._programs: dict[Any, tuple[Any, Any]] = {}
         self._by_impl: dict[int, tuple[Any, Any]] = {}  # with the equation, so that its id stays its own
 
@@ -109,8 +109,12 @@ class Lifter:
         args = [v.array for v in operands]
         if name in _DROPPED:
             return []
-        if kernels.is_kernel(eqn) and (opened := kernels.opened(eqn)) is not None:
+        if (opened := self._opened(eqn)) is not None:
             return [v.array for v in self.run(opened, args, [v.moving for v in operands])]
+        if asides.is_unheard(eqn, self._unheard):
+            return [
+                jnp.full(v.aval.shape, np.nan if rules.is_inexact(v.aval) else 0, v.aval.dtype) for v in eqn.outvars
+            ]
         if is_island(eqn):
             if not self._native_islands:
                 raise Unliftable(f"`{name}` cannot run in float64")
@@ -125,17 +129,14 @@ class Lifter:
             return SPECIAL[name](self, eqn, operands)
         if name == "jit" and eqn.params.get("name") == "frexp":
             return list(jnp.frexp(args[0]))  # its bit masks are those of one width
-        try:
-            return self._again(eqn, operands, drawn)
-        except Unliftable:
-            opened = self._opened(eqn)
-            if opened is None:
-                raise
-            return [v.array for v in self.run(opened, args, [v.moving for v in operands])]
+        return self._again(eqn, operands, drawn)
 
     def _opened(self, eqn: Any) -> Any | None:
-        """What another library's primitive does where it is run, in JAX's own; None where that is not seen. (That of
-        lineax's `linear_solve` keeps programs of one dtype among its parameters, and solves with them.)"""
+        """What a kernel or another library's primitive does, in JAX's own; None where that is not seen."""
+        if kernels.is_kernel(eqn):
+            return kernels.opened(eqn)
+        if not foreign.is_foreign(eqn.primitive):
+            return None
         if id(eqn) not in self._by_impl:
             self._by_impl[id(eqn)] = eqn, foreign.opened(eqn, self.wide)
         return self._by_impl[id(eqn)][1]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from jaxcheck.program import constants
+from jaxcheck.program import asides, constants, foreign
 from jaxcheck.program.compile import Program
 from jaxcheck.program.interpret import constants as constants_of
 from jaxcheck.program.interpret import walk_jaxprs
@@ -50,6 +50,7 @@ class Traced:
     mixed: bool = False  # whether `closed` has to be emitted again before anything is made of it
     stale: bool = False  # whether JAX gave its NumPy data the type of another mode, called in the 64-bit mode
     effects: tuple[str, ...] = ()  # what it does beside computing, prints and logs included
+    unheard: frozenset[Any] = frozenset()  # host functions of branches that are not taken at the point, see `asides`
     source: Callable | None = None  # what was traced, of flat inputs: the last resort for its derivatives
 
 
@@ -67,16 +68,18 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
     rounded = traced.wide and not is_wide()
     seen, closed = traced.closed, without_kernels(traced.closed)
     refuse_leaks(seen, "the function")
-    native = islands(closed)
+    unheard = asides.silent(closed, [*leaves, *extras], traced.wide)
+    native = islands(closed, unheard)
     mixed = traced.wide and constants.mixed(closed)
-    if traced.how != "float64" or native or closed.effects or mixed:
+    if traced.how != "float64" or native or closed.effects or mixed or unheard or foreign.holds_foreign(closed):
         # Re-emitted once and traced again: from here on it is an ordinary float64 program.
         try:
-            closed = lifted(closed, traced.wide, map(to_float64, [*leaves, *extras]))
+            closed = lifted(closed, traced.wide, map(to_float64, [*leaves, *extras]), unheard=unheard)
         except Unliftable as error:
             return as_it_is(seen, traced.out_tree, str(error), traced.wide, rounded)
-    found = Traced(Program.of(closed), traced.out_tree, traced.how, *said_of(native, seen), traced.wide, rounded)
-    return dataclasses.replace(found, mixed=mixed, stale=traced.mixed, source=_flat(f, len(leaves)))
+    how = "lifted" if unheard and not native else traced.how
+    found = Traced(Program.of(closed), traced.out_tree, how, *said_of(native, seen), traced.wide, rounded)
+    return dataclasses.replace(found, mixed=mixed, stale=traced.mixed, source=_flat(f, len(leaves)), unheard=unheard)
 
 
 def _natively(f: Callable, leaves: Sequence[Any], extras: Sequence[Any]) -> Traced:
@@ -92,10 +95,16 @@ def _natively(f: Callable, leaves: Sequence[Any], extras: Sequence[Any]) -> Trac
     return dataclasses.replace(found, mixed=mixed, effects=effects, source=_flat(f, len(leaves)))
 
 
-def lifted(closed: Any, wide: bool, inputs: Iterable[Any], native_islands: bool = True) -> Any:
+def lifted(
+    closed: Any,
+    wide: bool,
+    inputs: Iterable[Any],
+    native_islands: bool = True,
+    unheard: frozenset[Any] = frozenset(),
+) -> Any:
     """A program that was traced in the 64-bit mode (`wide`) or the other, emitted again in float64, and traced at
-    `inputs` of float64. Raises Unliftable."""
-    run = lift(closed, native_islands=native_islands, wide=wide)
+    `inputs` of float64; what `unheard` calls of Python give is NaN. Raises Unliftable."""
+    run = lift(closed, native_islands=native_islands, wide=wide, unheard=unheard)
     with jax.enable_x64(True):
         return constants.settled(jax.make_jaxpr(run)(*inputs), True)
 

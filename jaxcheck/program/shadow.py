@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxcheck.program import constants, draws, interpret, lifting, own_bits, rules, rules_source
+from jaxcheck.program import asides, constants, draws, interpret, lifting, own_bits, rules, rules_source
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.lifting import Unliftable
 from jaxcheck.program.mode import is_traced, is_wide
@@ -20,10 +20,8 @@ from jaxcheck.program.native import NativeTrace, trace_native
 from jaxcheck.program.quiet import quiet
 from jaxcheck.program.widths import is_low, lifted_dtype
 
-__all__ = [
-    "Traced", "Unliftable", "in_float64", "islands", "lift", "low_precision", "runnable",
-    "to_float64", "trace_float64", "uses_random_bits",
-]  # fmt: skip
+__all__ = ["Traced", "Unliftable", "in_float64", "islands", "lift", "low_precision", "runnable", "to_float64",
+           "trace_float64", "uses_random_bits"]  # fmt: skip
 
 # Not to be lifted, yet at home in both modes: Python, and programs that JAX itself splits.
 _PORTABLE = ("pure_callback", "io_callback", "shard_map", "xla_pmap")
@@ -72,34 +70,39 @@ def uses_random_bits(closed_jaxpr: Any) -> bool:
     return any(map(draws.draws, _programs(closed_jaxpr)))
 
 
-def islands(closed_jaxpr: Any) -> tuple[str, ...]:
-    """The primitives which cannot be lifted: kernels, foreign functions, callbacks."""
-    return _stuck(_programs(closed_jaxpr))
+def islands(closed_jaxpr: Any, unheard: frozenset[Any] = frozenset()) -> tuple[str, ...]:
+    """The primitives which cannot be lifted: kernels, foreign functions, callbacks but for those `unheard`."""
+    return _stuck(_programs(closed_jaxpr), unheard)
 
 
-def _stuck(programs: tuple[Any, ...]) -> tuple[str, ...]:
+def _stuck(programs: tuple[Any, ...], unheard: frozenset[Any] = frozenset()) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for program in programs:
         for eqn, _ in interpret.walk(program):
-            if lifting.is_island(eqn):
+            if lifting.is_island(eqn) and not asides.is_unheard(eqn, unheard):
                 names[eqn.primitive.name] = None
     return tuple(names)
 
 
-def lift(closed_jaxpr: Any, native_islands: bool = False, wide: bool | None = None) -> Callable[..., list[Any]]:
+def lift(
+    closed_jaxpr: Any,
+    native_islands: bool = False,
+    wide: bool | None = None,
+    unheard: frozenset[Any] = frozenset(),
+) -> Callable[..., list[Any]]:
     """The program as a function of flat float64 arguments, computing in float64 throughout.
 
-    Custom rules are lifted with it, so that its derivatives are the rules' in float64. Random
-    draws stay the draws of the original. Prints are dropped. `wide` says in which mode of JAX the
-    program was traced (True: 64-bit), and is taken from the program itself if absent. With
-    `native_islands`, what cannot run in float64 runs as it is, between two casts.
+    Custom rules are lifted with it, so that its derivatives are the rules' in float64. Random draws stay those of the
+    original. Prints are dropped. `wide` says in which mode of JAX the program was traced (True: 64-bit), and is taken
+    from the program itself if absent. With `native_islands`, what cannot run in float64 runs as it is, between two
+    casts; what `unheard` host functions (`asides`) give is NaN.
 
     Raises:
         Unliftable: when the result is traced, if the program contains something that cannot run
             in float64 and `native_islands` is False.
     """
     mode = interpret.has_64_bits(closed_jaxpr) if wide is None else wide
-    lifter = lifting.Lifter(mode, native_islands)
+    lifter = lifting.Lifter(mode, native_islands, unheard)
 
     def lifted(*args: Any) -> list[Any]:
         return lifter.function(closed_jaxpr)(*map(to_float64, args))
@@ -127,10 +130,9 @@ def to_float64(x: Any) -> Any:
 class Traced:
     """A program traced for float64.
 
-    `closed` takes the flat leaves for which `dynamic` is true: arrays and Python floats. Python
-    ints, bools and other objects are baked in, as they may decide shapes and branches. `how` is
-    `float64` (pure promotion), `lifted` (to be emitted again) or `native` (parts stay narrow), and
-    `reasons` says why it is not the first.
+    `closed` takes the flat leaves for which `dynamic` is true: arrays and Python floats. Python ints, bools and other
+    objects are baked in, as they may decide shapes and branches. `how` is `float64` (pure promotion), `lifted` (to be
+    emitted again) or `native` (parts stay narrow), and `reasons` says why it is not the first.
     """
 
     closed: Any
@@ -150,8 +152,8 @@ def _is_data(leaf: Any) -> bool:
 def trace_float64(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
     """Trace `f`, at arguments of any dtype, in the way which brings it nearest to pure float64.
 
-    First with the arguments promoted, in the 64-bit mode. If that raises, or a custom rule cannot
-    be differentiated there, or random numbers are drawn (other ones in that mode), natively.
+    First with the arguments promoted, in the 64-bit mode. If that raises, or a custom rule cannot be differentiated
+    there, or random numbers are drawn (other ones in that mode), natively.
 
     Raises:
         Whatever tracing `f` at its own dtypes raises.
@@ -228,11 +230,8 @@ def _try_callbacks(traced: NativeTrace) -> None:
 
 
 def _other_in_64_bits(programs: tuple[Any, ...]) -> str:
-    """Why a promoted program would not be the original one, or nothing.
-
-    Foreign code may be made for one precision. A callback is Python, and may well work in float64
-    if its results are declared as such.
-    """
+    """Why a promoted program would not be the original one, or nothing. Foreign code may be made for one precision; a
+    callback is Python, and may well work in float64 if its results are declared as such."""
     if any(map(draws.draws, programs)):
         return "random numbers are drawn"
     names = _stuck(programs)
@@ -282,9 +281,9 @@ def runnable(traced: Traced) -> Callable[..., list[Any]]:
 def in_float64(f: Callable[..., Any]) -> Callable[..., Any]:
     """`f` computed in float64 throughout: the same arguments, of any dtype; float64 results.
 
-    The caller's precision mode neither matters nor changes. Custom rules are carried along. For
-    derivatives in float64 write `in_float64(jax.grad(f))`, or differentiate inside
-    `jax.enable_x64(True)`: outside of it JAX itself makes float32 of them.
+    The caller's precision mode neither matters nor changes. Custom rules are carried along. For derivatives in float64
+    write `in_float64(jax.grad(f))`, or differentiate inside `jax.enable_x64(True)`: outside of it JAX itself makes
+    float32 of them.
 
     Raises:
         Whatever tracing `f` raises, when the result is called.
