@@ -66,6 +66,9 @@ def _doubted_again(
         if known is None:
             return None, None
         ev, second = known, case.judge(known)
+    if second.verdict is Verdict.FAIL:
+        ev = _as_far_as_at_rest(ev, short, limit)
+        second = case.judge(ev)
     if second.verdict is Verdict.FAIL and not _traced_claim(case.problem):
         ev = _with_stopping_error(stopped, ev)
         second = case.judge(ev)
@@ -211,6 +214,15 @@ def _as_far_as_known(stopped: LeafEvidence, short: LeafEvidence, long: LeafEvide
         for p in long.probes
     )
     return dataclasses.replace(long, probes=probes, m_given=long.m_given + np.abs(long.m - short.m))
+
+
+def _as_far_as_at_rest(ev: LeafEvidence, short: LeafEvidence, long: LeafEvidence) -> LeafEvidence:
+    """Autodiff goes through every turn of a loop, and may drift where its values rest: what still changed of it and of
+    the claim with more turns is in their bars."""
+    if ev.a is None or ev.a_error is None or short.a is None or long.a is None:
+        return ev
+    moved = np.abs(long.a - short.a)
+    return dataclasses.replace(ev, a_error=ev.a_error + moved, m_given=ev.m_given + np.abs(long.m - short.m))
 
 
 def _fades(stopped: LeafEvidence, limit: LeafEvidence) -> bool:
