@@ -146,7 +146,11 @@ def test_values_kept_outside_leak():
 
     f.defvjp(fwd, lambda _, g: (jnp.cos(kept["x"]) * g,))
     rows = table(f, (X,), 0)
-    assert rows["eager"].status == "OK" and rows["scan"].status == "WRONG" and "kept from another call" in rows["scan"].detail
+    assert (
+        rows["eager"].status == "OK"
+        and rows["scan"].status == "WRONG"
+        and "kept from another call" in rows["scan"].detail
+    )
 
 
 def test_what_is_the_same_program_is_not_run(monkeypatch):

@@ -15,6 +15,7 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from jaxcheck.program import constants
+from jaxcheck.program.called import as_called
 from jaxcheck.program.compile import Program
 from jaxcheck.program.interpret import walk
 from jaxcheck.program.kernels import without_kernels
@@ -28,7 +29,7 @@ from jaxcheck.program.strip import count_rules, strip
 
 def base(traced: Traced, stripped: bool = False) -> Any:
     """The closed jaxpr that derivatives are made of: as traced, with the user's custom rules in force or without."""
-    closed = strip(without_kernels(traced.closed), "user") if stripped else traced.closed
+    closed = strip(as_called(without_kernels(traced.closed)), "user") if stripped else traced.closed
     return emitted_again(closed) if traced.mixed else closed
 
 
