@@ -1,4 +1,5 @@
-"""Functions made by checkify: its errors are results beside the caller's, numbered anew in each trace."""
+"""Functions made by checkify: its errors are results beside the caller's, numbered anew in each trace; and where a rule
+is inside, its derivative lacks them."""
 
 from __future__ import annotations
 
@@ -15,16 +16,48 @@ from jaxcheck.test_util import check_grads
 X = np.array([0.5, 1.0, 2.0, 3.0], np.float32)
 
 
+@jax.custom_vjp
+def backward(x):
+    return jnp.log(x)
+
+
+backward.defvjp(lambda x: (jnp.log(x), x), lambda x, g: (g / x,))
+
+
+@jax.custom_vjp
+def off(x):
+    return jnp.log(x)
+
+
+off.defvjp(lambda x: (jnp.log(x), x), lambda x, g: (1.01 * g / x,))
+
+
+@jax.custom_jvp
+def forward(x):
+    return jnp.log(x)
+
+
+forward.defjvps(lambda t, out, x: t / x)
+
+
 def checked(f):
     return lambda x: checkify.checkify(f, errors=checkify.float_checks)(x)[1]
 
 
 # In the last, what went wrong before is handed to a rule of JAX's own.
-@pytest.mark.parametrize("f", [jnp.log, lambda x: jax.nn.relu(x - 0.7)])
+@pytest.mark.parametrize("f", [jnp.log, backward, forward, lambda x: jax.nn.relu(x - 0.7)])
 def test_the_numbers_of_the_errors_are_no_randomness(f):
     report = jc.check_grad(lambda x: jnp.sum(checked(f)(x)), X)
     assert report.verdict is Verdict.PASS, report
     check_grads(checked(f), (X,), 1, "rev")
+
+
+def test_a_rule_inside_is_judged():
+    assert jc.check_rule(checked(backward), X, level="quick").ok
+    report = jc.check_grad(lambda x: jnp.sum(checked(off)(x)), X, where=False)
+    assert report.reason is Reason.MANUAL_WRONG, report
+    with pytest.raises(jc.GradientMismatch):
+        check_grads(checked(off), (X,), 1, "rev")
 
 
 def test_what_counts_its_calls_is_told_where_it_matters():
