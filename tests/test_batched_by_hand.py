@@ -108,6 +108,41 @@ def test_a_batching_rule_of_the_gradient_is_named():
     assert "`cos`" in found["vmap over primals"].detail and "gradient" in found["vmap over primals"].detail
 
 
+W = np.arange(1.0, 5.0, dtype=np.float32)
+
+
+def normed(method, f=lambda a: a / np.sqrt((a * a).sum())):
+    """A function of Python's that takes a batch for one large array."""
+
+    @jax.custom_vjp
+    def g(x):
+        told = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return jax.pure_callback(lambda a: np.asarray(f(np.asarray(a)), a.dtype), told, x, vmap_method=method)
+
+    g.defvjp(lambda x: (g(x), x), lambda x, c: jax.vjp(lambda x: x / jnp.sqrt(jnp.sum(x * x)), x)[1](c))
+    return g
+
+
+@pytest.mark.parametrize("method", ["broadcast_all", "expand_dims"])
+def test_a_function_of_python_is_called_as_the_caller_calls_it(method):
+    f = normed(method)
+    assert jc.check_grad(lambda x: jnp.sum(W * f(x)), X).verdict is Verdict.PASS
+    check_grads(f, (X,), 1, "rev")
+
+
+def test_nor_is_it_judged_by_what_it_makes_of_a_batch():
+    """Here the gradient would be right in a batch alone, and the results there are no other from row to row."""
+    f = normed("broadcast_all", lambda a: (1.01 if a.ndim == 1 else 1.0) * a / np.sqrt((a * a).sum(-1, keepdims=True)))
+    report = jc.check_grad(lambda x: jnp.sum(W * f(x)), X, where=False)
+    assert report.reason.name == "MANUAL_WRONG", report
+
+
+def test_a_function_of_python_is_named():
+    report, found = rows(normed("expand_dims"))
+    row = found["vmap over primals"]
+    assert row.status == "WRONG" and "results" in row.detail and "`pure_callback`" in row.detail, report
+
+
 def test_every_nesting_is_opened():
     def nested(x):
         def step(c, row):

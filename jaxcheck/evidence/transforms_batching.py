@@ -1,5 +1,5 @@
-"""A rule in a batch where the caller said by hand what a batch computes (`custom_vmap`): the results, too, must be
-those of one point after the other, and what differs is the doing of that batching rule."""
+"""A rule in a batch where the caller said by hand what a batch computes (`custom_vmap`, or a function of
+Python's): the results, too, must be those of one point after the other, and what differs is named."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from jaxcheck.evidence.transforms_programs import stacked
 from jaxcheck.notebook import cell
 from jaxcheck.program import interpret
 from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.batching import by_caller
 from jaxcheck.program.called import is_by_hand
 from jaxcheck.program.rules_source import owner
 from jaxcheck.result import Row
@@ -51,8 +52,8 @@ def _traced(f: Callable, *args: Any) -> Any | None:
 
 
 def _named(program: Any) -> str:
-    """The functions in a program that have a batching rule of their own, and where they are."""
-    calls = [] if program is None else [eqn for eqn, _ in interpret.walk(program) if is_by_hand(eqn)]
+    """The functions in a program that are batched in a way of their own, and where they are."""
+    calls = [] if program is None else [eqn for eqn, _ in interpret.walk(program) if is_by_hand(eqn) or by_caller(eqn)]
     owners = dict.fromkeys(map(owner, calls))
     return ", ".join(f"`{o.name}` ({cell(o.file)}:{o.line})" for o in list(owners)[:3])
 
