@@ -32,7 +32,7 @@ def settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opi
         ev, opinion, ladder = (ev, opinion, ladder) if known is ev else _first_look(case, number, known)
     plain = opinion.verdict is Verdict.PASS and opinion.reason is Reason.AGREE and not opinion.doubtful
     if plain:
-        ev = farther(case, number, ev)
+        ev, opinion = farther(case, number, ev, opinion)
         if doubt.is_at_rest(ev):
             return doubt.rested(case, ev), opinion
     done = opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size
@@ -50,6 +50,7 @@ def settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opi
         ev, opinion, ladder = _on_finer_steps(case, number, ev, opinion, indices)
     ev, opinion = _against_autodiff(case, number, ev, opinion)
     opinion = doubt.analytic(case, ev, opinion) if ladder is FINER else opinion
+    ev, opinion = farther(case, number, ev, opinion)
     return ev, doubt.placed(case, ev, doubt.held_fixed(case, ev, opinion))
 
 

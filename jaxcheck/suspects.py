@@ -24,7 +24,8 @@ FEWEST, NAMED, SHARE, MINUTE = 4, 1, 0.1, 60.0
 # More than any leaf has that is looked at so.
 MANY = 2.0**30
 # By how much more than its own size a component moves where it moves the function too little: three rungs of a ladder.
-FARTHER = 64.0
+# Where that is too little, too, by how much more again, up to the size of what is no number's own, 1: half a ladder.
+FARTHER, FARTHEST = 64.0, 4096.0
 
 
 def wide(ev: LeafEvidence, must_catch: float) -> np.ndarray:
@@ -41,25 +42,57 @@ def wide(ev: LeafEvidence, must_catch: float) -> np.ndarray:
     return broad & ~narrow & ev.m.any()
 
 
-def farther(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
-    """The evidence of a leaf that no autodiff speaks for, with components whose bars are too wide moved by more than
-    their own size as well: at a network's small initialisation a loss is nearly linear over many times that, and
-    below it moves by its rounding. They may tell more of what M says; a mistake is seen at the point, or not at all."""
-    if ev.a is not None and np.isfinite(ev.a).all():
-        return ev
-    indices = np.flatnonzero(wide(ev, case.settings.must_catch))[: min(FOLLOW_UP, _affordable(case))]
-    if not indices.size:
-        return ev
-    scale = FARTHER * component_scale(ev.values, gather.FLOOR)[indices]
-    (single, _), spent, compiled = second_look.follow_up(
-        case.problem, case.point, number, indices, case.ladder, case.settings.seed, scale=scale
-    )
-    case.evaluations += spent
-    case.compiled += compiled
-    more = dataclasses.replace(ev, probes=measures.believed((single, *ev.probes)))
-    opinion = case.judge(more)
-    agrees = opinion.verdict is Verdict.PASS and opinion.reason is Reason.AGREE
-    return more if agrees else ev
+def farther(case: Case, number: int, ev: LeafEvidence, opinion: Opinion) -> tuple[LeafEvidence, Opinion]:
+    """The evidence of a leaf that no autodiff speaks for, with what is seen too little moved by more than its own size
+    as well: at a network's small initialisation a loss is nearly linear over many times that, and below it moves by its
+    rounding; and what is all but zero has no size to speak of. It may tell more of what M says; a mistake is seen at
+    the point, or not at all."""
+    if not _agrees(opinion) or (ev.a is not None and np.isfinite(ev.a).all()):
+        return ev, opinion
+    scale, times, must_catch = component_scale(ev.values, gather.FLOOR), FARTHER, case.settings.must_catch
+    while True:
+        indices = np.flatnonzero(wide(ev, must_catch))[: min(FOLLOW_UP, _affordable(case))]
+        blind = [p for p in ev.probes if p.directions is not None] if _blind(ev, must_catch) else []
+        if not indices.size and not blind:
+            return ev, opinion
+        found, spent, compiled = second_look.follow_up(
+            case.problem,
+            case.point,
+            number,
+            indices,
+            case.ladder,
+            case.settings.seed,
+            scale=_enlarged(scale[indices, None], times)[:, 0],
+            again=[dataclasses.replace(p, directions=_enlarged(p.along, times)) for p in blind],
+        )
+        case.evaluations += spent
+        case.compiled += compiled
+        more = dataclasses.replace(ev, probes=measures.believed((*found[: 2 if blind else 1], *ev.probes)))
+        second = case.judge(more)
+        if _agrees(second):
+            ev, opinion = more, second
+        if scale.min() * times >= 1 / FARTHER:
+            return ev, opinion
+        times *= FARTHEST
+
+
+def _agrees(opinion: Opinion) -> bool:
+    return opinion.verdict is Verdict.PASS and opinion.reason is Reason.AGREE and not opinion.doubtful
+
+
+def _blind(ev: LeafEvidence, must_catch: float) -> bool:
+    """Whether the bars of a leaf's directions, of every one, are so wide that must_catch may be missed."""
+    dense = [p for p in ev.probes if p.directions is not None]
+    with np.errstate(all="ignore"):
+        sizes = [np.sqrt(p.along**2 @ (ev.m**2).T) for p in dense]
+        return bool(dense) and all((p.slopes.error > must_catch * s).any() for p, s in zip(dense, sizes, strict=True))
+
+
+def _enlarged(directions: np.ndarray, times: float) -> np.ndarray:
+    """Directions (D, n) times a number, up to moves by 1, or by `FARTHER` times their own."""
+    peak = np.abs(directions).max(axis=1, keepdims=True, initial=0.0)
+    with np.errstate(all="ignore"):
+        return directions * np.minimum(times, np.maximum(np.where(peak > 0, 1 / peak, 1.0), FARTHER))
 
 
 def _affordable(case: Case, fewest: int = FEWEST) -> int:

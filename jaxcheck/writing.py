@@ -13,7 +13,7 @@ from jaxcheck.evidence import guarded
 from jaxcheck.evidence.problem import Evidence, LeafEvidence
 from jaxcheck.formula import formula2
 from jaxcheck.judgement import keep, locate, pattern, power
-from jaxcheck.judgement.measures import by_column, on_edge
+from jaxcheck.judgement.measures import by_column, numeric, on_edge
 from jaxcheck.options import Exhaustive
 from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict
 from jaxcheck.there import there
@@ -61,14 +61,7 @@ def write(case, evidence, opinions, seconds, extra, head, mode, why, value, star
 
 
 def _whole_difference(evidence: Evidence) -> float:
-    m, n = [], []
-    for ev in evidence.leaves:
-        whole = np.full(ev.m.shape, np.nan)
-        for p in ev.probes:
-            if p.directions is None:
-                whole[:, p.indices] = p.slopes.value.T
-        m.append(ev.m)
-        n.append(whole)
+    m, n = ([x(ev) for ev in evidence.leaves] for x in (lambda ev: ev.m, lambda ev: numeric(ev)[0]))
     return by_column(np.concatenate(m, axis=1), np.concatenate(n, axis=1))
 
 

@@ -196,6 +196,14 @@ def test_an_argument_that_is_not_perturbed():
     assert table(f, (X, X + 1))["one argument perturbed"].status == "WRONG"
 
 
+@pytest.mark.parametrize(("narrow", "at"), [("float16", "1e+06 g"), ("float8_e4m3fn", "1000 g"), ("bfloat16", "")])
+def test_overflow_of_a_dtype_inside_is_called_so(narrow, at):
+    row = table(layer(lambda g: g.astype(narrow).astype(g.dtype)))["scale of the cotangent"]
+    assert (row.status == "WRONG") is bool(at)
+    if at:
+        assert f"at {at}: overflow of {narrow}" in row.detail and "log" not in row.detail, row
+
+
 def test_nan_equals_nothing():
     rows = table(layer(lambda g: jnp.log(g)))
     assert rows["linear in the cotangent"].status == "WRONG"

@@ -81,19 +81,20 @@ def loss_on_host(user: User, why: BaseException) -> tuple[Guarded, bool, float]:
 def _pinned(run: Callable, point: np.ndarray) -> float:
     """The rounding unit of a coarser dtype to which all values near the point belong, 0 where they do not: a loss that
     rounds its parameters inside moves in steps, whatever it is given; and one that does not move at all may be too
-    coarse for it beside an offset, unless it shows farther away that it is not."""
+    coarse for it beside an offset, unless it shows farther away that it is not: at last by 1, for what is all but zero
+    has no size to speak of."""
     rng, size, values = np.random.default_rng(point.size), component_scale(point, 0.0), np.zeros(1)
-    for far in BESIDE:
+    for turn, far in enumerate((*(far * size for far in BESIDE), np.maximum(BESIDE[-1] * size, 1.0))):
         try:
             with np.errstate(all="ignore"):
-                found = [ask(run, point + far * size * rng.uniform(-1, 1, point.size)) for _ in range(4)]
+                found = [ask(run, point + far * rng.uniform(-1, 1, point.size)) for _ in range(4)]
         except Refused:
             break
         if not np.isfinite(found).all():
             break
         values = np.array(found)
         if np.ptp(values):
-            if far > BESIDE[0] and _short(values):
+            if turn and _short(values):
                 return 0.0
             break
     with np.errstate(over="ignore"):

@@ -11,6 +11,8 @@ import numpy as np
 
 from jaxcheck.evidence.laws_run import Answer
 from jaxcheck.evidence.laws_site import Arrays, draw, finite, host, norm, unsupported, worst
+from jaxcheck.program import interpret
+from jaxcheck.program.rules import is_inexact
 from jaxcheck.result import Row
 
 A, B = -0.75, -1.5
@@ -123,12 +125,13 @@ def rows(answer: Answer, names: Sequence[str], paths: Sequence[str], what: str,
         own_noise = [n + o / NOISES for n, o in zip(own_noise, off["own"], strict=True)]
     floor = 64 * unit * max(map(norm, u["g1"]), default=0.0)
     parts = [-A * norm(x) - B * norm(y) for x, y in zip(u["g1"], u["g2"], strict=True)]
-    said = _name(u, floor, symbol, "g" if what == "cotangent" else "t")
+    letter = "g" if what == "cotangent" else "t"
+    said = _overflow(u, answer.closed, symbol, letter) or _name(u, floor, symbol, letter)
     linear = _row(titles[0], u["mix"], mixed, parts, noise, unit, paths, said)
     scale = _scale_row(titles[1], u, noise, unit, paths, said)
-    added = _added_row(titles[3], u, own_noise, unit, paths, f"{symbol}({'g' if what == 'cotangent' else 't'})")
+    added = _added_row(titles[3], u, own_noise, unit, paths, f"{symbol}({letter})")
     if linear.status == "OK":
-        linear = _one_sign_row(linear, u, own_noise, unit, paths, symbol, "g" if what == "cotangent" else "t")
+        linear = _one_sign_row(linear, u, own_noise, unit, paths, symbol, letter)
     return [linear, scale, _zero_row(titles[2], u["zero"], paths, symbol), added]
 
 
@@ -193,6 +196,25 @@ def _zero_row(title: str, zero: list[np.ndarray], paths: Sequence[str], symbol: 
             largest = float(np.abs(x).max())
             return Row("law", title, "WRONG", largest, f"{name}{symbol}(0) = {largest:.3g}, not 0: a constant term?")
     return Row("law", title, "OK", 0.0)
+
+
+def _overflow(u: dict[str, Any], closed: Any, symbol: str, g: str) -> str:
+    """What is said where all is finite but at large multiples of g, and the program holds a dtype with less room than
+    its widest; else ""."""
+    lost = {f"{c:g}": abs(c) for c in SCALES if f"{c:g}" in u and not finite(u[f"{c:g}"])}
+    rest = all(finite(x) for k, x in u.items() if k not in lost)
+    if closed is None or not lost or min(lost.values()) < 1 or not rest:
+        return ""
+    values = [v for eqn, _ in interpret.walk(closed) for v in eqn.outvars]
+    dtypes = {v.aval.dtype for v in [*interpret.opened(closed).invars, *values] if is_inexact(v.aval)}
+    room = {float(jnp.finfo(d).max): str(d) for d in dtypes}
+    if len(room) < 2:
+        return ""
+    least = min(room)
+    return (
+        f"{symbol} is finite at {g} and not at {min(lost.values()):g} {g}: overflow of {room[least]}, which the rule "
+        f"rounds to on its way (it ends at {least:.3g})"
+    )
 
 
 def _name(u: dict[str, Any], floor: float, symbol: str, g: str) -> str:

@@ -18,6 +18,7 @@ from jaxcheck.evidence.parts import layout_of
 from jaxcheck.evidence.preface import Preface, effects, narrow, native_run, of_no_rule, seen, units
 from jaxcheck.evidence.prepare_host import prepare_host
 from jaxcheck.evidence.problem import Problem
+from jaxcheck.evidence.twice import same
 from jaxcheck.evidence.user import StructureError, User, first_line, real_rows, refuse_tracing, to_array
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.derived import gradient, plain
@@ -92,7 +93,7 @@ def prepare(
         # The first trace left a tracer behind: the loss keeps state between calls (a global key, say).
         note = "The loss keeps values of one call for a later one (JAX: a leaked tracer)."
         return nothing, Preface(user.name, (), (), random=note)
-    random = "" if same_program(own.closed, again.closed) else repeat.TRACED.format("the function")
+    random = "" if same(own, again, [*call.leaves, *extras]) else repeat.TRACED.format("the function")
     try:
         primal, rules, claim = _claimed(call, own, bool(random))
     except StructureError as error:

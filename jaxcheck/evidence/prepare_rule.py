@@ -18,10 +18,10 @@ from jaxcheck.evidence.leafwise import belongs
 from jaxcheck.evidence.preface import Preface, narrow, native_run, of_no_rule
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.subject import Subject, inexact_outputs, outputs_at
+from jaxcheck.evidence.twice import same
 from jaxcheck.evidence.user import first_line
 from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
 from jaxcheck.program.derived import gradient, plain
-from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import NOT_TRACEABLE, Traced, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
@@ -99,7 +99,7 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
     own = trace(projected, leaves, extras, "native")
     # Under another name: JAX remembers the trace of a function it has seen.
     again = trace(lambda leaves, extras: projected(leaves, extras), leaves, extras, "native")
-    random = "" if same_program(own.closed, again.closed) else repeat.TRACED.format("the function")
+    random = "" if same(own, again, [*leaves, *extras]) else repeat.TRACED.format("the function")
     primal = own if precision == "native" else trace(projected, leaves, extras, precision)
     rules = count_rules(primal.closed, "user")
     notes = [] if rules else [of_no_rule(primal.closed)]

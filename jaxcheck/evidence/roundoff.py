@@ -7,6 +7,7 @@ One evaluation with every inexact result rounded otherwise, a few times over (`p
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ import numpy as np
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.evidence.witnesses import real_gradient
+from jaxcheck.program.by_pieces import once
 from jaxcheck.program.compile import execute
 from jaxcheck.program.hoisting import as_inputs
 from jaxcheck.program.objective import Traced, cast
@@ -76,15 +78,11 @@ def _scattered(problem: Problem, traced: Traced, point: np.ndarray) -> tuple[lis
         return [jnp.asarray(b) for b in scatter(open_program, [*consts, *flat], rows, still=still).bars]
 
     with jax.enable_x64(True):
-        found, compiled = execute(
-            ("round-off", tuple(problem.theta.leaves)),
-            build,
-            [program],
-            tuple(closed.consts),
-            signs(DRAWS),
-            problem.place(point),
-            tuple(problem.extras),
-        )
+        name, given = ("round-off", tuple(problem.theta.leaves)), (problem.place(point), tuple(problem.extras))
+        args = tuple(closed.consts), signs(DRAWS).astype(np.float64), *given
+        found, compiled = once(name, functools.partial(build, None), args, [program], DRAWS), 0
+        if found is None:
+            found, compiled = execute(name, build, [program], tuple(closed.consts), signs(DRAWS), *given)
     return [np.asarray(b, np.float64) for b in found], compiled
 
 

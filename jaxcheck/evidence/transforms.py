@@ -32,6 +32,7 @@ from jaxcheck.evidence.laws_site import (
     unsupported,
     worst,
 )  # fmt: skip
+from jaxcheck.evidence.transforms_batching import by_hand_too
 from jaxcheck.evidence.transforms_eager import as_eagerly
 from jaxcheck.evidence.transforms_known import BOTH, at_a_point, in_a_batch
 from jaxcheck.evidence.transforms_programs import BATCHES, SINGLE, TRANSFORMED, batch, stacked
@@ -122,7 +123,7 @@ class Matrix:
             return [eager, *(unsupported("transformation", n, why) for n in (*TRANSFORMED, "sharded"))]
         results = self._results()
         rows = [Row("transformation", "eager", "OK", 0.0), *(self._row(name, *results[name]) for name in TRANSFORMED)]
-        return [*rows, self._sharded()]
+        return by_hand_too(self.site, self.x, self.g[0], [*rows, self._sharded()])
 
     def _results(self) -> dict[str, tuple[Any, Any]]:
         """What each transformation gives, or why it gives nothing, and its program; no result where it is known."""

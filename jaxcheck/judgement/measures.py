@@ -196,15 +196,21 @@ def coarse(slopes: Slopes, claim: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return np.any(near[..., :-3] & near[..., 1:-2] & near[..., 2:-1] & near[..., 3:], axis=-1)
 
 
-def relative_numbers(ev: LeafEvidence, m: np.ndarray, a: np.ndarray | None) -> tuple[float, float, float, float]:
-    """(difference to N, difference to A, relative error bar of N, norm of N)."""
-    to_a = NAN if a is None else by_column(m, a)
-    n, error = np.full(m.shape, np.nan), np.full(m.shape, np.nan)
+def numeric(ev: LeafEvidence) -> tuple[np.ndarray, np.ndarray]:
+    """(N, its error bars), each (G, n), of the components that differences looked at alone; NaN for the others."""
+    n, error = np.full(ev.m.shape, np.nan), np.full(ev.m.shape, np.nan)
     for p in ev.probes:
         if p.directions is None:
             keep = ~(error[:, p.at] < p.slopes.error.T)  # looked at twice: the narrower
             n[:, p.at] = np.where(keep, p.slopes.value.T, n[:, p.at])
             error[:, p.at] = np.where(keep, p.slopes.error.T, error[:, p.at])
+    return n, error
+
+
+def relative_numbers(ev: LeafEvidence, m: np.ndarray, a: np.ndarray | None) -> tuple[float, float, float, float]:
+    """(difference to N, difference to A, relative error bar of N, norm of N)."""
+    to_a = NAN if a is None else by_column(m, a)
+    n, error = numeric(ev)
     if m.size and np.isfinite(n).all():
         both = np.linalg.norm(m) + np.linalg.norm(n)
         bar = float(np.linalg.norm(error) / both) if both else NAN

@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend import core
 from jax.extend.core import jaxpr_as_fun
 
 from jaxcheck.program import interpret
@@ -66,8 +65,6 @@ def _noted(program: Any, made: set[Any]) -> Any:
     """The program, which notes whose host functions it calls."""
 
     def noted(eqn: Any) -> Any:
-        if not _is_call(eqn):
-            return eqn.replace(params=interpret.map_jaxprs(eqn.params, lambda inner: _noted(inner, made)))
         function, code = eqn.params["callback"], _code(eqn)
 
         def call(*args: Any) -> Any:
@@ -76,8 +73,7 @@ def _noted(program: Any, made: set[Any]) -> Any:
 
         return eqn.replace(params={**eqn.params, "callback": call})
 
-    new = interpret.opened(program).replace(eqns=[noted(e) for e in interpret.opened(program).eqns])
-    return core.ClosedJaxpr(new, program.consts) if hasattr(program, "consts") else new
+    return interpret.replaced(program, _is_call, noted)
 
 
 __all__ = ["is_unheard", "silent"]

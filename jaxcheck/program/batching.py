@@ -62,6 +62,13 @@ def _flags(eqn: Any, inner: Any, at: list[bool]) -> list[bool]:
     return flags
 
 
+def by_caller(eqn: Any) -> bool:
+    """Whether a foreign function is handed whole batches, or refuses them: it is written for what it is called with,
+    and may take a batch for one large array."""
+    one_by_one = str(eqn.params.get("vmap_method")).startswith("sequential")
+    return eqn.primitive.name in (*CALLBACKS, "ffi_call") and not one_by_one
+
+
 def calls_back(program: Any, wide: bool = False) -> bool:
     """Whether a program may call Python while it runs; `wide`: with 64-bit floats."""
     for eqn, _ in interpret.walk(program):
@@ -120,10 +127,10 @@ def _batches_badly(jaxpr: Any, moving: Sequence[bool]) -> tuple[list[bool], str]
         name = eqn.primitive.name
         if name == "conv_general_dilated" and all(at):
             return [], "a convolution of two moving operands"
-        if name in CALLBACKS and any(at) and not eqn.params.get("vmap_method"):
-            return [], f"{name} without a vmap_method"
         if name == "cond" and at[0] and any(calls_back(b) for b in eqn.params["branches"]):
             return [], "a branch that calls Python"  # in a batch every branch runs: an error that is none is raised
+        if any(at) and by_caller(eqn):
+            return [], f"what {name} makes of a batch only it knows"
         if name == "clamp" and at == [False, False, True] and not eqn.invars[1].aval.shape:
             return [], "a clamp of scalars of which the upper bound alone moves"  # JAX's own rule fails on it
         out = any(at)

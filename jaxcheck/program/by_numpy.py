@@ -134,6 +134,8 @@ _OF: dict[str, Callable[..., Any]] = {
     "reshape": _reshaped,
     "squeeze": lambda x, dimensions: np.squeeze(x, tuple(dimensions)),
     "transpose": lambda x, permutation: np.transpose(x, permutation),
+    "stack": lambda *x, axis: np.stack(x, axis),
+    "unstack": lambda x, axis: list(np.moveaxis(x, axis, 0)),
     "concatenate": lambda *x, dimension: np.concatenate(x, dimension),
     "slice": _sliced,
     "rev": lambda x, dimensions: np.flip(x, tuple(dimensions)),

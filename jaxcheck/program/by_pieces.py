@@ -5,20 +5,29 @@ To compile a program of fifty operations takes some 50 ms, and to run it so some
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxcheck import budget
 from jaxcheck.program import interpret, jaxpr
 from jaxcheck.program.by_numpy import known_by_numpy, result
 from jaxcheck.program.compile import Program
 from jaxcheck.program.eagerly import compiled_before
+from jaxcheck.there import there
 
 # Operations, and elements computed, up to which this takes less time than the compiler does.
 OPERATIONS, ELEMENTS = 4000, 1e7
+# Operations of what is run once: the compiler takes longer for each the more there are, seconds for some thousands.
+ONCE = 50000
+# What was traced to be run so, by what it computes; the last used last.
+_TRACED: collections.OrderedDict[Any, tuple[Any, Any]] = collections.OrderedDict()
+_KEPT, _LOCK = 32, threading.Lock()
 
 
 class _NotSo(Exception):
@@ -74,6 +83,52 @@ def pieces(program: Program, runs: int = 1) -> Pieces | None:
     compiled: dict[int, Callable] = {}
     count = _count(program.closed, compiled)
     return Pieces(program.closed, compiled) if count is not None and runs * count <= OPERATIONS else None
+
+
+def once(key: Any, f: Callable, args: Sequence[Any], programs: Sequence[Program], times: float) -> Any | None:
+    """What `f(*args)` gives, a tree of arrays of the host's; None where NumPy does not know each of its operations, or
+    it is better compiled.
+
+    Args:
+        key: hashable; together with the programs' identity and all shapes it identifies `f`.
+        programs: what `f` runs, with their operations and elements some `times` over.
+    """
+    cost = sum(p.cost for p in programs) * times
+    if jax.default_backend() != "cpu" or cost > ELEMENTS or any(p.lifted for p in programs):
+        return None
+    leaves = jax.tree_util.tree_leaves(args)
+    key = key, tuple(p.identity for p in programs), tuple((np.shape(x), str(jax.typeof(x).dtype)) for x in leaves)
+    with _LOCK:
+        known = _TRACED.get(key)
+        if known is not None:
+            _TRACED.move_to_end(key)
+    if known is None:
+        known = _traced(f, args) if all(_is_numpys(p.closed) for p in programs) else (None, None)
+        with _LOCK:
+            _TRACED[key] = known
+            while len(_TRACED) > _KEPT:
+                _TRACED.popitem(last=False)
+    if known[0] is None:
+        return None
+    budget.current().ask()
+    found = known[0](*leaves)
+    return None if found is None else jax.tree_util.tree_unflatten(known[1], found)
+
+
+def _traced(f: Callable, args: Sequence[Any]) -> tuple[Pieces | None, Any]:
+    closed, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
+    known = not closed.effects and _is_numpys(closed) and there(_count(closed, {})) <= ONCE
+    run = Pieces(closed, {}) if known else None
+    return run, jax.tree_util.tree_structure(shapes)
+
+
+def _is_numpys(program: Any) -> bool:
+    """Whether NumPy knows every operation: what was compiled for another is not at hand in every run."""
+    for eqn in interpret.opened(program).eqns:
+        inner = None if known_by_numpy(eqn) else _inner(eqn)
+        if not known_by_numpy(eqn) and (inner is None or not _is_numpys(inner)):
+            return False
+    return True
 
 
 def _count(program: Any, compiled: dict[int, Callable]) -> int | None:

@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 
 from jaxcheck import budget
 from jaxcheck.program import batching, cache, hoisting, kept, memory, portable, spread
+from jaxcheck.program.called import as_called
 from jaxcheck.program.identity import identity
 from jaxcheck.program.mode import is_wide
 from jaxcheck.program.shadow import lift
@@ -47,8 +48,9 @@ class Program:
 
     @staticmethod
     def of(closed: Any) -> Program:
-        """A program whose constants are settled, with those of the calls in it among its own."""
-        return Program(hoisting.hoisted(closed))
+        """A program whose constants are settled, with those of the calls in it among its own; as it is called, however
+        many rows of it are run in a batch."""
+        return Program(hoisting.hoisted(as_called(closed)))
 
     @functools.cached_property
     def identity(self) -> Any:

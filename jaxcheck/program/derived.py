@@ -15,20 +15,21 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from jaxcheck.program import constants, foreign
+from jaxcheck.program.called import as_called
 from jaxcheck.program.compile import Program
 from jaxcheck.program.interpret import walk
 from jaxcheck.program.kernels import without_kernels
 from jaxcheck.program.leaks import LeakedTracer, refuse_leaks
 from jaxcheck.program.objective import Traced, as_it_is, coarsest, emitted_again, lifted, said_of
 from jaxcheck.program.quiet import quiet
-from jaxcheck.program.rules import is_reverse_only
+from jaxcheck.program.rules import falls_short, is_reverse_only, rule_kind
 from jaxcheck.program.shadow import Unliftable, islands, low_precision, to_float64
 from jaxcheck.program.strip import count_rules, strip
 
 
 def base(traced: Traced, stripped: bool = False) -> Any:
     """The closed jaxpr that derivatives are made of: as traced, with the user's custom rules in force or without."""
-    closed = strip(without_kernels(traced.closed), "user") if stripped else traced.closed
+    closed = strip(as_called(without_kernels(traced.closed)), "user") if stripped else traced.closed
     return emitted_again(closed) if traced.mixed else closed
 
 
@@ -80,18 +81,25 @@ def derivative(
 ) -> Traced:
     """Trace `make(f)`, a derivative of the traced program `f` of flat inputs, as `derived` does.
 
-    A rule that is defined inside the function may hold values of the trace that the program came from; then the
-    function itself is differentiated, in one trace.
+    A rule that is defined inside the function may hold values of the trace that the program came from, and some
+    cannot be differentiated once they were traced; then the function itself is, in one trace.
     """
     try:
         found = derived(traced, make(jaxpr_as_fun(base(traced, stripped))), args, precision)
-    except (LeakedTracer, jax.errors.UnexpectedTracerError):
-        if stripped or traced.source is None:
+    except (LeakedTracer, jax.errors.UnexpectedTracerError, TypeError, ValueError) as error:
+        if stripped or traced.source is None or not _by_source(traced, error):
             raise
         found = derived(traced, make(traced.source), args, precision)
     if stripped or traced.source is None:
         return found
     return dataclasses.replace(found, source=_flat(make(traced.source), args))
+
+
+def _by_source(traced: Traced, error: Exception) -> bool:
+    """Whether it is the trace that cannot be differentiated, and not the function."""
+    if not isinstance(error, (TypeError, ValueError)):
+        return True
+    return any(rule_kind(eqn) is not None and falls_short(eqn) for eqn, _ in walk(traced.closed))
 
 
 def _flat(f: Callable, args: Sequence[Any]) -> Callable:

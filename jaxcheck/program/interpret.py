@@ -96,6 +96,26 @@ def map_jaxprs(params: dict[str, Any], change: Callable[[Any], Any]) -> dict[str
     return {key: one(value) for key, value in params.items()}
 
 
+def replaced(program: Any, chosen: Callable[[Any], bool], change: Callable[[Any], Any]) -> Any:
+    """The program with `change(eqn)` for each chosen equation, through every nesting; the same object where none is.
+    What is nested in a chosen equation is `change`'s to look after."""
+    if not any(chosen(eqn) for eqn, _ in walk(program)):
+        return program
+
+    def one(eqn: Any) -> Any:
+        if chosen(eqn):
+            return change(eqn)
+        return eqn.replace(params=map_jaxprs(eqn.params, lambda inner: replaced(inner, chosen, change)))
+
+    jaxpr = opened(program)
+    eqns = [one(eqn) for eqn in jaxpr.eqns]
+    effects = set().union(*(eqn.effects for eqn in eqns)) if eqns else set()
+    changed = jaxpr.replace(eqns=eqns, effects=effects if jaxpr.effects else jaxpr.effects)
+    if hasattr(program, "jaxpr") and program.jaxpr is not program:
+        return core.ClosedJaxpr(changed, program.consts)
+    return changed
+
+
 def label(eqn: Any) -> str:
     """How an equation is called in a path: `jit(loss)`, `scan`, `cond`."""
     name, called = eqn.primitive.name, eqn.params.get("name")

@@ -46,20 +46,10 @@ def opened(eqn: Any) -> Any | None:
 def without_kernels(program: Any) -> Any:
     """The program with every kernel that can be opened as a call of what it computes, through every nesting; the same
     object where there is none."""
-    if not any(is_kernel(eqn) for eqn, _ in interpret.walk(program)):
-        return program
-    jaxpr = interpret.opened(program)
-    eqns = [_open(eqn) for eqn in jaxpr.eqns]
-    effects = set().union(*(eqn.effects for eqn in eqns)) if eqns else set()
-    changed = jaxpr.replace(eqns=eqns, effects=effects if jaxpr.effects else jaxpr.effects)
-    if hasattr(program, "jaxpr") and program.jaxpr is not program:
-        return core.ClosedJaxpr(changed, program.consts)
-    return changed
+    return interpret.replaced(program, is_kernel, _open)
 
 
 def _open(eqn: Any) -> Any:
-    if not is_kernel(eqn):
-        return eqn.replace(params=interpret.map_jaxprs(eqn.params, without_kernels))
     program = opened(eqn)
     if program is None:
         return eqn

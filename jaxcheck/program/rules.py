@@ -16,7 +16,7 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from jaxcheck.program import interpret
-from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.ask import Refused, ask, on_purpose
 
 _VJP_NAMES = ("custom_vjp_call", "custom_vjp_call_jaxpr")
 # The forward pass of a rule with `optimize_remat`, once it was differentiated: a call, whose own derivative is not the
@@ -121,6 +121,9 @@ def _partial(eqn: Any, values: Sequence[Any], live: tuple[int, ...], outs: tuple
         for i, value in zip(live, chosen, strict=True):
             full[i] = value
         results = interpret.bind(eqn, full)
+        if len(results) != len(eqn.outvars):  # checkify adds its errors to the function, and not to its derivative
+            text = f"differentiated, `{interpret.label(eqn)}` has {len(results)} results, and not {len(eqn.outvars)}"
+            raise on_purpose(ValueError(text))
         return [results[i] for i in outs]
 
     return call
@@ -164,6 +167,19 @@ def vjp_program(eqn: Any, live: tuple[int, ...], outs: tuple[int, ...]) -> Any:
 
     results = abstract(eqn.outvars)
     return jax.make_jaxpr(program)(abstract(eqn.invars), [results[i] for i in outs])
+
+
+def falls_short(eqn: Any) -> bool:
+    """Whether a rule's equation has fewer results where it is differentiated: only the function that it was traced from
+    can be."""
+    live = live_operands(eqn)
+    if not live:
+        return False
+    try:
+        ask(fwd_program, eqn, live)
+    except Refused as no:
+        return hasattr(no.error, "on_purpose")
+    return False
 
 
 def rule_programs(eqn: Any) -> list[Any]:

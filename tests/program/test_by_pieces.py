@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcheck.program import by_numpy, cache
+from jaxcheck.program import by_numpy, by_pieces, cache, rounding
 from jaxcheck.program.by_pieces import pieces
 from jaxcheck.program.compile import Program
 from jaxcheck.program.eagerly import run_eagerly
@@ -67,3 +67,45 @@ def test_what_was_run_eagerly_is_at_hand():
 def test_what_is_left_to_the_compiler(f):
     cache.clear()
     assert pieces(of(f)) is None
+
+
+def layers(x):
+    for _ in range(6):
+        x = jnp.tanh(0.7 * x) * jnp.exp(-x * x) + 0.3
+    return [jnp.sum(x * A), x[0]]
+
+
+def bars(f, constants=False):
+    x = A.astype(np.float64)
+    with jax.enable_x64(True):
+        program = Program.of(jax.make_jaxpr(f)(x))
+    found, compiled = rounding.round_off(f.__name__, [program], list, list, [x], [False], 1e-7 * constants, constants)
+    return jax.tree_util.tree_leaves(found), compiled
+
+
+@pytest.mark.parametrize("constants", [False, True])
+def test_round_off_is_measured_without_a_compiler(constants, monkeypatch):
+    found, compiled = bars(layers, constants)
+    assert not compiled
+    monkeypatch.setattr(rounding, "once", lambda *given: None)
+    known, compiled = bars(layers, constants)
+    assert compiled
+    for x, y in zip(found, known, strict=True):
+        assert x.dtype == y.dtype and (x != 0).all()
+        np.testing.assert_allclose(x, y, 0.5)
+
+
+def test_but_for_operations_that_are_not_numpys_and_large_arrays():
+    def one(f, x, times=1):
+        return by_pieces.once(f.__name__, f, [x], [Program.of(jax.make_jaxpr(f)(x))], times)
+
+    def sorted_too(x):
+        return {"sorted": jnp.sort(x)}
+
+    def doubled(x):
+        return {"twice": 2 * x}
+
+    assert one(sorted_too, A) is None and one(doubled, A, 1e7) is None
+    np.testing.assert_array_equal(one(doubled, A)["twice"], 2 * A)
+    np.testing.assert_array_equal(one(doubled, B)["twice"], 2 * B)
+    np.testing.assert_array_equal(one(doubled, 3 * A)["twice"], 6 * A)  # kept by what it does, not by the numbers

@@ -116,8 +116,13 @@ class Constants(Perturbed):
 
 def _short(x: Any, unit: float) -> Any:
     """Where a number takes no more than half of the bits that the unit leaves: 2, 0.75 and 10, not 0.1."""
-    mantissa = jnp.frexp(jnp.real(x))[0] * 2.0 ** round(-math.log2(unit) / 2)
-    return (mantissa == jnp.round(mantissa)) & (jnp.imag(x) == 0)
+    real = jnp.real(x)
+    spare = jnp.finfo(real.dtype).nmant + 1 - round(-math.log2(unit) / 2)
+    if spare <= 0:
+        return jnp.imag(x) == 0
+    # The upper bits by Veltkamp's splitting: what it leaves is the number itself where the lower ones are zeros.
+    far = real * np.asarray(2.0**spare + 1, real.dtype)
+    return (far - (far - real) == real) & (jnp.imag(x) == 0)
 
 
 class _Step(rounded.Step):
@@ -240,8 +245,11 @@ def of_constants(program: Any, consts: Sequence[Any], args: Sequence[Any], rows:
         out, _ = jaxpr.run(way, program, [*moved, *(Pair(a) for a in args)], 0)
         return [v.plain for v in out], [v.moved for v in out]
 
-    plain, noisy = lax.map(one, jnp.asarray(rows))
-    plain = [p[0] for p in plain]
+    if any(eqn.primitive.name in _ONE_BY_ONE for eqn, _ in interpret.walk(program)):
+        plain, noisy = lax.map(one, jnp.asarray(rows))
+        plain = [p[0] for p in plain]
+    else:
+        plain, noisy = jax.vmap(one, out_axes=(None, 0))(jnp.asarray(rows))
     return Bars(plain, [_largest(p, n) for p, n in zip(plain, noisy, strict=True)], ())
 
 

@@ -1,0 +1,158 @@
+"""What the caller's own batching rule (`custom_vmap`) computes is no part of what was called: rows of a check that run
+in a batch are those of the function; and `check_rule` says where the two differ."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+from jaxcheck.program.called import as_called
+from jaxcheck.program.interpret import walk
+from jaxcheck.result import Verdict
+from jaxcheck.test_util import check_grads
+
+X = np.array([0.3, 0.7, 1.1, -0.4], np.float32)
+
+
+def badly_batched(f):
+    """f, with a batching rule that is 1 % off."""
+    made = jax.custom_batching.custom_vmap(f)
+    made.def_vmap(lambda size, which, x: (f(x) * 1.01, True))
+    return made
+
+
+sine, cosine = badly_batched(jnp.sin), badly_batched(jnp.cos)
+
+
+def ruled(slope, factor=1.0):
+    @jax.custom_vjp
+    def f(x):
+        return sine(x)
+
+    f.defvjp(lambda x: (sine(x), x), lambda x, g: (factor * g * slope(x),))
+    return f
+
+
+def loss(x):
+    return jnp.sum(sine(x))
+
+
+@pytest.mark.parametrize("mode", ["exhaustive", "sketch"])
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, Verdict.PASS), (1.01, Verdict.FAIL)])
+def test_a_gradient_is_judged_by_the_function(mode, factor, verdict):
+    by_hand = jc.check_grad(loss, X, lambda x: factor * jnp.cos(x), mode=mode, where=False)
+    f = ruled(jnp.cos, factor)
+    by_rule = jc.check_grad(lambda x: jnp.sum(f(x)), X, mode=mode, where=False)
+    assert [by_hand.verdict, by_rule.verdict] == [verdict] * 2, by_hand
+    assert np.isfinite(by_hand.difference_autodiff)  # JAX has no reverse mode for it; the function has
+    batch = jc.check_batch(loss, np.stack([X, X + 1]), lambda x: factor * jnp.cos(x))
+    assert batch.verdict is verdict, batch
+
+
+def test_what_the_caller_batches_is_what_the_batching_rule_computes():
+    def batched(x):
+        return jnp.sum(jax.vmap(sine)(x))
+
+    x = np.stack([X, X + 1])
+    assert jc.check_grad(batched, x, lambda x: 1.01 * jnp.cos(x), where=False).verdict is Verdict.PASS
+    assert jc.check_grad(batched, x, jnp.cos, where=False).verdict is Verdict.FAIL
+
+
+def test_the_drop_in_takes_the_rule_as_it_is_called():
+    check_grads(ruled(cosine), (X,), 1, "rev")
+    with pytest.raises(jc.GradientMismatch):
+        check_grads(ruled(cosine, 1.01), (X,), 1, "rev")
+
+
+def rows(f):
+    report = jc.check_rule(f, X, algebra=False)
+    return report, {r.name: r for r in report.rows if r.name.startswith("vmap")}
+
+
+def test_a_batching_rule_of_the_function_is_named():
+    report, found = rows(ruled(jnp.cos))
+    assert (
+        report.verdict is Verdict.FAIL
+        and report.reason.name == "TRANSFORM_WRONG"
+        and report.leaves[0].verdict is Verdict.PASS
+    ), report
+    row = found["vmap over primals"]
+    assert (
+        row.status == "WRONG" and "results" in row.detail and "`sin`" in row.detail and "batched by hand" in row.detail
+    )
+    assert abs(row.difference - 0.01) < 1e-6
+
+
+def test_a_batching_rule_of_the_gradient_is_named():
+    right = jax.custom_batching.custom_vmap(jnp.sin)
+    right.def_vmap(lambda size, which, x: (jnp.sin(x), True))
+
+    @jax.custom_vjp
+    def f(x):
+        return right(x)
+
+    f.defvjp(lambda x: (right(x), x), lambda x, g: (g * jnp.cos(x),))
+    report, found = rows(f)
+    assert report.ok and {r.status for r in found.values()} == {"OK"}, report
+
+    @jax.custom_vjp
+    def g(x):
+        return jnp.sin(x)
+
+    g.defvjp(lambda x: (jnp.sin(x), x), lambda x, t: (t * cosine(x),))
+    report, found = rows(g)
+    assert not report.ok and report.leaves[0].verdict is Verdict.PASS, report
+    assert "`cos`" in found["vmap over primals"].detail and "gradient" in found["vmap over primals"].detail
+
+
+W = np.arange(1.0, 5.0, dtype=np.float32)
+
+
+def normed(method, f=lambda a: a / np.sqrt((a * a).sum())):
+    """A function of Python's that takes a batch for one large array."""
+
+    @jax.custom_vjp
+    def g(x):
+        told = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return jax.pure_callback(lambda a: np.asarray(f(np.asarray(a)), a.dtype), told, x, vmap_method=method)
+
+    g.defvjp(lambda x: (g(x), x), lambda x, c: jax.vjp(lambda x: x / jnp.sqrt(jnp.sum(x * x)), x)[1](c))
+    return g
+
+
+@pytest.mark.parametrize("method", ["broadcast_all", "expand_dims"])
+def test_a_function_of_python_is_called_as_the_caller_calls_it(method):
+    f = normed(method)
+    assert jc.check_grad(lambda x: jnp.sum(W * f(x)), X).verdict is Verdict.PASS
+    check_grads(f, (X,), 1, "rev")
+
+
+def test_nor_is_it_judged_by_what_it_makes_of_a_batch():
+    """Here the gradient would be right in a batch alone, and the results there are no other from row to row."""
+    f = normed("broadcast_all", lambda a: (1.01 if a.ndim == 1 else 1.0) * a / np.sqrt((a * a).sum(-1, keepdims=True)))
+    report = jc.check_grad(lambda x: jnp.sum(W * f(x)), X, where=False)
+    assert report.reason.name == "MANUAL_WRONG", report
+
+
+def test_a_function_of_python_is_named():
+    report, found = rows(normed("expand_dims"))
+    row = found["vmap over primals"]
+    assert row.status == "WRONG" and "results" in row.detail and "`pure_callback`" in row.detail, report
+
+
+def test_every_nesting_is_opened():
+    def nested(x):
+        def step(c, row):
+            return sine(c) * row, jax.jit(cosine)(c)
+
+        return jax.lax.cond(x[0] > 0, sine, cosine, jax.lax.scan(step, x, jnp.ones((2, 4)))[0])
+
+    program = jax.make_jaxpr(nested)(X)
+    names = {eqn.primitive.name for eqn, _ in walk(as_called(program))}
+    assert "custom_vmap_call" not in names and "sin" in names
+    np.testing.assert_array_equal(jax.core.eval_jaxpr(as_called(program).jaxpr, program.consts, X)[0], nested(X))
+    plain = jax.make_jaxpr(jnp.sin)(X)
+    assert as_called(plain) is plain
