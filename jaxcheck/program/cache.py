@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxcheck import budget
 from jaxcheck.program import interpret, memory, products
@@ -62,11 +61,10 @@ def _rounded_once(traced: Any, args: Sequence[Any]) -> tuple[Any, Callable]:
     """(the program traced again, its products not contracted; what calls it when it is compiled)."""
     run, tree = products.rounded_once(traced.jaxpr), jax.tree_util.tree_structure(traced.out_info)
 
-    def whole(true: Any, *args: Any) -> Any:
-        return jax.tree_util.tree_unflatten(tree, run(true, *jax.tree_util.tree_leaves(args)))
+    def whole(zero: Any, *args: Any) -> Any:
+        return jax.tree_util.tree_unflatten(tree, run(zero, *jax.tree_util.tree_leaves(args)))
 
-    true = np.bool_(True)
-    return jax.jit(whole).trace(true, *args), lambda executable: functools.partial(executable, true)
+    return jax.jit(whole).trace(products.ZERO, *args), lambda executable: functools.partial(executable, products.ZERO)
 
 
 def _keep(key: Any, executable: Any, need: memory.Need) -> tuple[Any, memory.Need]:

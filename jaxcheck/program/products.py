@@ -3,7 +3,9 @@
 LLVM makes one operation of a product and a sum, which rounds once where the two round twice, and XLA computes a cheap
 value again in each loop that reads it. With little optimisation one of these copies is contracted and the other is
 not, so that `x == max(x)` holds nowhere (jaxlib 0.10, CPU), and a right derivative of a maximum is zero or NaN. In a
-program that compares floats every product therefore passes a choice that the compiler cannot foresee.
+program that compares floats the bits of every product are therefore changed where an argument says so, which the
+compiler cannot foresee and nobody does. (A choice between the product and a constant is not enough: sums are moved into
+such a choice.)
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -20,6 +23,7 @@ _PRODUCTS = ("mul", "integer_pow", "square")
 # Comparisons by which equal numbers are told from others; against a constant those of order tell signs apart, and a
 # number that is off by its rounding keeps its sign.
 _EQUALITIES, _ORDERS = ("eq", "ne", "sign"), ("lt", "le", "gt", "ge")
+ZERO = np.uint32(0)
 _ELSEWHERE = ("shard_map", "xla_pmap")
 
 
@@ -35,11 +39,11 @@ def elsewhere(program: Any) -> bool:
 
 
 def rounded_once(program: Any) -> Callable[..., list[Any]]:
-    """A closed jaxpr as `run(true, *args)`, its products not contracted; `true` is True, and must be an argument of
+    """A closed jaxpr as `run(zero, *args)`, its products not contracted; `zero` is `ZERO`, and must be an argument of
     what is compiled. It is not to be differentiated."""
 
-    def run(true: Any, *args: Any) -> list[Any]:
-        return jaxpr.run(_Guarded(true), program, args, None)[0]
+    def run(zero: Any, *args: Any) -> list[Any]:
+        return jaxpr.run(_Guarded(zero), program, args, None)[0]
 
     return run
 
@@ -47,9 +51,9 @@ def rounded_once(program: Any) -> Callable[..., list[Any]]:
 class _Guarded(jaxpr.Way[None]):
     """The way. Values are arrays, and no state is carried."""
 
-    def __init__(self, true: Any):
+    def __init__(self, zero: Any):
         super().__init__()
-        self._true = true
+        self._zero = zero
 
     def constant(self, value: Any, aval: Any) -> Any:
         return interpret.as_declared(value, aval)
@@ -70,7 +74,11 @@ class _Guarded(jaxpr.Way[None]):
         return [self._guarded(out[0])] if _is_product(eqn) else out, state
 
     def _guarded(self, x: Any) -> Any:
-        return lax.select_n(self._true, lax.full_like(x, np.nan), x)
+        if jnp.issubdtype(x.dtype, jnp.complexfloating):
+            return lax.complex(self._guarded(x.real), self._guarded(x.imag))
+        bits = jnp.dtype(f"uint{jnp.finfo(x.dtype).bits}")
+        changed = lax.bitcast_convert_type(x, bits) ^ self._zero.astype(bits)
+        return lax.bitcast_convert_type(changed, x.dtype)
 
 
 def _is_product(eqn: Any) -> bool:
@@ -84,4 +92,4 @@ def _tells_apart(eqn: Any) -> bool:
     return name in _EQUALITIES or not any(map(interpret.is_literal, eqn.invars))
 
 
-__all__ = ["compares", "elsewhere", "rounded_once"]
+__all__ = ["ZERO", "compares", "elsewhere", "rounded_once"]

@@ -47,6 +47,16 @@ def test_the_holder_of_a_maximum_is_found(seed, dtype):
         assert report.verdict is jc.Verdict.FAIL
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, jnp.bfloat16, np.float16])
+def test_a_product_and_a_constant_sum(dtype):
+    """After which layer, or with what beside, is not to matter."""
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(dtype == np.float64):
+        x, w = (np.asarray(rng.normal(size=shape), dtype) for shape in ((6, 4), (4, 3)))
+        report = jc.check_grad(lambda w: jnp.sum(jnp.max(jnp.maximum(x @ w, 0) * 1.5 + 0.1, axis=1)), w)
+        assert report.verdict is jc.Verdict.PASS, str(report)
+
+
 def test_in_the_drop_in_and_in_batches():
     loss, backprop, params = net(0, np.float32)
     check_grads(loss, (params,), 1)
@@ -78,6 +88,6 @@ def test_a_guarded_program_gives_what_the_original_gives(inside):
     }[inside]
     x = np.asarray([0.0, 0.5, -2.0], np.float32)
     closed = jax.make_jaxpr(wrapped)(x)
-    (found,) = jax.jit(products.rounded_once(closed))(np.bool_(True), x)
+    (found,) = jax.jit(products.rounded_once(closed))(products.ZERO, x)
     np.testing.assert_allclose(found, wrapped(x), rtol=3e-7)
-    assert "select_n" in str(jax.make_jaxpr(products.rounded_once(closed))(np.bool_(True), x))
+    assert "xor" in str(jax.make_jaxpr(products.rounded_once(closed))(products.ZERO, x))
