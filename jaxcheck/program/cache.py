@@ -18,7 +18,7 @@ from jaxcheck.program import interpret, memory, products
 # Compiled forms by what they compute, the last used last, with the memory each takes; bounded in number and in bytes
 # that they take.
 _CACHE: collections.OrderedDict[Any, tuple[Any, memory.Need]] = collections.OrderedDict()
-_CACHE_SIZE, _CACHE_BYTES = 256, 2**27
+_CACHE_SIZE, _CACHE_BYTES = 256, 2**26
 # Programs compiled, and after how many of them memory is given back: that takes some 10 ms.
 _COMPILED, _GIVE_BACK = itertools.count(1), 32
 # Checks may run in several threads; a program that two of them want at once is compiled twice, and kept once.
@@ -46,9 +46,10 @@ def make(key: Any, f: Callable, args: Sequence[Any], small: bool) -> tuple[Any, 
     start, clock = time.perf_counter(), budget.current()
     traced, call = jax.jit(f).trace(*args), None
     if small and products.compares(traced.jaxpr):
-        small = not products.elsewhere(traced.jaxpr)
-        if small:
+        try:
             traced, call = _rounded_once(traced, args)
+        except (TypeError, ValueError, NotImplementedError, KeyError):  # not to be emitted again: a tracer leaked, say
+            small = False
     equations = sum(1 for _ in interpret.walk(traced.jaxpr))
     clock.ask(seconds=clock.compilation(equations, small))
     executable = _compile(traced.lower(), small)
@@ -58,7 +59,14 @@ def make(key: Any, f: Callable, args: Sequence[Any], small: bool) -> tuple[Any, 
 
 
 def _rounded_once(traced: Any, args: Sequence[Any]) -> tuple[Any, Callable]:
-    """(the program traced again, its products not contracted; what calls it when it is compiled)."""
+    """(the program traced again, its products not contracted; what calls it when it is compiled).
+
+    Raises:
+        NotImplementedError: parts of it are out of reach.
+        Whatever emitting it again raises.
+    """
+    if products.elsewhere(traced.jaxpr):
+        raise NotImplementedError("parts of the program run elsewhere")
     run, tree = products.rounded_once(traced.jaxpr), jax.tree_util.tree_structure(traced.out_info)
 
     def whole(zero: Any, *args: Any) -> Any:
