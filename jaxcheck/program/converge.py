@@ -22,6 +22,7 @@ from jaxcheck.program import interpret, jaxpr, rules
 from jaxcheck.program.compile import Program
 from jaxcheck.program.conditions import capped, only_scales, sources
 from jaxcheck.program.draws import draws
+from jaxcheck.program.foreign import without_foreign
 
 
 class Patience(NamedTuple):
@@ -243,6 +244,7 @@ def _tolerances(condition: Any) -> set[int]:
 
 def iterates(program: Any) -> bool:
     """Whether a program holds, at any depth, a loop that stops at a tolerance."""
+    program = without_foreign(program)
     return _any_stops(program, _unread(program))
 
 
@@ -253,7 +255,7 @@ def _any_stops(program: Any, unread: frozenset[Any]) -> bool:
 def is_decided_by(program: Any, inputs: Iterable[int]) -> bool:
     """Whether some of a program's inputs reach, at any depth, a loop that stops at a tolerance, so that its number
     of iterations may depend on them."""
-    program = interpret.opened(program)
+    program = interpret.opened(without_foreign(program))
     reached = {program.invars[i] for i in inputs}
     for eqn in program.eqns:
         places = [i for i, v in enumerate(eqn.invars) if not interpret.is_literal(v) and v in reached]
@@ -280,7 +282,7 @@ def run_on(program: Program, patience: Patience = LONG) -> Program:
 
     Derivatives are not made of the result: make them first, and run their loops on.
     """
-    closed = program.closed
+    closed = without_foreign(program.closed)
     unread = _unread(closed)
     if not _any_stops(closed, unread):
         return program

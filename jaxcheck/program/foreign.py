@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+from jax.extend.core import primitives
 
 from jaxcheck.program import interpret
 from jaxcheck.program.ask import Refused, ask
@@ -40,6 +41,23 @@ def opened(eqn: Any, wide: bool) -> Any | None:
         return None
     same = len(found.out_avals) == len(eqn.outvars)
     return found if same and all(e.primitive is not primitive for e, _ in interpret.walk(found)) else None
+
+
+def without_foreign(program: Any) -> Any:
+    """The program with what other libraries' primitives do in their place, through every nesting; the same object where
+    there is none."""
+    if not holds_foreign(program):
+        return program
+    wide = interpret.has_64_bits(program)
+
+    def change(eqn: Any) -> Any:
+        inner = opened(eqn, wide)
+        if inner is None:
+            return eqn
+        effects = interpret.opened(inner).effects
+        return eqn.replace(primitive=primitives.closed_call_p, params={"call_jaxpr": inner}, effects=effects)
+
+    return interpret.replaced(program, lambda eqn: is_foreign(eqn.primitive), change)
 
 
 def holds_foreign(program: Any) -> bool:

@@ -11,7 +11,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
 import jaxcheck as jc
-from jaxcheck.program import asides, foreign
+from jaxcheck.program import asides, converge, foreign
 from jaxcheck.test_util import check_grads
 
 
@@ -112,3 +112,19 @@ def test_another_librarys_primitive_is_opened():
     assert not foreign.holds_foreign(
         jax.make_jaxpr(lambda x: jnp.linalg.qr(jnp.sin(x))[0])(np.eye(2, dtype=np.float32))
     )
+
+
+def _until_small(x):
+    return jax.lax.while_loop(lambda c: jnp.abs(c[1]) > 1e-5, lambda c: (c[0] + c[1], c[1] * c[1]), (x, x / 2))[0]
+
+
+# What lineax's `linear_solve` is with conjugate gradients: a loop to a tolerance, inside another library's primitive.
+solved = Primitive("solved")
+solved.def_impl(_until_small)
+solved.def_abstract_eval(lambda x: x)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_loop_in_another_librarys_primitive_is_seen(nested):
+    closed = jax.make_jaxpr(jax.jit(solved.bind) if nested else solved.bind)(np.float32(0.5))
+    assert converge.iterates(closed) and not foreign.holds_foreign(foreign.without_foreign(closed))
