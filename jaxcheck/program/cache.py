@@ -26,6 +26,8 @@ _LOCK = threading.Lock()
 # Together these compile small programs five times faster than the defaults (jaxlib 0.10, CPU).
 _LLVM = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 _PLAIN = {**_LLVM, "xla_cpu_use_fusion_emitters": False}
+# What the compiler does if nobody asked for less, in XLA_FLAGS.
+CAREFUL = ({"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False},)
 QUICK = ({**_PLAIN, "xla_cpu_parallel_codegen_split_count": 1}, _PLAIN, _LLVM)
 
 
@@ -44,17 +46,18 @@ def make(key: Any, f: Callable, args: Sequence[Any], small: bool) -> tuple[Any, 
     Nobody can stop a compiler, so the budget in force is asked before, where it can be foreseen what this one takes.
     """
     start, clock = time.perf_counter(), budget.current()
-    traced, call = jax.jit(f).trace(*args), None
+    traced, call, careful = jax.jit(f).trace(*args), None, False
     if small and products.compares(traced.jaxpr):
+        careful = products.holds_series(traced.jaxpr)
         try:
             traced, call = _rounded_once(traced, args)
         except (TypeError, ValueError, NotImplementedError, KeyError):  # not to be emitted again: a tracer leaked, say
-            small = False
-    equations = sum(1 for _ in interpret.walk(traced.jaxpr))
-    clock.ask(seconds=clock.compilation(equations, small))
-    executable = _compile(traced.lower(), small)
+            careful = True
+    equations, quick = sum(1 for _ in interpret.walk(traced.jaxpr)), small and not careful
+    clock.ask(seconds=clock.compilation(equations, quick))
+    executable = _compile(traced.lower(), small, careful)
     found = _keep(key, call(executable) if call else executable, memory.Need.of(executable))
-    clock.compiled(time.perf_counter() - start, equations, small)
+    clock.compiled(time.perf_counter() - start, equations, quick)
     return found
 
 
@@ -91,9 +94,9 @@ def compiled(lowered: Any) -> Any:
     return _compile(lowered, True)
 
 
-def _compile(lowered: Any, small: bool) -> Any:
+def _compile(lowered: Any, small: bool, careful: bool = False) -> Any:
     if small:
-        for options in QUICK:
+        for options in CAREFUL if careful else QUICK:
             try:
                 return lowered.compile(compiler_options=options)
             except jax.errors.JaxRuntimeError as error:  # an option that this XLA does not know

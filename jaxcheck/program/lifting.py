@@ -127,7 +127,7 @@ class Lifter:
             return self._inline(eqn, operands)
         if name in SPECIAL:
             return SPECIAL[name](self, eqn, operands)
-        if name == "jit" and eqn.params.get("name") == "frexp":
+        if name == "jit" and eqn.params.get("name") == "frexp" and len(eqn.outvars) == 2:  # not a derivative of it
             return list(jnp.frexp(args[0]))  # its bit masks are those of one width
         return self._again(eqn, operands, drawn)
 

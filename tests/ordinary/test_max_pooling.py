@@ -57,6 +57,32 @@ def test_a_product_and_a_constant_sum(dtype):
         assert report.verdict is jc.Verdict.PASS, str(report)
 
 
+# What XLA makes products of, and what it makes of several.
+BENEATH = {
+    "mean": lambda x, p: (x * p).mean(1),
+    "a part": lambda x, p: jnp.sin(x + p).sum(1) / 7,
+    "square": lambda x, p: jnp.power(jnp.sin(x + p).sum(1), 2.0),
+    "variance": lambda x, p: jnp.var(x + p, axis=1),
+    "complex": lambda x, p: ((jnp.sin(x + p).sum(1) + 1j * p[0]) * (jnp.sin(x + p).sum(1) - 0.3j)).real,
+    "lgamma": lambda x, p: jax.lax.lgamma(1 + jnp.sin(x + p).sum(1) ** 2),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", BENEATH)
+def test_what_a_sum_is_made_of_does_not_matter(name, dtype):
+    with jax.enable_x64(dtype == np.float64):
+        for seed in SEEDS:
+            rng = np.random.default_rng(seed)
+            x, b, p = (np.asarray(rng.normal(size=shape), dtype) for shape in ((4, 6), (4, 6), 6))
+
+            def loss(p, x=x, b=b):
+                return jnp.sum(jnp.max(BENEATH[name](x, p)[:, None] + b * p, axis=1) ** 2)
+
+            report = jc.check_grad(loss, p)
+            assert report.verdict is jc.Verdict.PASS, (seed, str(report))
+
+
 def test_in_the_drop_in_and_in_batches():
     loss, backprop, params = net(0, np.float32)
     check_grads(loss, (params,), 1)
