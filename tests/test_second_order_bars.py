@@ -88,3 +88,33 @@ def test_a_function_that_does_not_depend_on_scale(modes):
         check_grads(lambda x: x / jnp.linalg.norm(x), (x,), 2, modes)
     with pytest.raises(jc.GradientMismatch):
         check_grads(direction(True), (x,), 2, modes)
+
+
+@jax.custom_vjp
+def hidden(x, b):
+    """x, with a derivative of b."""
+    return x * 1.0
+
+
+hidden.defvjp(lambda x, b: (x * 1.0, b), lambda b, g: (g * b, jnp.zeros_like(b)))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("entry", [1, 2])
+def test_a_second_derivative_wrong_in_one_entry_is_not_hidden_by_its_cotangent(entry, seed):
+    """Right at first order, its derivative 1 % off in one of four entries. One cotangent looks at it, of which no entry
+    may be next to nothing."""
+    x = np.random.default_rng(seed).normal(size=4)
+    x[entry] = 1.3
+    factors = np.ones(4)
+    factors[entry] += 0.01
+
+    @jax.custom_vjp
+    def cube(x):
+        return x**3
+
+    cube.defvjp(lambda x: (x**3, x), lambda x, g: (3 * g * hidden(x, jnp.asarray(factors)) ** 2,))
+    with jax.enable_x64(True):
+        check_grads(cube, (x,), 1, ["rev"])
+        with pytest.raises(AssertionError):
+            check_grads(cube, (x,), 2, ["rev"])

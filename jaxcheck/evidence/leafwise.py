@@ -58,6 +58,8 @@ def cotangents_of(owner: np.ndarray, rng: np.random.Generator, room: float, coun
     which may treat them as nothing linear does, unusual ones as well, up to `rule` times as large. Of one real output
     the first is 1, the one that `jax.grad` pulls back: a rule may treat it like no other."""
     g = [rng.standard_normal(len(owner)) for _ in range(count)]
+    if count == 1:  # no second one shows the entries that are next to nothing in the first
+        g = [x + np.copysign(AWAY, x) for x in g]
     if len(owner) == 1:
         g[0] = np.ones(1)
     own = [mask * rng.standard_normal(len(owner)) for mask in groups(owner, room)]
@@ -71,6 +73,10 @@ def cotangents_of(owner: np.ndarray, rng: np.random.Generator, room: float, coun
 
 # Far above and below 1, where a rule may clip a cotangent, or take it for zero; not where half precision would.
 LARGE, SMALL = 1e4, 1e-9
+
+
+# From zero, in units of what they scatter.
+AWAY = 0.5
 
 
 def _unusual(size: int, rng: np.random.Generator) -> list[np.ndarray]:
