@@ -29,9 +29,13 @@ _NO_PRODUCTS = frozenset({
     "while", "cond", "jit", "pjit", "optimization_barrier", "reduce_window_max", "reduce_window_min",
     "select_and_gather_add", "scatter_max", "scatter_min", "random_bits", "random_wrap", "random_unwrap",
 })  # fmt: skip
-# Comparisons by which equal numbers are told from others; against a constant those of order tell signs apart, and a
-# number that is off by its rounding keeps its sign.
+# Comparisons by which equal numbers are told from others. Those of order tell a number from itself only where it was
+# chosen among others; and signs apart, which a number that is off by its rounding keeps.
 _EQUALITIES, _ORDERS = ("eq", "ne", "sign"), ("lt", "le", "gt", "ge")
+_CHOICES = frozenset({
+    "reduce_max", "reduce_min", "cummax", "cummin", "sort", "top_k", "argmax", "argmin", "reduce_window_max",
+    "reduce_window_min", "pmax", "pmin",
+})  # fmt: skip
 ZERO = np.uint32(0)
 # Series of products and sums, contracted inside, and one way in one copy: only with all optimisation are copies alike.
 # (Of 45 elementwise functions beneath a maximum these were off with little of it, in 4 seeds each.)
@@ -45,7 +49,10 @@ _ELSEWHERE = ("shard_map", "xla_pmap")
 def compares(program: Any) -> bool:
     """Whether a program may hold products of floats, and comparisons that could tell two copies of a number apart."""
     found = [eqn for eqn, _ in interpret.walk(program)]
-    return any(map(_may_multiply, found)) and any(map(_tells_apart, found))
+    if not any(map(_may_multiply, found)):
+        return False
+    chosen = any(eqn.primitive.name in _CHOICES for eqn in found)
+    return any(_tells_apart(eqn, chosen) for eqn in found)
 
 
 def holds_series(program: Any) -> bool:
@@ -117,11 +124,11 @@ def _is_float(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jnp.inexact)
 
 
-def _tells_apart(eqn: Any) -> bool:
+def _tells_apart(eqn: Any, chosen: bool) -> bool:
     name = eqn.primitive.name
     if name not in (*_EQUALITIES, *_ORDERS) or not rules.is_inexact(eqn.invars[0].aval):
         return False
-    return name in _EQUALITIES or not any(map(interpret.is_literal, eqn.invars))
+    return name in _EQUALITIES or (chosen and not any(map(interpret.is_literal, eqn.invars)))
 
 
 __all__ = ["ZERO", "compares", "elsewhere", "holds_series", "rounded_once"]
