@@ -10,8 +10,6 @@ import pytest
 import jaxcheck as jc
 from jaxcheck.result import Verdict
 
-RNG = np.random.default_rng(5)
-
 
 def network(p):
     h = jnp.tanh(p["W"] @ p["x"] + p["b"])
@@ -40,9 +38,10 @@ LOSSES = {"network": network, "mixed": mixed, "counted": counted, "kinked": kink
 
 
 def params(name):
+    rng = np.random.default_rng(5)  # the same whichever tests were run before
     return {
-        "W": jnp.asarray(RNG.standard_normal((3, 4))),
-        "x": jnp.asarray(RNG.standard_normal(4)),
+        "W": jnp.asarray(rng.standard_normal((3, 4))),
+        "x": jnp.asarray(rng.standard_normal(4)),
         "b": jnp.asarray([0.0 if name == "kinked" else 0.3, -0.7, 1.1]),
     }
 
@@ -60,7 +59,7 @@ def gradient(loss):
 ])  # fmt: skip
 def test_above_the_floor_nothing_passes(name, mode, x64):
     with jax.enable_x64(x64):
-        loss, p = LOSSES[name], params(name)
+        loss, p, rng = LOSSES[name], params(name), np.random.default_rng(6)
         grad = gradient(loss)
         report = jc.check_grad(loss, p, grad, mode=mode)
         assert report.verdict is Verdict.PASS
@@ -75,7 +74,11 @@ def test_above_the_floor_nothing_passes(name, mode, x64):
             def off(p):
                 return {n: g + g * scale[n] + shift[n] for n, g in grad(p).items()}
 
-            return jc.check_grad(loss, p, off, mode=mode, where=False).leaf(leaf.path).verdict is Verdict.FAIL
+            found = jc.check_grad(loss, p, off, mode=mode, where=False).leaf(leaf.path)
+            # Numbers that only the gradient holds, rounded to float32, may be granted their rounding; then the floor of
+            # that report says so.
+            size = max(abs(factor), abs(plus) / np.linalg.norm(true[leaf.path]))
+            return found.verdict is Verdict.FAIL or (not x64 and found.floor >= size * (1 - 1e-6))
 
         for leaf in report.leaves:
             norm = np.linalg.norm(true[leaf.path])
@@ -86,7 +89,7 @@ def test_above_the_floor_nothing_passes(name, mode, x64):
                 where = (
                     int(np.argmax(np.abs(np.asarray(p[leaf.path]).ravel())))
                     if leaf.kinks
-                    else RNG.integers(true[leaf.path].size)
+                    else rng.integers(true[leaf.path].size)
                 )
                 if mode is None:
                     assert fails(leaf, 0.0, sign * 1.2 * leaf.floor_component * norm, int(where))
