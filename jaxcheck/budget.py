@@ -26,7 +26,7 @@ OVER = 0.2
 DIRECTIONS = 0.6
 # Evaluations shorter than this say nothing of how long many take: calls have their own cost.
 TELLING = 0.05
-# Seconds that a compilation takes at least to tell of another, and how much larger that one may be.
+# Seconds that a compilation takes at least to tell of another, and how much larger that one may be. Choices.
 COMPILING, MUCH = 1.0, 4
 # What a block of rows is to take, in seconds and as a part of the budget: an interrupt loses no more.
 BLOCK, BLOCK_PART = 1.0, 0.05

@@ -217,12 +217,11 @@ def _as_far_as_known(stopped: LeafEvidence, short: LeafEvidence, long: LeafEvide
 
 
 def _as_far_as_at_rest(ev: LeafEvidence, short: LeafEvidence, long: LeafEvidence) -> LeafEvidence:
-    """Autodiff goes through every turn of a loop, and may drift where its values rest: what still changed of it and of
-    the claim with more turns is in their bars."""
+    """Autodiff goes through every turn of a loop, and may drift where its values rest: what still changed of it with
+    more turns is in its bar."""
     if ev.a is None or ev.a_error is None or short.a is None or long.a is None:
         return ev
-    moved = np.abs(long.a - short.a)
-    return dataclasses.replace(ev, a_error=ev.a_error + moved, m_given=ev.m_given + np.abs(long.m - short.m))
+    return dataclasses.replace(ev, a_error=ev.a_error + np.abs(long.a - short.a))
 
 
 def _fades(stopped: LeafEvidence, limit: LeafEvidence) -> bool:

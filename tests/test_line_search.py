@@ -7,7 +7,8 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck.program import interpret
-from jaxcheck.program.converge import stops_at_tolerance
+from jaxcheck.program.compile import Program
+from jaxcheck.program.converge import run_on, stops_at_tolerance
 
 RNG = np.random.default_rng(5)
 X, Y = RNG.normal(size=(12, 3)), RNG.normal(size=12)
@@ -65,3 +66,30 @@ def test_the_implicit_rule_is_judged_at_the_limit(factor):
         assert report.ok and report.reason is jc.Reason.CONVERGED, report
     else:
         assert report.verdict is jc.Verdict.FAIL, report
+
+
+def newton(a):
+    """(the root of x^3 + x = a to 1e-2, turns left): a step that gains nothing is halved, which at rest has no end."""
+
+    def residual(x):
+        return x**3 + x - a
+
+    def turn(carry):
+        x, step, _, left = carry
+        new = x - step * residual(x) / (3 * x**2 + 1)
+        better = jnp.abs(residual(new)) < jnp.abs(residual(x))
+        x = jnp.where(better, new, x)
+        return x, jnp.where(better, step, step / 2), jnp.abs(residual(x)) > 1e-2, left - 1
+
+    start = jnp.zeros_like(a), jnp.ones_like(a), jnp.array(True), jnp.int32(9)
+    x, _, _, left = jax.lax.while_loop(lambda c: c[2], turn, start)
+    return x, left
+
+
+def test_a_step_that_is_halved_at_rest_is_no_lack_of_a_limit():
+    with jax.enable_x64(True):
+        a = np.float64(0.8)
+        closed = jax.make_jaxpr(newton)(a)
+        (stopped, left), (x, after) = jax.jit(newton)(a), run_on(Program.of(closed))(a)
+        assert abs(stopped**3 + stopped - a) > 1e-8 and abs(x**3 + x - a) < 1e-12
+        assert after == left > 0  # turns are counted as the program counts them

@@ -75,7 +75,7 @@ def cotangents_of(owner: np.ndarray, rng: np.random.Generator, room: float, coun
 LARGE, SMALL = 1e4, 1e-9
 
 
-# From zero, in units of what they scatter.
+# From zero, in units of what they scatter. A choice.
 AWAY = 0.5
 
 

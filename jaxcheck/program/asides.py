@@ -2,8 +2,8 @@
 
 Code that looks for errors calls Python in a branch (equinox's `error_if`, which lineax, optimistix and diffrax do
 everywhere). Such a call keeps the precision that it was written for, and all that passes the branch would have to be
-taken for what that precision makes of it. Where it is not made at the point, it is left out: its results are NaN, so
-that nothing that would have needed them is judged by anything else.
+taken for what that precision makes of it. Where it is not made at the point, it is left out: its floats are NaN, so
+that nothing that would have needed them is judged by anything else. Calls that give no float are made as they are.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ import jax
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from jaxcheck.program import interpret
+from jaxcheck.program import interpret, rules
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.cache import compiled
 from jaxcheck.program.mode import is_traced
-
-_CALL = "pure_callback"
 
 
 def silent(program: Any, values: Sequence[Any], wide: bool) -> frozenset[Any]:
@@ -31,7 +29,9 @@ def silent(program: Any, values: Sequence[Any], wide: bool) -> frozenset[Any]:
         wide: whether it belongs to the 64-bit mode.
     """
     calls = [(eqn, "cond" in path) for eqn, path in interpret.walk(program) if _is_call(eqn)]
-    known = {_code(e) for e, inside in calls if inside} - {_code(e) for e, inside in calls if not inside}
+    known = {_code(e) for e, inside in calls if inside and _gives_floats(e)} - {
+        _code(e) for e, inside in calls if not inside
+    }
     if not known or any(map(is_traced, values)):
         return frozenset()
     made: set[Any] = set()
@@ -46,12 +46,16 @@ def silent(program: Any, values: Sequence[Any], wide: bool) -> frozenset[Any]:
 
 
 def is_unheard(eqn: Any, unheard: frozenset[Any]) -> bool:
-    """Whether an equation is a call of one of these host functions."""
-    return bool(unheard) and _is_call(eqn) and _code(eqn) in unheard
+    """Whether an equation is a call of one of these host functions, of which floats come back."""
+    return bool(unheard) and _is_call(eqn) and _code(eqn) in unheard and _gives_floats(eqn)
 
 
 def _is_call(eqn: Any) -> bool:
     return eqn.primitive.name == "pure_callback"
+
+
+def _gives_floats(eqn: Any) -> bool:
+    return any(rules.is_inexact(v.aval) for v in eqn.outvars)
 
 
 def _code(eqn: Any) -> Any:

@@ -43,21 +43,12 @@ JUMP = 1e3
 SLOWER = 0.5
 
 
-class RunOn(jaxpr.Way[None]):
-    """The way. Values are arrays, and no state is carried."""
+class RunOn(jaxpr.OfArrays):
+    """The way."""
 
     def __init__(self, patience: Patience, unread: frozenset[Any] = frozenset()):
         super().__init__()
         self._patience, self._unread = patience, unread
-
-    def constant(self, value: Any, aval: Any) -> Any:
-        return interpret.as_declared(value, aval)
-
-    def plain(self, value: Any) -> Any:
-        return value
-
-    def general(self, value: Any, aval: Any) -> Any:
-        return jaxpr.array(value, aval)
 
     def whole(self, eqn: Any, operands: list[Any]) -> bool:
         inner = (program for _, program in interpret.sub_jaxprs(eqn.params))

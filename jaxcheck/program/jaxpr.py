@@ -74,6 +74,19 @@ class Way(Generic[State]):
         return after
 
 
+class OfArrays(Way[None]):
+    """A way whose values are plain arrays, and which carries no state along."""
+
+    def constant(self, value: Any, aval: Any) -> Any:
+        return interpret.as_declared(value, aval)
+
+    def plain(self, value: Any) -> Any:
+        return value
+
+    def general(self, value: Any, aval: Any) -> Any:
+        return array(value, aval)
+
+
 class _Layout(NamedTuple):
     consts: int
     carry: int

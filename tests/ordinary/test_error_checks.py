@@ -128,3 +128,20 @@ solved.def_abstract_eval(lambda x: x)
 def test_a_loop_in_another_librarys_primitive_is_seen(nested):
     closed = jax.make_jaxpr(jax.jit(solved.bind) if nested else solved.bind)(np.float32(0.5))
     assert converge.iterates(closed) and not foreign.holds_foreign(foreign.without_foreign(closed))
+
+
+def test_a_branch_of_whole_numbers_is_called():
+    """Nothing could tell that a number of theirs is missing, so there is none missing."""
+
+    def loss(w):
+        far = jax.lax.cond(
+            jnp.abs(jax.lax.stop_gradient(w[0])) > 2,
+            lambda w: jax.pure_callback(lambda w: np.int32(3), jax.ShapeDtypeStruct((), np.int32), w),
+            lambda w: jnp.int32(1),
+            jax.lax.stop_gradient(w),
+        )
+        return far * jnp.sum(w**2)
+
+    w = np.asarray([0.5, -0.25], np.float32)
+    assert not asides.silent(jax.make_jaxpr(loss)(w), [w], False)
+    assert jc.check_grad(loss, w).verdict is jc.Verdict.PASS
