@@ -50,8 +50,7 @@ def tell(
         verdict=Verdict.PASS,
         reason=next((r for r in reasons if r is not Reason.AGREE), Reason.AGREE),
         difference=max(known, default=math.nan),
-        notes=tuple(told),
-        **head,
+        **{**head, "notes": (*head.get("notes", ()), *told)},
     )
 
 
@@ -101,7 +100,8 @@ def _report(name: str, finding: Finding, reason: Reason, head: dict[str, Any], e
         line += f"; worst {where}: {finding.claimed:.9g} against {finding.reference:.9g}"
         line += f" ({finding.place})" if finding.place else ""
     notes = (line, finding.note) if finding.note else (line,)
-    return Report(verdict=finding.verdict, reason=reason, difference=finding.difference, notes=notes, **head)
+    said: dict[str, Any] = {**head, "notes": (*notes, *head.get("notes", ()))}
+    return Report(verdict=finding.verdict, reason=reason, difference=finding.difference, **said)
 
 
 def inconclusive(report: Report, err_msg: str) -> NoReturn:

@@ -37,6 +37,7 @@ from jaxcheck.foreign import is_array
 from jaxcheck.judgement.findings import Finding
 from jaxcheck.judgement.maps import judge
 from jaxcheck.made import made
+from jaxcheck.program import decided
 from jaxcheck.program.constants import own
 from jaxcheck.program.objective import NOT_TRACEABLE, Traced, trace
 from jaxcheck.result import GradientInconclusive, GradientMismatch, Reason, Report, Verdict
@@ -198,13 +199,16 @@ def _check(
     """The report of what passed, which the doors tell to whoever listens and do not return."""
     args = tuple(args)
     theta = _taken_apart(args)
-    flat = _flat(f, args, theta)
     # Numbers as JAX itself would take them: at cos(math.pi) in float32 the slope is not zero.
     point = tuple(to_array(own(x)) for x in theta.inexact())
     name = getattr(f, "__name__", type(f).__name__)
     head = {"kind": kind, "name": name, "carried": theta.carried, "made": made(f)}
     random = Report(verdict=Verdict.INCONCLUSIVE, reason=Reason.NONDETERMINISTIC, **head)
-    as_traced, primal = _traced(flat, list(point), random, err_msg)
+    try:
+        as_traced, primal = _traced(_flat(f, args, theta), list(point), random, err_msg)
+    except NOT_TRACEABLE:
+        as_traced, primal = _traced(_flat(decided.of(f, args, {}), args, theta), list(point), random, err_msg)
+        head["notes"] = (decided.NOTE,)
     if not theta.size:
         return None  # every differentiable leaf is empty, and of an empty array nothing can be wrong
     found = make(primal, point, theta)

@@ -102,7 +102,8 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
     random = "" if same(own, again, [*leaves, *extras]) else repeat.TRACED.format("the function")
     primal = own if precision == "native" else trace(projected, leaves, extras, precision)
     rules = count_rules(primal.closed, "user")
-    notes = [] if rules else [of_no_rule(primal.closed)]
+    notes = [one.note] if one.note else []
+    notes += [] if rules else [of_no_rule(primal.closed)]
     left_out = 0 if finite is None else int((~finite).sum())
     if left_out:
         notes.append(f"{left_out} of {len(owner)} outputs are infinite or NaN at this point and were left out.")

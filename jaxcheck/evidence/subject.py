@@ -15,6 +15,7 @@ from jaxcheck.evidence.donated import donates, undonated
 from jaxcheck.evidence.preface import narrow
 from jaxcheck.evidence.real_view import from_vector, to_vector
 from jaxcheck.evidence.user import first_line, refuse_tracing, to_array
+from jaxcheck.program import decided
 from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
 from jaxcheck.program.by_pieces import pieces
 from jaxcheck.program.census import rules_in
@@ -46,6 +47,7 @@ class Subject:
     name: str
     names: tuple[str, ...]
     native: Traced | None = None  # `primal` as the caller's own program runs it; None where that is the same
+    note: str = ""
 
 
 def argument_names(f: Callable, count: int) -> list[str]:
@@ -104,24 +106,29 @@ def subject(
         return inexact_outputs(f, args, kwargs, chosen, theta.rebuild(leaves))
 
     point = tuple(to_array(owned(x)) for x in theta.inexact())
+    note = ""
     with OnError(by_values):
-        own = trace(outputs, point, (), "native")  # natively first: see `prepare`
+        try:
+            own = trace(outputs, point, (), "native")  # natively first: see `prepare`
+        except NOT_TRACEABLE:
+            f, note = decided.of(f, args, kwargs), decided.NOTE  # `outputs` from here on
+            own = trace(lambda leaves, extras: outputs(leaves, extras), point, (), "native")
     if donates(own.closed):
         f = undonated(f)  # `outputs` from here on
         own = trace(lambda leaves, extras: outputs(leaves, extras), point, (), "native")
     primal = _traced_again(outputs, point, precision)
     native = own if precision != "native" and narrow(theta, primal) else None
     rules, label = rules_in(primal.closed), name_of(f, name)
-    return Subject(f, args, kwargs, chosen, live, theta, primal, point, rules, label, tuple(names), native)
+    return Subject(f, args, kwargs, chosen, live, theta, primal, point, rules, label, tuple(names), native, note)
 
 
 def by_values(error: Exception) -> None:
     """What to do, beside JAX's own words, where a function that has to be traced cannot be."""
     if isinstance(error, NOT_TRACEABLE):
         error.add_note(
-            "f decides in Python by its values, or gives them to NumPy; check_rule and check_grads trace it, as "
-            "jax.jit does. Write the branch with jnp.where or jax.lax.cond and the rest with jnp, or pass a scalar "
-            "loss to jaxcheck.check_grad, which runs such functions on numbers"
+            "f gives its values to NumPy, or decides in Python by them inside jit, inside a custom rule or in a loop "
+            "around one; check_rule and check_grads trace it. Write it with jnp, the branch with jnp.where or "
+            "jax.lax.cond, or pass a scalar loss to jaxcheck.check_grad, which runs such functions on numbers"
         )
 
 

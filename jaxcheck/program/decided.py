@@ -1,0 +1,159 @@
+"""A function that decides in Python by its values (`if x > 0`), traced at these: the branch that is taken there.
+
+So does JAX when it differentiates such a function without `jit`: every value is known beside what is traced. JAX has
+no way to trace like that for others, so this is a trace of our own, over its inner interface (JAX 0.10); where that
+has changed, such functions are refused, as they are under `jit`.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax._src import core
+from jax.extend.core import jaxpr_as_fun
+
+from jaxcheck.program.mode import NOT_TRACEABLE, is_wide
+from jaxcheck.program.native import is_dynamic
+
+NOTE = "f decides in Python by its values: what was checked is what it does at these."
+# A line that asks this often is a loop that ends by its values. Its derivative is that of the turns that it took, which
+# a custom rule for where it leads to is not to be held to.
+_TURNS = 3
+
+
+def of(f: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Callable[..., Any]:
+    """`f` as it decides at these arguments, traceable; `f` itself where even then it cannot be traced.
+
+    The returned function takes and gives what `f` does, in any dtype, and keeps its custom rules; it is of these shapes
+    alone.
+    """
+    flat, tree = jax.tree_util.tree_flatten((tuple(args), kwargs))
+    known: dict[Any, tuple[Any, Any]] = {}
+
+    @functools.wraps(f, assigned=("__name__", "__qualname__", "__module__", "__doc__"), updated=())
+    def decided(*args: Any, **kwargs: Any) -> Any:
+        given = [x for x, y in zip(jax.tree_util.tree_leaves((args, kwargs)), flat, strict=True) if _is_number(y)]
+        key = (is_wide(), *(jax.typeof(x).dtype for x in given))
+        if key not in known:
+            with core.set_current_trace(core.eval_trace):
+                here = [_cast(x, d) for x, d in zip(filter(_is_number, flat), key[1:], strict=True)]
+            known[key] = _along(f, flat, tree, here)
+        closed, out = known[key]
+        return jax.tree_util.tree_unflatten(out, jaxpr_as_fun(closed)(*given))
+
+    try:
+        jax.eval_shape(lambda: decided(*args, **kwargs))
+    except (*NOT_TRACEABLE, AttributeError, TypeError, NotImplementedError, jax.errors.UnexpectedTracerError):
+        return f
+    return decided
+
+
+def _is_number(x: Any) -> bool:
+    return is_dynamic(x) or isinstance(x, (float, complex))
+
+
+def _cast(x: Any, dtype: Any) -> Any:
+    found = x if isinstance(x, jax.Array) else jnp.asarray(x)
+    return found if found.dtype == dtype else found.astype(dtype)
+
+
+def _along(f: Callable, flat: Sequence[Any], tree: Any, here: Sequence[Any]) -> tuple[Any, Any]:
+    """(`f` as a closed jaxpr of its numbers, traced as it decides `here`, and the tree of what it returns).
+
+    Raises:
+        NotImplementedError: it turns until its values say so, and a custom rule is in it.
+        Whatever tracing it raises.
+    """
+    seen: dict[str, Any] = {}
+
+    def along(*staged: Any) -> Any:
+        trace = seen["trace"] = _Along(core.trace_ctx.trace)
+        pairs = iter([_Known(trace, *pair) for pair in zip(staged, here, strict=True)])
+        args, kwargs = jax.tree_util.tree_unflatten(tree, [next(pairs) if _is_number(x) else x for x in flat])
+        with core.set_current_trace(trace):
+            out, seen["out"] = jax.tree_util.tree_flatten(f(*args, **kwargs))
+        return [trace.apart(x)[0] for x in out]
+
+    closed = jax.make_jaxpr(along)(*here)
+    if seen["trace"].loops and any(e.primitive.name.startswith("custom_") for e in closed.jaxpr.eqns):
+        raise NotImplementedError("a loop that ends by its values, and a custom rule")
+    return closed, seen["out"]
+
+
+class _Along(core.Trace):
+    """Emits every operation into the trace beneath, and computes it."""
+
+    def __init__(self, beneath: Any):
+        super().__init__()
+        self._beneath = beneath
+        self._asked: dict[Any, int] = {}
+
+    @property
+    def loops(self) -> bool:
+        """Whether one line asked for values again and again."""
+        return max(self._asked.values(), default=0) >= _TURNS
+
+    def asked(self) -> None:
+        """Somebody asks for a value: who, is the first frame beyond JAX's and our own."""
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("jax", "jaxcheck"):
+            frame = frame.f_back
+        line = frame and (frame.f_code, frame.f_lineno)
+        self._asked[line] = self._asked.get(line, 0) + 1
+
+    def apart(self, x: Any) -> tuple[Any, Any]:
+        """(what is traced, the value)."""
+        return (x.staged, x.value) if isinstance(x, _Known) else (x, x)
+
+    def process_primitive(self, primitive: Any, tracers: Sequence[Any], params: Any, /) -> Any:
+        return self._both(tracers, lambda xs: primitive.bind(*xs, **params), primitive.multiple_results)
+
+    def process_custom_jvp_call(self, primitive: Any, fun: Any, jvp: Any, tracers: Any, /, **params: Any) -> Any:
+        return self._ruled(primitive, (fun, jvp), tracers, params)
+
+    def process_custom_vjp_call(
+        self, primitive: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, /, **params: Any
+    ) -> Any:
+        return self._ruled(primitive, (fun, fwd, bwd), tracers, params)
+
+    def _ruled(self, primitive: Any, functions: tuple[Any, ...], tracers: Any, params: dict[str, Any]) -> Any:
+        staged, values = zip(*map(self.apart, tracers), strict=True)
+        with core.set_current_trace(core.eval_trace):
+            known = functions[0].call_wrapped(*values)
+        for store in functions[0].stores:  # filled once by every call: it is called again, to be traced
+            if store is not None:
+                store.reset()
+        process = {2: "process_custom_jvp_call", 3: "process_custom_vjp_call"}[len(functions)]
+        with core.set_current_trace(self._beneath):
+            out = getattr(self._beneath, process)(primitive, *functions, staged, **params)
+        return [_Known(self, s, x) for s, x in zip(out, known, strict=True)]
+
+    def _both(self, tracers: Sequence[Any], run: Callable, several: bool) -> Any:
+        staged, values = zip(*map(self.apart, tracers), strict=True) if tracers else ((), ())
+        with core.set_current_trace(core.eval_trace):
+            known = run(values)
+        with core.set_current_trace(self._beneath):
+            out = run(staged)
+        if not several:
+            return _Known(self, out, known)
+        return [_Known(self, s, x) for s, x in zip(out, known, strict=True)]
+
+
+class _Known(core.Tracer):
+    """What is traced, and its value."""
+
+    def __init__(self, trace: Any, staged: Any, value: Any):
+        super().__init__(trace, jax.typeof(staged))
+        self.staged, self.value = staged, value
+
+    def to_concrete_value(self) -> Any:
+        self._trace.asked()
+        return core.to_concrete_value(self.value)
+
+
+__all__ = ["NOTE", "of"]

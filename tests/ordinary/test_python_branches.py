@@ -1,0 +1,102 @@
+"""Functions that decide in Python by their values, as JAX's own check_grads takes them: `if x > 0`, `while`, an index."""
+
+import jax
+import jax.numpy as jnp
+import jax.test_util
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+from jaxcheck.program import decided
+from jaxcheck.test_util import check_grads
+
+
+def rule(scale, kind):
+    """x -> x**3, its derivative `scale` times what it should be."""
+    if kind == "jvp":
+        cube = jax.custom_jvp(lambda x: x * x * x)
+        cube.defjvp(lambda p, t: (p[0] ** 3, scale * 3 * p[0] ** 2 * t[0]))
+    else:
+        cube = jax.custom_vjp(lambda x: x * x * x)
+        cube.defvjp(lambda x: (x**3, x), lambda x, g: (scale * 3 * x**2 * g,))
+    return cube
+
+
+def branch(x, of=jnp.sin):
+    if x[0] > 0:
+        return of(x)
+    return x**2 * jnp.ones(2)[:, None]
+
+
+def halved(x):
+    while (jnp.abs(x) > 0.3).any():
+        x = x / 2
+    return x**2
+
+
+def chosen(x):
+    return jnp.cos(x[int(jnp.argmax(x))]) * x
+
+
+FUNCTIONS = {"if": branch, "while": halved, "index": chosen, "under norm": lambda x: branch(x) / jnp.linalg.norm(x)}
+POINTS = [np.asarray([0.5, 1.0, 2.0]), np.asarray([-0.5, 1.0, 2.0])]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, jnp.float32])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_without_a_rule_pass(name, dtype):
+    for x in POINTS:
+        x = (jnp if dtype is jnp.float32 else np).asarray(x, dtype)
+        jax.test_util.check_grads(FUNCTIONS[name], (x,), 2, atol=0.1, rtol=0.1)
+        check_grads(FUNCTIONS[name], (x,), 2)
+        report = jc.check_rule(FUNCTIONS[name], x)
+        assert report.verdict is jc.Verdict.PASS and decided.NOTE in report.notes, str(report)
+
+
+@pytest.mark.parametrize("kind", ["jvp", "vjp"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_rule_in_the_branch_that_is_taken_is_judged(kind, dtype):
+    taken, other = (np.asarray(x, dtype) for x in POINTS)
+    modes = ["rev"] if kind == "vjp" else ["fwd", "rev"]
+    for scale in (1.0, 1.001):
+        cube = rule(scale, kind)
+
+        def f(x, of=cube):
+            return branch(x, of)
+
+        if scale == 1.0:
+            check_grads(f, (taken,), 1, modes)
+            assert jc.check_rule(f, taken).verdict is jc.Verdict.PASS
+        else:
+            with pytest.raises(jc.GradientMismatch):
+                check_grads(f, (taken,), 1, modes)
+            assert jc.check_rule(f, taken).verdict is jc.Verdict.FAIL
+        check_grads(f, (other,), 1, modes)  # there the rule is not called
+
+
+def test_it_decides_by_the_numbers_that_it_is_given_and_by_no_others():
+    def f(x, scale, n):
+        return x * scale if x > 0 and n == 2 else -x
+
+    for x in (1.0, -1.0):
+        along = decided.of(f, (x, 3.0), {"n": 2})
+        assert along is not f
+        assert jax.grad(along)(x, 3.0, n=2) == jax.grad(f)(x, 3.0, n=2) == (3.0 if x > 0 else -1.0)
+
+
+def test_a_loop_that_ends_by_its_values_with_a_rule_is_refused():
+    cube = rule(1.0, "jvp")
+
+    def f(x):
+        while (jnp.abs(x) > 1e-3).any():
+            x = cube(x) / 2
+        return x
+
+    with pytest.raises(jax.errors.TracerBoolConversionError) as caught:
+        check_grads(f, (np.asarray([0.5, 0.6], np.float32),), 1)
+    assert any("jnp.where" in note for note in caught.value.__notes__)
+
+
+def test_what_goes_to_numpy_is_refused():
+    with pytest.raises(jax.errors.TracerArrayConversionError):
+        check_grads(lambda x: jnp.sum(np.sin(x) * x), (jnp.ones(2),), 1)
