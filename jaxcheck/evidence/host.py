@@ -23,7 +23,8 @@ from jaxcheck.tracebacks import note
 
 class Wide:
     """A function of the caller's, called in the 64-bit mode of JAX with float64 numbers; from the first time on that it
-    works in the caller's own mode alone, in that: it may hold NumPy data that JAX remembers from there.
+    works in the caller's own mode and dtypes alone, in those: it may hold NumPy data that JAX remembers from there, or
+    write its results into arrays of its own.
 
     Attributes:
         works: whether it is called in the 64-bit mode.
@@ -39,8 +40,7 @@ class Wide:
                 with jax.enable_x64(True):
                     return self._run(vector, True)
             except (jax.errors.JaxRuntimeError, TypeError, ValueError):
-                if self._own:
-                    raise
+                pass  # tried again as the caller would call it; what is wrong with the function is raised there
         with jax.enable_x64(self._own):
             value = self._run(vector, False)
         self.works = False

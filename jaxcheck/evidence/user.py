@@ -132,8 +132,8 @@ class User:
         return chosen.leaves
 
     def host_leaves(self, theta: Theta, vector: np.ndarray, wide: bool = True) -> list[Any]:
-        """Leaves in float64, each of the caller's own kind: numpy, JAX array or Python number; JAX's in the caller's
-        own precision where not `wide`."""
+        """Leaves in float64, each of the caller's own kind: numpy, JAX array or Python number; in the caller's own
+        precision where not `wide`."""
         out = []
         for given, value in zip(theta.inexact(), theta.unravel(vector), strict=True):
             if isinstance(given, jax.Array):
@@ -143,7 +143,7 @@ class User:
                 value = complex(value) if np.iscomplexobj(value) else float(value)
             else:
                 # A copy: the function may write into its input.
-                value = value.copy()
+                value = value.copy() if wide else value.astype(given.dtype)
             out.append(value)
         return out
 
