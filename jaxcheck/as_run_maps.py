@@ -4,16 +4,41 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from jaxcheck import again, bars
+from jaxcheck.drop_in import inconclusive
 from jaxcheck.evidence import as_run, maps
 from jaxcheck.evidence.finite import is_finite
 from jaxcheck.evidence.maps import Map
 from jaxcheck.judgement.maps import Finding, judge
 from jaxcheck.options import Tolerance
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.result import Reason, Verdict
+from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.settings import Settings
+
+NO_NUMBER = (
+    "right in float64; but as run, in the caller's own dtypes, the value or a derivative is not finite here (an "
+    "overflow, or a zero divided by zero)"
+)
+
+
+def beside(
+    one: Map,
+    run: Callable[[], Map],
+    findings: list[tuple[str, Finding]],
+    settings: Settings,
+    unit: float,
+    head: dict[str, Any],
+    err_msg: str,
+) -> list[tuple[str, Finding]]:
+    """The findings with what the run in the caller's own dtypes, of rounding unit `unit`, adds to the first order."""
+    first = [finding for name, finding in findings if not name]
+    if not is_number(run, first):
+        said = {**head, "verdict": Verdict.INCONCLUSIVE, "reason": Reason.NONFINITE, "notes": (NO_NUMBER,)}
+        inconclusive(Report(**said), err_msg)
+    first = of_map(one, run, first, settings, unit)
+    return [*(("", finding) for finding in first), *(pair for pair in findings if pair[0])]
 
 
 def of_map(

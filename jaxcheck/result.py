@@ -60,6 +60,8 @@ class Report(Data):
     """Formula (2) over all of theta, ||M - N|| / (||M|| + ||N||): relative, from 0 to 1; an estimate in a sketch."""
     difference_autodiff: float = NAN
     """The same against autodiff; NaN without that witness."""
+    floor: float = NAN
+    """Of the drop-in: the smallest relative error of all first derivatives that it would have caught; NaN elsewhere."""
     leaves: tuple[LeafResult, ...] = ()
     """One per differentiable leaf, in theta order."""
     carried: tuple[tuple[str, str], ...] = ()

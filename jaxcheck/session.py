@@ -29,6 +29,11 @@ def listen(listener: Listener) -> Callable[[], None]:
     return lambda: _listeners.remove(listener)
 
 
+def heard() -> bool:
+    """Whether anybody listens."""
+    return bool(_listeners)
+
+
 def tell(report: Any) -> None:
     """Say to all who listen that `report` was made."""
     for listener in tuple(_listeners):

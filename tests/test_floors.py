@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
+from jaxcheck import session
 from jaxcheck.result import Verdict
+from jaxcheck.test_util import check_grads
 
 
 def network(p):
@@ -195,3 +197,31 @@ def test_an_error_of_one_component_above_its_floor_does_not_hide_from_a_few_dire
             assert verdict is Verdict.FAIL or size <= floor_then, (size, where, floor_then)
             passed += verdict is Verdict.PASS
     assert passed  # some are small enough to
+
+
+@pytest.mark.parametrize("modes", [("rev",), ("fwd",), ("fwd", "rev")])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_drop_in_says_its_floor_to_who_listens_and_holds_it(dtype, modes):
+    x, heard = np.asarray([0.3, -1.2, 0.7], dtype), []
+    with jax.enable_x64(dtype == np.float64):
+        stop = session.listen(heard.append)
+        try:
+            check_grads(scaled(1.0, modes), (x,), 1, modes)
+        finally:
+            stop()
+        (report,) = heard
+        assert 1e-9 < report.floor < 1e-6 and f"floor {report.floor:.1e}" in repr(report)
+        with pytest.raises(jc.GradientMismatch):
+            check_grads(scaled(1 + 1.01 * report.floor, modes), (x,), 1, modes)
+        check_grads(scaled(1.0, modes), (x,), 1, modes)
+    assert len(heard) == 1
+
+
+def scaled(factor, modes):
+    """Sine, its derivative wrong by a factor that float32 holds, too: as a sum."""
+    sine = jax.custom_vjp(jnp.sin) if modes == ("rev",) else jax.custom_jvp(jnp.sin)
+    if modes == ("rev",):
+        sine.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (jnp.cos(x) * g + (factor - 1) * jnp.cos(x) * g,))
+    else:
+        sine.defjvp(lambda p, t: (jnp.sin(p[0]), jnp.cos(p[0]) * t[0] + (factor - 1) * jnp.cos(p[0]) * t[0]))
+    return sine

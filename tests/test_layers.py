@@ -74,6 +74,7 @@ LAYERS = (
         "suspects",
         "settle",
         "drop_in",
+        "drop_in_floor",
         "implicit",
         "warned",
     ),

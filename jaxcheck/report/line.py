@@ -53,8 +53,8 @@ def component(one: Component) -> str:
 
 
 def floor(report: Report) -> float:
-    """The worst of the leaves' floors, relative to the leaf's norm; NaN where none is known."""
-    return max(numbers.known(one.floor for one in report.leaves), default=math.nan)
+    """The worst of the leaves' floors, relative to the leaf's norm, or the report's own; NaN where none is known."""
+    return max(numbers.known(one.floor for one in report.leaves), default=report.floor)
 
 
 def first_line(text: str) -> str:
