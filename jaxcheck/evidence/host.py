@@ -216,8 +216,8 @@ def _moved(leaves: list[Any], step: Callable[[np.ndarray], np.ndarray]) -> list[
     return out
 
 
-def gradient_on_host(user: User, why: BaseException | None, wide: bool = True) -> tuple[Callable, np.ndarray, str]:
-    """(gradient as a function of theta, gradient as the caller gets it (1, P), note).
+def gradient_on_host(user: User, why: BaseException | None, wide: bool = True) -> tuple[Callable, list[Any], str]:
+    """(gradient as a function of theta, gradient as the caller gets it, leaf by leaf, note).
 
     Args:
         wide: whether the loss, as far as is known, can be called in the 64-bit mode.
@@ -229,7 +229,6 @@ def gradient_on_host(user: User, why: BaseException | None, wide: bool = True) -
     tail = f"; tracing it said: {first_line(why)}" if why is not None else ""
     with note(f"raised while grad(params, *args) was called at the point of the check{tail}", but=StructureError):
         picked, said = user.gradient(user.fresh(), user.fresh_args())
-    native = real_rows(user.theta, picked)
 
     def arguments(vector: np.ndarray, wide: bool) -> tuple[list[Any], list[Any]]:
         return user.host_leaves(user.theta, vector, wide), user.wide_args(wide)
@@ -239,4 +238,12 @@ def gradient_on_host(user: User, why: BaseException | None, wide: bool = True) -
     manual = Wide(
         lambda vector, wide: real_rows(user.theta, user.gradient(*arguments(vector, wide), lambda: before(vector))[0])
     )
-    return gradient(manual, user.theta.ravel()), native, said
+    return gradient(manual, user.theta.ravel()), picked, said
+
+
+def hands_out(user: User, gradient: Callable) -> bool:
+    """Whether a gradient is the same numbers wherever it is asked for, as `lambda params: numbers` is: they tell of no
+    rounding by how they move."""
+    point = user.theta.ravel()
+    signs = np.random.default_rng(point.size).choice([-1.0, 1.0], point.size)
+    return bool(np.array_equal(gradient(point), gradient(point + BESIDE[0] * component_scale(point, 0.0) * signs)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,6 @@ from jaxcheck.evidence import repeat
 from jaxcheck.evidence.as_run import Run
 from jaxcheck.evidence.beside import Beside
 from jaxcheck.evidence.problem import Problem
-from jaxcheck.evidence.user import User, select
 from jaxcheck.evidence.witnesses import gradient_of, outputs_of
 from jaxcheck.notebook import cell
 from jaxcheck.program.census import rules_in
@@ -86,10 +85,10 @@ def effects(own: Traced) -> list[str]:
     return notes
 
 
-def units(user: User) -> np.ndarray:
-    """(P,) rounding unit of each number of a given gradient."""
+def units(theta: Theta, picked: Sequence[Any]) -> np.ndarray:
+    """(P,) rounding unit of each number of a given gradient, leaf by leaf."""
     parts = []
-    for leaf, g in zip(user.theta.leaves, select(user.theta, user.grad, user.has_aux).leaves, strict=True):
+    for leaf, g in zip(theta.leaves, picked, strict=True):
         # Numbers of NumPy's are looked at as they are: no program of JAX's rounds them to float32.
         dtype = g.dtype if isinstance(g, (np.ndarray, np.generic)) else jax.dtypes.result_type(g)
         inexact = jax.dtypes.issubdtype(dtype, np.inexact) and hasattr(g, "dtype")

@@ -22,6 +22,7 @@ from jaxcheck.evidence.twice import same
 from jaxcheck.evidence.user import StructureError, User, first_line, real_rows, refuse_tracing, to_array
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.derived import gradient, plain
+from jaxcheck.program.held import only_numbers
 from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, holds_numpy_data, trace
 from jaxcheck.program.strip import count_rules
@@ -63,6 +64,7 @@ class Claim:
     host: Callable | None = None
     native: np.ndarray | None = None
     numbers: np.ndarray | None = None
+    unit: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     random: str = ""
 
@@ -127,7 +129,7 @@ def _claimed(call: Call, own: Traced, random: bool) -> tuple[Traced, int, Claim]
     if user.grad is None:
         return primal, rules, _of_autodiff(call, primal, rules)
     if given is None:
-        return primal, rules, Claim(numbers=real_rows(user.theta, user.numbers()))
+        return primal, rules, _of_numbers(user)
     return primal, rules, _of_function(call, given, random, not holds_numpy_data(own))
 
 
@@ -137,7 +139,7 @@ def _with_preface(
     """The problem with what is said before anything is measured; `said` is of autodiff."""
     user, theta, primal = call.user, problem.theta, problem.loss
     if claim.numbers is not None:
-        problem = _with_numbers(problem, call, own)
+        problem = _with_numbers(problem, call, own, there(claim.unit))
     preface = Preface(
         user.name,
         (claim.witness, Witness("numeric", primal.how, primal.note), said),
@@ -181,13 +183,18 @@ def _of_autodiff(call: Call, primal: Traced, rules: int) -> Claim:
         return Claim(host=host.autodiff_on_host(call.given)[0], notes=(note, *notes))
 
 
+def _of_numbers(user: User, random: str = "") -> Claim:
+    picked = user.numbers()
+    return Claim(numbers=real_rows(user.theta, picked), unit=units(user.theta, picked), random=random)
+
+
 def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: bool, loss_wide: bool) -> Claim:
     """The caller's gradient function: traced, or called on numbers where it cannot be. Raises StructureError.
 
     Args:
         loss_wide: whether the loss can be called in the 64-bit mode.
     """
-    found, failure = traced
+    (found, failure), user = traced, call.user
     notes, wide = (), None
     if found is not None:
         own, note = found
@@ -199,10 +206,13 @@ def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: b
             second = _trace_gradient(call, "native")[0]
             if second is None or not same_program(own.closed, second[0].closed):
                 differs = repeat.TRACED.format("the gradient under test")
+        if wide is not None and only_numbers(own.closed):
+            given = user.grad(*user.arguments(user.fresh(), user.fresh_args()))
+            return dataclasses.replace(_of_numbers(dataclasses.replace(user, grad=given), differs), notes=notes)
         if wide is not None:
             return Claim(wide, own, notes=notes, random=differs)
-    run, native, note = host.gradient_on_host(call.user, failure, loss_wide)
-    return Claim(host=run, native=native, notes=(*notes, *([note] if note else [])))
+    run, picked, note = host.gradient_on_host(user, failure, loss_wide)
+    return Claim(host=run, native=real_rows(user.theta, picked), notes=(*notes, *([note] if note else [])))
 
 
 def _autodiff(call: Call, primal: Traced) -> tuple[Traced | None, Witness]:
@@ -213,8 +223,8 @@ def _autodiff(call: Call, primal: Traced) -> tuple[Traced | None, Witness]:
     return autodiff, Witness("autodiff", autodiff.how, autodiff.note)
 
 
-def _with_numbers(problem: Problem, call: Call, own: Traced) -> Problem:
-    problem = dataclasses.replace(problem, numbers_unit=units(call.user))
+def _with_numbers(problem: Problem, call: Call, own: Traced, unit: np.ndarray) -> Problem:
+    problem = dataclasses.replace(problem, numbers_unit=unit)
     run = Run(own, None, tuple(call.leaves), call.extras)
     return dataclasses.replace(problem, numbers_bar=as_run.of_numbers(problem, run, problem.theta.ravel()))
 

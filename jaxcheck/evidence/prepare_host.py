@@ -27,6 +27,7 @@ class Given:
     otherwise: Callable[[], np.ndarray] | None = None
     again: Callable[[], np.ndarray] | None = None
     numbers: np.ndarray | None = None
+    unit: np.ndarray | None = None  # of the numbers' rounding
     note: str = ""
 
 
@@ -40,8 +41,12 @@ def _given(user: User, autodiff: Callable | None, why: BaseException) -> Given:
             ) from why
         return Given(autodiff)
     if not callable(user.grad):
-        return Given(numbers=real_rows(user.theta, user.numbers()))
-    call, native, note = host.gradient_on_host(user, None)
+        picked = user.numbers()
+        return Given(numbers=real_rows(user.theta, picked), unit=units(user.theta, picked))
+    call, picked, note = host.gradient_on_host(user, None)
+    native, unit = real_rows(user.theta, picked), units(user.theta, picked)
+    if unit.max(initial=0.0) > np.finfo(np.float64).eps and host.hands_out(user, call):
+        return Given(numbers=native, unit=unit, note=note)
     farther, again = functools.partial(host.fallen_otherwise, user, call), functools.partial(host.once_more, user)
     return Given(call, native, host.scatter(user, native), farther, again, note=note)
 
@@ -74,7 +79,7 @@ def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
         host_autodiff=autodiff,
         is_autodiff=user.grad is None,
         host_unit=unit,
-        numbers_unit=None if given.numbers is None else units(user),
+        numbers_unit=given.unit,
     )
     return problem, Preface(
         user.name,

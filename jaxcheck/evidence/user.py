@@ -75,7 +75,7 @@ class User:
     def name(self) -> str:
         return getattr(self.loss, "__name__", type(self.loss).__name__)
 
-    def _arguments(self, leaves: Any, extras: Any) -> tuple[Any, ...]:
+    def arguments(self, leaves: Any, extras: Any) -> tuple[Any, ...]:
         """The arguments with other differentiable leaves; what is carried along is copied, see `copies`."""
         theta, args = self.theta, self.args
         if not any(is_traced(x) for x in (*leaves, *extras)):
@@ -85,7 +85,7 @@ class User:
 
     def value(self, leaves: Any, extras: Any) -> Any:
         """The loss's value on the given leaves; raises TypeError where `has_aux` does not fit."""
-        out = self.loss(*self._arguments(leaves, extras))
+        out = self.loss(*self.arguments(leaves, extras))
         if self.has_aux:
             if not (isinstance(out, tuple) and len(out) == 2):
                 raise TypeError(f"with has_aux=True loss must return (value, aux), not {type(out).__name__}")
@@ -100,7 +100,7 @@ class User:
 
     def selection(self, leaves: Any, extras: Any) -> Selection:
         """What is under test in what `grad` returns. Raises StructureError naming the leaf."""
-        return select(self.theta, self.grad(*self._arguments(leaves, extras)), self.has_aux)
+        return select(self.theta, self.grad(*self.arguments(leaves, extras)), self.has_aux)
 
     def gradient(self, leaves: Any, extras: Any, before: Callable[[], Any] | None = None) -> tuple[list[Any], str]:
         """(gradients of the differentiable leaves, note). Raises StructureError naming the leaf.

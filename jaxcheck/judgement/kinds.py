@@ -207,7 +207,7 @@ def swapped(v: View) -> Iterator[str]:
 
 def proportional(v: View) -> Iterator[str]:
     """A term that is a multiple of the parameter, or of its sign, forgotten or added."""
-    values = v.ev.values
+    values = np.where(np.isfinite(v.ev.values), v.ev.values, 0.0)  # a mask of -inf has no part in a term
     if not values.any():
         return
     signs = np.sign(values)
