@@ -102,9 +102,11 @@ class LeafResult(Data):
     """Of `difference`, in the same relative unit: what the differences can be off by."""
     floor: float = NAN
     """Leaf floor: the smallest error of the leaf as a whole that this check would have caught, as a 2-norm relative to
-    the leaf's own (to what the other leaves do where that is zero)."""
+    the leaf's own (to what the other leaves do where that is no more than rounding: `faint`)."""
     floor_component: float = NAN
     """Component floor: the smallest error of one component alone, absolute, likewise relative to the leaf's 2-norm."""
+    faint: bool = False
+    """Whether its gradient is zero, or no more than rounding, beside what the other leaves do to the output."""
     worst: tuple[Component, ...] = ()
     """The components that disagree most, worst first; a few at most."""
     hint: str = ""

@@ -124,8 +124,7 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
         norm_manual=float(np.linalg.norm(ev.m)),
         norm_autodiff=NAN if ev.a is None else float(np.linalg.norm(ev.a)),
         difference_autodiff=opinion.difference_autodiff,
-        floor=floor[0],
-        floor_component=floor[1],
+        **_floors(ev, floor, influence),
         worst=there(second).worst if as_run else locate.worst(ev, opinion, 5) if bad else (),
         hint=pattern.hint(ev, others, case.preface.beside) if said.verdict is Verdict.FAIL and not as_run else "",
         precision=_precision(ev, native),
@@ -134,6 +133,11 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
         native=leaf.native,
         **_differences(ev, opinion, None if extra is None or not leaf.size else extra.leaves[number]),
     )
+
+
+def _floors(ev: LeafEvidence, floor: tuple[float, float], influence: np.ndarray) -> dict[str, Any]:
+    faint = math.isfinite(floor[0]) and power.without_scale(ev, influence)
+    return {"floor": floor[0], "floor_component": floor[1], "faint": faint}
 
 
 def _precision(ev: LeafEvidence, native: np.ndarray | None) -> float:

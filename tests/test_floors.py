@@ -225,3 +225,17 @@ def scaled(factor, modes):
     else:
         sine.defjvp(lambda p, t: (jnp.sin(p[0]), jnp.cos(p[0]) * t[0] + (factor - 1) * jnp.cos(p[0]) * t[0]))
     return sine
+
+
+def test_a_floor_that_is_relative_to_other_leaves_says_so():
+    """Saturated attention: of the queries' gradient nothing but round-off is left."""
+    rng = np.random.default_rng(4)
+    params, x = {k: np.float32(rng.normal(size=(4, 4))) for k in "qkv"}, np.float32(rng.normal(size=(6, 4)) * 2)
+
+    def loss(p):
+        return jnp.sum(jnp.sin(jax.nn.softmax(8 * (x @ p["q"]) @ (x @ p["k"]).T, -1) @ (x @ p["v"])))
+
+    report = jc.check_grad(loss, params, where=False)
+    assert [leaf.path for leaf in report if leaf.faint] == ["k", "q"] and report.ok, str(report)
+    assert "for `k`, `q`, with next to no gradient, to what the other leaves do" in str(report).replace("\n", " ")
+    assert not jc.check_grad(network, {"W": np.ones((2, 3)), "x": np.ones(3), "b": np.ones(2)})["W"].faint

@@ -139,7 +139,7 @@ POINTS = {
     "whole numbers": (lambda: jc.check_grad(loss, np.arange(3), args=(X,)), "make them floats: np.asarray(x, float)"),
     "of a rule": (lambda: jc.check_rule(jnp.sin, np.arange(3)), "make them floats: np.asarray(x, float)"),
     "no tuple": (lambda: test_util.check_grads(rule, W, 1, ["rev"]), "write args=(x,)"),
-    "a branch in Python": (lambda: jc.check_rule(branching, W), "Write the branch with jnp.where or jax.lax.cond"),
+    "a branch in Python": (lambda: jc.check_rule(branching, W), "the branch with jnp.where or jax.lax.cond"),
     "the same, in the drop-in": (
         lambda: test_util.check_grads(branching, (W,), 1, ["rev"]),
         "runs such functions on numbers",
@@ -148,6 +148,7 @@ POINTS = {
 }
 
 
+@jax.jit
 def branching(x):
     return jnp.sin(x) if jnp.sum(x) > 0 else x
 

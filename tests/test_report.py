@@ -413,7 +413,7 @@ def test_a_floor_that_is_none_is_not_said_to_be_one():
     )
     assert "component" not in words.caught(passing(leaves=(leaf(floor_component=inf), leaf("b"))))
     assert words.caught(passing(leaves=(leaf(floor=inf, floor_component=inf),))) == ""
-    assert "where that is zero" in words.caught(passing(leaves=(leaf(norm_manual=0.0),)))
+    assert "for `W1`, with next to no gradient" in words.caught(passing(leaves=(leaf(faint=True),)))
 
 
 @pytest.mark.parametrize("how", ["absent", "float64"])

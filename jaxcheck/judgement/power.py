@@ -43,10 +43,7 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     Args:
         influence: (G,) per output, see `influence`.
     """
-    norm = norms(ev.m)
-    # A gradient that is nothing but its own round-off (a bias before batch norm) counts as zero.
-    faint = reach(ev).max(initial=0.0) <= FAINT * influence.max(initial=0.0)
-    if not (norm > 0).any() or (faint and not (norm > OBVIOUS * norms(ev.m_error) + norms(ev.m_given)).any()):
+    if without_scale(ev, influence):
         zero = _zero_floor(ev, tolerance, float(influence.max(initial=0.0)))
         return zero, zero
 
@@ -80,6 +77,13 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     of_all, of_one = (_smallest(lambda s, f=f: caught(f, s)) for f in (whole, one))
     off, single = _off(whole_leaf, believed, influence)
     return max(of_all, off, 0.0 if believed else hidden(ev, tolerance, shown)), max(of_one, single)
+
+
+def without_scale(ev: LeafEvidence, influence: np.ndarray) -> bool:
+    """Whether floors are relative to `influence`: a gradient that is zero has no scale of its own, nor has one that is
+    nothing but its own round-off (a bias before batch norm)."""
+    norm, faint = norms(ev.m), reach(ev).max(initial=0.0) <= FAINT * influence.max(initial=0.0)
+    return bool(not (norm > 0).any() or (faint and not (norm > OBVIOUS * norms(ev.m_error) + norms(ev.m_given)).any()))
 
 
 def _shown(ev: LeafEvidence, influence: np.ndarray) -> np.ndarray:

@@ -50,8 +50,8 @@ def _encode_fields(item: Any) -> dict[str, Any]:
 def _encode(value: Any, hint: Any, where: str) -> Any:
     if hint is float or hint is complex:
         return _encode_number(value, where)
-    if hint is int:
-        return int(value)
+    if hint is int or hint is bool:
+        return hint(value)
     if hint is Numbers:
         return " ".join(map(repr, value))
     if typing.get_origin(hint) is tuple:
@@ -97,9 +97,9 @@ def _decode_fields(cls: type, data: Any, where: str) -> Any:
 def _decode(value: Any, hint: Any, where: str) -> Any:
     if hint is float or hint is complex:
         return _decode_number(value, hint, where)
-    if hint is int or hint is str:
-        # bool is an int to Python, and no field of a report is one.
-        if not isinstance(value, hint) or isinstance(value, bool):
+    if hint in (int, str, bool):
+        # bool is an int to Python.
+        if not isinstance(value, hint) or isinstance(value, bool) is not (hint is bool):
             raise ValueError(f"{where}: expected {hint.__name__}, found {_kind(value)}")
         return value
     if hint is Numbers:

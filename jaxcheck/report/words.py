@@ -95,7 +95,8 @@ def caught(report: Report) -> str:
     blind = [leaf.path for leaf in report.leaves if math.isinf(leaf.floor)]
     but = f"; not known for {numbers.names(unknown)}" if unknown else ""
     but += f"; nothing in {numbers.names(blind)}" if blind else ""
-    zero = "" if all(leaf.norm_manual for leaf in seen) else ", or to what the other leaves do where that is zero"
+    faint = [leaf.path for leaf in seen if leaf.faint]
+    zero = f"; for {numbers.names(faint)}, with next to no gradient, to what the other leaves do" if faint else ""
     at = f" at {report.point}" if report.point else ""
     return f"floor: would have caught {', '.join(parts)} (relative to the leaf's norm{zero}){at}{but}"
 
