@@ -49,6 +49,7 @@ def door(f: Any = None, /, *, silent: bool = False) -> Any:
             if not endless:
                 friends.refuse_positions(f.__name__, args, places)
             friends.refuse_call(f.__name__, signature, args, kwargs)
+            friends.refuse_values(kwargs)
             for name in session.defaults.keys() & set(known) - kwargs.keys():
                 default = session.defaults[name]
                 kwargs[name] = default(kwargs) if callable(default) else default

@@ -150,3 +150,20 @@ def refuse_call(door: str, signature: inspect.Signature, args: Sequence[object],
             if p.kind is p.VAR_POSITIONAL or (p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty)
         ]
         raise TypeError(f"{door}: {error}; write {door}({', '.join(needed)}, ...)") from None
+
+
+# Options of the doors that are yes or no.
+_FLAGS = ("has_aux", "where", "transforms", "algebra")
+
+
+def refuse_values(kwargs: Mapping[str, object]) -> None:
+    """Raise TypeError or ValueError for what is no value of an option that takes yes or no, or a name."""
+    for flag in _FLAGS:
+        value = kwargs.get(flag, True)
+        if not (isinstance(value, int) or type(value).__name__ == "bool") or value not in (0, 1):  # NumPy's bool, too
+            raise TypeError(f"{flag}={value!r}: True or False")
+    name = kwargs.get("name")
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name={name!r}: a string, by which the report calls the check")
+    if name is not None and not name.isprintable():
+        raise ValueError(f"name={name!r}: one line of text, for the report's first line")

@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -83,9 +83,7 @@ def check_grads(
             (at a kink).
     """
     del eps
-    modes = tuple(re.split(r"[,\s]+", modes)) if isinstance(modes, str) else tuple(modes)
-    if set(modes) - set(_MODES) or not modes:
-        raise ValueError(f'modes={modes!r}: use "fwd", "rev" and "lin"')
+    modes = _modes(modes)
     if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or order < 1:
         raise ValueError(f"order={order!r}: a whole number, at least 1")
     bounds = bounds_of(rtol, atol)
@@ -109,6 +107,21 @@ def check_grads(
     if report.verdict is not Verdict.PASS:
         raise (GradientMismatch if report.verdict is Verdict.FAIL else GradientInconclusive)(report) from None
     return report
+
+
+def _modes(given: Any) -> tuple[str, ...]:
+    modes = re.split(r"[,\s]+", given) if isinstance(given, str) else given
+    if not isinstance(modes, (tuple, list, set)) or set(modes) - set(_MODES) or not modes:
+        raise ValueError(f'modes={given!r}: use "fwd", "rev" and "lin"')
+    return tuple(modes)
+
+
+def _arguments(f: Any, args: Any, kind: str) -> tuple[Any, ...]:
+    if not callable(f):
+        raise TypeError(f"f must be a function, not {type(f).__name__}: {kind}(f, args, ...)")
+    if not isinstance(args, Iterable):
+        raise TypeError(f"args must be a tuple of f's arguments, not {type(args).__name__}: write args=(x,)")
+    return tuple(args)
 
 
 def _said_beside(error: Exception, args: Any, modes: tuple[str, ...]) -> None:
@@ -193,7 +206,7 @@ def _check(
     kind: str = "check_grads",
 ) -> Report | None:
     """The report of what passed, which the doors tell to whoever listens and do not return."""
-    args = tuple(args)
+    args = _arguments(f, args, kind)
     theta = _taken_apart(args)
     # Numbers as JAX itself would take them: at cos(math.pi) in float32 the slope is not zero.
     point = tuple(to_array(own(x)) for x in theta.inexact())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from typing import Any
 
 import numpy as np
 
@@ -194,7 +195,7 @@ def _with_step(mode, ev, said: _Said) -> _Said:
     return said
 
 
-def _differences(ev, opinion, textbook) -> dict[str, float]:
+def _differences(ev, opinion, textbook) -> dict[str, Any]:
     """How far M is off, from the differences of every component (and their bar) where those were asked for."""
     if textbook is None:
         return dict(difference=opinion.difference, norm_numeric=opinion.norm_numeric, error_bar=opinion.error_bar)

@@ -454,3 +454,26 @@ def test_a_users_script_is_clean_to_a_strict_type_checker(tmp_path):
     assert [message for name, message in found if name == "script.py"] == []
     for word in ("sketched", "dots", "check_rul"):
         assert any(word in message for name, message in found if name == "spoiled.py")
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: test_util.check_grads(jnp.sin, 0.3, 1), r"args must be a tuple of f's arguments, not float: write"),
+        (lambda: test_util.check_grads((W,), jnp.sin, 1), r"f must be a function, not tuple: check_grads\(f, args"),
+        (lambda: test_util.check_grads(jnp.sin, (W,), 1, None), r'modes=None: use "fwd", "rev" and "lin"'),
+        (lambda: test_util.check_grads(jnp.sin, (W,), 1, 3), r'modes=3: use "fwd", "rev" and "lin"'),
+        (lambda: jc.check_grad(jnp.sum, W, where="no"), r"where='no': True or False"),
+        (lambda: jc.check_grad(jnp.sum, W, must_catch=True), r"must_catch=True: a relative error"),
+        (lambda: jc.check_grad(jnp.sum, W, name=3), r"name=3: a string"),
+        (lambda: jc.check_grad(jnp.sum, W, name="a\nb"), r"name='a\\nb': one line"),
+        (lambda: jc.check_rule(jnp.sin, W, transforms="all"), r"transforms='all': True or False"),
+    ],
+)
+def test_values_of_options_are_refused_by_name(call, said):
+    with pytest.raises((TypeError, ValueError), match=said):
+        call()
+
+
+def test_flags_may_be_numpys():
+    assert jc.check_grad(jnp.sum, W, where=np.bool_(False), name="sum").name == "sum"
