@@ -261,6 +261,7 @@ def _traced(flat: Callable, point: list[Any], random: Report, err_msg: str) -> t
     try:
         as_traced = twice.traced(flat, point)
     except jax.errors.UnexpectedTracerError as error:
+        jax.vjp(lambda xs: flat(xs, []), point)  # what JAX does not differentiate either it refuses in its own words
         said = dataclasses.replace(random, reason=Reason.UNDIFFERENTIABLE, notes=(first_line(error),))
         inconclusive(said, err_msg)
     if as_traced is None:
