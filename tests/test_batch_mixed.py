@@ -11,6 +11,9 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck import Tolerance, Verdict
+from jaxcheck.evidence import roundoff
+from jaxcheck.evidence.prepare import prepare
+from jaxcheck.there import there
 
 N = 36
 RNG = np.random.default_rng(4)
@@ -125,3 +128,18 @@ def test_where_loops_stop_early_a_point_that_is_right_at_the_limit_is_not_counte
     g = lambda p: jnp.stack([0.5 * p[0] ** -0.5 * factor(p), 2 * p[1]])  # noqa: E731
     report = jc.check_batch(f, a, g)
     assert verdicts(report, 24) == [jc.check_grad(f, x, g).verdict for x in a]
+
+
+@pytest.mark.parametrize("looped", [False, True], ids=["by NumPy", "compiled"])
+def test_the_round_off_of_many_points_is_that_of_each(looped):
+    def f(x):
+        return jax.lax.scan(lambda c, a: (jnp.sin(c * a), None), x[0], x)[0] if looped else jnp.sum(jnp.sin(x) ** 3)
+
+    points = RNG.normal(size=(5, 3))
+    problem, _ = prepare(f, points[0], jax.grad(f), (), False, "float64")
+    m, a, _ = roundoff.at_each(problem, points)
+    assert m.shape == a.shape == (5, 3) and (m > 0).all()
+    for i, x in enumerate(points):
+        alone, _ = roundoff.measure(problem, x)
+        np.testing.assert_allclose(m[i], there(alone.m)[0], rtol=0.5)
+        np.testing.assert_allclose(a[i], there(alone.a)[0], rtol=0.5)
