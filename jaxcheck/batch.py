@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jaxcheck import bars, batch_report
+from jaxcheck import bars, batch_numbers, batch_report
 from jaxcheck.arguments import Called, beside, first_and
 from jaxcheck.budget import current, running, until_stopped
 from jaxcheck.door import door
@@ -151,21 +151,25 @@ def _check(
     alike = problem.manual is not None and batch.carried_alike(problem)
     if problem.primal is None or not alike or preface.structure or preface.random:
         return batch_report.one_by_one(batch, alone, label, settings)
-    rows = batch.theta_rows(problem)
-    table = batched.measure(problem, rows, settings.seed, _directions(settings))
+    numbers = _numbers(problem, preface.run, batch.theta_rows(problem), settings)
+    return batch_report.settled(batch, problem, numbers, alone, label, settings, preface.run is not None)
+
+
+def _numbers(problem: Problem, run: as_run.Run | None, rows: np.ndarray, settings: Settings) -> batch_numbers.Numbers:
+    """What one program says of all points, and one of the path that is run where that is another."""
+    directions, path = _directions(settings), None
+    table = batched.measure(problem, rows, settings.seed, directions)
     table, clear = _beside_kinks(problem, rows, table, settings)
-    run, path = preface.run, None
     if run is not None and not problem.is_autodiff and not as_run.one_formula(problem, run):
         other = as_run.without_rounding(problem, run)
         if other is not None:
-            path = batched.measure(other, rows[: len(clear)], settings.seed, _directions(settings))
+            path = batched.measure(other, rows[: len(clear)], settings.seed, directions)
             table, clear = batched.first(table, len(path.whole)), clear[: len(path.whole)]
             granted = max(settings.tolerance.bound, bars.CONSTANTS * run.unit)
             clear &= batched.clear(
                 path, Tolerance(granted, settings.tolerance.atol), max(settings.must_catch, 2 * granted), sharp=False
             )
-    numbers = batch_report.Numbers(table, path, clear)
-    return batch_report.settled(batch, problem, numbers, alone, label, settings, run is not None)
+    return batch_numbers.judged(problem, rows, table, path, clear, settings, directions, batch_report.EXAMINED)
 
 
 def _beside_kinks(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxcheck import bars
+from jaxcheck.batch_numbers import Numbers
 from jaxcheck.budget import current
 from jaxcheck.evidence import batched
 from jaxcheck.evidence.points import Batch
@@ -35,30 +35,6 @@ def one_by_one(batch: Batch, alone: Callable, label: str, settings: Settings) ->
     return left_open(written(batch, order[0], shown, verdicts, points, (), label), verdicts)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Numbers:
-    """What one program says of the points: their `table`; that of the `path` that is run, where that is another one;
-    and which points are `clear`, in that they plainly pass. Of the first points alone, where time left the others."""
-
-    table: batched.Table
-    path: batched.Table | None
-    clear: np.ndarray
-
-    def badness(self) -> np.ndarray:
-        bad = self.table.badness()
-        return bad if self.path is None else np.fmax(bad, self.path.badness())
-
-    def fails(self, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-        """Which points fail by the numbers alone: in float64, and by those or by the path that is run."""
-        bound, atol = settings.tolerance.bound, settings.tolerance.atol
-        in_float64 = batched.fails(self.table, bound, atol)
-        if settings.surrogate:
-            return in_float64, np.zeros_like(in_float64)  # only a check of its own knows what is declared
-        if self.path is None:
-            return in_float64, in_float64
-        return in_float64, in_float64 | batched.fails(self.path, bars.COUNTED, atol)
-
-
 def settled(
     batch: Batch, problem: Problem, numbers: Numbers, alone: Callable, label: str, settings: Settings, runs: bool
 ) -> Report:
@@ -72,8 +48,7 @@ def settled(
     unclear = np.flatnonzero(~clear)
     order = unclear[np.argsort(-bad[unclear], kind="stable")]
     verdicts = [Verdict.PASS] * len(clear) + [Verdict.INCONCLUSIVE] * (len(batch) - len(clear))
-    in_float64, by_numbers = numbers.fails(settings)
-    looked_at = _examined(order, by_numbers, verdicts, alone)
+    looked_at = _examined(order, numbers.kinds, verdicts, alone)
     if not any(looked_at.values()):
         worst = int(np.argmax(bad))
         looked_at |= {index: alone(index) for index in ((worst, 0) if runs and worst else (worst,))}
@@ -82,19 +57,19 @@ def settled(
         verdicts[index] = report.verdict
     unknown = [*(i for i in looked_at if i not in reports and not clear[i]), *range(len(clear), len(batch))]
     counted = [
-        of_numbers(batch, problem, table if in_float64[i] or numbers.path is None else numbers.path, i)
+        of_numbers(batch, problem, table if numbers.in_float64[i] or numbers.path is None else numbers.path, i)
         for i in map(int, order)
         if i not in reports and i not in unknown
     ]
     points = _points(batch, reports, counted, unknown)
     said = statistics(batch, problem, table)
-    if accused := sum(bool(by_numbers[i]) for i in unknown if i < len(clear)):
+    if accused := sum(bool(numbers.kinds[i]) for i in unknown if i < len(clear)):
         said = [f"{accused} of the points left look wrong by the batch's own numbers", *said]
     shown = max(reports, key=lambda i: badness(reports[i]), default=0)
     best = reports[shown] if reports else unprepared("check_batch", label, batch.tree(0), settings.seed)
     why = f"{batch.labels[shown]}: {best.why_mode}; " if best.why_mode else ""
     best = dataclasses.replace(
-        _with_spent(best, reports, table.evaluations, table.compiled),
+        _with_spent(best, reports, table.evaluations + numbers.evaluations, table.compiled + numbers.compiled),
         why_mode=f"{why}all points: random directions in one program",
     )
     whole = written(batch, shown, best, verdicts, points, said, label)
@@ -120,19 +95,24 @@ def _with_spent(report: Report, reports: dict[int, Report], evaluations: int = 0
 
 
 def _examined(
-    order: np.ndarray, by_numbers: np.ndarray, verdicts: list[Verdict], alone: Callable
+    order: np.ndarray, kinds: np.ndarray, verdicts: list[Verdict], alone: Callable
 ) -> dict[int, Report | None]:
     """The reports of unclear points, the worst first; None where the check was stopped. `verdicts` are set, those of
     points that only numbers judge as well."""
     found: dict[int, Report | None] = {}
+    seen: dict[int, list[Verdict]] = {int(kind): [] for kind in np.unique(kinds)}
     for index in map(int, order):
-        # Gross failures of a kind already examined need no second opinion; anything doubtful gets one.
-        enough = sum(report is not None for report in found.values()) >= EXAMINED or current().stopped
-        if enough and by_numbers[index] and Verdict.FAIL in verdicts:
+        kind = int(kinds[index])
+        # Failures of a kind already examined, and found to be such each time, need no second opinion; anything
+        # doubtful gets one.
+        enough = sum(map(len, seen.values())) >= EXAMINED or current().stopped
+        if enough and kind and seen[kind] and all(v is Verdict.FAIL for v in seen[kind]):
             verdicts[index] = Verdict.FAIL
             continue
         found[index] = report = alone(index)
         verdicts[index] = Verdict.INCONCLUSIVE if report is None else report.verdict
+        if report is not None and report.reason is not Reason.INTERRUPTED:
+            seen[kind].append(report.verdict)
     return found
 
 

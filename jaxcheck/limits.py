@@ -133,6 +133,17 @@ def stops(problem: Problem) -> bool:
     return problem.primal is not None and any(iterates(t.program.closed) for t in programs if t is not None)
 
 
+def run_on(problem: Problem, patience: Patience) -> Problem:
+    """The problem with every loop run on."""
+    return dataclasses.replace(
+        problem,
+        primal=further(problem.primal, patience),
+        manual=further(problem.manual, patience),
+        autodiff=further(problem.autodiff, patience),
+        at_limit=True,
+    )
+
+
 def _traced_claim(problem: Problem) -> bool:
     """Whether the gradient under test is a program, whose own loops can be run on."""
     return problem.manual is not None
@@ -146,13 +157,7 @@ def _at_limit(case: Case, directions, doubted: Sequence[int], patience: Patience
         evaluations=0,
         compiled=0,
         _round_off=None,
-        problem=dataclasses.replace(
-            problem,
-            primal=further(problem.primal, patience),
-            manual=further(problem.manual, patience),
-            autodiff=further(problem.autodiff, patience),
-            at_limit=True,
-        ),
+        problem=run_on(problem, patience),
     )
     plan = {k: directions[k] for k in doubted if k in directions}
     found = gather.gather(there.problem, case.point, plan, case.ladder, case.settings.seed)

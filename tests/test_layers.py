@@ -66,6 +66,7 @@ LAYERS = (
         "rule_rows",
         "rule_report",
         "batch_report",
+        "batch_numbers",
         "where",
         "made",
         "resume",

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.evidence.witnesses import real_gradient
@@ -22,6 +23,7 @@ from jaxcheck.program.compile import execute
 from jaxcheck.program.hoisting import as_inputs
 from jaxcheck.program.objective import Traced, cast
 from jaxcheck.program.ways.perturbed import scatter, signs
+from jaxcheck.there import there
 
 # Draws per value. Single entries lie up to 14 bars of four draws off, so that each has its unit's typical bar beside
 # it (`tests/program/test_perturbed.py` measures both).
@@ -64,23 +66,53 @@ def measure(problem: Problem, point: np.ndarray) -> tuple[RoundOff, int]:
     return RoundOff(bars[0], bars[1], outputs), compiled
 
 
-def _scattered(problem: Problem, traced: Traced, point: np.ndarray) -> tuple[list[np.ndarray], int]:
+def at_each(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """((n, P) bars of M, those of A, programs compiled) at n points (n, P), of a problem that has both programs and one
+    output, from calls of about a second each."""
+    found, compiled = [], 0
+    for traced in (there(problem.manual), there(problem.autodiff)):
+        each, parts = min(len(points), max(1, int(blocks.ONE_CALL / (DRAWS * max(traced.program.effort, 1.0))))), []
+        for start in range(0, len(points), each):
+            # Points past the end repeat the last one, so that all calls are one program; they are cut off below.
+            at = points[np.minimum(np.arange(start, start + each), len(points) - 1)]
+            raw, new = _scattered(problem, traced, at, each)
+            compiled += new
+            parts.append(np.concatenate([_real(leaf, b) for leaf, b in zip(problem.theta.leaves, raw, strict=True)], 1))
+        bars = np.concatenate(parts)[: len(points)]
+        found.append(np.concatenate([_typically(problem, x, b[None]) for x, b in zip(points, bars, strict=True)]))
+    return found[0], found[1], compiled
+
+
+def _scattered(problem: Problem, traced: Traced, point: np.ndarray, many: int = 0) -> tuple[list[np.ndarray], int]:
+    """(the bar of each result, programs compiled) at a point, or at as `many` as there are: each result has an axis
+    for them in front."""
     program = traced.program
     closed = program.closed
     # Constants are handed in: a program that differs in its data alone is not compiled again.
     open_program = as_inputs(closed)
 
-    def build(_: Any, consts: Any, rows: Any, vector: Any, extras: Any) -> list[Any]:
+    def at(consts: Any, signed: Any, vector: Any, extras: Any) -> list[Any]:
         flat = cast(closed.in_avals, [*problem.theta.unravel(vector), *extras])
         # Data that the program makes by itself is the same for M, for A and in every sample.
         moving = len(problem.theta.leaves)
         still = [True] * len(consts) + [i >= moving for i in range(len(flat))]
-        return [jnp.asarray(b) for b in scatter(open_program, [*consts, *flat], rows, still=still).bars]
+        return [jnp.asarray(b) for b in scatter(open_program, [*consts, *flat], signed, still=still).bars]
+
+    group = rows.chunk_of(program, many * DRAWS) if many else 0
+
+    def build(_: Any, consts: Any, signed: Any, vector: Any, extras: Any) -> list[Any]:
+        if not many:
+            return at(consts, signed, vector, extras)
+        if group >= many:
+            return jax.vmap(lambda x: at(consts, signed, x, extras))(vector)
+        size = {"batch_size": group} if group > 1 else {}
+        return jax.lax.map(lambda x: at(consts, signed, x, extras), vector, **size)
 
     with jax.enable_x64(True):
-        name, given = ("round-off", tuple(problem.theta.leaves)), (problem.place(point), tuple(problem.extras))
+        name = ("round-off", many, group, tuple(problem.theta.leaves))
+        given = (point if many else problem.place(point), tuple(problem.extras))
         args = tuple(closed.consts), signs(DRAWS).astype(np.float64), *given
-        found, compiled = once(name, functools.partial(build, None), args, [program], DRAWS), 0
+        found, compiled = once(name, functools.partial(build, None), args, [program], DRAWS * max(many, 1)), 0
         if found is None:
             found, compiled = execute(name, build, [program], tuple(closed.consts), signs(DRAWS), *given)
     return [np.asarray(b, np.float64) for b in found], compiled
