@@ -179,8 +179,10 @@ def _of_autodiff(call: Call, primal: Traced, rules: int) -> Claim:
         return Claim(call.derived(primal, call.precision, stripped=False), notes=tuple(notes))
     except (*LEAKED, *NOT_TRACEABLE) as error:
         # Called on numbers, a rule that keeps its residuals outside, or is NumPy's, may still be right.
-        note = f"The gradient was computed eagerly: {first_line(error)}"
-        return Claim(host=host.autodiff_on_host(call.given)[0], notes=(note, *notes))
+        run, _ = host.autodiff_on_host(call.given)
+        if run is None:
+            raise
+        return Claim(host=run, notes=(f"The gradient was computed eagerly: {first_line(error)}", *notes))
 
 
 def _of_numbers(user: User, random: str = "") -> Claim:

@@ -97,7 +97,7 @@ def derivative(
 
 def _by_source(traced: Traced, error: Exception) -> bool:
     """Whether it is the trace that cannot be differentiated, and not the function."""
-    if not isinstance(error, (TypeError, ValueError)):
+    if isinstance(error, (LeakedTracer, jax.errors.UnexpectedTracerError)):  # the latter is a TypeError as well
         return True
     return any(rule_kind(eqn) is not None and falls_short(eqn) for eqn, _ in walk(traced.closed))
 

@@ -71,3 +71,31 @@ def test_where_jax_itself_cannot_go_the_rule_is_told_why():
     rows = {row.name: row for row in report.rows}
     assert report.reason is jc.Reason.TRANSFORM_WRONG and rows["eager"].status == "OK"
     assert "a value from outside" in rows["jit"].detail
+
+
+@pytest.mark.parametrize("deep", [1, 2])
+@pytest.mark.parametrize("kind", ["jvp", "vjp"])
+def test_one_made_for_every_row_of_numpy_data(kind, deep):
+    """Its rule closes over a row: what vmap makes of float64 data that JAX rounds."""
+    rng = np.random.default_rng(0)
+    data, w = rng.normal(size=(3, 2)), rng.normal(size=2)
+
+    def loss(w, factor):
+        def row(x):
+            if kind == "jvp":
+                f = jax.custom_jvp(lambda y: jnp.sin(x * y))
+                f.defjvp(lambda p, t: (jnp.sin(x * p[0]), factor * x * jnp.cos(x * p[0]) * t[0]))
+            else:
+                f = jax.custom_vjp(lambda y: jnp.sin(x * y))
+                f.defvjp(lambda y: (jnp.sin(x * y), (x, y)), lambda r, g: (factor * r[0] * jnp.cos(r[0] * r[1]) * g,))
+            return f(w).sum()
+
+        for _ in range(deep):
+            row = jax.vmap(row)
+        return row(data).sum()
+
+    assert jc.check_grad(lambda w: loss(w, 1.0), w).verdict is jc.Verdict.PASS
+    assert jc.check_grad(lambda w: loss(w, 1.001), w, where=False).verdict is jc.Verdict.FAIL
+    check_grads(lambda w: loss(w, 1.0), (w,), 1, ["rev"])
+    with pytest.raises(jc.GradientMismatch):
+        check_grads(lambda w: loss(w, 1.001), (w,), 1, ["rev"])
