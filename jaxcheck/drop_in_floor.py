@@ -19,8 +19,9 @@ _USUAL = int(np.argmin(np.abs(np.log(SIZES) - math.log(3e-7))))
 
 def floor(ev: MapEvidence, settings: Settings, spacing: float) -> float:
     """The smallest of `bars.SIZES` by which tangents and pull-backs may be wrong together, relative, and are told by
-    the evidence at hand; NaN where none is (on a kink, say, where a range is right). A closer look at them finds right
-    what lies within the bound on formula (2), that is an error of twice the bound.
+    the differences; NaN where none is (on a kink, say, where a range is right). Who is apart from autodiff alone may be
+    off by round-off, which a closer look would measure; and it finds right what lies within the bound on formula (2),
+    that is an error of twice the bound.
 
     Args:
         spacing: of the caller's coarsest dtype, where that is not float64: what a constant in it may be off by.
@@ -39,6 +40,6 @@ def floor(ev: MapEvidence, settings: Settings, spacing: float) -> float:
 
 def _wrong(ev: MapEvidence, factor: float, settings: Settings) -> bool:
     tangent, pulled = (None if x is None else factor * x for x in (ev.tangent, ev.pulled))
-    mutant = dataclasses.replace(ev, tangent=tangent, pulled=pulled)
+    mutant = dataclasses.replace(ev, tangent=tangent, pulled=pulled, reference=None, pulled_reference=None)
     found = judge(mutant, settings.tolerance, must_see=settings.must_catch)
     return any(one.verdict is Verdict.FAIL for one in found)

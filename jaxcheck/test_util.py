@@ -239,7 +239,8 @@ def _check(
     def looked_into(name: str, finding: Finding) -> Report | None:
         return None if finding.what in VALUES else by_leaf(*first_of[name], names, finding, settings)
 
-    if session.heard() and all(finding.verdict is Verdict.PASS for _, finding in findings):  # nobody else sees it
+    plain = all(finding.reason is Reason.AGREE for _, finding in findings) and primal.how != "native"
+    if plain and session.heard():  # nobody else sees it
         head["floor"] = floor(evidence[0], settings, as_traced.unit if is_narrow else 0.0)
     return tell(findings, head, err_msg, looked_into)
 
