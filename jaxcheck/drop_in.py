@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from jaxcheck.judgement.findings import Finding
+from jaxcheck.program import decided
 from jaxcheck.result import GradientInconclusive, GradientMismatch, Reason, Report, Verdict
 from jaxcheck.warned import warned
 
@@ -39,7 +40,8 @@ def tell(
         raise GradientMismatch(_with_leaves(report, looked_into(name, finding)))
     if unsure and len(unsure) == len(findings):
         inconclusive(_report(*unsure[0], unsure[0][1].reason, head, err_msg), "")
-    told = list(_reservations(unsure, [pair for pair in findings if pair[1].verdict is Verdict.PASS]))
+    told = [note for note in head.get("notes", ()) if note == decided.ONE_SIDE]
+    told += list(_reservations(unsure, [pair for pair in findings if pair[1].verdict is Verdict.PASS]))
     if told:
         begin = f"{err_msg}: " if err_msg else ""
         more = f" (and {len(told) - 1} more of the kind)" if len(told) > 1 else ""
@@ -50,7 +52,7 @@ def tell(
         verdict=Verdict.PASS,
         reason=next((r for r in reasons if r is not Reason.AGREE), Reason.AGREE),
         difference=max(known, default=math.nan),
-        **{**head, "notes": (*head.get("notes", ()), *told)},
+        **{**head, "notes": tuple(dict.fromkeys((*head.get("notes", ()), *told)))},
     )
 
 

@@ -216,8 +216,9 @@ def _check(
     try:
         as_traced, primal = _traced(_flat(f, args, theta), list(point), random, err_msg)
     except NOT_TRACEABLE:
-        as_traced, primal = _traced(_flat(decided.of(f, args, {}), args, theta), list(point), random, err_msg)
-        head["notes"] = (decided.NOTE,)
+        along = decided.of(f, args, {})
+        as_traced, primal = _traced(_flat(along, args, theta), list(point), random, err_msg)
+        head["notes"] = (decided.said(f, along, args, {}),)
     is_narrow = narrow(theta, primal)
     if not theta.size:
         return None  # every differentiable leaf is empty, and of an empty array nothing can be wrong

@@ -111,8 +111,9 @@ def subject(
         try:
             own = trace(outputs, point, (), "native")  # natively first: see `prepare`
         except NOT_TRACEABLE:
-            f, note = decided.of(f, args, kwargs), decided.NOTE  # `outputs` from here on
+            f, given = decided.of(f, args, kwargs), f  # `outputs` from here on
             own = trace(lambda leaves, extras: outputs(leaves, extras), point, (), "native")
+            note = decided.said(given, f, args, kwargs)
     if donates(own.closed):
         f = undonated(f)  # `outputs` from here on
         own = trace(lambda leaves, extras: outputs(leaves, extras), point, (), "native")

@@ -14,13 +14,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax._src import core
 from jax.extend.core import jaxpr_as_fun
 
 from jaxcheck.program.mode import NOT_TRACEABLE, is_wide
 from jaxcheck.program.native import is_dynamic
+from jaxcheck.program.strip import count_rules
 
 NOTE = "f decides in Python by its values: what was checked is what it does at these."
+ONE_SIDE = (
+    "f decides in Python by its values, and otherwise next to these: what was checked is one side of a kink or jump."
+)
+# How far beside the point, relative, that is looked for, and in how many directions either way; and what two ways of
+# computing a value may differ by, in roots of its rounding unit. A kink makes a difference of the order of the move.
+_BESIDE, _DIRECTIONS, _ALIKE = 2.0**-10, 2, 0.75
 # A line that asks this often is a loop that ends by its values. Its derivative is that of the turns that it took, which
 # a custom rule for where it leads to is not to be held to.
 _TURNS = 3
@@ -53,6 +61,39 @@ def of(f: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Ca
     return decided
 
 
+def said(f: Callable, along: Callable, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
+    """What a reader has to know of a check of `along`, which is `f` as it decides at these arguments."""
+    rng = np.random.default_rng(0)
+    for _ in range(_DIRECTIONS):
+        flat, tree = jax.tree_util.tree_flatten((tuple(args), kwargs))
+        moves = [_BESIDE * rng.uniform(0.5, 1.0, np.shape(x)) if _moves(x) else 0 for x in flat]
+        for sign in (1, -1):
+            moved = [_moved(x, sign * m) if _moves(x) else x for x, m in zip(flat, moves, strict=True)]
+            a, k = jax.tree_util.tree_unflatten(tree, moved)
+            if not _alike(jax.tree_util.tree_leaves(f(*a, **k)), jax.tree_util.tree_leaves(along(*a, **k))):
+                return ONE_SIDE
+    return NOTE
+
+
+def _moves(x: Any) -> bool:
+    return _is_number(x) and jax.dtypes.issubdtype(jax.dtypes.result_type(x), np.inexact)
+
+
+def _moved(x: Any, by: Any) -> Any:
+    """A number moved relative to its size, and zero by as much as 1."""
+    x = jnp.asarray(x)
+    return x + (by * jnp.where(x == 0, 1, jnp.abs(x))).astype(x.dtype)
+
+
+def _alike(ones: Sequence[Any], others: Sequence[Any]) -> bool:
+    for one, other in zip(ones, others, strict=True):
+        if _moves(one):
+            unit = float(jnp.finfo(jax.dtypes.result_type(one)).eps)
+            if not np.allclose(one, other, rtol=unit**_ALIKE, atol=0, equal_nan=True):
+                return False
+    return True
+
+
 def _is_number(x: Any) -> bool:
     return is_dynamic(x) or isinstance(x, (float, complex))
 
@@ -80,7 +121,7 @@ def _along(f: Callable, flat: Sequence[Any], tree: Any, here: Sequence[Any]) -> 
         return [trace.apart(x)[0] for x in out]
 
     closed = jax.make_jaxpr(along)(*here)
-    if seen["trace"].loops and any(e.primitive.name.startswith("custom_") for e in closed.jaxpr.eqns):
+    if seen["trace"].loops and count_rules(closed, "user"):
         raise NotImplementedError("a loop that ends by its values, and a custom rule")
     return closed, seen["out"]
 
@@ -156,4 +197,4 @@ class _Known(core.Tracer):
         return core.to_concrete_value(self.value)
 
 
-__all__ = ["NOTE", "of"]
+__all__ = ["NOTE", "ONE_SIDE", "of", "said"]

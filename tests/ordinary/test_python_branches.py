@@ -1,5 +1,7 @@
 """Functions that decide in Python by their values, as JAX's own check_grads takes them: `if`, `while`, an index."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import jax.test_util
@@ -104,3 +106,17 @@ def test_a_loop_that_ends_by_its_values_with_a_rule_is_refused():
 def test_what_goes_to_numpy_is_refused():
     with pytest.raises(jax.errors.TracerArrayConversionError):
         check_grads(lambda x: jnp.sum(np.sin(x) * x), (jnp.ones(2),), 1)
+
+
+@pytest.mark.parametrize("x", [0.0, 0.5])
+@pytest.mark.parametrize("make", [np.float32, np.float64, float])
+def test_one_side_of_a_kink_is_said_to_be_one(x, make):
+    def f(x):
+        return x if x > 0 else 3 * x
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        check_grads(f, (make(x),), 1)
+    assert [decided.ONE_SIDE in str(w.message) for w in told] == ([True] if x == 0.0 else [])
+    notes = jc.check_rule(f, make(x), transforms=False).notes
+    assert (decided.ONE_SIDE if x == 0.0 else decided.NOTE) in notes
