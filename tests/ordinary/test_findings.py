@@ -57,7 +57,7 @@ def test_a_fixed_point_in_coarse_dtypes_ends():
     for k, verdict in ((1.0, Verdict.PASS), (1.01, Verdict.FAIL)):
         f = jax.custom_vjp(limit)
         f.defvjp(lambda a: (limit(a), (a, limit(a))), lambda r, g, k=k: (k * g * slope(*r),))
-        report = jc.check_rule(f, jnp.float32(0.7))
+        report = jc.check_rule(f, jnp.float32(0.7), level="full")  # whatever a busy machine would leave out
         assert report.verdict is verdict
         assert next(r for r in report.rows if r.name == "bfloat16").status == "UNSUPPORTED"
 
