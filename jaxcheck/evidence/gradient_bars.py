@@ -60,6 +60,6 @@ def given_error(problem: Problem, point: np.ndarray, m: np.ndarray, where: slice
     if problem.numbers_unit is None:
         return np.zeros_like(part)
     if problem.numbers_bar is not None and np.isfinite(problem.numbers_bar[:, where]).all():
-        bar = problem.numbers_bar[:, where]
+        bar = problem.numbers_bar[:, where] * (problem.numbers_unit[where] > 0)
         return bar + typical(bar, units(point[where])) + problem.numbers_unit[where] * np.abs(part)
     return np.minimum(40 * problem.numbers_unit[where], 1.0) * typical(part, units(point[where]))

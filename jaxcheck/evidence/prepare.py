@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,13 +22,13 @@ from jaxcheck.evidence.twice import same
 from jaxcheck.evidence.user import StructureError, User, first_line, real_rows, refuse_tracing, to_array
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.derived import gradient, plain
-from jaxcheck.program.held import only_numbers
+from jaxcheck.program.held import handed_out
 from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, holds_numpy_data, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
 from jaxcheck.there import there
-from jaxcheck.theta import argument_paths, no_leaf, take_apart
+from jaxcheck.theta import Theta, argument_paths, no_leaf, take_apart
 
 # What JAX says where a trace left something behind that another one stumbles over.
 LEAKED = (LeakedTracer, jax.errors.UnexpectedTracerError)
@@ -138,8 +138,8 @@ def _with_preface(
 ) -> tuple[Problem, Preface]:
     """The problem with what is said before anything is measured; `said` is of autodiff."""
     user, theta, primal = call.user, problem.theta, problem.loss
-    if claim.numbers is not None:
-        problem = _with_numbers(problem, call, own, there(claim.unit))
+    if claim.unit is not None:
+        problem = _with_numbers(problem, call, own, claim.unit)
     preface = Preface(
         user.name,
         (claim.witness, Witness("numeric", primal.how, primal.note), said),
@@ -190,6 +190,12 @@ def _of_numbers(user: User, random: str = "") -> Claim:
     return Claim(numbers=real_rows(user.theta, picked), unit=units(user.theta, picked), random=random)
 
 
+def _unit_of(theta: Theta, avals: Sequence[Any], held: Sequence[bool]) -> np.ndarray:
+    """(P,) rounding unit of the leaves that were `held` as numbers, zero for the others."""
+    units = [float(jnp.finfo(a.dtype).eps) if h else 0.0 for a, h in zip(avals, held, strict=True)]
+    return np.concatenate([np.full(leaf.stop - leaf.start, u) for leaf, u in zip(theta.leaves, units, strict=True)])
+
+
 def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: bool, loss_wide: bool) -> Claim:
     """The caller's gradient function: traced, or called on numbers where it cannot be. Raises StructureError.
 
@@ -208,11 +214,13 @@ def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: b
             second = _trace_gradient(call, "native")[0]
             if second is None or not same_program(own.closed, second[0].closed):
                 differs = repeat.TRACED.format("the gradient under test")
-        if wide is not None and only_numbers(own.closed):
+        held = handed_out(own.closed)
+        if wide is not None and all(held):
             given = user.grad(*user.arguments(user.fresh(), user.fresh_args()))
             return dataclasses.replace(_of_numbers(dataclasses.replace(user, grad=given), differs), notes=notes)
         if wide is not None:
-            return Claim(wide, own, notes=notes, random=differs)
+            unit = _unit_of(user.theta, own.closed.out_avals, held) if any(held) else None
+            return Claim(wide, own, unit=unit, notes=notes, random=differs)
     run, picked, note = host.gradient_on_host(user, failure, loss_wide)
     return Claim(host=run, native=real_rows(user.theta, picked), notes=(*notes, *([note] if note else [])))
 

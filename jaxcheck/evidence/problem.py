@@ -44,7 +44,7 @@ class Problem:
     host_autodiff: Callable | None = None
     host_unit: float = EPS
     is_autodiff: bool = False  # M is jax.grad itself, without a rule of the user's
-    numbers_unit: np.ndarray | None = None  # rounding unit of each given number, (P,)
+    numbers_unit: np.ndarray | None = None  # rounding unit of each number that is given as such, (P,)
     numbers_bar: np.ndarray | None = None  # what rounding did to autodiff in their precision, where measured, (1, P)
     at_limit: bool = False  # loops that stop at a tolerance are run on
     layout: Layout | None = None  # of leaves that lie over several devices
@@ -77,7 +77,11 @@ class Problem:
     @property
     def resolution(self) -> float:
         """Rounding unit of the coarsest that looks at the point: the function, or what gave the gradient as numbers."""
-        return self.unit if self.numbers_unit is None else max(self.unit, float(np.max(self.numbers_unit, initial=0.0)))
+        return (
+            self.unit
+            if self.numbers is None or self.numbers_unit is None
+            else max(self.unit, float(np.max(self.numbers_unit, initial=0.0)))
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

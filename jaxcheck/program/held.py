@@ -12,14 +12,14 @@ _MOVES = frozenset(
 )
 
 
-def only_numbers(closed: Any) -> bool:
-    """Whether all results of a closed jaxpr are arrays that it holds, none of them scalars, as they are. Whoever
-    computed them rounded them to the dtype that they have."""
+def handed_out(closed: Any) -> list[bool]:
+    """Which results of a closed jaxpr are arrays that it holds, no scalars, as they are. Whoever computed them rounded
+    them to the dtype that they have."""
     held = {v for v in closed.jaxpr.constvars if v.aval.shape and rules.is_inexact(v.aval)}
     for eqn in closed.jaxpr.eqns:
         if eqn.primitive.name in _MOVES and all(not interpret.is_literal(v) and v in held for v in eqn.invars):
             held.update(eqn.outvars)
-    return bool(closed.jaxpr.outvars) and all(not interpret.is_literal(v) and v in held for v in closed.jaxpr.outvars)
+    return [not interpret.is_literal(v) and v in held for v in closed.jaxpr.outvars]
 
 
-__all__ = ["only_numbers"]
+__all__ = ["handed_out"]

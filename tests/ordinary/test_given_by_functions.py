@@ -55,3 +55,26 @@ def test_masks_of_minus_infinity_take_no_part_in_a_hint():
     for made, verdict in ((lambda g: g, jc.Verdict.PASS), (lambda g: g.T, jc.Verdict.FAIL)):
         report = jc.check_grad(total, table, lambda t, made=made: made(jax.grad(total)(t)), where=False)
         assert report.verdict is verdict, str(report)
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+@pytest.mark.parametrize("off", [0.0, 1e-3])
+def test_one_leaf_that_was_computed_before(xp, off):
+    """A linear leaf, the sum of whose data is taken once, in float32, beside one that is computed."""
+    verdicts = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        x = xp.asarray(rng.normal(size=(20, 4)), np.float32)
+        params = {k: rng.normal(size=4).astype(np.float32) for k in "vw"}
+        total = x.sum(0) * np.float32(1 + off)
+
+        def loss(p, x=x):
+            return xp.sum(x @ p["w"]) + xp.sum(xp.sin(x @ p["v"]))
+
+        def gradient(p, x=x, total=total):
+            return {"w": total, "v": x.T @ xp.cos(x @ p["v"])}
+
+        report = jc.check_grad(loss, params, gradient, where=False)
+        verdicts.append(report.verdict)
+        assert report["v"].ok and report["v"].floor < 1e-3, str(report)
+    assert set(verdicts) == {jc.Verdict.FAIL if off else jc.Verdict.PASS}
