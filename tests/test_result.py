@@ -300,7 +300,7 @@ def test_flat_rows_for_a_table(monkeypatch):
     assert [row["path"] for row in rows] == ["z<b>[red]", "layers[0].W", "layers[1].W"]
     assert rows[2]["shape"] == "5x3" and rows[2]["size"] == 15 and rows[2]["verdict"] == "FAIL"
     assert (rows[2]["worst_component"], rows[2]["worst_manual"]) == ("layers[1].W[0,1]", 2.0)
-    assert all(type(value) in (str, int, float, complex) for row in rows for value in row.values())
+    assert all(type(value) in (str, int, float, complex, bool) for row in rows for value in row.values())
     monkeypatch.setitem(sys.modules, "pandas", types.SimpleNamespace(DataFrame=lambda rows: ("frame", rows)))
     assert repr(failing().to_dataframe()) == repr(("frame", failing().to_records()))
     monkeypatch.setitem(sys.modules, "pandas", None)

@@ -47,8 +47,6 @@ def _given(user: User, autodiff: Callable | None, why: BaseException) -> Given:
     native, unit = real_rows(user.theta, picked), units(user.theta, picked)
     coarse = unit.max(initial=0.0) > np.finfo(np.float64).eps
     held = host.hands_out(user, call, native) if coarse else np.zeros(native.shape[1], bool)
-    if held.all():
-        return Given(numbers=native, unit=unit, note=note)
     farther, again = functools.partial(host.fallen_otherwise, user, call), functools.partial(host.once_more, user)
     return Given(
         call, native, host.scatter(user, native), farther, again, unit=unit * held if held.any() else None, note=note
