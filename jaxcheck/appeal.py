@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 
 from jaxcheck import doubt
+from jaxcheck.bars import BARS
 from jaxcheck.evidence import exact
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.judgement import power
-from jaxcheck.judgement.measures import without
+from jaxcheck.judgement.measures import norms, without
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.result import Reason, Verdict
 from jaxcheck.settings import Case
@@ -25,7 +26,7 @@ def second_opinions(case: Case, leaves: list[LeafEvidence], opinions: list[Opini
         return opinions
     influence = power.influence(tuple(leaves))
     for number, (ev, opinion) in enumerate(zip(leaves, opinions, strict=True)):
-        if not _undecided(case, ev, opinion, influence):
+        if not _undecided(case, ev, opinion, influence) or _too_coarse(ev, opinion, case.settings.must_catch):
             continue
         heard = _heard(case, number, ev)
         second = opinion if heard is None else case.judge(heard)
@@ -36,6 +37,12 @@ def second_opinions(case: Case, leaves: list[LeafEvidence], opinions: list[Opini
             leaves[number] = heard
             opinions[number] = dataclasses.replace(second, note="; ".join(filter(None, (BY_X, second.note))))
     return opinions
+
+
+def _too_coarse(ev: LeafEvidence, opinion: Opinion, must_catch: float) -> bool:
+    """Whether the numbers of the gradient were rounded so far that they stay undecided whatever the true one is."""
+    coarse = BARS * norms(ev.m_given) > must_catch * norms(ev.m)
+    return bool(coarse.all()) and opinion.reason in (Reason.PRECISION, Reason.AGREE)
 
 
 def _heard(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence | None:

@@ -91,9 +91,8 @@ def _decoded(entries: list[Entry]) -> list[tuple[Entry, Any]]:
 
 
 def _badness(entry: Entry, report: Any) -> tuple[float, float]:
-    from jaxcheck.report import line
 
     if entry.expected:  # ahead of what passed, and no worse than anything that did not
         return _RANK["PASS"] - 0.5, 0.0
-    worst = line.floor(report)
+    worst = report.floor
     return _RANK[report.verdict.value], -worst if not math.isnan(worst) else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
+import re
 from typing import Any
 
 from jaxcheck.documented import documented
@@ -242,3 +243,9 @@ for _public in (Component, Culprit, LeafResult, Witness, Row, Point, Cost):
     documented(_public, __file__)
     if _public is not Cost:
         _public.__module__ = "jaxcheck"
+
+
+def fits(leaf: LeafResult, path: str | None, verdict: str | None) -> bool:
+    """Whether a leaf's path fits a pattern of `*` and `?`, and its verdict is the given one; None: any."""
+    pattern = re.escape("*" if path is None else path).replace(r"\*", ".*").replace(r"\?", ".")
+    return bool(re.fullmatch(pattern, leaf.path, re.DOTALL)) and verdict in (None, leaf.verdict)

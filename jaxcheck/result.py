@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ from jaxcheck.records import NAN as NAN
 from jaxcheck.records import Component as Component
 from jaxcheck.records import Cost as Cost
 from jaxcheck.records import Culprit as Culprit
-from jaxcheck.records import Data, renderer
+from jaxcheck.records import Data, fits, renderer
 from jaxcheck.records import LeafResult as LeafResult
 from jaxcheck.records import Point as Point
 from jaxcheck.records import Row as Row
@@ -61,7 +60,8 @@ class Report(Data):
     difference_autodiff: float = NAN
     """The same against autodiff; NaN without that witness."""
     floor: float = NAN
-    """Of the drop-in: the smallest relative error of all first derivatives that it would have caught; NaN elsewhere."""
+    """What a PASS would have caught: the largest leaf floor, relative to the leaf's norm; of the drop-in the smallest
+    error of all first derivatives. NaN: not known."""
     leaves: tuple[LeafResult, ...] = ()
     """One per differentiable leaf, in theta order."""
     carried: tuple[tuple[str, str], ...] = ()
@@ -130,6 +130,10 @@ class Report(Data):
         """The leaves that are FAIL. A FAIL of the whole may also be one of `rows`, of `points`, or of none (`notes`)."""
         return tuple(leaf for leaf in self.leaves if leaf.verdict is Verdict.FAIL)
 
+    def __post_init__(self) -> None:
+        if math.isnan(self.floor) and (known := [x.floor for x in self.leaves if not math.isnan(x.floor)]):
+            object.__setattr__(self, "floor", max(known))
+
     @property
     def inconclusive(self) -> tuple[LeafResult, ...]:
         """The leaves that are INCONCLUSIVE."""
@@ -166,11 +170,7 @@ class Report(Data):
         """
         if verdict not in (None, *Verdict):
             raise ValueError(f"verdict={verdict!r}: use {', '.join(repr(str(one)) for one in Verdict)}")
-        wanted = None if verdict is None else Verdict(verdict)
-        fits = re.escape("*" if path is None else path).replace(r"\*", ".*").replace(r"\?", ".")
-        return tuple(
-            leaf for leaf in self.leaves if re.fullmatch(fits, leaf.path, re.DOTALL) and wanted in (None, leaf.verdict)
-        )
+        return tuple(leaf for leaf in self.leaves if fits(leaf, path, verdict))
 
     def to_records(self) -> list[dict[str, Any]]:
         """A flat dict per leaf, of plain numbers and strings: the rows of `to_dataframe`."""

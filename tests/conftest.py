@@ -142,6 +142,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not any("gpu" in item.keywords for item in items) or os.environ.get("JAXCHECK_REHEARSE"):
         return
     if jax.default_backend() != "cpu":
+        # What the others say of float32 is of all its bits; the tests of what a device leaves out ask for that.
+        jax.config.update("jax_default_matmul_precision", "highest")
         return
     skip = pytest.mark.skip(reason=f"needs an accelerator; JAX's default backend is {jax.default_backend()}")
     for item in items:

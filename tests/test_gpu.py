@@ -93,9 +93,25 @@ def test_the_drop_in(seed):
 def test_in_the_precision_of_the_caller_with_path_integrals(seed):
     """Without float64, as on accelerators that have none: sharpened by the integral of the gradient along a path."""
     p, args = init(jax.random.key(seed)), data(seed)
-    assert jc.check_grad(loss, p, backprop, args=args, precision="native").ok
+    with jax.default_matmul_precision("highest"):
+        assert jc.check_grad(loss, p, backprop, args=args, precision="native").ok
     wrong = jc.check_grad(loss, p, lambda p, x, y: backprop(p, x, y, 1.1), args=args, precision="native", where=False)
     assert wrong.verdict is jc.Verdict.FAIL, str(wrong)
+
+
+def wide_loss(w):
+    return jnp.mean(jnp.tanh(jnp.asarray(np.random.default_rng(0).normal(size=(256, 128)), jnp.float32) @ w) ** 2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["default", "highest"])
+def test_numbers_have_the_bits_that_this_device_multiplies_with(precision, seed):
+    """Products of float32 keep ten bits on GPUs that have TensorFloat-32, where nothing else is asked for."""
+    w = jnp.asarray(np.random.default_rng(seed).normal(size=(128, 64)) * 0.1, jnp.float32)
+    with jax.default_matmul_precision(precision):
+        right, wrong = (jc.check_grad(wide_loss, w, k * jax.grad(wide_loss)(w), where=False) for k in (1.0, 1.1))
+    assert wrong.verdict is jc.Verdict.FAIL, str(wrong)
+    assert right.ok or (right.reason is jc.Reason.PRECISION and precision == "default"), str(right)
 
 
 @pytest.mark.gpu

@@ -54,12 +54,14 @@ def given_error(problem: Problem, point: np.ndarray, m: np.ndarray, where: slice
 
     Where there is an autodiff gradient, what rounding does to that in the same precision: each entry's bar, and the
     RMS of its leaf's beside it. Where there is none, forty units of the leaf's RMS: above what networks of up to
-    twelve layers lose in float32 (a test holds that), at most the RMS itself.
+    twelve layers lose in float32 (a test holds that), at most the RMS itself. A unit is that of the factors of products
+    where those were rounded to less.
     """
     part = m[:, where]
     if problem.numbers_unit is None:
         return np.zeros_like(part)
-    forty = np.minimum(40 * problem.numbers_unit[where], 1.0) * typical(part, units(point[where]))
+    unit = np.where(problem.numbers_unit > 0, np.maximum(problem.numbers_unit, 2 * problem.numbers_factors), 0.0)
+    forty = np.minimum(40 * unit[where], 1.0) * typical(part, units(point[where]))
     if problem.numbers_bar is not None and np.isfinite(problem.numbers_bar[:, where]).all():
         bar = problem.numbers_bar[:, where] * (problem.numbers_unit[where] > 0)
         bar = bar + typical(bar, units(point[where])) + problem.numbers_unit[where] * np.abs(part)

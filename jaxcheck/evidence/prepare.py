@@ -22,6 +22,7 @@ from jaxcheck.evidence.twice import same
 from jaxcheck.evidence.user import StructureError, User, first_line, real_rows, refuse_tracing, to_array
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.derived import gradient, plain
+from jaxcheck.program.factors import unit_of_products
 from jaxcheck.program.held import handed_out
 from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, holds_numpy_data, trace
@@ -32,6 +33,11 @@ from jaxcheck.theta import Theta, argument_paths, no_leaf, take_apart
 
 # What JAX says where a trace left something behind that another one stumbles over.
 LEAKED = (LeakedTracer, jax.errors.UnexpectedTracerError)
+
+COARSE_PRODUCTS = (
+    "This device rounds the factors of float32 products to {unit:.1g} of them; `with "
+    'jax.default_matmul_precision("highest"):` keeps them whole.'
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -143,7 +149,7 @@ def _with_preface(
     preface = Preface(
         user.name,
         (claim.witness, Witness("numeric", primal.how, primal.note), said),
-        (*effects(own), *claim.notes),
+        (*effects(own), *claim.notes, *_coarse_products(call, problem, own)),
         "",
         random or claim.random,
         claim.native,
@@ -231,9 +237,17 @@ def _autodiff(call: Call, primal: Traced) -> tuple[Traced | None, Witness]:
 
 
 def _with_numbers(problem: Problem, call: Call, own: Traced, unit: np.ndarray) -> Problem:
-    problem = dataclasses.replace(problem, numbers_unit=unit)
+    problem = dataclasses.replace(problem, numbers_unit=unit, numbers_factors=unit_of_products(own.closed))
     run = Run(own, None, tuple(call.leaves), call.extras)
     return dataclasses.replace(problem, numbers_bar=as_run.of_numbers(problem, run, problem.theta.ravel()))
+
+
+def _coarse_products(call: Call, problem: Problem, own: Traced) -> tuple[str, ...]:
+    """What to know of float32 where this device multiplies it in fewer bits, and numbers in float32 are judged."""
+    if call.precision != "native" and (problem.numbers_unit is None or not problem.numbers_unit.any()):
+        return ()
+    unit = unit_of_products(own.closed)
+    return (COARSE_PRODUCTS.format(unit=unit),) if unit else ()
 
 
 def _as_run(call: Call, problem: Problem, preface: Preface, claim: Claim, own: Traced) -> Preface:

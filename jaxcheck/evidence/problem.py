@@ -46,6 +46,7 @@ class Problem:
     is_autodiff: bool = False  # M is jax.grad itself, without a rule of the user's
     numbers_unit: np.ndarray | None = None  # rounding unit of each number that is given as such, (P,)
     numbers_bar: np.ndarray | None = None  # what rounding did to autodiff in their precision, where measured, (1, P)
+    numbers_factors: float = 0.0  # to what factors of products are rounded where they were computed, 0: not at all
     at_limit: bool = False  # loops that stop at a tolerance are run on
     layout: Layout | None = None  # of leaves that lie over several devices
 

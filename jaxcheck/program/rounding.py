@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcheck.program import factors as products
 from jaxcheck.program import rules, units
 from jaxcheck.program.by_pieces import once
 from jaxcheck.program.compile import Program, execute
@@ -28,6 +29,7 @@ def round_off(
     free: Sequence[bool],
     unit: float = 0.0,
     constants: bool = False,
+    factors: bool = True,
 ) -> tuple[list[tuple[Any, Any]], int]:
     """([(result, how far it may be off)] of every program, programs compiled), by Monte Carlo arithmetic.
 
@@ -38,6 +40,7 @@ def round_off(
         free: per program, whether decisions may fall otherwise: see `scatter`.
         unit: of every operation, where that is more than its dtype's own.
         constants: nothing is rounded but the programs' constants, to `unit`.
+        factors: whether those of products are rounded to what this device rounds them to.
     """
 
     def unit_of(eqn: Any, dtype: Any) -> float:
@@ -54,11 +57,12 @@ def round_off(
             if constants:
                 bars = of_constants(closed, own, flat, rows, unit)
             else:
-                bars = scatter(closed, [*own, *flat], rows, unit_of, either)
+                bars = scatter(closed, [*own, *flat], rows, unit_of, either, factors=factors)
             found.append((results(bars.results), results(bars.bars)))
         return found
 
-    key = ("round-off", name, tuple(p.identity for p in programs), tuple(free), unit, constants)
+    device = factors and products.accelerator()
+    key = ("round-off", name, tuple(p.identity for p in programs), tuple(free), unit, constants, device)
     consts = [tuple(p.closed.consts) for p in programs]
     with jax.enable_x64(True):
         args = consts, values, signs(DRAWS).astype(np.float64)

@@ -29,7 +29,7 @@ def about(report: Report) -> str:
         said.append(f"{numbers.leaves(len(report.leaves))}, {numbers.count(report.theta_size, 'parameter')}")
     if not math.isnan(report.difference):
         said.append(f"difference {numbers.small(report.difference)}")
-    worst = floor(report)
+    worst = report.floor
     if not math.isnan(worst):
         said.append(f"floor {numbers.small(worst)}")
     return ", ".join(said) or "nothing was found wrong"
@@ -50,11 +50,6 @@ def component(one: Component) -> str:
     witnesses += (("A", one.autodiff, numbers.value(one.autodiff)),)
     said = [f"{letter} {text}" for letter, number, text in witnesses if number == number]
     return f"`{one.name}`: {', '.join(said)}{f' ({one.note})' if one.note else ''}"
-
-
-def floor(report: Report) -> float:
-    """The worst of the leaves' floors, relative to the leaf's norm, or the report's own; NaN where none is known."""
-    return max(numbers.known(one.floor for one in report.leaves), default=report.floor)
 
 
 def first_line(text: str) -> str:

@@ -79,7 +79,7 @@ def _more(count: int) -> str:
 
 
 def index_row(report: Report, anchor: str) -> dict[str, Any]:
-    floor = line.floor(report)
+    floor = report.floor
     return {
         "verdict": report.verdict.value,
         "rank": WORST_FIRST.index(report.verdict),
@@ -113,7 +113,7 @@ def _facts(report: Report) -> list[dict[str, str]]:
                 terms.meaning("difference"),
                 {"N": "differences", "A": "autodiff"}[witness],
             )
-    floor = line.floor(report)
+    floor = report.floor
     if report.verdict is Verdict.PASS and not math.isnan(floor):
         fact("floor", numbers.small(floor), terms.meaning("floor"), "the smallest error it would have caught")
     if report.leaves:

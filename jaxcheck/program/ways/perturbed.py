@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 
 from jaxcheck.program import interpret, jaxpr, rules, units
+from jaxcheck.program.factors import factor_unit
 from jaxcheck.program.ways import rounded
 from jaxcheck.program.ways.noise import PLACES, Noise, signs
 
@@ -44,12 +45,14 @@ class Still(Pair):
 
 class Perturbed(jaxpr.Way[Any]):
     """The way. Its state is a part of the offset at which signs are read: 0, or in a loop its iteration's. With `still`
-    what is made of `Still` values is not perturbed, nor are constants."""
+    what is made of `Still` values is not perturbed, nor are constants. Without `factors` those of a product are rounded
+    to no less than its dtype (see `program.factors`)."""
 
-    def __init__(self, noise: Noise, unit_of: UnitOf, still: bool = False):
+    def __init__(self, noise: Noise, unit_of: UnitOf, still: bool = False, factors: bool = True):
         super().__init__()
         self.noise = noise
         self.unit_of = unit_of
+        self.factors = factors
         self._constant = Still if still else Pair
         self.unseen: dict[str, None] = {}  # run once, on plain operands, since they act on the world
         self._loops = 0
@@ -138,6 +141,9 @@ class _Step(rounded.Step):
     def unit(self, x: Any) -> float:
         return self._way.unit_of(self.eqn, x.dtype)
 
+    def factor_unit(self, own: float) -> float:
+        return factor_unit(self.eqn, own) if self._way.factors else 0.0
+
     def move(self, x: Any, count: float = 1.0) -> Any:
         x = jnp.asarray(x)
         return self._way.noise.move(x, count, self.unit(x), self._salt) if rules.is_inexact(x) else x
@@ -160,20 +166,21 @@ def _dtypes(program: Any) -> set[np.dtype]:
 
 
 def perturbed(
-    program: Any, unit_of: UnitOf = _own_unit, free: bool = False, still: Sequence[bool] = ()
+    program: Any, unit_of: UnitOf = _own_unit, free: bool = False, still: Sequence[bool] = (), factors: bool = True
 ) -> Callable[..., tuple[list[Any], list[Any], tuple[str, ...]]]:
     """A closed jaxpr as `run(row, *args) -> (results, perturbed results, names)`; jit and vmap it over `row`.
 
     `row` is one row of `signs(...)`. `unit_of(eqn, dtype)` says what a unit is in an equation, if it is not
     that of the dtype: float32's, say, throughout a program that was lifted from float32. With `free` decisions
     follow the perturbed run, and both results are its. `still` marks arguments which all that is compared shares: what
-    is made of them and of constants alone is left as it is; absent, nothing is. `names` are the
+    is made of them and of constants alone is left as it is; absent, nothing is. Without `factors` a device that rounds
+    those of products to less is taken for one that does not. `names` are the
     primitives that act on the world, which were run once and whose results were left as they are.
     """
     dtypes = _dtypes(program)
 
     def run(row: Any, *args: Any) -> tuple[list[Any], list[Any], tuple[str, ...]]:
-        way = (Free if free else Perturbed)(Noise(row, dtypes), unit_of, bool(still))
+        way = (Free if free else Perturbed)(Noise(row, dtypes), unit_of, bool(still), factors)
         marks = still or [False] * len(args)
         out, _ = jaxpr.run(way, program, [Still(a) if m else Pair(a) for a, m in zip(args, marks, strict=True)], 0)
         return [v.plain for v in out], [v.moved for v in out], tuple(way.unseen)
@@ -200,6 +207,7 @@ def scatter(
     unit_of: UnitOf = _own_unit,
     free: bool = False,
     still: Sequence[bool] = (),
+    factors: bool = True,
 ) -> Bars:
     """The results of a closed jaxpr, and per entry the largest deviation over the rows of signs; traceable.
 
@@ -209,7 +217,7 @@ def scatter(
     Single entries may be off by up to 14 bars, as four draws of a sum can nearly cancel: a bar of an entry
     wants the root mean square of its leaf's bars beside it.
     """
-    run = perturbed(program, unit_of, free, still)
+    run = perturbed(program, unit_of, free, still, factors)
     rows = jnp.asarray(rows)
     if free:  # a row of no signs is the plain run
         rows = jnp.concatenate([jnp.zeros_like(rows[:1]), rows])

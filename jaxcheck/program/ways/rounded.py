@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcheck.program import interpret, rules, units
+from jaxcheck.program import factors, interpret, rules, units
 
 # Results that are operands, or parts of them, or halves of nothing: no digit is lost.
 EXACT = frozenset(
@@ -25,7 +25,6 @@ EXACT = frozenset(
 )
 # A function of decisions alone.
 DECIDED = frozenset("sign floor ceil round random_gamma rng_uniform random_bits iota is_finite".split())
-_PRODUCTS = frozenset("dot_general conv_general_dilated".split())
 _FACTORS = frozenset("triangular_solve tridiagonal_solve cholesky cholesky_update householder_product".split())
 # Backward stable by norm only: a small entry, or a zero, is as far off as the largest.
 _BY_NORM = frozenset("eig schur hessenberg tridiagonal geqrf geqp3 qr".split())
@@ -38,6 +37,14 @@ class Step:
     plain: list[Any]
     noisy: list[Any]
     same: bool  # whether no operand differs between the runs
+
+    def unit(self, x: Any) -> float:
+        """What one rounding of an array is worth here."""
+        raise NotImplementedError
+
+    def factor_unit(self, own: float) -> float:
+        """The same for the factors of a product; 0: as what one rounding is `own` worth."""
+        raise NotImplementedError
 
     def move(self, x: Any, count: float = 1.0) -> Any:
         """An array times 1 + count u xi; what is not inexact as it is."""
@@ -132,10 +139,14 @@ def _rounded(step: Step, cost: units.Cost) -> list[Any]:
     operands = list(step.noisy)
     if cost.operand:
         moved = [i for i in range(len(operands)) if i not in _WHOLE.get(step.eqn.primitive.name, ())]
-        if step.eqn.primitive.name in _PRODUCTS:
-            # One factor is enough to move every term by itself; the smaller one costs less.
-            moved = (min(moved, key=lambda i: np.size(operands[i])),)
-        operands = [step.move(x, cost.operand) if i in moved else x for i, x in enumerate(operands)]
+        count = cost.operand
+        if step.eqn.primitive.name in factors.PRODUCTS:
+            own = step.unit(operands[0])
+            if coarse := step.factor_unit(own):
+                count = max(count, coarse / own)
+            else:  # one factor is enough to move every term by itself; the smaller one costs less
+                moved = [min(moved, key=lambda i: np.size(operands[i]))]
+        operands = [step.move(x, count) if i in moved else x for i, x in enumerate(operands)]
     results = [step.move(r, cost.result) for r in interpret.bind(step.eqn, operands)]
     if cost.absolute:
         results = [step.spread(r, np.asarray(cost.absolute, r.dtype)) for r in results]
