@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ class Second:
 
 
 def second_opinions(
-    case: Case, leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion], directions: dict
+    case: Case, leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion], directions: Mapping
 ) -> dict[int, Second]:
     """Leaf number -> what its native run adds. Empty where there is nothing to add."""
     native, run = case.preface.native, case.preface.run
@@ -157,7 +157,7 @@ class _Walk:
             self.measured = as_run.measured(self.case.problem, self.run, self.case.point, self.run.manual is not None)
             self.case.compiled += self.measured.compiled
 
-    def formula(self, asked: set[int], directions: dict) -> dict[int, Second]:
+    def formula(self, asked: set[int], directions: Mapping) -> dict[int, Second]:
         """Leaves of which the native programs are another formula, judged as a problem of their own."""
         case, run = self.case, self.run
         if as_run.one_formula(case.problem, run):

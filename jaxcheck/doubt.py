@@ -12,6 +12,7 @@ from jaxcheck.bars import BARS, COUNTS, LEAST_MOVE
 from jaxcheck.budget import current
 from jaxcheck.evidence import gather, second_look
 from jaxcheck.evidence.differences import Ladder
+from jaxcheck.evidence.gradient_bars import given_error
 from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.evidence.smooth import deciders
 from jaxcheck.evidence.witnesses import beside_zeros
@@ -35,6 +36,10 @@ BELOW_THE_STEPS = (
 NARROW = (
     "the function is another formula within less than the smallest step around this point: a comparison "
     "decides so, and no difference looks at it there"
+)
+OTHERWISE = (
+    "off by more than plain rounding explains, but not by more than it does where it takes another branch of the "
+    "function, or where the factors of products have fewer bits: pass the gradient as a function"
 )
 FIXED = "a Python number, from which the loss holds derivatives back: not checked; make it an array to have it checked"
 # Kinks that are looked up in the program.
@@ -159,6 +164,32 @@ def coarser(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
         case.evaluations += more.evaluations
         ev = more.leaves[number]
     return dataclasses.replace(ev, m_error=np.fmax(ev.m_error, coarse)) if coarse.any() else ev
+
+
+def may_be_otherwise(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
+    """Whether a leaf of numbers is convicted, which rounding may have taken elsewhere."""
+    return opinion.verdict is Verdict.FAIL and case.problem.numbers_loosely is not None
+
+
+def decided_otherwise(case: Case, leaves: list[LeafEvidence], opinions: list[Opinion]) -> list[Opinion]:
+    """Opinions in which numbers are as undecided as the function is where rounding may have taken another branch of it,
+    or had fewer bits of the factors of products; `leaves` is changed in place."""
+    opinions = list(opinions)
+    for k, (ev, opinion) in enumerate(zip(leaves, opinions, strict=True)):
+        if not may_be_otherwise(case, ev, opinion):
+            continue
+        where = slice(ev.leaf.start, ev.leaf.stop)
+        m = np.zeros((ev.m.shape[0], case.point.size))
+        m[:, where] = ev.m
+        # What is decided at the point itself was looked at on all its sides.
+        decided = any(p.slopes.kink.any() or (p.crossed is not None and p.crossed.any()) for p in ev.probes)
+        loose = "products" if decided else "decisions"
+        given = given_error(case.problem, case.point, m, where, loose)
+        wider = dataclasses.replace(ev, m_given=np.fmax(ev.m_given, given))
+        if case.judge(wider).verdict is not Verdict.FAIL and case.judge(ev).verdict is Verdict.FAIL:
+            doubted = dict(verdict=Verdict.INCONCLUSIVE, reason=Reason.PRECISION, note=OTHERWISE)
+            leaves[k], opinions[k] = wider, dataclasses.replace(opinion, **doubted)
+    return opinions
 
 
 def is_at_rest(ev: LeafEvidence) -> bool:

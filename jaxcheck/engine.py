@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck import appeal, as_run, kinks, limits, stopping
+from jaxcheck import appeal, as_run, doubt, kinks, limits, stopping
 from jaxcheck.budget import current, until_stopped
 from jaxcheck.evidence import exhaustive, flat, gather, witnesses
 from jaxcheck.evidence.as_run import spacing_of
@@ -116,6 +116,7 @@ def _gathered(case: Case, directions, wanted: int, mode: str) -> Evidence:
 def _opinions(case: Case, leaves: list[LeafEvidence], unseen: tuple[int, ...], directions):
     """(leaves, opinions of them, what the native run adds): judged, and whoever is in doubt looked at again."""
     opinions = []
+    case.look_at([ev for number, ev in enumerate(leaves) if number not in unseen])
     for number, ev in enumerate(leaves):
         current().tell("leaves", number, len(leaves))
         if number in unseen:
@@ -127,6 +128,7 @@ def _opinions(case: Case, leaves: list[LeafEvidence], unseen: tuple[int, ...], d
         (limits.concerns, lambda found: limits.second_opinions(case, directions, leaves, found, settle)),
         (kinks.concerns, lambda found: kinks.second_opinions(case, directions, leaves, found)),
         (lambda *_: False, lambda found: appeal.second_opinions(case, leaves, found)),
+        (doubt.may_be_otherwise, lambda found: doubt.decided_otherwise(case, leaves, found)),
     ):
         opinions = stopping.stage(case, leaves, opinions, functools.partial(concerns, case), look)
     with until_stopped():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+
 import numpy as np
 
 from jaxcheck.bars import FINE_UNIT, LEAST_COST, ONE_DIRECTION, SEQUENTIAL, WORK
@@ -11,6 +13,7 @@ from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.options import Exhaustive, Sketch
 from jaxcheck.settings import Settings
+from jaxcheck.theta import Leaf
 
 # Random directions of each leaf.
 PER_LEAF = 3
@@ -23,7 +26,30 @@ def ladder_for(problem: Problem) -> Ladder:
     return Ladder() if problem.unit < FINE_UNIT else Ladder(first=0.5, ratio=2.0, count=10)
 
 
-def plan(problem: Problem, settings: Settings, point: np.ndarray) -> tuple[dict[int, np.ndarray | None], int, str, str]:
+class Drawn(Mapping[int, np.ndarray | None]):
+    """`sketch.directions` of each leaf that is not empty, drawn when it is first asked for: where all leaves share
+    theirs, hardly any is."""
+
+    def __init__(self, leaves: Sequence[Leaf], point: np.ndarray, wanted: int, seed: int, alone: bool):
+        self._leaves = {k: leaf for k, leaf in enumerate(leaves) if leaf.size}
+        self._draw = lambda leaf: sketch.directions(leaf, point[leaf.start : leaf.stop], wanted, seed, alone)
+        self._drawn: dict[int, np.ndarray] = {}
+
+    def __getitem__(self, k: int) -> np.ndarray | None:
+        if k not in self._drawn:
+            self._drawn[k] = self._draw(self._leaves[k])
+        return self._drawn[k]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._leaves)
+
+    def __len__(self) -> int:
+        return len(self._leaves)
+
+
+def plan(
+    problem: Problem, settings: Settings, point: np.ndarray
+) -> tuple[Mapping[int, np.ndarray | None], int, str, str]:
     """(directions per leaf for `gather`, how many of one kind each has, mode, why)."""
     leaves = problem.theta.leaves
     ladder = ladder_for(problem)
@@ -38,11 +64,7 @@ def plan(problem: Problem, settings: Settings, point: np.ndarray) -> tuple[dict[
     if settings.mode is None and rows > ONE_DIRECTION:
         wanted = 1
     alone = not problem.autodiff and not problem.host_autodiff
-    directions: dict[int, np.ndarray | None] = {
-        k: sketch.directions(leaf, point[leaf.start : leaf.stop], wanted, settings.seed, alone)
-        for k, leaf in enumerate(leaves)
-        if leaf.size
-    }
+    directions = Drawn(leaves, point, wanted, settings.seed, alone)
     if isinstance(settings.mode, Exhaustive):
         if settings.mode.step is None and problem.theta.size <= 256 and cost <= limit:
             return {k: None for k in range(len(leaves))}, 1, "exhaustive", "asked for"

@@ -72,8 +72,9 @@ def _against_autodiff(case: Case, number: int, ev: LeafEvidence, opinion: Opinio
 def _first_look(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion, Ladder]:
     """Judge a leaf; before anyone is blamed, the suspicious components get the full ladder. With the ladder that has
     the say."""
-    ev = _beside_edges(case, number, dataclasses.replace(ev, probes=measures.believed(ev.probes)))
-    opinion = case.judge(ev)
+    first, opinion = case.at_first_sight(ev)
+    ev = _beside_edges(case, number, first)
+    opinion = opinion if ev is first else case.judge(ev)
     if opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size:
         return ev, opinion, case.ladder
     kinked = any(p.slopes.kink.any() for p in ev.probes)

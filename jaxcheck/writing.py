@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcheck import threads
 from jaxcheck.bars import COUNTS, FINE_UNIT
 from jaxcheck.evidence import guarded
 from jaxcheck.evidence.problem import Evidence, LeafEvidence
@@ -22,10 +23,11 @@ from jaxcheck.there import there
 
 def write(case, evidence, opinions, seconds, extra, head, mode, why, value, start) -> Report:
     influence = power.influence(evidence.leaves)
-    results = [
-        _leaf_result(case, evidence, number, opinion, seconds.get(number), influence, extra)
-        for number, opinion in enumerate(opinions)
-    ]
+    results = threads.each(
+        lambda number: _leaf_result(case, evidence, number, opinions[number], seconds.get(number), influence, extra),
+        range(len(opinions)),
+        [ev.m.size for ev in evidence.leaves],
+    )
     verdict, reason = _overall(results)
     notes = [
         *guarded.said({"the loss": case.problem.host_primal, "the gradient": case.problem.host_manual}),

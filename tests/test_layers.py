@@ -34,6 +34,7 @@ LAYERS = (
         "friends",
         "budget",
         "there",
+        "threads",
         "records_drawn",
         "store",
     ),

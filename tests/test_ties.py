@@ -211,9 +211,12 @@ def test_independent_kinks_that_cancel(x, at_zero, right):
         ((0, 0, 2), False),
     ],
 )
-def test_the_median_of_equal_numbers(m, right):
-    """No component moves it alone; all of them together do."""
-    report = jc.check_grad(jnp.median, np.array([1.0, 1, 1, 3, 0]), lambda p: jnp.array([*m, 0.0, 0.0]))
+@pytest.mark.parametrize("given", [None, np.float32, np.float64, jnp.float32])
+def test_the_median_of_equal_numbers(m, right, given):
+    """No component moves it alone; all of them together do. As a function, and as numbers."""
+    grad = (lambda p: jnp.array([*m, 0.0, 0.0])) if given is None else np.array([*m, 0, 0], given)
+    grad = jnp.asarray(grad) if given is jnp.float32 else grad
+    report = jc.check_grad(jnp.median, np.array([1.0, 1, 1, 3, 0]), grad)
     assert report.verdict is (Verdict.PASS if right else Verdict.FAIL), str(report)
 
 

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.bars import BARS
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.maps import Map, MapEvidence
 from jaxcheck.evidence.parts import gradient as in_parts
@@ -26,7 +25,6 @@ from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.derived import gradient, own_values, plain
-from jaxcheck.program.factors import unit_of_products
 from jaxcheck.program.objective import Traced, data_apart, holds_numpy_data, in_float64
 from jaxcheck.program.rounding import round_off
 from jaxcheck.program.shadow import to_float64
@@ -131,12 +129,13 @@ def measured(problem: Problem, run: Run, point: np.ndarray, manual: bool = True,
     return Native(*m, *a, compiled)
 
 
-def of_numbers(problem: Problem, run: Run, point: np.ndarray) -> np.ndarray | None:
+def of_numbers(problem: Problem, run: Run, point: np.ndarray, loose: str = "") -> np.ndarray | None:
     """(1, P) how far a gradient that was given as numbers may be off: what rounding in their precision does to
     autodiff's. None where that cannot be measured, or they are in float64.
 
-    Where the device rounds factors of float32 products to less, leaves that do not show it are held to float32: they
-    were computed otherwise.
+    Args:
+        loose: "products": their factors are rounded to what this device rounds them to. "decisions": that, and rounding
+            may decide otherwise next to a threshold, which explains whatever a function does by jumping there.
     """
     unit = float(there(problem.numbers_unit).max(initial=0.0))
     if unit < 1e-12 or not point.size:
@@ -145,27 +144,9 @@ def of_numbers(problem: Problem, run: Run, point: np.ndarray) -> np.ndarray | No
     autodiff = run.autodiff("native") if own <= unit else problem.autodiff
     if autodiff is None:
         return None
-    free = [not iterates(run.source.closed) and not iterates(autodiff.closed)]
-    bars = _rounded(problem, [autodiff], point, free, unit / 2)[0][0][1]
-    given = problem.numbers if problem.numbers is not None else problem.manual
-    if given is None or problem.autodiff is None or not unit_of_products(autodiff.closed):
-        return bars
-    fine = _rounded(problem, [autodiff], point, free, unit / 2, factors=False)[0][0][1]
-    exact = _rounded(problem, [problem.autodiff], point, [False], 0.0)[0][0][0]
-    if not isinstance(given, np.ndarray):
-        given = _rounded(problem, [given], point, [False], 0.0)[0][0][0]
-    return _as_they_show(problem, point, given - exact, fine + unit * np.abs(exact), bars)
-
-
-def _as_they_show(problem: Problem, point: np.ndarray, off: Any, fine: Any, coarse: Any) -> np.ndarray:
-    """Leaf by leaf the fine bars where they explain by how much the numbers are off, else the coarse ones."""
-    found = np.array(coarse)
-    for leaf in problem.theta.leaves:
-        where = slice(leaf.start, leaf.stop)
-        bars = fine[:, where] + typical(fine[:, where], units(point[where]))
-        if (np.abs(off[:, where]) <= BARS * bars).all():
-            found[:, where] = fine[:, where]
-    return found
+    free = loose == "decisions" and not iterates(run.source.closed) and not iterates(autodiff.closed)
+    found, _ = _rounded(problem, [autodiff], point, [free], unit / 2, factors=bool(loose))
+    return found[0][1]
 
 
 def of_constants(problem: Problem, point: np.ndarray, unit: float) -> tuple[np.ndarray, int]:

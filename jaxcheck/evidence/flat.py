@@ -14,6 +14,7 @@ import dataclasses
 
 import numpy as np
 
+from jaxcheck import threads
 from jaxcheck.budget import until_stopped
 from jaxcheck.evidence import repeat
 from jaxcheck.evidence.differences import EPS, Ladder, Slopes, slopes
@@ -23,6 +24,7 @@ from jaxcheck.evidence.scatter import gradients
 from jaxcheck.evidence.sketch import directions as leaf_directions
 from jaxcheck.evidence.witnesses import measure
 from jaxcheck.there import there
+from jaxcheck.theta import Leaf
 
 # Directions through all leaves, and the steps along each: with the point twice and the neighbours of M and A 34
 # losses and 8 gradients.
@@ -53,9 +55,12 @@ def gather(problem: Problem, point: np.ndarray, seed: int) -> Evidence | None:
     if not np.isfinite(a).all():
         return None
     joint = np.zeros((DIRECTIONS, theta.size))
-    for leaf in theta.leaves:
+
+    def draw(leaf: Leaf) -> None:
         if leaf.size:
             joint[:, leaf.start : leaf.stop] = leaf_directions(leaf, point[leaf.start : leaf.stop], DIRECTIONS, seed)
+
+    threads.each(draw, theta.leaves, [leaf.stop - leaf.start for leaf in theta.leaves])
     _balance(problem, joint[1], a)
     samples, new = None, 0
     with until_stopped():

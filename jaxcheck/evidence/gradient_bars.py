@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxcheck.evidence.problem import LeafEvidence, Probes, Problem
 from jaxcheck.evidence.sketch import typical, units
+from jaxcheck.there import there
 from jaxcheck.theta import Leaf
 
 # A gradient (G, P) and its bars, or nothing.
@@ -49,23 +50,21 @@ def bar(
         return error
 
 
-def given_error(problem: Problem, point: np.ndarray, m: np.ndarray, where: slice) -> np.ndarray:
+def given_error(problem: Problem, point: np.ndarray, m: np.ndarray, where: slice, loose: str = "") -> np.ndarray:
     """(G, n) rounding of a gradient given as numbers: it was computed in some precision by steps unknown.
 
     Where there is an autodiff gradient, what rounding does to that in the same precision: each entry's bar, and the
     RMS of its leaf's beside it. Where there is none, forty units of the leaf's RMS: above what networks of up to
-    twelve layers lose in float32 (a test holds that), at most the RMS itself. A unit is that of the factors of products
-    where those were rounded to less.
+    twelve layers lose in float32 (a test holds that), at most the RMS itself.
+
+    Args:
+        loose: see `as_run.of_numbers`.
     """
     part = m[:, where]
     if problem.numbers_unit is None:
         return np.zeros_like(part)
-    unit = np.where(problem.numbers_unit > 0, np.maximum(problem.numbers_unit, 2 * problem.numbers_factors), 0.0)
-    forty = np.minimum(40 * unit[where], 1.0) * typical(part, units(point[where]))
-    if problem.numbers_bar is not None and np.isfinite(problem.numbers_bar[:, where]).all():
-        bar = problem.numbers_bar[:, where] * (problem.numbers_unit[where] > 0)
-        bar = bar + typical(bar, units(point[where])) + problem.numbers_unit[where] * np.abs(part)
-        # A function that hands out numbers is a function as well, whose numbers are not to hide behind an autodiff that
-        # jumps at a tie.
-        return bar if problem.numbers is not None else np.minimum(bar, forty)
-    return forty
+    known = there(problem.numbers_loosely)(loose) if loose else problem.numbers_bar
+    if known is not None and np.isfinite(known[:, where]).all():
+        bar = known[:, where] * (problem.numbers_unit[where] > 0)
+        return bar + typical(bar, units(point[where])) + problem.numbers_unit[where] * np.abs(part)
+    return np.minimum(40 * problem.numbers_unit[where], 1.0) * typical(part, units(point[where]))

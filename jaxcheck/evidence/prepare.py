@@ -237,9 +237,11 @@ def _autodiff(call: Call, primal: Traced) -> tuple[Traced | None, Witness]:
 
 
 def _with_numbers(problem: Problem, call: Call, own: Traced, unit: np.ndarray) -> Problem:
-    problem = dataclasses.replace(problem, numbers_unit=unit, numbers_factors=unit_of_products(own.closed))
-    run = Run(own, None, tuple(call.leaves), call.extras)
-    return dataclasses.replace(problem, numbers_bar=as_run.of_numbers(problem, run, problem.theta.ravel()))
+    problem = dataclasses.replace(problem, numbers_unit=unit)
+    measure = functools.partial(
+        as_run.of_numbers, problem, Run(own, None, tuple(call.leaves), call.extras), problem.theta.ravel()
+    )
+    return dataclasses.replace(problem, numbers_bar=measure(), numbers_loosely=functools.cache(measure))
 
 
 def _coarse_products(call: Call, problem: Problem, own: Traced) -> tuple[str, ...]:

@@ -46,7 +46,8 @@ class Problem:
     is_autodiff: bool = False  # M is jax.grad itself, without a rule of the user's
     numbers_unit: np.ndarray | None = None  # rounding unit of each number that is given as such, (P,)
     numbers_bar: np.ndarray | None = None  # what rounding did to autodiff in their precision, where measured, (1, P)
-    numbers_factors: float = 0.0  # to what factors of products are rounded where they were computed, 0: not at all
+    # The same by `loose` of `as_run.of_numbers`.
+    numbers_loosely: Callable[[str], np.ndarray | None] | None = None
     at_limit: bool = False  # loops that stop at a tolerance are run on
     layout: Layout | None = None  # of leaves that lie over several devices
 
@@ -77,12 +78,12 @@ class Problem:
 
     @property
     def resolution(self) -> float:
-        """Rounding unit of the coarsest that looks at the point: the function, or what gave the gradient as numbers."""
-        return (
-            self.unit
-            if self.numbers is None or self.numbers_unit is None
-            else max(self.unit, float(np.max(self.numbers_unit, initial=0.0)))
-        )
+        """Rounding unit of the coarsest that looks at the point: the function, or what gave the gradient as numbers; of
+        a function that hands out some leaves as such, where it does so of all."""
+        if self.numbers_unit is None or not self.numbers_unit.size:
+            return self.unit
+        coarsest = np.max if self.numbers is not None else np.min
+        return max(self.unit, float(coarsest(self.numbers_unit)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

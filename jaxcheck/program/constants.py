@@ -82,9 +82,9 @@ class Settler:
         consts = [self.value(c, v.aval) for c, v in zip(given, jaxpr.constvars, strict=False)]
         if changed is jaxpr and all(new is old for new, old in zip(consts, given, strict=True)):
             return program
-        if hasattr(program, "jaxpr") and program.jaxpr is not program:
-            return core.ClosedJaxpr(changed, consts)
-        return changed
+        # Since JAX 0.11 a program and its constants are one object; before, one without them was another kind.
+        closed = bool(given) or (hasattr(program, "jaxpr") and program.jaxpr is not program)
+        return core.ClosedJaxpr(changed, consts) if closed else changed
 
     def _equation(self, eqn: Any) -> Any:
         ins = [self._atom(a) for a in eqn.invars]

@@ -98,7 +98,7 @@ class RunOn(jaxpr.OfArrays):
         found, approached = _to_rest(once, start, seen, _deciding(eqn), scale, rank, limit)
         # Whether it has succeeded, and after how many turns, is what it was when the loop stopped.
         found = [x if _inexact(x) else y for x, y in zip(found, stopped, strict=True)]
-        return _chosen(approached & ~capped(condition, asked, stopped), found, stopped)
+        return _chosen(approached & jnp.logical_not(capped(condition, asked, stopped)), found, stopped)
 
 
 def _to_rest(once: Any, start: list[Any], seen: Sequence[int], deciding: Sequence[int], scale: list[Any], rank: int,

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxcheck.program import alike as alike_module
 from jaxcheck.program.alike import alike
@@ -20,6 +21,8 @@ def test_constants_tell_formulas_apart():
 def test_an_open_program_without_its_constants_is_nobodys_like():
     # As foreign primitives keep them among their parameters: a Jaxpr, and its constants somewhere else.
     one = traced(np.arange(3.0))
+    if hasattr(one.jaxpr, "consts"):
+        pytest.skip("since JAX 0.11 a Jaxpr has its constants with it")
     assert one.jaxpr.constvars
     assert not alike(one.jaxpr, one.jaxpr) and not alike(one, one.jaxpr)
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import get_opaque_trace_state
 
 from jaxcheck.program import by_numpy, cache, eagerly
 from jaxcheck.program.ask import Refused
@@ -96,7 +97,7 @@ def test_what_is_refused_here_is_left_to_jax(monkeypatch):
     seen = []
 
     def f(x):
-        seen.append(jax.core.get_opaque_trace_state())
+        seen.append(get_opaque_trace_state())
         if len(seen) == 1:
             raise ValueError("not in this mode")
         return x + 1
