@@ -61,12 +61,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 # Families so large that a part of their members, chosen by name, stands for all: the others run with `-m slow`. Most of
 # the suite's time went into these files.
 PARTS = {
+    "tests/generated/test_generated.py": 1 / 2,
     "tests/ordinary/test_matrix.py": 1 / 3,
     "tests/ordinary/test_max_pooling.py": 1 / 2,
     "tests/ordinary/test_rules_in_functions.py": 1 / 2,
     "tests/ordinary/test_ties_large.py": 2 / 3,
     "tests/ordinary/test_whole_numbers.py": 1 / 2,
     "tests/test_batch.py": 1 / 2,
+    "tests/test_batch_mixed.py": 1 / 2,
     "tests/test_batched_by_hand.py": 1 / 2,
     "tests/test_check_grads.py": 1 / 2,
     "tests/test_columns.py": 1 / 3,

@@ -15,11 +15,11 @@ from jaxcheck.evidence import roundoff
 from jaxcheck.evidence.prepare import prepare
 from jaxcheck.there import there
 
-N = 36
+N = 24
 RNG = np.random.default_rng(4)
 X, Y = (RNG.normal(size=(6, k)).astype(np.float32) for k in (4, 3))
 POINTS = {"W": RNG.normal(size=(N, 4, 3)), "b": RNG.normal(size=(N, 3))}
-KINKED = (3, 10, 17, 24)
+KINKED = (3, 10, 17)
 POINTS["b"][list(KINKED), 0] = 0.0
 
 
@@ -59,7 +59,7 @@ MIXTURES = {
     "all sizes": CYCLE[np.arange(N) % 5],
     "all sizes, none right": CYCLE[1 + np.arange(N) % 4],
     "all by 1e-6": np.full(N, 6),
-    "by half, and by little": np.where(np.arange(N) < 12, 9, 6) * (np.arange(N) % 6 > 0),
+    "by half, and by little": np.where(np.arange(N) < 8, 9, 6) * (np.arange(N) % 6 > 0),
 }
 
 
@@ -72,7 +72,7 @@ def test_a_point_has_the_verdict_that_it_has_alone(name):
     assert {p.leaf for p in report.points} == {"W"} and report.difference == report.points[0].difference
 
 
-MANY = 120
+MANY = 60
 MORE = {"W": RNG.normal(size=(MANY, 4, 3)), "b": RNG.normal(size=(MANY, 3))}
 
 
@@ -92,7 +92,7 @@ def test_what_is_wrong_by_little_takes_no_more_evaluations():
 
 def small_ones_and_a_large_one():
     """Points at which the gradient is small, and one at which it is not."""
-    x = np.full((30, 4), 0.01) * (1 + np.arange(30)[:, None] / 40)
+    x = np.full((16, 4), 0.01) * (1 + np.arange(16)[:, None] / 40)
     x[-1] = 1.0
     return x
 
@@ -102,13 +102,13 @@ def test_what_the_caller_grants_is_granted_at_every_point():
     f, g = (lambda x: jnp.sum(x**2)), lambda x: 3 * x
     report = jc.check_batch(f, x, g, tolerance=Tolerance(atol=0.05))
     alone = [jc.check_grad(f, one, g, tolerance=Tolerance(atol=0.05)).verdict for one in x]
-    assert verdicts(report, 30) == alone and alone.count(Verdict.FAIL) == 1
+    assert verdicts(report, 16) == alone and alone.count(Verdict.FAIL) == 1
     # Of large numbers that move the function as much as the others do, a gradient that is small beside theirs.
-    both = np.stack([np.full(30, 1e4), np.linspace(1, 2, 30)], axis=1)
+    both = np.stack([np.full(16, 1e4), np.linspace(1, 2, 16)], axis=1)
     h = lambda x: 1e-4 * x[0] + x[1] ** 2  # noqa: E731
     wrong = lambda x: jnp.stack([2e-4, 2 * x[1] * jnp.where(x[1] > 1.6, 2.0, 1.0)])  # noqa: E731
     report = jc.check_batch(h, both, wrong, tolerance=1e-2)
-    assert verdicts(report, 30) == [jc.check_grad(h, x, wrong, tolerance=1e-2).verdict for x in both]
+    assert verdicts(report, 16) == [jc.check_grad(h, x, wrong, tolerance=1e-2).verdict for x in both]
 
 
 def test_where_loops_stop_early_a_point_that_is_right_at_the_limit_is_not_counted_as_wrong():

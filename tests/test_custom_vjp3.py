@@ -67,5 +67,5 @@ def test_what_jax_refuses_by_itself_is_said_in_its_words():
 
         return jax.vmap(row)(np.arange(3.0, dtype=np.float32)).sum()
 
-    with pytest.raises(jax.errors.UnexpectedTracerError, match="closed over a BatchTracer"):
+    with pytest.raises(jax.errors.UnexpectedTracerError, match="BatchTracer"):
         check_grads(f, (jnp.float32(3.0),), 1, modes=["rev"])

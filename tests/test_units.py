@@ -140,3 +140,17 @@ def test_units_do_not_change_the_verdict():
             )
             verdicts.add(report.verdict)
         assert verdicts == {Verdict.PASS if wrong == 1 else Verdict.FAIL}
+
+
+def test_many_points_at_once_are_as_each_alone(seed):
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(40, 6)) * 10.0 ** rng.choice([-8, 0, 6], (40, 1))
+    points[5:10, :3] *= 1e-9  # two units
+    points[10:15, 2] = 0.0
+    points[15], points[16, 0], points[17, 0] = 0.0, np.nan, np.inf
+    points[18, 1:] = 0.0
+    scales, mixed = sketch.own_scales(points)
+    for x, scale, several in zip(points, scales, mixed, strict=True):
+        np.testing.assert_allclose(scale, sketch.own_scale(x, 1.0), rtol=1e-14)
+        assert several == (len(np.unique(sketch.units(x))) > 1)
+    assert mixed.any() and not mixed.all()

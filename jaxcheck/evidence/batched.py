@@ -91,13 +91,8 @@ def _planned(leaves: list[Leaf], points: np.ndarray, seed: int, directions: int)
             leaf, np.zeros(leaf.stop - leaf.start), directions, seed
         )
     # Each point has its own scales, and in a leaf of mixed units each unit has its own.
-    scales = np.concatenate(
-        [np.stack([sketch.own_scale(x, 1.0) for x in points[:, leaf.start : leaf.stop]]) for leaf in leaves], axis=1
-    )
-    mixed = np.stack(
-        [[len(np.unique(sketch.units(x))) > 1 for x in points[:, leaf.start : leaf.stop]] for leaf in leaves], axis=1
-    )
-    return _Plan(leaves, owner, signs, points, scales, mixed)
+    scales, mixed = zip(*(sketch.own_scales(points[:, leaf.start : leaf.stop]) for leaf in leaves), strict=True)
+    return _Plan(leaves, owner, signs, points, np.concatenate(scales, axis=1), np.stack(mixed, axis=1))
 
 
 def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) -> Table:

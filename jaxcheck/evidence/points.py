@@ -12,7 +12,9 @@ import numpy as np
 from jaxcheck.budget import current
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.compile import execute
 from jaxcheck.program.mode import as_jax, is_traced
+from jaxcheck.program.objective import trace
 from jaxcheck.theta import is_none, take_apart
 
 
@@ -131,7 +133,10 @@ def _drawn(init: Callable, n: Any, seed: int) -> Batch:
     keys = jax.random.split(jax.random.key(seed), n)
     names = _names(n, f"init(jax.random.split(jax.random.key({seed}), {n})[%d])")
     try:
-        return Batch(ask(jax.jit(jax.vmap(init)), keys), None, *names)
+        # Traced each time, for `init` may close over what has changed; compiled where that made another program of it.
+        drawn = ask(trace, lambda leaves, _: jax.vmap(init)(*leaves), [keys], [], "native")
+        flat, _ = ask(execute, "init", lambda programs, keys: programs[0](keys), [drawn.program], keys)
+        return Batch(jax.tree_util.tree_unflatten(drawn.out_tree, flat), None, *names)
     except Refused:
         # An init written in NumPy, or with Python control flow, is called key by key.
         return Batch(None, tuple(init(key) for key in keys), *names)

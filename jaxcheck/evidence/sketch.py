@@ -51,6 +51,23 @@ def own_scale(values: np.ndarray, floor: float) -> np.ndarray:
     return np.where(size == 0, smallest, scale)
 
 
+def own_scales(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """((n, m) `own_scale` of one leaf at each of n points, its RMS the floor; (n,) where it has several units).
+
+    A leaf of one unit, as most are, has its scales all at once.
+    """
+    size = np.abs(points)
+    with np.errstate(all="ignore"):
+        peak = size.max(axis=1, keepdims=True)
+        rms = peak * np.sqrt(np.mean((size / peak) ** 2, axis=1, keepdims=True))
+        one = np.isfinite(peak[:, 0]) & (peak[:, 0] > 0) & ~((size > 0) & (size < SPAN * rms)).any(axis=1)
+    scales, mixed = np.where(size == 0, rms, np.maximum(size, rms)), np.zeros(len(points), bool)
+    for i in np.flatnonzero(~one):
+        scales[i] = own_scale(points[i], 1.0)
+        mixed[i] = len(np.unique(units(points[i]))) > 1
+    return scales, mixed
+
+
 def units(values: np.ndarray, zero: str = "smallest") -> np.ndarray:
     """(n,) the size of the unit that each component has: the RMS of those that are not far below it.
 
