@@ -71,6 +71,7 @@ def figures() -> str:
     speed = json.loads((RESULTS / "cpu-2-cores.json").read_text(encoding="utf-8"))
     layers = json.loads((RESULTS / "cpu-2-cores-layers.json").read_text(encoding="utf-8"))
     caught = json.loads((RESULTS / "caught.json").read_text(encoding="utf-8"))
+    gpu = json.loads((RESULTS / "nvidia-h100.json").read_text(encoding="utf-8"))
     return "\n".join(
         [
             FIGURES,
@@ -78,6 +79,7 @@ def figures() -> str:
             *_every_component(speed),
             *_small(speed["b"]),
             *_points(speed["d"]),
+            *_on_gpu(gpu),
             *_layers(layers),
         ]
     )
@@ -148,6 +150,23 @@ def _points(found: dict[str, Any]) -> list[str]:
         for count, way in found.items()
     ]
     return ["## Many points\n\n    python -m tests.benchmarks.run --only d\n", "\n".join(lines) + "\n"]
+
+
+GPU = {
+    "exhaustive": "every component of a tanh MLP of 1,000,000 parameters, batch 128, float64",
+    "points": "10,000 points of a network of 3 layers",
+    "sketch": "random directions of a transformer of 124 million parameters",
+}
+
+
+def _on_gpu(found: dict[str, Any]) -> list[str]:
+    head = f"## On a GPU\n\nSeconds; {found['device']}, JAX {found['jax']}.\n\n    python -m tests.benchmarks.gpu\n"
+    rows = ["| check | first | again |", "|---|---:|---:|"]
+    for name, what in GPU.items():
+        one = found[name]
+        cells = [_seconds(one.get(key)) for key in ("first", "second")]
+        rows.append(f"| {what} | {' | '.join(cells)} |" if "first" in one else f"| {what} | {one['said']} | |")
+    return [head, "\n".join(rows) + "\n"]
 
 
 def _layers(found: dict[str, Any]) -> list[str]:

@@ -1,9 +1,9 @@
 """All that is to be known on a GPU, in one call: the tests marked `gpu`, and what large checks take.
 
-    python -m tests.benchmarks.gpu [--rehearse] [--skip-tests] [--only exhaustive,sketch,points]
+    python -m tests.benchmarks.gpu [--rehearse] [--skip-tests] [--only exhaustive,sketch,points] [--into FILE]
 
 Needs jax with an accelerator, numpy, rich, click; and pytest for the tests. With --rehearse it runs on CPU, at sizes
-that take a minute. Prints one line a figure, the target beside it:
+that take a minute. Prints one line a figure, the target beside it, and writes them to FILE:
 
     exhaustive  every component of a tanh MLP of 1,000,000 parameters, batch 128, float64     under 60 s
     sketch      a transformer of 124 million parameters (12 layers of 768, 50,257 tokens)     under 60 s
@@ -13,10 +13,12 @@ that take a minute. Prints one line a figure, the target beside it:
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -111,6 +113,7 @@ def main() -> None:
     parser.add_argument("--rehearse", action="store_true")
     parser.add_argument("--skip-tests", action="store_true")
     parser.add_argument("--only", default="exhaustive,sketch,points")
+    parser.add_argument("--into", type=Path)
     asked = parser.parse_args()
     failed = False
     if not asked.skip_tests:
@@ -119,12 +122,14 @@ def main() -> None:
         if asked.rehearse:
             os.environ["JAXCHECK_REHEARSE"] = "1"
         marks = "gpu and not slow" if asked.rehearse else "gpu"
-        failed = bool(pytest.main(["-q", "-m", marks, "tests/test_gpu.py", "-p", "no:cacheprovider"]))
+        failed = bool(pytest.main(["-q", "-m", marks, "tests/test_gpu.py", "-p", "no:cacheprovider", "-p", "no:benchmark"]))
     import jax
 
     print(f"jax {jax.__version__} on {jax.devices()}", flush=True)
+    figures: dict[str, Any] = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
     for name in asked.only.split(","):
         run, target = globals()[name](asked.rehearse)
+        figures[name] = {"target": target}
         for which in ("first", "second"):
             start = time.perf_counter()
             report = run()
@@ -136,6 +141,9 @@ def main() -> None:
                 flush=True,
             )
             failed |= not report.ok
+            figures[name] |= {which: round(seconds, 2), "verdict": str(report.verdict)}
+            if asked.into:
+                asked.into.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     sys.exit(int(failed))
 
 
