@@ -61,31 +61,57 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 # Families so large that a part of their members, chosen by name, stands for all: the others run with `-m slow`. Most of
 # the suite's time went into these files.
 PARTS = {
-    "tests/generated/test_generated.py": 1 / 2,
-    "tests/ordinary/test_matrix.py": 1 / 3,
+    "tests/generated/test_generated.py": 1 / 4,
+    "tests/ordinary/test_findings.py": 1 / 2,
+    "tests/ordinary/test_host.py": 1 / 2,
+    "tests/ordinary/test_matrix.py": 1 / 6,
     "tests/ordinary/test_max_pooling.py": 1 / 2,
     "tests/ordinary/test_rules_in_functions.py": 1 / 2,
+    "tests/ordinary/test_stateful.py": 1 / 2,
     "tests/ordinary/test_ties_large.py": 2 / 3,
-    "tests/ordinary/test_whole_numbers.py": 1 / 2,
+    "tests/ordinary/test_whole_numbers.py": 1 / 4,
+    "tests/program/test_jaxpr.py": 1 / 2,
+    "tests/program/test_perturbed.py": 1 / 2,
+    "tests/test_algebra.py": 1 / 2,
     "tests/test_batch.py": 1 / 2,
     "tests/test_batch_mixed.py": 1 / 2,
     "tests/test_batched_by_hand.py": 1 / 2,
+    "tests/test_batching.py": 1 / 2,
+    "tests/test_check_grad.py": 1 / 2,
     "tests/test_check_grads.py": 1 / 2,
+    "tests/test_coarse_products.py": 1 / 2,
     "tests/test_columns.py": 1 / 3,
+    "tests/test_dead_units.py": 1 / 2,
     "tests/test_draws.py": 1 / 3,
+    "tests/test_eager_rules.py": 1 / 2,
+    "tests/test_flat.py": 1 / 2,
     "tests/test_floors.py": 1 / 3,
+    "tests/test_generated_rules.py": 1 / 2,
+    "tests/test_identity.py": 1 / 2,
     "tests/test_loops.py": 1 / 4,
     "tests/test_near_kinks.py": 1 / 2,
-    "tests/test_own_scale.py": 1 / 2,
-    "tests/test_path.py": 1 / 2,
-    "tests/test_planted.py": 1 / 6,
+    "tests/test_own_scale.py": 1 / 4,
+    "tests/test_path.py": 1 / 3,
+    "tests/test_planted.py": 1 / 10,
+    "tests/test_power_pattern.py": 1 / 2,
     "tests/test_precision.py": 1 / 3,
-    "tests/test_real_rules.py": 1 / 4,
+    "tests/test_real_rules.py": 1 / 6,
+    "tests/test_refusals.py": 1 / 2,
     "tests/test_rule_findings.py": 1 / 3,
     "tests/test_second_order_bars.py": 1 / 2,
-    "tests/test_shadow.py": 1 / 2,
-    "tests/test_strip.py": 1 / 2,
-    "tests/test_ties.py": 1 / 2,
+    "tests/test_shadow.py": 1 / 4,
+    "tests/test_strip.py": 1 / 3,
+    "tests/test_ties.py": 1 / 3,
+    "tests/test_tolerance.py": 1 / 2,
+    "tests/test_transforms.py": 1 / 2,
+    "tests/test_units.py": 1 / 2,
+    "tests/test_units_closer.py": 1 / 2,
+    "tests/test_wide_bars.py": 1 / 2,
+    "tests/test_zero_gradients.py": 1 / 2,
+    "tests/test_zeros.py": 1 / 2,
+    "tests/where/test_culprits.py": 1 / 2,
+    "tests/where/test_forms.py": 1 / 2,
+    "tests/where/test_large.py": 1 / 2,
 }
 
 
@@ -97,7 +123,8 @@ def _thin(items: list[pytest.Item]) -> None:
     fast = sorted((item for item in drawn if not item.get_closest_marker("slow")), key=family)
     for name, members in itertools.groupby(fast, family):
         order = sorted(members, key=lambda item: zlib.crc32(item.nodeid.encode()))
-        for item in order[math.ceil(PARTS[name.partition("::")[0]] * len(order)) :]:
+        part = PARTS[name.partition("::")[0]]
+        for item in order[math.ceil(part * len(order)) :]:
             item.add_marker(pytest.mark.slow)
 
 

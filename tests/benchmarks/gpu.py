@@ -122,7 +122,9 @@ def main() -> None:
         if asked.rehearse:
             os.environ["JAXCHECK_REHEARSE"] = "1"
         marks = "gpu and not slow" if asked.rehearse else "gpu"
-        failed = bool(pytest.main(["-q", "-m", marks, "tests/test_gpu.py", "-p", "no:cacheprovider", "-p", "no:benchmark"]))
+        failed = bool(
+            pytest.main(["-q", "-m", marks, "tests/test_gpu.py", "-p", "no:cacheprovider", "-p", "no:benchmark"])
+        )
     import jax
 
     print(f"jax {jax.__version__} on {jax.devices()}", flush=True)
