@@ -5,6 +5,8 @@ Played on CPU: the device's name is given, and the gradient's products take fact
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -124,3 +126,26 @@ def test_set_for_a_whole_block(gpu):
     with jax.default_matmul_precision("highest"):
         assert not factors.unit_of_products(jax.make_jaxpr(loss)(params(0)))
     assert factors.unit_of_products(jax.make_jaxpr(loss)(params(0)))
+
+
+class Device(NamedTuple):
+    platform: str
+    compute_capability: str = ""
+
+
+@pytest.mark.parametrize(
+    ("device", "name"),
+    [
+        (Device("gpu", "9.0"), "gpu"),
+        (Device("gpu", "10.0"), "gpu"),
+        (Device("gpu", "7.5"), ""),
+        (Device("gpu", "gfx942"), ""),
+        (Device("tpu"), "tpu"),
+        (Device("cpu"), ""),
+    ],
+)
+def test_which_devices_do(monkeypatch, device, name):
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert factors.accelerator() == name
+    with jax.default_device("cpu"):
+        assert factors.accelerator() == ""

@@ -35,12 +35,18 @@ def factor_unit(eqn: Any, own: float) -> float:
     return max((u for u in known if u > own), default=0.0)
 
 
-@functools.cache
 def accelerator() -> str:
     """'gpu' or 'tpu' where JAX's default device multiplies float32 in fewer bits, else ''."""
-    if jax.default_backend() != "gpu":
-        return "tpu" if jax.default_backend() == "tpu" else ""
-    capability = str(getattr(jax.devices()[0], "compute_capability", "")).partition(".")[0]
+    chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    return _coarse(jax.devices()[0] if chosen is None else chosen)
+
+
+@functools.cache
+def _coarse(device: Any) -> str:
+    platform = device if isinstance(device, str) else device.platform
+    if platform == "tpu":
+        return "tpu"
+    capability = str(getattr(device, "compute_capability", "")).partition(".")[0]
     return "gpu" if capability.isdecimal() and int(capability) >= 8 else ""
 
 
