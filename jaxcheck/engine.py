@@ -116,7 +116,8 @@ def _gathered(case: Case, directions, wanted: int, mode: str) -> Evidence:
 def _opinions(case: Case, leaves: list[LeafEvidence], unseen: tuple[int, ...], directions):
     """(leaves, opinions of them, what the native run adds): judged, and whoever is in doubt looked at again."""
     opinions = []
-    case.look_at([ev for number, ev in enumerate(leaves) if number not in unseen])
+    with until_stopped():
+        case.look_at([ev for number, ev in enumerate(leaves) if number not in unseen])
     for number, ev in enumerate(leaves):
         current().tell("leaves", number, len(leaves))
         if number in unseen:

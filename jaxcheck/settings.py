@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxcheck import threads
 from jaxcheck.bars import GRANTED, MUST_CATCH
+from jaxcheck.budget import current
 from jaxcheck.evidence import as_run, bisect, roundoff, staircase
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.preface import Preface
@@ -125,8 +126,17 @@ class Case:
         return self._bisected[number]
 
     def look_at(self, leaves: Sequence[LeafEvidence]) -> None:
-        """Judge all leaves at first sight, side by side where that is quicker; `at_first_sight` then knows."""
-        found = threads.each(self._first, leaves, [ev.m.size for ev in leaves])
+        """Judge all leaves at first sight, side by side where that is quicker; `at_first_sight` then knows.
+
+        Raises:
+            budget.Stopped: the time is spent; nothing is known then.
+        """
+
+        def first(ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
+            current().ask()
+            return self._first(ev)
+
+        found = threads.each(first, leaves, [ev.m.size for ev in leaves])
         self._seen = {id(ev): (ev, *said) for ev, said in zip(leaves, found, strict=True)}
 
     def at_first_sight(self, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
