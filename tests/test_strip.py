@@ -280,6 +280,8 @@ def test_float64_programs_strip_too():
 
 def _cube():
     hijax = pytest.importorskip("jax.experimental.hijax")
+    if not hasattr(hijax, "VJPHiPrimitive"):
+        pytest.skip("this JAX has no primitives of that kind")
 
     class Cube(hijax.VJPHiPrimitive):
         def __init__(self, aval):

@@ -190,4 +190,6 @@ def _pulled(eqn: Any, operands: list[Any], cotangents: list[Any]) -> list[Any]:
     if len(whole) != residuals.num_leaves:
         raise ValueError("the residuals are not where they were thought to be")
     found = eqn.params["bwd"].call_wrapped(*whole, *cotangents)
+    if isinstance(found, tuple) and found and isinstance(found[0], list):  # since JAX 0.11 with what else it knows
+        found = found[0]
     return [x if hasattr(x, "dtype") and hasattr(x, "ndim") else None for x in found]
