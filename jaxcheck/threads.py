@@ -11,8 +11,8 @@ from typing import TypeVar
 S = TypeVar("S")
 T = TypeVar("T")
 
-# Numbers in all below which threads save nothing. A warm check of six equal leaves on two cores, by one thread and by two:
-# 0.97 and 1.09 s at 3e5 numbers, 1.84 and 1.80 s at 1e6, 5.56 and 4.58 s at 4e6.
+# Numbers in all below which threads save nothing. A warm check of six equal leaves on two cores, by one thread and by
+# two: 0.97 and 1.09 s at 3e5 numbers, 1.84 and 1.80 s at 1e6, 5.56 and 4.58 s at 4e6.
 LONG = 4_000_000
 # A choice: what each has in work takes memory, a few times its leaf. (Of a transformer of 124 million parameters the
 # table of tokens alone is 31 %, so that more would wait for that one.)
