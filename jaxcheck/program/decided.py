@@ -18,6 +18,7 @@ import numpy as np
 from jax._src import core
 from jax.extend.core import jaxpr_as_fun
 
+from jaxcheck.program import jaxpr
 from jaxcheck.program.mode import NOT_TRACEABLE, is_wide
 from jaxcheck.program.native import is_dynamic
 from jaxcheck.program.strip import count_rules
@@ -29,8 +30,9 @@ ONE_SIDE = (
 # How far beside the point, relative, that is looked for, and in how many directions either way; and what two ways of
 # computing a value may differ by, in roots of its rounding unit. A kink makes a difference of the order of the move.
 _BESIDE, _DIRECTIONS, _ALIKE = 2.0**-10, 2, 0.75
-# A line that asks this often is a loop that ends by its values. Its derivative is that of the turns that it took, which
-# a custom rule for where it leads to is not to be held to.
+# A line that asks this often, each time for what was computed out of what was computed since it asked before, is a loop
+# that ends by its values. Its derivative is that of the turns that it took, which a custom rule for where it leads to
+# is not to be held to. (A line that asks of one item after the other, as `max(x)` or a mask as index, is none.)
 _TURNS = 3
 
 
@@ -41,7 +43,7 @@ def of(f: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Ca
     alone.
     """
     flat, tree = jax.tree_util.tree_flatten((tuple(args), kwargs))
-    known: dict[Any, tuple[Any, Any]] = {}
+    known: dict[Any, tuple[Any, Any, bool]] = {}
 
     @functools.wraps(f, assigned=("__name__", "__qualname__", "__module__", "__doc__"), updated=())
     def decided(*args: Any, **kwargs: Any) -> Any:
@@ -51,12 +53,15 @@ def of(f: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Ca
             with core.set_current_trace(core.eval_trace):
                 here = [_cast(x, d) for x, d in zip(filter(_is_number, flat), key[1:], strict=True)]
             known[key] = _along(f, flat, tree, here)
-        closed, out = known[key]
+        closed, out, _ = known[key]
         return jax.tree_util.tree_unflatten(out, jaxpr_as_fun(closed)(*given))
 
     try:
         jax.eval_shape(lambda: decided(*args, **kwargs))
     except (*NOT_TRACEABLE, AttributeError, TypeError, NotImplementedError, jax.errors.UnexpectedTracerError):
+        return f
+    # A float that went to Python comes back as a constant: no derivative goes through it, in this program least of all.
+    if any(left for *_, left in known.values()) and said(f, decided, args, kwargs) == ONE_SIDE:
         return f
     return decided
 
@@ -87,6 +92,8 @@ def _moved(x: Any, by: Any) -> Any:
 
 def _alike(ones: Sequence[Any], others: Sequence[Any]) -> bool:
     for one, other in zip(ones, others, strict=True):
+        if np.shape(one) != np.shape(other):  # a mask as index lets more or fewer through
+            return False
         if _moves(one):
             unit = float(jnp.finfo(jax.dtypes.result_type(one)).eps)
             if not np.allclose(one, other, rtol=unit**_ALIKE, atol=0, equal_nan=True):
@@ -103,8 +110,8 @@ def _cast(x: Any, dtype: Any) -> Any:
     return found if found.dtype == dtype else found.astype(dtype)
 
 
-def _along(f: Callable, flat: Sequence[Any], tree: Any, here: Sequence[Any]) -> tuple[Any, Any]:
-    """(`f` as a closed jaxpr of its numbers, traced as it decides `here`, and the tree of what it returns).
+def _along(f: Callable, flat: Sequence[Any], tree: Any, here: Sequence[Any]) -> tuple[Any, Any, bool]:
+    """`f` as a closed jaxpr of its numbers, traced as it decides `here`; the tree of what it returns; did floats leave?
 
     Raises:
         NotImplementedError: it turns until its values say so, and a custom rule is in it.
@@ -123,7 +130,7 @@ def _along(f: Callable, flat: Sequence[Any], tree: Any, here: Sequence[Any]) -> 
     closed = jax.make_jaxpr(along)(*here)
     if seen["trace"].loops and count_rules(closed, "user"):
         raise NotImplementedError("a loop that ends by its values, and a custom rule")
-    return closed, seen["out"]
+    return closed, seen["out"], seen["trace"].left
 
 
 class _Along(core.Trace):
@@ -132,27 +139,44 @@ class _Along(core.Trace):
     def __init__(self, beneath: Any):
         super().__init__()
         self._beneath = beneath
-        self._asked: dict[Any, int] = {}
+        self._asks = 0
+        self.left = False  # whether a float went to Python, and not into a comparison there alone
+        self._turns: dict[Any, set[int]] = {}
 
     @property
     def loops(self) -> bool:
-        """Whether one line asked for values again and again."""
-        return max(self._asked.values(), default=0) >= _TURNS
+        """Whether one line asked again and again for values that follow from each other."""
+        return max(map(len, self._turns.values()), default=0) >= _TURNS
 
-    def asked(self) -> None:
-        """Somebody asks for a value: who, is the first frame beyond JAX's and our own."""
-        frame = sys._getframe(1)
-        while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("jax", "jaxcheck"):
+    def asked(self, known: _Known) -> None:
+        """Somebody asks for a value: who, are the frames down to the first beyond JAX's and our own."""
+        frame, who = sys._getframe(1), []
+        while frame is not None:
+            who.append((frame.f_code, frame.f_lineno))
+            if frame.f_globals.get("__name__", "").split(".")[0] not in ("jax", "jaxcheck"):
+                break
             frame = frame.f_back
-        line = frame and (frame.f_code, frame.f_lineno)
-        self._asked[line] = self._asked.get(line, 0) + 1
+        self._turns.setdefault(tuple(who), set()).add(known.turn)
+        self._asks += 1
+
+    def _known(self, staged: Any, value: Any, of: Sequence[Any], moves: bool = False) -> _Known:
+        """What was computed of others: its turn is one more than that of those from before the last question, unless it
+        is an item of theirs."""
+        of = [x for x in of if isinstance(x, _Known)]
+        if moves and (numbers := [x for x in of if _moves(x.staged)]):
+            return _Known(self, staged, value, *max((x.turn, x.asks) for x in numbers))
+        return _Known(self, staged, value, max((x.turn + (x.asks < self._asks) for x in of), default=0), self._asks)
 
     def apart(self, x: Any) -> tuple[Any, Any]:
         """(what is traced, the value)."""
         return (x.staged, x.value) if isinstance(x, _Known) else (x, x)
 
+    def stage_value(self, val: Any) -> Any:
+        return self._both([val], lambda xs: core.trace_ctx.trace.stage_value(*xs), False)
+
     def process_primitive(self, primitive: Any, tracers: Sequence[Any], params: Any, /) -> Any:
-        return self._both(tracers, lambda xs: primitive.bind(*xs, **params), primitive.multiple_results)
+        run, moves = lambda xs: primitive.bind(*xs, **params), primitive.name in jaxpr.MOVES
+        return self._both(tracers, run, primitive.multiple_results, moves)
 
     def process_custom_jvp_call(self, primitive: Any, fun: Any, jvp: Any, tracers: Any, /, **params: Any) -> Any:
         return self._ruled(primitive, (fun, jvp), tracers, params)
@@ -172,29 +196,39 @@ class _Along(core.Trace):
         process = {2: "process_custom_jvp_call", 3: "process_custom_vjp_call"}[len(functions)]
         with core.set_current_trace(self._beneath):
             out = getattr(self._beneath, process)(primitive, *functions, staged, **params)
-        return [_Known(self, s, x) for s, x in zip(out, known, strict=True)]
+        return [self._known(s, x, tracers) for s, x in zip(out, known, strict=True)]
 
-    def _both(self, tracers: Sequence[Any], run: Callable, several: bool) -> Any:
+    def _both(self, tracers: Sequence[Any], run: Callable, several: bool, moves: bool = False) -> Any:
         staged, values = zip(*map(self.apart, tracers), strict=True) if tracers else ((), ())
         with core.set_current_trace(core.eval_trace):
             known = run(values)
         with core.set_current_trace(self._beneath):
             out = run(staged)
         if not several:
-            return _Known(self, out, known)
-        return [_Known(self, s, x) for s, x in zip(out, known, strict=True)]
+            return self._known(out, known, tracers, moves)
+        return [self._known(s, x, tracers, moves) for s, x in zip(out, known, strict=True)]
 
 
 class _Known(core.Tracer):
-    """What is traced, and its value."""
+    """What is traced, its value, how many questions lie on the way to it, and how many were asked before it was."""
 
-    def __init__(self, trace: Any, staged: Any, value: Any):
+    def __init__(self, trace: Any, staged: Any, value: Any, turn: int = 0, asks: int = 0):
         super().__init__(trace, jax.typeof(staged))
-        self.staged, self.value = staged, value
+        self.staged, self.value, self.turn, self.asks = staged, value, turn, asks
 
     def to_concrete_value(self) -> Any:
-        self._trace.asked()
+        self._trace.asked(self)
         return core.to_concrete_value(self.value)
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        if _moves(self.staged):  # JAX lets indices and masks be looked at alone: a float would lose its derivative
+            return super().__array__(*args, **kwargs)
+        self._trace.asked(self)
+        return np.asarray(self.value, *args, **kwargs)
+
+    def item(self, *args: Any) -> Any:
+        self._trace.left |= _moves(self.staged)
+        return self.to_concrete_value().item(*args)
 
 
 __all__ = ["NOTE", "ONE_SIDE", "of", "said"]

@@ -27,6 +27,11 @@ _CALLS = (
     "custom_vmap_call", "custom_dce_call", "composite", "xla_metadata_call", "custom_lin", "call_hi_primitive",
     rules.FORWARD,
 )  # fmt: skip
+# Equations that only move entries, each of a result being one of an operand.
+MOVES = frozenset({
+    "broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims", "slice", "dynamic_slice", "rev", "gather",
+    "concatenate", "pad", "select_n", "dynamic_update_slice", "copy", "copy_p", "split", "scatter",
+})  # fmt: skip
 # Prints would appear once for each of the runs that a way makes of one evaluation.
 _DROPPED = ("debug_callback", "debug_print")
 

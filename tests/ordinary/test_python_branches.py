@@ -40,7 +40,27 @@ def chosen(x):
     return jnp.cos(x[int(jnp.argmax(x))]) * x
 
 
-FUNCTIONS = {"if": branch, "while": halved, "index": chosen, "under norm": lambda x: branch(x) / jnp.linalg.norm(x)}
+def array(x):
+    return jnp.asarray(x)  # NumPy's arrays have no `at`, and JAX's check_grads hands over these
+
+
+def replaced(x):
+    chosen = array(x) > 0.7
+    return jnp.where(chosen.all(), 0.0, array(x).at[chosen].set(jnp.asarray(0.0)))
+
+
+FUNCTIONS = {
+    "if": branch,
+    "while": halved,
+    "index": chosen,
+    "under norm": lambda x: branch(x) / jnp.linalg.norm(x),
+    "mask": lambda x: array(x)[array(x) > 0.7] ** 2,
+    "mask by NumPy": lambda x: array(x)[np.nonzero(np.asarray(x > 0.7))[0]] ** 2,
+    "places": lambda x: array(x)[jnp.nonzero(x > 0.7)[0]] ** 2,
+    "in place": replaced,
+    "biggest": lambda x: max(array(x)) * x,
+    "item": lambda x: jnp.sin(x) if jnp.sum(x).item() > 0 else x,
+}
 POINTS = [np.asarray([0.5, 1.0, 2.0]), np.asarray([-0.5, 1.0, 2.0])]
 
 
@@ -55,7 +75,7 @@ def test_functions_without_a_rule_pass(name, make):
 def test_so_they_do_in_check_rule(name):
     x = np.float32(POINTS[0])
     jax.test_util.check_grads(FUNCTIONS[name], (x,), 2, atol=0.1, rtol=0.1)
-    report = jc.check_rule(FUNCTIONS[name], x, transforms=name == "if")
+    report = jc.check_rule(FUNCTIONS[name], x, transforms=name in ("if", "mask"))
     assert report.verdict is jc.Verdict.PASS and decided.NOTE in report.notes, str(report)
 
 
@@ -101,6 +121,41 @@ def test_a_loop_that_ends_by_its_values_with_a_rule_is_refused():
     with pytest.raises(jax.errors.TracerBoolConversionError) as caught:
         check_grads(f, (np.asarray([0.5, 0.6], np.float32),), 1)
     assert any("jnp.where" in note for note in caught.value.__notes__)
+
+
+ITEMS = {
+    "biggest": lambda cube: lambda x: cube(x) * max(x),
+    "mask": lambda cube: lambda x: cube(x)[x > 0.7],
+    "places": lambda cube: lambda x: cube(x[jnp.nonzero(x > 0.7)[0]]),
+    "item by item": lambda cube: lambda x: sum(cube(v) for v in x if v > 0.7),
+    "sorted": lambda cube: lambda x: cube(jnp.stack(sorted(x))),
+}
+
+
+@pytest.mark.parametrize("kind", ["jvp", "vjp"])
+@pytest.mark.parametrize("name", ITEMS)
+def test_asking_item_by_item_is_no_loop(name, kind):
+    x = jnp.asarray([0.5, 1.0, 2.0, 0.9])
+    assert jc.check_rule(ITEMS[name](rule(1.0, kind)), x, transforms=False).verdict is jc.Verdict.PASS
+    assert jc.check_rule(ITEMS[name](rule(1.001, kind)), x, transforms=False).verdict is jc.Verdict.FAIL
+    with pytest.raises(AssertionError):
+        check_grads(ITEMS[name](rule(1.001, kind)), (x,), 1, modes=["rev"])
+
+
+def test_a_mask_that_lets_other_entries_through_next_to_these_is_said_to():
+    report = jc.check_rule(lambda x: x[x >= 0.75] ** 2, jnp.asarray([0.5, 0.75, 2.0]), transforms=False)
+    assert decided.ONE_SIDE in report.notes
+
+
+def test_a_float_that_goes_through_python_has_no_derivative():
+    """JAX takes `norm` for a constant, and so does every trace: nothing but the function itself knows better."""
+
+    def normalised(x):
+        return x / jnp.linalg.norm(x).item()
+
+    for check in (jc.check_rule, lambda f, x: check_grads(f, (x,), 1)):
+        with pytest.raises(jax.errors.ConcretizationTypeError):
+            check(normalised, jnp.asarray([0.5, 1.0, 2.0]))
 
 
 def test_what_goes_to_numpy_is_refused():

@@ -21,11 +21,6 @@ from jaxcheck.program.ways.exact_ops import BITS, OPERATIONS, Unknown, balls, is
 
 __all__ = ["Unknown", "available", "derivatives"]
 
-# Equations that only move entries: run on the entries' numbers instead of their values.
-_MOVES = (
-    "broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims", "slice", "dynamic_slice", "rev", "gather",
-    "concatenate", "pad", "select_n", "dynamic_update_slice", "copy", "copy_p", "split", "scatter",
-)  # fmt: skip
 # Iterations of all loops together; beyond it the host would be too slow.
 _TURNS = 2000
 
@@ -86,7 +81,7 @@ class _Run:
             return operands
         if not any(map(is_balls, operands)):
             return _same(eqn, interpret.bind(eqn, operands))
-        if name in _MOVES:
+        if name in jaxpr.MOVES:
             return _moved(eqn, operands)
         if not any(rules.is_inexact(v.aval) for v in eqn.outvars):
             if name == "convert_element_type" and any(x[1] != 0 for x in operands[0].ravel()):
