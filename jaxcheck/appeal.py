@@ -74,5 +74,5 @@ def _undecided(case: Case, ev: LeafEvidence, opinion: Opinion, influence: np.nda
     if opinion.reason is not Reason.AGREE:
         return False
     must_catch = case.settings.must_catch
-    weakest = max(power.floors(ev, case.settings.tolerance, must_catch, influence))
+    weakest = max(case.floors(ev, influence))
     return not weakest <= must_catch or bool(power.unresolved(ev, must_catch))

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcheck.bars import BARS, COUNTS, LEAST_MOVE
+from jaxcheck.bars import BARS, COUNTS, LEAST_MOVE, NOISIER
 from jaxcheck.budget import current
 from jaxcheck.evidence import gather, second_look
 from jaxcheck.evidence.differences import Ladder
@@ -108,11 +108,24 @@ def sees_one_formula(ev: LeafEvidence) -> bool:
     return True
 
 
-def bars_matter(ev: LeafEvidence, tolerance: Tolerance) -> bool:
-    """Whether the estimated bars of M and A are more than a small part of the tolerance."""
+def bars_matter(ev: LeafEvidence, tolerance: Tolerance, opinion: Opinion) -> bool:
+    """Whether the bars of M and A may be more than a small part of the tolerance: as they are estimated, or as those of
+    the differences let one expect. Where a function saturates (a softmax that is 1) neighbours round alike, and their
+    scatter shows nothing."""
+    granted = tolerance.between_programs(ev.sharp)
+    if opinion.error_bar > NOISIER * granted:
+        return True
     with np.errstate(all="ignore"):
         bars = measures.norms(ev.m_error) + (0 if ev.a_error is None else measures.norms(ev.a_error))
-        return bool((bars > COUNTS * tolerance.between_programs(ev.sharp) * measures.norms(ev.m)).any())
+        return bool((bars > COUNTS * granted * measures.norms(ev.m)).any())
+
+
+def weighed(case: Case, ev: LeafEvidence, opinion: Opinion) -> LeafEvidence:
+    """The evidence of a leaf that passes, with measured bars where these cost next to nothing, or may matter: a wrong
+    gradient would be held to these, and so they say what would have been caught."""
+    if case.round_off_of_gradients() is not None or bars_matter(ev, case.settings.tolerance, opinion):
+        return measured(case, ev)
+    return ev
 
 
 def placed(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
@@ -139,7 +152,7 @@ def placed(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
 def measured(case: Case, ev: LeafEvidence) -> LeafEvidence:
     """The evidence of a leaf with the round-off of M and A measured; where it could not be, it stays estimated. What
     Python computes cannot be perturbed within; it rounds by what autodiff of the same formula does, or more."""
-    bars, where = case.round_off(), slice(ev.leaf.start, ev.leaf.stop)
+    bars, where = case.round_off_of_gradients() or case.round_off(), slice(ev.leaf.start, ev.leaf.stop)
 
     def known(found: np.ndarray | None, estimated: Any) -> Any:
         if found is None or estimated is None:

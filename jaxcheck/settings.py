@@ -17,6 +17,7 @@ from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.preface import Preface
 from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.evidence.roundoff import RoundOff
+from jaxcheck.judgement import power
 from jaxcheck.judgement.measures import believed
 from jaxcheck.judgement.vote import Opinion, judge
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
@@ -85,6 +86,9 @@ class Case:
     evaluations: int = 0
     compiled: int = 0
     _round_off: RoundOff | None = None
+    _of_gradients: RoundOff | None = None
+    _takes_compiler: bool = False
+    _floors: dict[int, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     _bisected: dict[int, np.ndarray | None] = dataclasses.field(default_factory=dict)
     _coarse: np.ndarray | None = None
     _seen: dict[int, tuple[LeafEvidence, LeafEvidence, Opinion]] = dataclasses.field(default_factory=dict)
@@ -95,9 +99,22 @@ class Case:
     def round_off(self) -> RoundOff:
         """The measured round-off of M, A and the outputs at the point; measured when it is first asked for."""
         if self._round_off is None:
-            self._round_off, new = roundoff.measure(self.problem, self.point)
+            self._round_off, new = roundoff.measure(self.problem, self.point, self._of_gradients)
             self.compiled += new
         return self._round_off
+
+    def round_off_of_gradients(self) -> RoundOff | None:
+        """The same of M and A alone, where it takes no compiler; None where it does, or there is nothing to measure."""
+        problem = self.problem
+        if self._round_off is not None:
+            return self._round_off
+        if self._of_gradients is None and not self._takes_compiler and (problem.manual or problem.autodiff) is not None:
+            try:
+                (m, a), _ = roundoff.gradients(problem, self.point, compiling=False)
+                self._of_gradients = RoundOff(m, a, None)
+            except roundoff.Unmeasured:
+                self._takes_compiler = True
+        return self._of_gradients
 
     def coarseness(self) -> np.ndarray:
         """(G, P) how far M is off by the data that it closes over, see `as_run`; and computed by Python by what is
@@ -147,6 +164,14 @@ class Case:
     def _first(self, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
         ev = dataclasses.replace(ev, probes=believed(ev.probes))
         return ev, self.judge(ev)
+
+    def floors(self, ev: LeafEvidence, influence: np.ndarray) -> tuple[float, float]:
+        """What a PASS of a leaf would have caught, see `power.floors`; found once."""
+        known = self._floors.get(id(ev))  # which keeps both, so that their ids are their own
+        if known is None or not np.array_equal(known[1], influence):
+            found = power.floors(ev, self.settings.tolerance, self.settings.must_catch, influence)
+            known = self._floors[id(ev)] = (ev, influence, found)
+        return known[2]
 
     def judge(self, ev: LeafEvidence) -> Opinion:
         s = self.settings

@@ -39,9 +39,7 @@ def settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opi
     if done or case.problem.primal is None or beyond_rounding(ev, opinion):
         return ev, opinion
     if plain:
-        # Bars that count beside the tolerance decide what would have been caught: they are measured, too.
-        matter = doubt.bars_matter(ev, case.settings.tolerance)
-        return (doubt.measured(case, ev), opinion) if matter else (ev, opinion)
+        return doubt.weighed(case, ev, opinion), opinion
     accused = opinion.verdict is Verdict.FAIL
     ev = _beside_edges(case, number, doubt.closer(case, number, ev, suspects(case, number, ev, opinion), ladder))
     opinion = doubt.beside(ev, case.judge(ev))

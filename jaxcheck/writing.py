@@ -100,7 +100,7 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
     ev, settings = evidence.leaves[number], case.settings
     leaf, said, floor = ev.leaf, _Said(opinion.verdict, opinion.reason, opinion.note), power.UNKNOWN
     if said.verdict is Verdict.PASS and said.reason is not Reason.SURROGATE and leaf.size:
-        floor = power.floors(ev, settings.tolerance, settings.must_catch, influence)
+        floor = case.floors(ev, influence)
         said = _weighed(case, ev, said, floor)
         floor = floor if max(floor) < math.inf else power.UNKNOWN
     said = _with_step(settings.mode, ev, said)

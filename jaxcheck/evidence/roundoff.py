@@ -39,31 +39,41 @@ class RoundOff:
     outputs: np.ndarray | None
 
 
-def measure(problem: Problem, point: np.ndarray) -> tuple[RoundOff, int]:
-    """The bars at `point`, and how many programs were compiled."""
-    compiled, bars = 0, []
-    for traced in (problem.manual, problem.autodiff):
-        found = None
-        if traced is not None:
-            raw, new = _scattered(problem, traced, point)
-            compiled += new
-            found = _typically(
-                problem,
-                point,
-                np.concatenate(
-                    [
-                        _real(leaf, b.reshape(problem.columns, *leaf.shape))
-                        for leaf, b in zip(problem.theta.leaves, raw, strict=True)
-                    ],
-                    axis=1,
-                ),
-            )
-        bars.append(found)
+class Unmeasured(Exception):
+    """It was to be measured without compiling anything, and cannot be."""
+
+
+def measure(problem: Problem, point: np.ndarray, known: RoundOff | None = None) -> tuple[RoundOff, int]:
+    """The bars at `point`, those of M and A perhaps `known`, and how many programs were compiled."""
+    (m, a), compiled = gradients(problem, point) if known is None else ((known.m, known.a), 0)
     outputs = None
     if problem.primal is not None:
         raw, new = _scattered(problem, problem.primal, point)
         compiled, outputs = compiled + new, raw[0].reshape(-1)
-    return RoundOff(bars[0], bars[1], outputs), compiled
+    return RoundOff(m, a, outputs), compiled
+
+
+def gradients(
+    problem: Problem, point: np.ndarray, compiling: bool = True
+) -> tuple[tuple[np.ndarray | None, np.ndarray | None], int]:
+    """((bars of M, those of A), programs compiled) at `point`; one and the same program is measured once.
+
+    Raises:
+        Unmeasured: it takes a compiler, and none may be asked.
+    """
+    compiled, known = 0, {}
+    for traced in (problem.manual, problem.autodiff):
+        if traced is None or traced.program.identity in known:
+            continue
+        raw, new = _scattered(problem, traced, point, compiling=compiling)
+        compiled += new
+        bars = [
+            _real(leaf, b.reshape(problem.columns, *leaf.shape))
+            for leaf, b in zip(problem.theta.leaves, raw, strict=True)
+        ]
+        known[traced.program.identity] = _typically(problem, point, np.concatenate(bars, axis=1))
+    m, a = (None if x is None else known[x.program.identity] for x in (problem.manual, problem.autodiff))
+    return (m, a), compiled
 
 
 def at_each(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -83,7 +93,9 @@ def at_each(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return found[0], found[1], compiled
 
 
-def _scattered(problem: Problem, traced: Traced, point: np.ndarray, many: int = 0) -> tuple[list[np.ndarray], int]:
+def _scattered(
+    problem: Problem, traced: Traced, point: np.ndarray, many: int = 0, compiling: bool = True
+) -> tuple[list[np.ndarray], int]:
     """(the bar of each result, programs compiled) at a point, or at as `many` as there are: each result has an axis
     for them in front."""
     program = traced.program
@@ -113,6 +125,8 @@ def _scattered(problem: Problem, traced: Traced, point: np.ndarray, many: int = 
         given = (point if many else problem.place(point), tuple(problem.extras))
         args = tuple(closed.consts), signs(DRAWS).astype(np.float64), *given
         found, compiled = once(name, functools.partial(build, None), args, [program], DRAWS * max(many, 1)), 0
+        if found is None and not compiling:
+            raise Unmeasured
         if found is None:
             found, compiled = execute(name, build, [program], tuple(closed.consts), signs(DRAWS), *given)
     return [np.asarray(b, np.float64) for b in found], compiled

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxcheck.bars import BARS, FAINT, OBVIOUS, SIZES
+from jaxcheck.bars import BARS, COMPONENT, FAINT, OBVIOUS, SIZES
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.judgement.chance import from_differences, hidden
 from jaxcheck.judgement.looks import look
@@ -196,7 +196,8 @@ def _hardest(ev: LeafEvidence, tolerance: Tolerance, kinked: np.ndarray, shown: 
     with np.errstate(all="ignore"):
         seen = np.full(ev.m.shape, np.inf)  # the least error that some witness sees, per component
         if ev.a is not None and np.isfinite(ev.a).all():
-            seen = ev.m_error + ev.a_error
+            # As `facts.find` asks of components: by part of their own size, which the largest hide most in.
+            seen = COMPONENT * tolerance.between_programs(ev.sharp) * np.abs(ev.m) + ev.m_error + ev.a_error
         for probes in ev.probes:
             # A direction that all move along is held to a part of what all do: one alone must stand out from that.
             one, off = look(ev, probes, ev.m, None, tolerance), np.abs(probes.project(ev.m) - probes.slopes.value)

@@ -48,6 +48,33 @@ def _spread(x: Any, shape: Any, broadcast_dimensions: Any, sharding: Any = None)
     return np.broadcast_to(x.reshape(at), shape) if sharding is None else None
 
 
+def _gathered(x: Any, indices: Any, dimension_numbers: Any, slice_sizes: Any, mode: Any, **_: Any) -> Any:
+    """Entries of one axis, one by one, or one slice along it: what indexing by an array, and a slice that starts at a
+    number, become."""
+    d = dimension_numbers
+    if d.operand_batching_dims or len(d.start_index_map) != 1:
+        return None
+    axis, starts = int(d.start_index_map[0]), indices[..., 0]
+    size, collapsed = slice_sizes[axis], tuple(map(int, d.collapsed_slice_dims))
+    last = x.shape[axis] - size
+    if any(n != m for i, (n, m) in enumerate(zip(slice_sizes, x.shape, strict=True)) if i != axis):
+        return None
+    if (starts < 0).any() or (starts > last).any():
+        if mode.name != "CLIP":
+            return None
+        starts = np.clip(starts, 0, last)
+    if not starts.ndim:
+        whole = np.take(x, np.arange(int(starts), int(starts) + size), axis)
+        return np.squeeze(whole, collapsed)
+    if collapsed != (axis,):
+        return None
+    offset = set(map(int, d.offset_dims))
+    there = iter(range(axis, axis + starts.ndim))
+    kept = (i for i in range(x.ndim + starts.ndim - 1) if not axis <= i < axis + starts.ndim)
+    order = [next(kept) if i in offset else next(there) for i in range(x.ndim + starts.ndim - 1)]
+    return np.take(x, starts, axis).transpose(order)
+
+
 def _chosen(which: Any, *cases: Any) -> Any:
     return np.where(which, cases[1], cases[0]) if which.dtype == bool and len(cases) == 2 else None
 
@@ -114,8 +141,6 @@ _NUMBERS = dict(
     max=np.maximum,
     min=np.minimum,
     add_any=np.add,
-    eq=np.equal,
-    ne=np.not_equal,
     lt=np.less,
     le=np.less_equal,
     gt=np.greater,
@@ -126,6 +151,7 @@ _OF: dict[str, Callable[..., Any]] = {
     **{name: _elementwise(f, "fiu") for name, f in _NUMBERS.items()},
     **{name: _elementwise(f, "b") for name, f in (("and", np.logical_and), ("or", np.logical_or),
                                                   ("not", np.logical_not))},
+    **{name: _elementwise(f, "fiub") for name, f in (("eq", np.equal), ("ne", np.not_equal))},
     "integer_pow": lambda x, y: x ** np.asarray(y, x.dtype) if x.dtype.kind == "f" else None,
     "iota": _counted, "pad": _padded, "split": _cut, "stop_gradient": lambda x: x,
     "reduce_sum": _reduced(np.sum), "reduce_max": _reduced(np.max), "reduce_min": _reduced(np.min),
@@ -141,6 +167,8 @@ _OF: dict[str, Callable[..., Any]] = {
     "rev": lambda x, dimensions: np.flip(x, tuple(dimensions)),
     "select_n": _chosen,
     "dot_general": _contracted,
+    "gather": _gathered,
+    "rem": _elementwise(np.fmod, "iu"),
     "copy": lambda x: x.copy(),
 }  # fmt: skip
 

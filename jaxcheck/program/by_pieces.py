@@ -23,8 +23,9 @@ from jaxcheck.there import there
 
 # Operations, and elements computed, up to which this takes less time than the compiler does.
 OPERATIONS, ELEMENTS = 4000, 1e7
-# Operations of what is run once: the compiler takes longer for each the more there are, seconds for some thousands.
-ONCE = 50000
+# Operations of what is run once: the compiler takes longer for each the more there are, seconds for some thousands; but
+# not for more turns of a loop, which here take as long as it.
+ONCE, TURNED = 50000, 10000
 # What was traced to be run so, by what it computes; the last used last.
 _TRACED: collections.OrderedDict[Any, tuple[Any, Any]] = collections.OrderedDict()
 _KEPT, _LOCK = 32, threading.Lock()
@@ -67,7 +68,22 @@ class Pieces:
             values.update(zip(eqn.outvars, found, strict=True))
         return list(map(read, opened.outvars))
 
+    def _scan(self, eqn: Any, operands: list[Any]) -> list[Any]:
+        body = eqn.params["jaxpr"]
+        consts, carry = jaxpr.scan_layout(eqn, interpret.opened(body))
+        fixed, values, rows = operands[:consts], operands[consts : consts + carry], operands[consts + carry :]
+        length = eqn.params["length"]
+        stacked = [np.empty(v.aval.shape, v.aval.dtype) for v in eqn.outvars[carry:]]
+        for i in reversed(range(length)) if eqn.params["reverse"] else range(length):
+            out = self._run(body, [*fixed, *values, *(np.asarray(x)[i] for x in rows)])
+            values = out[:carry]
+            for whole, row in zip(stacked, out[carry:], strict=True):
+                whole[i] = row
+        return [*values, *stacked]
+
     def _equation(self, eqn: Any, operands: list[Any]) -> Sequence[Any] | None:
+        if eqn.primitive.name == "scan":
+            return self._scan(eqn, operands)
         if (run := self.compiled.get(id(eqn))) is not None:
             found = run(*operands)
             return found if eqn.primitive.multiple_results else [found]
@@ -117,7 +133,8 @@ def once(key: Any, f: Callable, args: Sequence[Any], programs: Sequence[Program]
 
 def _traced(f: Callable, args: Sequence[Any]) -> tuple[Pieces | None, Any]:
     closed, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
-    known = not closed.effects and _is_numpys(closed) and there(_count(closed, {})) <= ONCE
+    most = TURNED if any(site.eqn.primitive.name == "scan" for site in interpret.walk(closed)) else ONCE
+    known = not closed.effects and _is_numpys(closed) and there(_count(closed, {}, loops=True)) <= most
     run = Pieces(closed, {}) if known else None
     return run, jax.tree_util.tree_structure(shapes)
 
@@ -125,13 +142,13 @@ def _traced(f: Callable, args: Sequence[Any]) -> tuple[Pieces | None, Any]:
 def _is_numpys(program: Any) -> bool:
     """Whether NumPy knows every operation: what was compiled for another is not at hand in every run."""
     for eqn in interpret.opened(program).eqns:
-        inner = None if known_by_numpy(eqn) else _inner(eqn)
+        inner = None if known_by_numpy(eqn) else _inner(eqn, loops=True)
         if not known_by_numpy(eqn) and (inner is None or not _is_numpys(inner)):
             return False
     return True
 
 
-def _count(program: Any, compiled: dict[int, Callable]) -> int | None:
+def _count(program: Any, compiled: dict[int, Callable], loops: bool = False) -> int | None:
     total = 0
     for eqn in interpret.opened(program).eqns:
         if known_by_numpy(eqn):
@@ -139,14 +156,18 @@ def _count(program: Any, compiled: dict[int, Callable]) -> int | None:
         elif (run := compiled_before(eqn)) is not None:
             count, compiled[id(eqn)] = 1, run
         else:
-            inner = _inner(eqn)
-            count = None if inner is None else _count(inner, compiled)
+            inner = _inner(eqn, loops)
+            count = None if inner is None else _count(inner, compiled, loops)
+            if count is not None and eqn.primitive.name == "scan":
+                count *= eqn.params["length"]
         if count is None:
             return None
         total += count
     return total
 
 
-def _inner(eqn: Any) -> Any | None:
-    """The program that an equation calls, and does nothing else."""
+def _inner(eqn: Any, loops: bool = False) -> Any | None:
+    """The program that an equation calls, and does nothing else; with `loops`, also that which a scan repeats."""
+    if eqn.primitive.name == "scan" and loops:
+        return eqn.params["jaxpr"]
     return None if eqn.primitive.name in ("scan", "while", "cond", "custom_linear_solve") else jaxpr.nested(eqn)

@@ -19,6 +19,7 @@ from jax._src import core
 from jax.extend.core import jaxpr_as_fun
 
 from jaxcheck.program import jaxpr
+from jaxcheck.program.identity import same_program
 from jaxcheck.program.mode import NOT_TRACEABLE, is_wide
 from jaxcheck.program.native import is_dynamic
 from jaxcheck.program.strip import count_rules
@@ -49,11 +50,15 @@ def of(f: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Ca
     def decided(*args: Any, **kwargs: Any) -> Any:
         given = [x for x, y in zip(jax.tree_util.tree_leaves((args, kwargs)), flat, strict=True) if _is_number(y)]
         key = (is_wide(), *(jax.typeof(x).dtype for x in given))
-        if key not in known:
+        found = known.get(key)
+        if found is None:
             with core.set_current_trace(core.eval_trace):
                 here = [_cast(x, d) for x, d in zip(filter(_is_number, flat), key[1:], strict=True)]
-            known[key] = _along(f, flat, tree, here)
-        closed, out, _ = known[key]
+            found = _along(f, flat, tree, here)
+            # What draws numbers of its own is another program each time, as whoever traces it twice is to find out.
+            if same_program(_along(f, flat, tree, here)[0], found[0]):
+                known[key] = found
+        closed, out, _ = found
         return jax.tree_util.tree_unflatten(out, jaxpr_as_fun(closed)(*given))
 
     try:
@@ -218,6 +223,11 @@ class _Known(core.Tracer):
 
     def to_concrete_value(self) -> Any:
         self._trace.asked(self)
+        # `x.item()`, jnp.unique: a float that is not asked for as a condition (`if x:`), or whether there is a value.
+        frame = sys._getframe(1)
+        while frame.f_code.co_name == "to_concrete_value" and frame.f_back is not None:
+            frame = frame.f_back
+        self._trace.left |= _moves(self.staged) and frame.f_code.co_name not in ("__bool__", "is_concrete")
         return core.to_concrete_value(self.value)
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
@@ -225,10 +235,6 @@ class _Known(core.Tracer):
             return super().__array__(*args, **kwargs)
         self._trace.asked(self)
         return np.asarray(self.value, *args, **kwargs)
-
-    def item(self, *args: Any) -> Any:
-        self._trace.left |= _moves(self.staged)
-        return self.to_concrete_value().item(*args)
 
 
 __all__ = ["NOTE", "ONE_SIDE", "of", "said"]

@@ -147,15 +147,32 @@ def test_a_mask_that_lets_other_entries_through_next_to_these_is_said_to():
     assert decided.ONE_SIDE in report.notes
 
 
-def test_a_float_that_goes_through_python_has_no_derivative():
-    """JAX takes `norm` for a constant, and so does every trace: nothing but the function itself knows better."""
+LEAVING = {
+    "item": lambda x: x / jnp.linalg.norm(x).item(),
+    "of a branch": lambda x: x * x.max().item() if x[0] > 0 else x,
+    "unique": lambda x: jnp.unique(x) ** 2,
+}
 
-    def normalised(x):
-        return x / jnp.linalg.norm(x).item()
 
+@pytest.mark.parametrize("name", LEAVING)
+def test_a_float_that_goes_through_python_has_no_derivative(name):
+    """JAX takes it for a constant, and so does every trace: nothing but the function itself knows better."""
     for check in (jc.check_rule, lambda f, x: check_grads(f, (x,), 1)):
         with pytest.raises(jax.errors.ConcretizationTypeError):
-            check(normalised, jnp.asarray([0.5, 1.0, 2.0]))
+            check(LEAVING[name], jnp.asarray([0.5, 1.0, 2.0]))
+
+
+def test_what_draws_numbers_of_its_own_is_not_taken_for_what_it_drew():
+    rng = np.random.default_rng(0)
+
+    def dropout(x):
+        return x * rng.binomial(1, 0.5, x.shape) if x[0] > 0 else x
+
+    x = jnp.linspace(0.5, 2.0, 40)
+    report = jc.check_rule(dropout, x, transforms=False)
+    assert (report.verdict, report.reason) == (jc.Verdict.INCONCLUSIVE, jc.Reason.NONDETERMINISTIC)
+    with pytest.raises(jc.GradientInconclusive):
+        check_grads(dropout, (x,), 1)
 
 
 def test_what_goes_to_numpy_is_refused():

@@ -75,6 +75,14 @@ def layers(x):
     return [jnp.sum(x * A), x[0]]
 
 
+def scanned(x):
+    def turn(h, row):
+        return jnp.tanh(h * 0.9 + row), h**2
+
+    last, seen = jax.lax.scan(turn, 0.1 * x, jnp.stack([x, -x, x * x]), reverse=True)
+    return [jnp.sum(last), jnp.sum(seen * A)]
+
+
 def bars(f, constants=False):
     x = A.astype(np.float64)
     with jax.enable_x64(True):
@@ -84,11 +92,12 @@ def bars(f, constants=False):
 
 
 @pytest.mark.parametrize("constants", [False, True])
-def test_round_off_is_measured_without_a_compiler(constants, monkeypatch):
-    found, compiled = bars(layers, constants)
+@pytest.mark.parametrize("f", [layers, scanned])
+def test_round_off_is_measured_without_a_compiler(f, constants, monkeypatch):
+    found, compiled = bars(f, constants)
     assert not compiled
     monkeypatch.setattr(rounding, "once", lambda *given: None)
-    known, compiled = bars(layers, constants)
+    known, compiled = bars(f, constants)
     assert compiled
     for x, y in zip(found, known, strict=True):
         assert x.dtype == y.dtype and (x != 0).all()

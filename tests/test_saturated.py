@@ -1,0 +1,78 @@
+"""Where a softmax or an activation saturates, gradients hold far fewer digits than neighbours that round alike show; the
+printed floors know it: an error above the floor that is printed beside the right gradient fails."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+
+
+def attention(seed, sharpness):
+    rng = np.random.default_rng(seed)
+    params = {name: rng.normal(size=(4, 4)) for name in "qkv"}
+    x = 2 * rng.normal(size=(6, 4))
+
+    def loss(p):
+        weights = jax.nn.softmax(sharpness * (x @ p["q"]) @ (x @ p["k"]).T, -1)
+        return jnp.sum(jnp.sin(weights @ (x @ p["v"])))
+
+    return loss, params
+
+
+def gelu(seed, size):
+    rng = np.random.default_rng(seed)
+    params = {"w1": size * rng.normal(size=(5, 6)), "w2": size * rng.normal(size=(6, 6)), "w3": rng.normal(size=(6, 2))}
+    x = rng.normal(size=(7, 5))
+
+    def loss(p):
+        return jnp.mean((jax.nn.gelu(jax.nn.gelu(x @ p["w1"]) @ p["w2"]) @ p["w3"]) ** 2)
+
+    return loss, params
+
+
+def turns(seed, size):
+    rng = np.random.default_rng(seed)
+    params, x = {"w": size * rng.normal(size=(3, 4, 4))}, rng.normal(size=(5, 4))
+
+    def loss(p):
+        return jnp.sum(jax.lax.scan(lambda h, w: (jax.nn.gelu(h @ w), None), x, p["w"])[0] ** 2)
+
+    return loss, params
+
+
+# Leaf `k`, of which 6e-6 to 2e-7 of the whole gradient is left: its rounding is 4e-9 to 8e-7 of it, by 60 digits.
+CASES = {
+    "softmax, seed 2": (attention, 2, 4.0, "k"),
+    "softmax, seed 4": (attention, 4, 4.0, "k"),
+    "softmax, seed 7": (attention, 7, 4.0, "k"),
+    "gelu": (gelu, 3, 8.0, "w2"),
+    "gelu in a scan": (turns, 2, 8.0, "w"),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def problem(request):
+    make, seed, size, name = CASES[request.param]
+    with jax.enable_x64(True):
+        loss, params = make(seed, size)
+        report = jc.check_grad(loss, params, jax.grad(loss), where=False)
+        assert report.verdict is jc.Verdict.PASS, str(report)
+        yield loss, params, report[name]
+
+
+@pytest.mark.parametrize("times", [2.0, 20.0])
+@pytest.mark.parametrize("what", ["whole", "component"])
+def test_an_error_above_the_printed_floor_fails(problem, what, times):
+    loss, params, leaf = problem
+    size = times * (leaf.floor if what == "whole" else leaf.floor_component)
+
+    def grad(p):
+        g = dict(jax.grad(loss)(p))
+        right = g[leaf.path]
+        g[leaf.path] = right * (1 + size) if what == "whole" else right.at[1, 2].add(size * jnp.linalg.norm(right))
+        return g
+
+    report = jc.check_grad(loss, params, grad, where=False)
+    assert report[leaf.path].verdict is jc.Verdict.FAIL, f"{size:g} passes\n{report}"
