@@ -1,5 +1,7 @@
-"""Where a softmax or an activation saturates, gradients hold far fewer digits than neighbours that round alike show; the
-printed floors know it: an error above the floor that is printed beside the right gradient fails."""
+"""Where a softmax or an activation saturates, gradients hold fewer digits than neighbours that round alike show.
+
+The printed floors know it: an error above the floor that is printed beside the right gradient fails.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -197,7 +197,7 @@ def _hardest(ev: LeafEvidence, tolerance: Tolerance, kinked: np.ndarray, shown: 
         seen = np.full(ev.m.shape, np.inf)  # the least error that some witness sees, per component
         if ev.a is not None and np.isfinite(ev.a).all():
             # As `facts.find` asks of components: by part of their own size, which the largest hide most in.
-            seen = COMPONENT * tolerance.between_programs(ev.sharp) * np.abs(ev.m) + ev.m_error + ev.a_error
+            seen = COMPONENT * tolerance.between_programs(ev.sharp) * np.abs(ev.m) + ev.m_error + there(ev.a_error)
         for probes in ev.probes:
             # A direction that all move along is held to a part of what all do: one alone must stand out from that.
             one, off = look(ev, probes, ev.m, None, tolerance), np.abs(probes.project(ev.m) - probes.slopes.value)
