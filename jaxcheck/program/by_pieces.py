@@ -23,9 +23,10 @@ from jaxcheck.there import there
 
 # Operations, and elements computed, up to which this takes less time than the compiler does.
 OPERATIONS, ELEMENTS = 4000, 1e7
-# Operations of what is run once: the compiler takes longer for each the more there are, seconds for some thousands; but
-# not for more turns of a loop, which here take as long as it.
-ONCE, TURNED = 50000, 10000
+# Operations of what is run once: the compiler takes longer for each the more there are, seconds for some thousands. And
+# those of a program with loops, turn by turn, some eight times as many where its round-off is measured: the compiler
+# takes no longer for more turns, and these here as long as it (some 100 ms).
+ONCE, TURNED = 50000, 300
 # What was traced to be run so, by what it computes; the last used last.
 _TRACED: collections.OrderedDict[Any, tuple[Any, Any]] = collections.OrderedDict()
 _KEPT, _LOCK = 32, threading.Lock()
@@ -119,7 +120,7 @@ def once(key: Any, f: Callable, args: Sequence[Any], programs: Sequence[Program]
         if known is not None:
             _TRACED.move_to_end(key)
     if known is None:
-        known = _traced(f, args) if all(_is_numpys(p.closed) for p in programs) else (None, None)
+        known = _traced(f, args) if all(map(_is_small, programs)) else (None, None)
         with _LOCK:
             _TRACED[key] = known
             while len(_TRACED) > _KEPT:
@@ -133,10 +134,17 @@ def once(key: Any, f: Callable, args: Sequence[Any], programs: Sequence[Program]
 
 def _traced(f: Callable, args: Sequence[Any]) -> tuple[Pieces | None, Any]:
     closed, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
-    most = TURNED if any(site.eqn.primitive.name == "scan" for site in interpret.walk(closed)) else ONCE
-    known = not closed.effects and _is_numpys(closed) and there(_count(closed, {}, loops=True)) <= most
+    known = not closed.effects and _is_numpys(closed) and there(_count(closed, {}, loops=True)) <= ONCE
     run = Pieces(closed, {}) if known else None
     return run, jax.tree_util.tree_structure(shapes)
+
+
+def _is_small(program: Program) -> bool:
+    """Whether NumPy knows every operation, and no loop makes too many of them."""
+    if not _is_numpys(program.closed):
+        return False
+    loops = any(site.eqn.primitive.name == "scan" for site in interpret.walk(program.closed))
+    return not loops or there(_count(program.closed, {}, loops=True)) <= TURNED
 
 
 def _is_numpys(program: Any) -> bool:
