@@ -66,6 +66,7 @@ PARTS = {
     "tests/ordinary/test_host.py": 1 / 2,
     "tests/ordinary/test_matrix.py": 1 / 6,
     "tests/ordinary/test_max_pooling.py": 1 / 2,
+    "tests/ordinary/test_python_branches.py": 1 / 2,
     "tests/ordinary/test_rules_in_functions.py": 1 / 2,
     "tests/ordinary/test_stateful.py": 1 / 2,
     "tests/ordinary/test_ties_large.py": 2 / 3,
