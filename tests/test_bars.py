@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck import Reason, Verdict, bars
+from jaxcheck import Reason, Verdict, bars, doubt
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.problem import Probes
 from jaxcheck.judgement import as_run, kinds, measures
@@ -171,6 +171,15 @@ def test_only_rounding(move):
     assert measures.by_column(a, b) == 0
     move("ONLY_ROUNDING", 1e-15)
     assert measures.by_column(a, b) == 1
+
+
+def test_noisier(move):
+    one = np.ones((1, 1))
+    ev = SimpleNamespace(m=one, m_error=1e-15 * one, a_error=1e-15 * one, sharp=True)
+    seen = SimpleNamespace(error_bar=2e-9)
+    assert doubt.bars_matter(ev, Tolerance(), seen)
+    move("NOISIER", 30.0)
+    assert not doubt.bars_matter(ev, Tolerance(), seen)
 
 
 @pytest.mark.parametrize(("name", "rtol", "sharp"), [("SHARP", None, True), ("TEXTBOOK", None, False)])
