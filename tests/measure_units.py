@@ -65,6 +65,11 @@ UNARY = [
     Case("bessel_i0e", lax.bessel_i0e, _i(0), POSITIVE),
     Case("bessel_i1e", lax.bessel_i1e, _i(1), BOTH),
 ]
+if hasattr(lax, "log2"):  # JAX 0.11
+    UNARY += [
+        Case("log2", lax.log2, lambda x: mp.log(x, 2), ((1e-8, 1e8),)),
+        Case("one_minus_square", lax.one_minus_square, lambda x: 1 - x * x, ((-1e-3, 1e3),)),
+    ]
 BINARY = [
     Case("pow", lax.pow, mp.power, ((1e-3, 1e3),), (0.3, 2.5, -1.7, 9.3)),
     Case("atan2", lax.atan2, mp.atan2, ((-1e-3, 1e3),), (1.0, -2.0)),

@@ -46,6 +46,8 @@ _LIBRARY = {
     "exp2": Cost(1, 1),
     "expm1": Cost(2, 1),
     "log1p": Cost(3, spot=Spot(-0.42, -0.34, 240)),
+    "log2": Cost(3),  # a logarithm over another, which is rounded
+    "one_minus_square": Cost(3),  # two sums and their product; JAX 0.11
     "logistic": Cost(2),
     "asin": Cost(2),
     "acos": Cost(2),

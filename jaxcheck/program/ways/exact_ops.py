@@ -98,6 +98,7 @@ def _steps(f: Callable) -> Callable:
 
 _UNARY: dict[str, Callable] = {
     "neg": lambda x: -x, "exp": lambda x: x.exp(), "exp2": lambda x: (x * _log2()).exp(), "log": lambda x: x.log(),
+    "log2": lambda x: x.log() / _log2(), "one_minus_square": lambda x: (1 + x) * (1 - x),
     "log1p": lambda x: (1 + x).log(), "expm1": lambda x: x.exp() - 1, "sin": lambda x: x.sin(),
     "cos": lambda x: x.cos(), "tan": lambda x: x.tan(), "asin": lambda x: x.asin(), "acos": lambda x: x.acos(),
     "atan": lambda x: x.atan(), "sinh": lambda x: (x.exp() - (-x).exp()) / 2,

@@ -115,6 +115,7 @@ _PLAIN: dict[str, Callable] = {
     "exp": np.exp, "exp2": np.exp2, "log": np.log, "log1p": np.log1p, "expm1": np.expm1, "tanh": np.tanh,
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "sinh": np.sinh, "cosh": np.cosh, "atan": np.arctan,
     "logistic": _logistic, "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "cbrt": np.cbrt, "square": np.square,
+    "one_minus_square": lambda x: (1 + x) * (1 - x), "log2": np.log2,
     "abs": np.abs, "sign": np.sign, "max": np.maximum, "min": np.minimum, "pow": _power, "floor": np.floor,
     "ceil": np.ceil, "gt": np.greater, "ge": np.greater_equal, "lt": np.less, "le": np.less_equal, "eq": np.equal,
     "ne": np.not_equal, "stop_gradient": lambda x: x, "copy": lambda x: x, "copy_p": lambda x: x,

@@ -174,6 +174,7 @@ _PULLS: dict[str, Callable] = {
     "div": lambda p, xs, y, g: [g / xs[1], -g * y / xs[1]],
     "neg": lambda p, xs, y, g: [-g], "exp": _unary(lambda x, y: y), "log": _unary(lambda x, y: 1 / x),
     "log1p": _unary(lambda x, y: 1 / (1 + x)), "expm1": _unary(lambda x, y: y + 1),
+    "one_minus_square": _unary(lambda x, y: -2 * x), "log2": _unary(lambda x, y: 1 / (x * np.log(2))),
     "tanh": _unary(lambda x, y: 1 - y**2), "logistic": _unary(lambda x, y: y * (1 - y)),
     "sqrt": _unary(lambda x, y: 0.5 / y), "rsqrt": _unary(lambda x, y: -0.5 * y / x),
     "sin": _unary(lambda x, y: np.cos(x)),
