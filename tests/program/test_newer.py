@@ -28,6 +28,20 @@ def test_the_tables_say_what_jax_does(name):
     np.testing.assert_allclose(_PULLS[name](eqn.params, [X], value, np.ones(3))[0], slope, 1e-15)
 
 
+@pytest.mark.skipif(not NEWER, reason="this JAX has none of them")
+@pytest.mark.parametrize("name", NEWER)
+def test_so_does_ball_arithmetic(name):
+    exact = pytest.importorskip("jaxcheck.program.ways.exact")
+    pytest.importorskip("flint")
+    f = getattr(lax, name)
+    with jax.enable_x64(True):
+        closed = jax.make_jaxpr(lambda x: jnp.sum(f(x)))(X)
+        slope, radius = exact.derivatives(closed, [X], [np.ones(3)])
+        wanted = jnp.sum(jax.vmap(jax.grad(f))(X))
+    np.testing.assert_allclose(slope, wanted, 1e-14)
+    assert (radius < 1e-14).all()
+
+
 @pytest.mark.where
 def test_the_line_of_a_slip_beside_a_slope_of_tanh_is_named():
     @jax.custom_vjp
