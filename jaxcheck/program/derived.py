@@ -99,7 +99,8 @@ def _by_source(traced: Traced, error: Exception) -> bool:
     """Whether it is the trace that cannot be differentiated, and not the function."""
     if isinstance(error, (LeakedTracer, jax.errors.UnexpectedTracerError)):  # the latter is a TypeError as well
         return True
-    return any(rule_kind(eqn) is not None and falls_short(eqn) for eqn, _ in walk(traced.closed))
+    with jax.enable_x64(traced.wide):  # rules are traced anew, with their float64 operands
+        return any(rule_kind(eqn) is not None and falls_short(eqn) for eqn, _ in walk(traced.closed))
 
 
 def _flat(f: Callable, args: Sequence[Any]) -> Callable:
