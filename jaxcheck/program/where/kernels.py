@@ -44,17 +44,22 @@ def _as_key(x: Any, aval: Any) -> Any:
 
 def kernel(eqn: Any) -> Kernel:
     """The function of an equation's operands, giving its results."""
-    name, params = eqn.primitive.name, eqn.params
     if any(_is_key(v.aval) for v in (*getattr(eqn, "invars", ()), *getattr(eqn, "outvars", ()))):
         return lambda *xs: bound(eqn, [_as_key(x, v.aval) for x, v in zip(xs, eqn.invars, strict=True)])
+    f = _by_numpy(eqn)
+    return (lambda *xs: bound(eqn, xs)) if f is None else (lambda *xs: (f(*xs),))
+
+
+def is_numpys(eqn: Any | None) -> bool:
+    """Whether JAX is not asked for an equation of this kind; what is no equation only hands on what it is given."""
+    return eqn is None or eqn.primitive.name in _PLAIN or eqn.primitive.name in _MADE
+
+
+def _by_numpy(eqn: Any) -> Callable | None:
+    name = eqn.primitive.name
     if name in _PLAIN:
-        f = _PLAIN[name]
-        return lambda *xs: (f(*xs),)
-    if name in _MADE:
-        g = _MADE[name](params)
-        if g is not None:
-            return lambda *xs: (g(*xs),)
-    return lambda *xs: bound(eqn, xs)
+        return _PLAIN[name]
+    return _MADE[name](eqn.params) if name in _MADE else None
 
 
 def bound(eqn: Any, operands: Sequence[np.ndarray]) -> list[np.ndarray]:

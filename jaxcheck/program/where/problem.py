@@ -103,18 +103,24 @@ class Problem:
 
     def error(self, values: Sequence[np.ndarray], point: int) -> np.ndarray:
         """Relative error of each result."""
-        with np.errstate(all="ignore"):
-            return np.array(
-                [
-                    np.linalg.norm(values[o] - t) / s if np.shape(values[o]) == np.shape(t) else np.inf
-                    for o, t, s in zip(self.tape.outputs, self.targets[point], self.scales[point], strict=True)
-                ]
-            )
+        return np.array([self.off(values, point, n) for n in range(len(self.tape.outputs))])
 
-    def run(self, edit: Edit, point: int) -> list[np.ndarray] | None:
-        """All values with a change made; None where it does not fit."""
+    def off(self, values: Sequence[np.ndarray], point: int, n: int) -> float:
+        """Relative error of one result."""
+        value, target = values[self.tape.outputs[n]], self.targets[point][n]
+        if np.shape(value) != np.shape(target):
+            return np.inf
+        with np.errstate(all="ignore"):
+            return float(np.linalg.norm(value - target)) / self.scales[point][n]
+
+    def run(self, edit: Edit, point: int, only: Sequence[int] | None = None) -> list[np.ndarray] | None:
+        """All values with a change made; None where it does not fit.
+
+        Args:
+            only: the operations that are run again, where not all that the change concerns.
+        """
         edits = {k: f for e in (*self.made, edit) for k, f in e.at(self.tape, point).items()}
-        return tried(self.tape.replay, self.runs[point], {}, edits, edit.site.ops[0])
+        return tried(self.tape.replay, self.runs[point], {}, edits, edit.site.ops[0], only)
 
     def first(self, edit: Edit) -> np.ndarray | None:
         """What a change makes of the first instance; None where it does not fit."""

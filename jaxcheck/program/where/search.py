@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck.bars import REPAIRED
 from jaxcheck.program.where import edits as e
 from jaxcheck.program.where import source
+from jaxcheck.program.where.cones import Cones
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.handed import is_argument, is_handed
 from jaxcheck.program.where.problem import Problem
@@ -56,7 +56,7 @@ class Search:
         self.only_value = only_value
         self.found: list[Found] = []
         self.queue: list[tuple[float, int, Edit]] = []
-        self.projections = Projections(problem)
+        self.projections, self.cones = Projections(problem), Cones(problem)
         self.sources = _sources(problem)
 
     def go(self) -> list[Found]:
@@ -275,8 +275,7 @@ class Search:
         for price, _, edit in queue:
             if self.p.late() or price > min(self._best(), self.dearest) + self.margin:
                 return
-            run = self.p.run(edit, 0)
-            if run is not None and (self.p.error(run, 0) <= REPAIRED).all():
+            if not self.cones.refutes(edit):
                 self._take(edit)
 
     def _take(self, edit: Edit) -> None:

@@ -72,6 +72,7 @@ class Tape:
         changed: Mapping[int, np.ndarray],
         edits: Mapping[int, Callable] | None = None,
         start: int = 0,
+        only: Sequence[int] | None = None,
     ) -> list[np.ndarray]:
         """All values, with some changed and everything that depends on them computed again.
 
@@ -79,6 +80,7 @@ class Tape:
             values: of a run at the same inputs, or at others that are all among `changed`.
             edits: from an operation's number to what is run in its place: (its operands, all values) to results.
             start: no operation before this one is concerned.
+            only: the operations that are run again, in order; default all that depend on a change.
 
         Raises:
             Whatever an operation raises of operands that do not fit.
@@ -88,7 +90,7 @@ class Tape:
         for i, x in changed.items():
             now[i] = x
         edits = edits or {}
-        for k in range(start, len(self.ops)):
+        for k in range(start, len(self.ops)) if only is None else only:
             op = self.ops[k]
             edit = edits.get(k)
             if edit is None and dirty.isdisjoint(op.ins):

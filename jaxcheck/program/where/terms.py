@@ -3,6 +3,8 @@ softmax's backward pass, `- x * (g * x).sum(-1, keepdims=True)`."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -37,6 +39,17 @@ class Values(Protocol):
     def given(self, group: Group, site: Site, olds: list[np.ndarray], backwards: bool) -> list[np.ndarray] | None: ...
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+    """Sums of values and of products of two: `sums` a row for each, of the values numbered `first` and `second`, which
+    are one where it is no product, or a square."""
+
+    first: np.ndarray
+    second: np.ndarray
+    squared: np.ndarray
+    sums: np.ndarray
+
+
 class Terms:
     """The terms `c * p * q`, `c * u * sum(p * q)` and shorter sums, of a backward pass's own values.
 
@@ -47,7 +60,7 @@ class Terms:
     def __init__(self, search: Values):
         self.search = search
         self.p = search.p
-        self._tables: dict[Any, tuple[list[tuple[Group, ...]], np.ndarray]] = {}
+        self._tables: dict[Any, Table] = {}
 
     def products(self, site: Site) -> Iterator[Edit]:
         """Plus a product of two values, and a product in its place."""
@@ -110,29 +123,24 @@ class Terms:
     ) -> Iterator[Edit]:
         """The terms that sum over `axes`. What the projections move by is bilinear in `u` and the sum."""
         shapes = [x.shape for x in olds]
-        moved = np.stack(
-            [
-                np.concatenate(
-                    [
-                        (w * x).reshape(-1, *shape).sum(axis=tuple(a + 1 for a in axes)).reshape(len(w), -1)
-                        for w, x, shape in zip(weights, each, shapes, strict=True)
-                    ],
-                    axis=1,
-                )
-                for _, each in outer
-            ]
-        )  # (of u, projections, numbers of a sum)
+        us = [each for _, each in outer]
+        moved = _bilinear([w[:2] for w in weights], us, shapes, axes)
         required = self.search.projections.required
-        for terms, table in self._tables_of(site, axes, shapes):
-            ready = np.array([self._ready(site, slot, g, later) for g in terms])
-            if not ready.any() or len(outer) * table.size > MOST_SUMMED:
+        for groups, table in self._tables_of(site, axes, shapes):
+            there = np.array([self._ready(site, slot, g, later) for g in groups])
+            ready = there[table.first] & there[table.second]
+            if not ready.any() or len(us) * table.sums.size > MOST_SUMMED:
                 continue
-            first, second = moved[:, 0] @ table.T, moved[:, 1] @ table.T
+            first, second = moved[:, 0] @ table.sums.T, moved[:, 1] @ table.sums.T
             with np.errstate(all="ignore"):
-                off = np.abs(first * required[1] - second * required[0])
-                close = off <= SAME_VALUE * np.linalg.norm(required[:2]) * np.hypot(first, second)
+                off, size = np.abs(first * required[1] - second * required[0]), np.hypot(first, second)
+                close = (off <= SAME_VALUE * np.linalg.norm(required[:2]) * size) & (size > 0)
             for i, j in zip(*np.nonzero(close & ready), strict=True):
-                yield from self._fitting(site, slot, axes, outer[i][0], terms[j], moved[i] @ table[j], shapes)
+                term = tuple(groups[n] for n in dict.fromkeys((table.first[j], table.second[j])))
+                if table.squared[j]:
+                    term *= 2
+                every = _bilinear(weights, us[i : i + 1], shapes, axes)[0]
+                yield from self._fitting(site, slot, axes, outer[i][0], term, every @ table.sums[j], shapes)
 
     def _fitting(
         self, site: Site, slot: int, axes: tuple[int, ...], u: Group | None, term: Any, moved: np.ndarray, shapes: Any
@@ -148,42 +156,66 @@ class Terms:
             best = min(plain, key=lambda f: plain[f])
             yield Edit(site, slot, form + best, groups, factor=nice[best] or 0.0, axes=axes)
 
-    def _ready(self, site: Site, slot: int, groups: tuple[Group, ...], later: Any) -> bool:
-        """Whether values are there when a site is run, and do not depend on it; its own result is, as it was."""
-        last = [k + (slot == OUT) for k in site.ops]
-        return all(g not in later and all(m < k for m, k in zip(g.made, last, strict=True)) for g in groups)
+    def _ready(self, site: Site, slot: int, group: Group, later: Any) -> bool:
+        """Whether a value is there when a site is run, and does not depend on it; its own result is, as it was."""
+        if any(group is g for g in later):
+            return False
+        return all(m < k + (slot == OUT) for m, k in zip(group.made, site.ops, strict=True))
 
     def _shape(self, group: Group, n: int) -> tuple[int, ...]:
         return self.p.runs[0][group.ids[n]].shape
 
-    def _tables_of(self, site: Site, axes: tuple[int, ...], shapes: Any) -> Iterator[Any]:
-        """(values and pairs of values, their sums over axes, a row for each), of every shape whose sum goes with the
-        instances' shapes."""
-        count = len(site.ops)
-        fitting: dict[Any, list[Group]] = {}
+    @functools.cached_property
+    def _alike(self) -> dict[tuple[tuple[int, ...], ...], list[Group]]:
+        """The backward pass's own values by the shapes of their instances."""
+        found: dict[Any, list[Group]] = {}
         for g in self.search.sources:
-            if g.what == "own" and len(g.ids) == count:
-                each = tuple(self._shape(g, n) for n in range(count))
-                alike = (_without(s, axes) == _without(t, axes) for s, t in zip(each, shapes, strict=True))
-                if all(alike) and self.p.runs[0][g.ids[0]].dtype.kind == "f":
-                    fitting.setdefault(each, []).append(g)
-        for each, groups in fitting.items():
-            key = (each, axes)
-            if key not in self._tables:
-                self._tables[key] = self._table(groups, axes)
-            yield self._tables[key]
+            if g.what == "own" and self.p.runs[0][g.ids[0]].dtype.kind == "f":
+                found.setdefault(tuple(self._shape(g, n) for n in range(len(g.ids))), []).append(g)
+        return found
 
-    def _table(self, groups: list[Group], axes: tuple[int, ...]) -> tuple[list[tuple[Group, ...]], np.ndarray]:
+    def _tables_of(self, site: Site, axes: tuple[int, ...], shapes: Any) -> Iterator[tuple[list[Group], Table]]:
+        """Values of every shape whose sum goes with the instances' shapes, and their table."""
+        for each, groups in self._alike.items():
+            if len(each) != len(site.ops):
+                continue
+            if all(_without(s, axes) == _without(t, axes) for s, t in zip(each, shapes, strict=True)):
+                key = (each, axes)
+                if key not in self._tables:
+                    self._tables[key] = self._table(groups, axes)
+                yield groups, self._tables[key]
+
+    def _table(self, groups: list[Group], axes: tuple[int, ...]) -> Table:
         values, rows, terms = self.p.runs[0], [], []
         most = MOST_SUMMED / max(sum(values[i].size for i in groups[0].ids), 1)
-        pairs = [(g, h) for a, g in enumerate(groups) for h in groups[a:]] if len(groups) ** 2 <= most else []
-        for term in [*((g,) for g in groups), *pairs]:
-            each = [np.prod([values[i] for i in ids], axis=0) for ids in zip(*(g.ids for g in term), strict=True)]
+        count = len(groups)
+        pairs = [(a, b) for a in range(count) for b in range(a, count)] if count**2 <= most else []
+        for term in [*((a,) for a in range(count)), *pairs]:
+            each = [
+                np.prod([values[i] for i in ids], axis=0) for ids in zip(*(groups[n].ids for n in term), strict=True)
+            ]
             row = np.concatenate([x.sum(axis=axes).ravel() for x in each])
             if np.isfinite(row).all():
                 rows.append(row)
                 terms.append(term)
-        return terms, np.stack(rows) if rows else np.zeros((0, 0))
+        return Table(
+            np.array([t[0] for t in terms], int),
+            np.array([t[-1] for t in terms], int),
+            np.array([len(t) > 1 and t[0] == t[1] for t in terms], bool),
+            np.stack(rows) if rows else np.zeros((0, 0)),
+        )
+
+
+def _bilinear(weights: Any, us: Any, shapes: Any, axes: tuple[int, ...]) -> np.ndarray:
+    """(of u, projections, numbers of a sum) how the projections move with each number of a sum that `u` is times."""
+    parts = []
+    for n, (w, shape) in enumerate(zip(weights, shapes, strict=True)):
+        u = np.stack([each[n] for each in us]).reshape(-1, *shape)
+        inner = list(range(2, 2 + len(shape)))
+        kept = [a + 2 for a in range(len(shape)) if a not in axes]
+        found = np.einsum(u, [0, *inner], w.reshape(-1, *shape), [1, *inner], [0, 1, *kept])
+        parts.append(found.reshape(*found.shape[:2], -1))
+    return np.concatenate(parts, axis=2)
 
 
 def stands_beside(problem: Problem, edit: Edit) -> bool:
