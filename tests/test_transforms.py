@@ -103,6 +103,19 @@ def test_one_device_or_two():
     assert row.status == ("OK" if len(jax.devices()) > 1 else "UNSUPPORTED")
 
 
+def test_what_calls_python_is_not_laid_over_devices():
+    """XLA would end the process: one device calls Python while the other waits for it."""
+
+    def on_host(f, x):
+        return jax.pure_callback(f, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")
+
+    f = jax.custom_vjp(lambda x: on_host(np.sinh, x))
+    f.defvjp(lambda x: (on_host(np.sinh, x), x), lambda x, g: (g * on_host(np.cosh, x),))
+    row = table(f, (np.linspace(-1, 1, 30, dtype=np.float32),), 0)["sharded"]
+    assert row.status == "UNSUPPORTED"
+    assert row.detail == ("it calls back into Python" if len(jax.devices()) > 1 else "one device")
+
+
 @pytest.mark.parametrize(
     ("narrow", "given", "names"),
     [

@@ -11,6 +11,8 @@ import numpy as np
 from jaxcheck.evidence.laws_site import pull
 from jaxcheck.program import spread
 from jaxcheck.program.ask import ask
+from jaxcheck.program.batching import CALLBACKS
+from jaxcheck.program.interpret import walk
 from jaxcheck.program.mode import is_laid_out
 
 
@@ -31,7 +33,13 @@ def sharded(call: Callable, x: Sequence[Any], g: Sequence[Any]) -> tuple[Any, An
         return None, "no axis of even length to split"
     x = [jax.device_put(v, jax.sharding.NamedSharding(mesh, s)) for v, s in zip(x, specs, strict=True)]
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return ask(jax.jit(pull(call)), x, [jax.device_put(v, everywhere) for v in g]), x
+    g = [jax.device_put(v, everywhere) for v in g]
+    run = jax.jit(pull(call))
+    names = {eqn.primitive.name for eqn, _ in walk(ask(run.trace, x, g).jaxpr)}
+    if not names.isdisjoint(CALLBACKS):
+        # The host is called for one device, while the other waits for it in a collective: XLA ends the process.
+        return None, "it calls back into Python"
+    return ask(run, x, g), x
 
 
 def _split(value: Any) -> jax.sharding.PartitionSpec:
