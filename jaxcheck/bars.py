@@ -122,6 +122,8 @@ READABLE = 0.1
 # An entry obeys an explanation of its leaf when it does so to this relative error; differences that are further off
 # from autodiff speak against it; and a ratio so near to 1 is written as its distance from 1.
 FITS = 1e-3
+# Units of a narrow dtype that sums in it may be off by: the root of their count, of a million terms.
+ADDED_UP = 1000
 # A ratio, or a forgotten term's coefficient, is a number to this relative error.
 RATIO = 1e-4
 # An entry is near zero below this part of the largest, wrong beyond this part of itself, and a number whole within it.

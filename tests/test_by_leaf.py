@@ -56,7 +56,7 @@ def test_only_what_is_off_is_listed_as_the_worst():
 @pytest.mark.parametrize("mode", ["fwd", "lin", "rev"])
 def test_a_component_is_named_in_every_mode(mode):
     report = blamed(check_grads, sine_forward(lambda t: t.at[2].mul(1.01)), (V,), 1, (mode,))
-    assert "1 of 5 entries are wrong" in report["x"].hint and report["x"].worst[0].index == (2,)
+    assert "1 of 5 entries is wrong" in report["x"].hint and report["x"].worst[0].index == (2,)
     assert report["x"].norm_autodiff == pytest.approx(report["x"].norm_numeric, rel=1e-3)
 
 

@@ -42,7 +42,6 @@ class Facts:
         measured: the round-off of M and A is measured, and no estimate.
         gross: a difference contradicts M by far more than its bar may be off by.
         kinks_alone: whatever contradicts M lies on a kink whose range is not known.
-        in_range: some component on a kink lies in its range.
         filled: a component has one slope on both sides of the point, and M is what autodiff makes of the formula that
             is taken at the point alone (relu(x) - relu(-x); a `where` that fills in a removable singularity).
         small: what M is off by is no more than `must_catch`.
@@ -71,7 +70,6 @@ class Facts:
     measured: bool = False
     gross: bool = False
     kinks_alone: bool = False
-    in_range: bool = False
     filled: bool = False
     small: bool = False
 
@@ -130,10 +128,8 @@ def find(
     looks, explained = seeing.on_kinks(ev, [seeing.look(ev, p, m, a, tolerance) for p in ev.probes], m, a)
     kinks = seeing.count(ev, looks)
     relative = numbers[0] if a is None else max(numbers[1], formula2(influences(ev, m), influences(ev, a)))
-    facts = dataclasses.replace(
-        known, **_of_looks(looks), kinked=kinks > 0, in_range=bool(explained.any()), small=relative <= must_catch
-    )
-    facts = dataclasses.replace(facts, kinks_alone=facts.kinks_alone and not facts.in_range)
+    facts = dataclasses.replace(known, **_of_looks(looks), kinked=kinks > 0, small=relative <= must_catch)
+    facts = dataclasses.replace(facts, kinks_alone=facts.kinks_alone and not explained.any())
     if a is not None:
         apart = _far(m, a, ev, tolerance, explained)
         conditioned = apart and not _far(m, a, ev, tolerance, explained, full=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from jaxcheck.bars import ENTRY, EXPLAINS, FITS, LEAVES, RATIO
+from jaxcheck.bars import ADDED_UP, ENTRY, EXPLAINS, FITS, LEAVES, RATIO
 from jaxcheck.evidence.beside import Beside
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.formula import formula2
@@ -213,6 +213,9 @@ def proportional(v: View) -> Iterator[str]:
     signs = np.sign(values)
     for what, term in (("parameter", values), *([("sign(parameter)", signs)] if np.ptp(signs) else [])):
         c = float((v.residual @ term).sum() / (term @ term) / len(v.residual))
+        carried = np.abs(term) > EXPLAINS * np.abs(term).max()
+        if carried.sum() < 2:  # one number is a multiple of any other
+            continue
         if c and formula2(v.residual, np.broadcast_to(c * term, v.residual.shape)) < RATIO:
             kind = "missing" if c < 0 else "extra"
             where = v.entries(v.residual, c * term[None], np.abs(term)[None] > 0)
@@ -270,13 +273,17 @@ def elementwise(v: View) -> Iterator[str]:
 
 def rounded(v: View) -> Iterator[str]:
     """Numbers of a narrow dtype, near the truth: rounded, or added up in it."""
-    if not 0 < formula2(v.m, v.t) < LEAVES or v.m.size < 3:
+    off = formula2(v.m, v.t)
+    if not 0 < off < LEAVES or v.m.size < 3:
         return
     wide = v.ev.leaf.dtype in ("float64", "complex128")
     for name in ("bfloat16", "float16", *(["float32"] if wide else [])):
-        if _holds(v.m, name) and not _holds(v.t, name):
+        if off < ADDED_UP * _UNITS[name] and _holds(v.m, name) and not _holds(v.t, name):
             yield f"every entry is a number of {name}: it was rounded to it, or added up in it"
             return
+
+
+_UNITS = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23}
 
 
 def _holds(x: np.ndarray, dtype: str) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxcheck.bars import ROUND_OFF
 from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.judgement.measures import nearest
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.result import NAN, Component
 
@@ -26,7 +27,7 @@ def suspicion(ev: LeafEvidence, opinion: Opinion) -> np.ndarray:
         r[~np.isfinite(ev.m)] = np.inf
         for probes in ev.probes:
             if probes.directions is None:
-                off = np.abs(probes.project(ev.m) - probes.slopes.value)
+                off = np.abs(probes.project(ev.m) - nearest(probes, ev.m))
                 off = np.where(np.isfinite(off), off - probes.slopes.error, 0.0)
                 r[:, probes.at] = np.maximum(r[:, probes.at], np.maximum(off, 0.0).T)
     return r

@@ -240,3 +240,11 @@ def relative_numbers(ev: LeafEvidence, m: np.ndarray, a: np.ndarray | None) -> t
 
 def _rms(x: np.ndarray) -> float:
     return float(np.sqrt(np.mean(x**2)))
+
+
+def nearest(probes: Probes, claim: np.ndarray) -> np.ndarray:
+    """(D, G) the slopes along directions; on a kink, of what lies between its one-sided slopes what is nearest to a
+    claimed gradient (G, n): any of it is right."""
+    s = probes.slopes
+    between = np.clip(probes.project(claim), np.minimum(s.left, s.right), np.maximum(s.left, s.right))
+    return np.where(s.kink, between, s.value)

@@ -15,6 +15,7 @@ from jaxcheck.evidence.beside import Beside
 from jaxcheck.evidence.problem import LeafEvidence, Probes
 from jaxcheck.judgement import kinds, kinds_partial
 from jaxcheck.judgement.kinds import View
+from jaxcheck.judgement.measures import nearest
 
 
 def truth(ev: LeafEvidence) -> np.ndarray | None:
@@ -30,7 +31,7 @@ def _differences(ev: LeafEvidence) -> np.ndarray | None:
     for probes in ev.probes:
         if probes.directions is None and len(probes.at) == ev.m.shape[1]:
             n, error = np.empty_like(ev.m), np.empty_like(ev.m)
-            n[:, probes.at], error[:, probes.at] = probes.slopes.value.T, probes.slopes.error.T
+            n[:, probes.at], error[:, probes.at] = nearest(probes, ev.m).T, probes.slopes.error.T
             sharp = np.linalg.norm(error) <= READABLE * EXPLAINS * np.linalg.norm(n)
             return n if np.isfinite(n).all() and sharp else None
     return None
