@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -79,3 +80,36 @@ def test_kinks_are_no_stairs():
 def test_what_is_computed_in_full_has_no_coarser_unit():
     for f in (lambda v: np.sin(v).sum(), lambda v: 1e-30 * (v**3).sum(), lambda v: 0.0):
         assert unit(f, np.array([0.3, -1.0, 2.0, 0.0]), 0) < 1e-14
+
+
+@pytest.mark.parametrize("rate", [1e4, 1e5])
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_what_oscillates_is_no_staircase(rate, xp):
+    w = np.array([0.3, 0.7, -1.2])
+
+    def loss(w):
+        return xp.sum(xp.sin(rate * w))
+
+    def grad(w):
+        return rate * np.cos(rate * np.asarray(w))
+
+    assert coarseness(lambda w: np.sin(rate * w).sum(), w, 0).max() < 1e-9
+    assert jc.check_grad(loss, w, grad, where=False).ok
+    for factor in (2, -1, 1.003):
+        report = jc.check_grad(loss, w, lambda w, factor=factor: factor * grad(w), where=False)
+        assert report.reason is jc.Reason.MANUAL_WRONG, report
+
+
+@pytest.mark.parametrize("size", [1e-7, 1e-5])
+def test_a_small_oscillation_of_steep_slope_is_none(size):
+    w = np.array([0.3, 0.7, -1.2])
+
+    def loss(w):
+        return np.sum(np.tanh(w) + size * np.sin(1e4 * w))
+
+    def grad(w):
+        return 1 - np.tanh(w) ** 2 + size * 1e4 * np.cos(1e4 * w)
+
+    assert jc.check_grad(loss, w, grad, where=False).ok
+    report = jc.check_grad(loss, w, lambda w: 1.0015 * grad(w), where=False)
+    assert report.reason is jc.Reason.MANUAL_WRONG, report

@@ -19,6 +19,10 @@ WIDTHS, DEGREE, COUNT = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8), 4, 12
 # What is off the curve within one distance and the next, a tenth of it, by about as much is no bend or kink, of which
 # the first would be off by ten times as much; one that lies at the edge of the nearer, by four at least.
 ALIKE = 3.0
+# What oscillates is off by as much within all that is wider than its period. Within less it is a smooth curve, off by
+# 1e-5 as much with each distance: at two of them at least it is less than this part and not yet gone, where it is of
+# any weight (1e-5 of the values). Stairs are as high within all that holds some, and gone within one.
+FADES = 30.0
 
 
 # Units of float64 by which a value must be off before it counts as coarse: sums of some hundred terms lose a few.
@@ -43,6 +47,7 @@ def coarseness(run: Callable[[np.ndarray], Any], point: np.ndarray, seed: int) -
     # What is left of values when the curve nearest to them is taken off.
     rest = np.eye(COUNT) - curve @ np.linalg.pinv(curve)
     off: list[np.ndarray] = []
+    size = np.zeros(())
     for width in WIDTHS:
         values = []
         for place in places:
@@ -53,8 +58,13 @@ def coarseness(run: Callable[[np.ndarray], Any], point: np.ndarray, seed: int) -
                 return np.zeros_like(off[0]) if off else np.zeros(())
         with np.errstate(all="ignore"):
             off.append(np.abs(np.tensordot(rest, np.array(values), axes=1)).max(axis=0))
+            size = np.abs(values).max(axis=0)
     found = np.zeros_like(off[0])
     with np.errstate(all="ignore"):
-        for wide, near in zip(reversed(off[:-1]), reversed(off[1:]), strict=True):
-            found = np.where((near > 0) & (wide <= ALIKE * near), np.maximum(wide, near), found)
+        gone = np.maximum(10 * off[-1], SHOWS * np.finfo(np.float64).eps * size)
+        for k in range(len(off) - 2, -1, -1):
+            wide, near = off[k], off[k + 1]
+            fading = sum(((x < near / FADES) & (x > gone)).astype(int) for x in off[k + 2 :])
+            stairs = (near > 0) & (wide <= ALIKE * near) & (fading < 2)
+            found = np.where(stairs, np.maximum(wide, near), found)
     return np.nan_to_num(found, nan=0.0, posinf=0.0)
