@@ -24,7 +24,11 @@ from jaxcheck.settings import Case
 def concerns(case: Case, number: int) -> bool:
     """Whether a leaf is such a parameter."""
     primal = case.problem.primal
-    return primal is not None and _samples(primal, {number})
+    if primal is None:
+        return False
+    if case.sampler is None:
+        case.sampler = of_map(primal)
+    return case.sampler and _samples(primal, {number})
 
 
 def of_map(primal: Traced) -> bool:

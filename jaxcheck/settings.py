@@ -92,6 +92,7 @@ class Case:
     _bisected: dict[int, np.ndarray | None] = dataclasses.field(default_factory=dict)
     _coarse: np.ndarray | None = None
     _seen: dict[int, tuple[LeafEvidence, LeafEvidence, Opinion]] = dataclasses.field(default_factory=dict)
+    sampler: bool | None = None  # whether some leaf may be the parameter of a sampler, see `implicit`, where known
     rounded_data: bool = (
         False  # the loss sees data rounded that M, which is Python's, does not, and that may explain it
     )
@@ -129,7 +130,8 @@ class Case:
             if problem.host_manual is not None:
                 self._coarse = self._coarse + staircase.coarseness(problem.host_manual, self.point, seed)
                 of_data = as_run.of_data(problem, self.point)
-                self._coarse, self.rounded_data = self._coarse + of_data, bool(of_data.any())
+                self.rounded_data = bool((of_data > self._coarse).any())  # otherwise it explains little
+                self._coarse = self._coarse + of_data
         return self._coarse
 
     def wrong_components(self, number: int, ev: LeafEvidence) -> np.ndarray | None:

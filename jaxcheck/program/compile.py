@@ -22,7 +22,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import Mesh
 
 from jaxcheck import budget
-from jaxcheck.program import batching, cache, hoisting, kept, memory, portable, spread
+from jaxcheck.program import batching, cache, hoisting, interpret, kept, memory, portable, spread
 from jaxcheck.program.called import as_called
 from jaxcheck.program.identity import identity
 from jaxcheck.program.mode import is_wide
@@ -33,6 +33,10 @@ from jaxcheck.program.strip import with_forwards
 _MODE = threading.RLock()
 # Elements that a program computes, below which compiling it costs more than running it.
 SMALL = 3e7
+# Equations of an ordinary program. In one with many more, a compiler that optimises takes more than its share of time:
+# 18 s, where it takes 2 s with little optimisation and the run 0.7 s in place of 0.3 s (tanh of 120 leaves, squared and
+# added up; 35, 5, 1 and 0.2 s with 200 leaves; 2 cores, with other work beside).
+ORDINARY = 100
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,6 +104,10 @@ class Program:
     def cost(self) -> float:
         """Elements produced by all equations, loops multiplied out: a machine-independent work estimate."""
         return work(self.closed.jaxpr)
+
+    @functools.cached_property
+    def equations(self) -> int:
+        return sum(1 for _ in interpret.walk(self.closed))
 
     @functools.cached_property
     def effort(self) -> float:
@@ -181,7 +189,7 @@ def execute(
     consts = [tuple(p.closed.consts) for p in programs]
     if not any(p.placed for p in programs):
         consts, args = [p.copies(over) for p in programs], spread.placed(args, over, split)
-    small = work < SMALL and jax.default_backend() == "cpu"
+    small = work < _small(programs) and jax.default_backend() == "cpu"
     device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     known = tuple(p.identity for p in programs)
     key = (name, small, over or str(device), known, _signature(consts), _signature(args), is_wide())
@@ -205,6 +213,11 @@ def execute(
     if shelf is not None:
         shelf.put(out, seconds)
     return out, int(new)
+
+
+def _small(programs: Sequence[Program]) -> float:
+    """Work of programs below which compiling them costs more than running them."""
+    return SMALL * max(1.0, sum(p.equations for p in programs) / ORDINARY) ** 2
 
 
 def _everybodys_mode() -> bool:
