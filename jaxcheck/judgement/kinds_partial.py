@@ -72,7 +72,7 @@ def _wrong(v: View) -> np.ndarray:
     m, t, residual = map(v.shaped, (v.m, v.t, v.residual))
     slack = ENTRY * np.maximum(np.abs(t), np.abs(m)) + NEXT_TO_NOTHING * np.abs(t).max()
     given = v.ev.m_given.max(axis=0, initial=0.0).reshape(v.ev.leaf.shape)
-    return (np.abs(residual) > slack + 2 * given).any(axis=0)
+    return np.any(np.abs(residual) > slack + 2 * given, axis=0)
 
 
 def _lines(v: View, axis: int, plural: bool = False) -> str:
@@ -111,7 +111,7 @@ def partial(v: View) -> Iterator[str]:
     how = _how(m, t, wrong[None] & live)
     for axis in range(wrong.ndim):
         rest = tuple(i for i in range(wrong.ndim) if i != axis)
-        lines, alive = wrong.any(axis=rest), live.any(axis=(0, *(i + 1 for i in rest)))
+        lines, alive = np.asarray(wrong.any(axis=rest)), live.any(axis=(0, *(i + 1 for i in rest)))
         repeated = _repeated(v, len(lines))
         # Lines that carry no gradient cannot be wrong and are not counted against it.
         if any(np.array_equal(lines, r & alive) for r in repeated) and lines.sum() < alive.sum():
