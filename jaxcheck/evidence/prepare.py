@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence import as_run, host, repeat
+from jaxcheck.evidence import as_run, by_type, host, repeat
 from jaxcheck.evidence.as_run import Run
 from jaxcheck.evidence.beside import of_data
 from jaxcheck.evidence.parts import layout_of
@@ -221,7 +221,11 @@ def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: b
             if second is None or not same_program(own.closed, second[0].closed):
                 differs = repeat.TRACED.format("the gradient under test")
         held = handed_out(own.closed)
-        if wide is not None:
+        numpys = False
+        if wide is not None and not any(held):
+            said, numpys = by_type.otherwise(user, call.given, own, call.leaves, call.extras)
+            notes = (*notes, said) if said else notes
+        if wide is not None and not numpys:
             unit = _unit_of(user.theta, own.closed.out_avals, held) if any(held) else None
             return Claim(wide, own, unit=unit, notes=notes, random=differs)
     run, picked, note = host.gradient_on_host(user, failure, loss_wide)

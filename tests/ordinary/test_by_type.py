@@ -1,0 +1,67 @@
+"""A gradient that asks whether it was given NumPy arrays has two branches: the wrong one is judged, whichever it is."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+from jaxcheck.result import Reason
+
+RNG = np.random.default_rng(3)
+W, X = RNG.normal(size=(4, 3)), RNG.normal(size=(5, 4))
+
+
+def loss(w, x):
+    return jnp.sum(jnp.tanh(x @ w) ** 2)
+
+
+def by_type(of_numpy: float, of_jax: float):
+    def grad(w, x):
+        xp, c = (np, of_numpy) if isinstance(w, np.ndarray) else (jnp, of_jax)
+        h = xp.tanh(x @ w)
+        return x.T @ (2 * h * (1 - c * h**2))
+
+    return grad
+
+
+@pytest.mark.parametrize("given", [np.float64, np.float32, lambda w: jnp.asarray(w, jnp.float32)])
+@pytest.mark.parametrize("factors", [(1, 1), (2, 1), (1, 2), (2, 3)])
+def test_the_wrong_branch_is_judged(given, factors):
+    w = given(W)
+    report = jc.check_grad(loss, w, by_type(*factors), args=(X,), where=False)
+    if isinstance(w, np.ndarray):
+        assert (report.reason is Reason.MANUAL_WRONG) == (factors != (1, 1)), report
+        differ = [note for note in report.notes if note.startswith("On the NumPy arrays")]
+        assert len(differ) == (factors != (1, 1))
+        judged = {(2, 1): "The former were judged", (1, 2): "The latter were judged"}
+        assert all(judged.get(factors, "") in note for note in differ)
+    else:
+        assert (report.reason is Reason.MANUAL_WRONG) == (factors[1] != 1), report
+
+
+def test_what_is_handed_out_or_written_into_stays_as_it_was():
+    """The branch is asked with copies; a gradient in NumPy alone is what it was before."""
+    w, calls = W.copy(), [0]
+
+    def grad(w, x):
+        calls[0] += 1
+        h = np.tanh(x @ w)
+        g = x.T @ (2 * h * (1 - h**2))
+        w[:] = 0
+        return g
+
+    assert jc.check_grad(loss, w, grad, args=(X,), where=False).ok
+    assert np.array_equal(w, W)
+
+    def clobbers(w, x):
+        if isinstance(w, np.ndarray):
+            g = jax.grad(loss)(jnp.asarray(w), x)
+            w[:] = 0
+            return np.asarray(g)
+        return jax.grad(loss)(w, x)
+
+    assert jc.check_grad(loss, w, clobbers, args=(X,), where=False).ok
+    assert np.array_equal(w, W)
