@@ -74,7 +74,9 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
         mutant[where, index] += size * counts_for
         return mutant
 
-    of_all, of_one = (_smallest(lambda s, f=f: caught(f, s)) for f in (whole, one))
+    least = 2 * tolerance.between_programs(ev.sharp)  # formula (2) of an error is half of it
+    guess = max(0, int(np.searchsorted(-np.array(SIZES), -least, side="right")) - 1)
+    of_all, of_one = (_smallest(lambda s, f=f: caught(f, s), guess) for f in (whole, one))
     off, single = _off(whole_leaf, believed, influence)
     return max(of_all, off, 0.0 if believed else hidden(ev, tolerance, shown)), max(of_one, single)
 
@@ -155,12 +157,22 @@ def _sample(ev: LeafEvidence, hardest: int) -> LeafEvidence:
     return dataclasses.replace(less, probes=tuple(probes), pieces=pieces)
 
 
-def _smallest(caught) -> float:
-    """Smallest size of a descending run of caught mutants (bisection; detection is monotone in size)."""
-    # The largest may be beyond what the differences can judge, see `Slopes.steepest`.
-    low, high = next((i for i in range(LARGE) if caught(SIZES[i])), LARGE), len(SIZES)  # SIZES[low] is caught
-    if low == LARGE:
-        return float("inf")
+def _smallest(caught: Callable[[float], bool], guess: int) -> float:
+    """Smallest size of a descending run of caught mutants (bisection; detection is monotone in size).
+
+    Args:
+        guess: the number of the size to begin at: that is it, most often, and the next one is not caught.
+    """
+    if caught(SIZES[guess]):
+        low, high, step = guess, len(SIZES), 1
+        while low + step < high and high == len(SIZES):
+            low, high, step = (low + step, high, 2 * step) if caught(SIZES[low + step]) else (low, low + step, step)
+    else:
+        # The largest may be beyond what the differences can judge, see `Slopes.steepest`.
+        low = next((i for i in range(LARGE) if caught(SIZES[i])), LARGE)
+        if low == LARGE:
+            return float("inf")
+        high = guess if low < guess else len(SIZES)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if caught(SIZES[middle]) else (low, middle)
