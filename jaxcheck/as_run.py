@@ -21,6 +21,7 @@ from jaxcheck.there import there
 ANOTHER_PATH = "right in float64; in {dtype} loss and gradient take another path, and there it is right as well"
 NOTHING_LEFT = "right in float64; of the gradient as run in {dtype} rounding leaves nothing"
 NOT_LOOKED_AT = "right in float64; what is run in {dtype} was not looked at"
+NARROWER = "; it computes in {dtype}, which the loss does not: where that is meant, grant it (`tolerance=`)"
 UNKNOWN = "right in float64; in {dtype} another path is run, and there it could not be judged"
 
 
@@ -145,7 +146,7 @@ class _Walk:
             part(self.formula_m),
             ev.m,
             least,
-            part(seen.manual_bar),
+            part(seen.manual_bar) if a_bar is None or not self.run.narrower else a_bar,
             part(self.constants),
             a,
             a_bar,
@@ -212,10 +213,11 @@ class _Walk:
     def _wrong(self, k: int, where: np.ndarray, reference: np.ndarray | None = None) -> Second:
         self.measure()
         run = self.leaf(k)
+        inside = NARROWER.format(dtype=self.run.narrower) if self.run.narrower and reference is None else ""
         return Second(
             Verdict.FAIL,
             Reason.PRECISION_WRONG,
-            judgement.said(run, where, reference),
+            judgement.said(run, where, reference) + inside,
             judgement.components(run, where, lambda c, i: locate.numeric_component(self.leaves[k], c, i)),
         )
 

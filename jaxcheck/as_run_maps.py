@@ -22,6 +22,10 @@ NO_NUMBER = (
     "overflow, or a zero divided by zero)"
 )
 
+NARROWER = (
+    "its derivative computes in {dtype}, which f does not, and what it loses to that was not judged (check_rule does)"
+)
+
 
 def beside(
     one: Map,
@@ -39,6 +43,15 @@ def beside(
         inconclusive(Report(**said), err_msg)
     first = of_map(one, run, first, settings, unit)
     return [*(("", finding) for finding in first), *(pair for pair in findings if pair[0])]
+
+
+def narrower(native: Callable[[], Map]) -> tuple[str, ...]:
+    """What a PASS in float64 does not say of a derivative that computes in a narrower dtype than its function."""
+    try:
+        found = as_run.narrower_map(ask(native))
+    except Refused:
+        return ()
+    return (NARROWER.format(dtype=found),) if found else ()
 
 
 def of_map(

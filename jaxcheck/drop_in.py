@@ -23,11 +23,13 @@ def tell(
     head: dict[str, Any],
     err_msg: str,
     looked_into: Callable[[str, Finding], Report | None] = lambda name, finding: None,
+    besides: Sequence[str] = (),
 ) -> Report:
     """Raise for what is wrong, or where nothing could be judged; warn where something could not. Else what passed.
 
     Args:
         looked_into: the report of a derivative that is wrong, leaf by leaf.
+        besides: what a PASS does not say, a sentence each.
     """
     wrong = [pair for pair in findings if pair[1].verdict is Verdict.FAIL]
     unsure = [pair for pair in findings if pair[1].verdict is Verdict.INCONCLUSIVE]
@@ -41,7 +43,7 @@ def tell(
     if unsure and len(unsure) == len(findings):
         inconclusive(_report(*unsure[0], unsure[0][1].reason, head, err_msg), "")
     told = [note for note in head.get("notes", ()) if note == decided.ONE_SIDE]
-    told += list(_reservations(unsure, [pair for pair in findings if pair[1].verdict is Verdict.PASS]))
+    told += [*besides, *_reservations(unsure, [pair for pair in findings if pair[1].verdict is Verdict.PASS])]
     if told:
         begin = f"{err_msg}: " if err_msg else ""
         more = f" (and {len(told) - 1} more of the kind)" if len(told) > 1 else ""

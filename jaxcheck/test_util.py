@@ -230,9 +230,11 @@ def _check(
     findings = _findings(found, evidence, settings)
     head["evaluations"] += sum(finding.evaluations for _, finding in findings)
     head["compiled"] += sum(finding.compiled for _, finding in findings)
+    besides = ()
     if is_narrow:
         run = functools.cache(lambda: native(as_traced, point, theta))
         findings = as_run_maps.beside(found[0], run, findings, settings, as_traced.unit, head, err_msg)
+        besides = as_run_maps.narrower(run)
     findings = [*findings, *wrong_values(primal, point, valued(primal, point, theta), tolerance.bound, tolerance.atol)]
     names = [leaf.path for leaf in take_apart(args, names=argument_names(f, len(args))).leaves]
     first_of = {one.name: (one, ev) for one, ev in zip(reversed(found), reversed(evidence), strict=True)}
@@ -243,7 +245,7 @@ def _check(
     plain = all(finding.reason is Reason.AGREE for _, finding in findings) and primal.how != "native"
     if plain and session.heard():  # nobody else sees it
         head["floor"] = floor(evidence[0], settings, as_traced.unit if is_narrow else 0.0)
-    return tell(findings, head, err_msg, looked_into)
+    return tell(findings, head, err_msg, looked_into, besides)
 
 
 def _flat(f: Callable, args: tuple[Any, ...], theta: Theta) -> Callable:

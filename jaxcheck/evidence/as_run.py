@@ -8,6 +8,7 @@ a problem like any other, free of rounding. What rounding itself does to the nat
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.derived import gradient, own_values, plain
+from jaxcheck.program.narrower import narrower
 from jaxcheck.program.objective import Traced, data_apart, holds_numpy_data, in_float64
 from jaxcheck.program.rounding import round_off
 from jaxcheck.program.shadow import to_float64
@@ -55,6 +57,11 @@ class Run:
     def unit(self) -> float:
         """The spacing of the coarsest dtype that goes in or comes out."""
         return self.manual.unit if self.manual is not None else self.source.unit
+
+    @functools.cached_property
+    def narrower(self) -> str:
+        """The dtype in which the gradient under test computes, see `narrower`."""
+        return "" if self.manual is None else narrower(self.manual, self.primal)
 
     def autodiff(self, precision: str) -> Traced | None:
         """The native loss's own derivative, without the user's rules; None where JAX has none."""
@@ -212,6 +219,11 @@ def same_maps(one: Map, native: Map) -> bool:
     return all((a is None) == (b is None) for a, b in pairs) and all(
         alike(b.program.closed, a.program.closed, tolerances=True) for a, b in pairs if a is not None
     )
+
+
+def narrower_map(native: Map) -> str:
+    """The dtype in which a derivative of a map computes, and the map does not, see `narrower`; else ""."""
+    return next(filter(None, (narrower(t, native.primal) for t in (native.tangent, native.cotangent) if t)), "")
 
 
 def map_without_rounding(native: Map) -> Map | None:
