@@ -91,8 +91,8 @@ _ADVICE = {
     Reason.PRECISION_WRONG: (
         "Right in float64, and not what is run: in the caller's own dtypes the derivative under test is off by more "
         "than their rounding explains. Look for a branch or a constant that follows dtype, finfo or "
-        "jax_enable_x64, for overflow and underflow on the way, or for a jitted function that keeps a global's old "
-        "value; the note has the numbers."
+        "jax_enable_x64, for a dtype narrower than any of the loss, for overflow and underflow on the way, or for a "
+        "jitted function that keeps a global's old value; the note has the numbers."
     ),
     Reason.JUMP: "The function jumps at this point; it has no derivative here. Check at another point.",
     Reason.NOISE: (
