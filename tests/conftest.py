@@ -11,7 +11,7 @@ import zlib
 import jax
 import pytest
 
-from jaxcheck import session
+from jaxcheck import session, where
 
 # Before any backend starts. Two CPU devices, so that what is said of several devices is tested everywhere.
 jax.config.update("jax_num_cpu_devices", 2)
@@ -52,7 +52,8 @@ def _configuration_is_restored():
 def pytest_runtest_setup(item: pytest.Item) -> None:
     # Before any fixture is made. After a FAIL the search for the wrong line takes more than all else, and most tests
     # of a FAIL are not about it: those that are say so, by the mark or by `where=True`.
-    if item.get_closest_marker("where"):
+    where.STRICT = bool(item.get_closest_marker("where"))
+    if where.STRICT:
         session.defaults.pop("where", None)
     else:
         session.defaults["where"] = False

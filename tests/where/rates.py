@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxcheck as jc
+from jaxcheck import where
 from tests.where import build
 from tests.where.cases import CASES, Case
 
@@ -90,6 +91,7 @@ def twice(nets: list[str]) -> None:
 
 
 def main(arguments: list[str]) -> None:
+    where.STRICT = True
     every = int(arguments.pop(arguments.index("--every") + 1)) if "--every" in arguments else 1
     nets = [a for a in arguments if not a.startswith("-")]
     if "--twice" in arguments:

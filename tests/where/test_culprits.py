@@ -26,6 +26,10 @@ NAMED = {
     ("rule_gate", "dB = x.T @ dgate"): "dB = x.T @ dpre",
     ("ridge", "da = dm"): "da = dm * t",
     ("embedding", 'dE = jnp.zeros_like(p["E"]).at[tokens].set(dtok)'): "",
+    ("attention", "ds = a * (da - jnp.sum(da * a, axis=0, keepdims=True))"): (
+        "ds = a * (da - jnp.sum(da * a, axis=1, keepdims=True))"
+    ),
+    ("heads", "inner = jnp.sum(da * a, axis=-2, keepdims=True)"): "inner = jnp.sum(da * a, axis=-1, keepdims=True)",
     ("layernorm", "dxhat = dh"): 'dxhat = dh * p["g"]',  # read twice
     ("gaussian", "dscale = jnp.sum(weighted)"): "dscale = 2 * jnp.sum(weighted)",  # beyond a linear solve
     ("rule_logdet", "dB = dA @ B"): "dB = 2 * (dA @ B)",
@@ -60,6 +64,11 @@ def test_lines_that_may_be_wrong_as_well_are_named_together(net, wrong):
 
 def test_a_value_that_is_right_as_something_else_does_not_point_on():
     assert rates.report(case("rule_pool", "da = x @ q"))[0].culprits == ()
+
+
+def test_two_lines_are_not_blamed_for_a_factor_before_both():
+    """Which would make it an array of another shape, so that it is not found: the two lines bring in the same."""
+    assert rates.report(case("mixture", "dz = -dj[:, :, None]"))[0].culprits == ()
 
 
 def test_a_name_that_others_read_is_not_blamed_for_one_of_them():

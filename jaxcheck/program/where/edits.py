@@ -50,9 +50,13 @@ class Edit:
             given = [value_of(g, n, len(self.site.ops), now, point, self.backwards) for g in self.groups]
             if self.slot == OUT:
                 old = op.run(*operands)
-                return [same_shape(self.made_of(old[0], *given), old[0]), *old[1:]]
-            full = list(operands)
-            full[self.slot] = same_shape(self.made_of(full[self.slot], *given), full[self.slot])
+                new = self.made_of(old[0], *given)
+                return [same_shape(np.broadcast_to(new, old[0].shape) if self.axes else new, old[0]), *old[1:]]
+            full, new = list(operands), self.made_of(operands[self.slot], *given)
+            if self.form == "sum over":  # over other axes it keeps other ones
+                full[self.slot] = np.broadcast_to(new, np.broadcast_shapes(*(x.shape for x in operands)))
+            else:
+                full[self.slot] = same_shape(new, full[self.slot])
             return list(op.run(*full))
 
         return run
@@ -112,7 +116,7 @@ def _total(over: Callable, those: Sequence[np.ndarray], axes: tuple[int, ...]) -
 
 
 FORMS: dict[str, Callable] = {
-    "sum over": lambda v, c, p, axes: np.broadcast_to(p.sum(axis=axes, keepdims=True), v.shape),
+    "sum over": lambda v, c, p, axes: p.sum(axis=axes, keepdims=True),
     "scale": lambda v, c: c * v,
     "swap": lambda v, c, p: c * _fit(p, v),
     "turned": lambda v, c, p: c * _fit(p.T, v),
@@ -219,48 +223,6 @@ def _scatter_add(eqn: Any, xs: Sequence[np.ndarray]) -> np.ndarray:
         return wide(
             jax.lax.scatter_add(operand, indices, updates, eqn.params["dimension_numbers"], mode=eqn.params["mode"])
         )
-
-
-def reductions(tape: Tape, site: Site, users: dict[int, list[int]]) -> Iterator[Edit]:
-    """A sum over other axes, where its result goes back to the shape of what it sums.
-
-    Args:
-        users: the operations that use a value.
-    """
-    op = tape.ops[site.ops[0]]
-    if op.name not in ("reduce_sum", "reduce_max") or "axes" not in op.eqn.params:
-        return
-    x, axes = tape.values[op.ins[0]], tuple(op.eqn.params["axes"])
-    f = np.sum if op.name == "reduce_sum" else np.max
-    others = [new for new in ((0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2)) if new != axes and new[-1] < x.ndim]
-    for new in others:
-        if f(x, axis=new).shape == tape.values[op.outs[0]].shape:
-            yield Edit(site, OUT, "axes", other=lambda op, xs, new=new: [f(xs[0], axis=new)], detail=str(new))
-    last = [k for k in (_spread(tape, k, x.shape, users) for k in site.ops) if k is not None]
-    if len(last) == len(site.ops) and len({tape.ops[k].stack for k in last}) == 1:
-        place = tape.ops[last[0]].stack[0] if tape.ops[last[0]].stack else site.place
-        summed = Group("own", tuple(tape.ops[k].ins[0] for k in site.ops), None)
-        for new in others:
-            yield Edit(
-                Site(place, tuple(last), tape.ops[last[0]].name),
-                OUT,
-                "sum over",
-                (summed,),
-                detail=str(new),
-                axes=new,
-            )
-
-
-def _spread(tape: Tape, k: int, shape: tuple[int, ...], users: dict[int, list[int]]) -> int | None:
-    """The operation that brings a sum back to the shape of what was summed."""
-    for _ in range(4):
-        used = users.get(tape.ops[k].outs[0], [])
-        if len(used) != 1 or tape.ops[used[0]].name not in ("broadcast_in_dim", "reshape", "expand_dims", "div", "mul"):
-            return None
-        k = used[0]
-        if tape.values[tape.ops[k].outs[0]].shape == shape:
-            return k if tape.ops[k].name == "broadcast_in_dim" else None
-    return None
 
 
 def unary(tape: Tape, site: Site, slot: int, value: np.ndarray, operation: Op) -> Iterator[Edit]:

@@ -15,6 +15,7 @@ from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.handed import is_argument, is_handed
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.projections import Projections, downstream
+from jaxcheck.program.where.reductions import reductions
 from jaxcheck.program.where.sites import Group, Site
 from jaxcheck.program.where.terms import Terms
 from jaxcheck.program.where.weigh import becomes, is_cotangent, was_right, weighed
@@ -109,7 +110,7 @@ class Search:
         """The changes that bring no other value in."""
         tape, op = self.p.tape, self.p.tape.ops[site.ops[0]]
         yield from e.structural(tape, site)
-        yield from e.reductions(tape, site, self.p.users)
+        yield from reductions(tape, site, self.p.users)
         for slot in self.slots(site):
             i = op.outs[0] if slot == OUT else op.ins[slot]
             value = tape.values[i]

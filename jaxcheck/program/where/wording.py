@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from jaxcheck.program.where import source, terms
+from jaxcheck.program.where import reductions, source, terms
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.handed import is_argument
 from jaxcheck.program.where.places import Place
@@ -31,7 +31,10 @@ def changed_line(problem: Problem, edit: Edit) -> str:
     node = source.expression(place)
     if not line.strip() or node is None or place.line != place.end_line or is_argument(_op(problem, edit)):
         return ""
-    target = _number_in(node, problem, edit) or _target(node, problem, edit)
+    if edit.form in reductions.FORMS:
+        target = reductions.axis_in(node)
+    else:
+        target = _number_in(node, problem, edit) or _target(node, problem, edit)
     if target is None or target.lineno != place.line or target.end_lineno != place.line:
         return ""
     text = _segment(place.file, target)
@@ -93,6 +96,8 @@ def _held(file: str, node: ast.expr) -> str:
 
 
 def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, text: str) -> str:
+    if edit.form in reductions.FORMS:
+        return reductions.axis_as(text, edit, problem.tape)
     held = _held(edit.site.place.file, target)
     factor = problem.constants.as_written(edit.factor)
     if edit.form in _CALLS:
@@ -246,9 +251,10 @@ def in_words(problem: Problem, edit: Edit) -> str:
         "transpose": f"{on} transposed", "drop": f"`{edit.site.name}` left out",
         "instead": f"`{edit.detail}` for `{edit.site.name}`",
         "exchange": f"the operands of `{edit.site.name}` exchanged", "power": f"the power {edit.detail}",
-        "axes": f"the sum over {edit.detail}", "sum over": f"the sum over {edit.detail}",
         "not": f"{on} inverted", "reverse": "in the other direction",
     }  # fmt: skip
+    if edit.form in reductions.FORMS:
+        return f"over {reductions.in_words(edit)}"
     if edit.form in terms.FORMS:
         *first, what = edit.form.removeprefix("plus ").split()
         over = "axes " if len(edit.axes) > 1 else "axis "

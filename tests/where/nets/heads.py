@@ -1,4 +1,4 @@
-"""Causal attention of two heads by einsum, with a residual, mean absolute-like loss. Held back."""
+"""Causal attention of two heads by einsum, with a residual, mean absolute-like loss."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Log likelihood of a mixture of diagonal Gaussians. Held back."""
+"""Log likelihood of a mixture of diagonal Gaussians."""
 
 import jax
 import jax.numpy as jnp
