@@ -64,9 +64,9 @@ def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
                 report = report if rules else _with_slips(report, one, time.perf_counter() + SLIPS * seconds)
                 if found:
                     return dataclasses.replace(report, culprits=found, notes=(*report.notes, *_at_what(one)))
-    except Exception:
+    except Exception as error:
         # Whatever is met in a stranger's program, its verdict stands without a line.
-        if STRICT:
+        if STRICT and not isinstance(error, Unflattened):
             raise
         return report
     finally:
