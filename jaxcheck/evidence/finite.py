@@ -9,6 +9,8 @@ import numpy as np
 
 from jaxcheck.evidence.maps import Map
 from jaxcheck.program.ask import ask
+from jaxcheck.program.by_numpy import all_known
+from jaxcheck.program.cache import compiled
 from jaxcheck.program.derived import own_values
 from jaxcheck.program.eagerly import as_it_is
 from jaxcheck.program.objective import as_function
@@ -17,8 +19,12 @@ from jaxcheck.program.tame import stays_within
 
 
 def is_finite(native: Map) -> bool:
-    """Whether a map that was traced natively, and its derivatives, are numbers at its point. An operation at a time,
-    which takes little; where that overflows, as one program, which JAX may compute in fewer steps."""
+    """Whether a map that was traced natively, and its derivatives, are numbers at its point: an operation at a time, or
+    as one program, which JAX may compute in fewer steps.
+
+    Where NumPy knows every operation that takes little. Where some have to be compiled, one program is compiled sooner
+    than each of them (fft: 0.06 s for 0.32 s; solve: 0.11 for 0.26).
+    """
     traced = [t.closed for t in (native.primal, native.tangent, native.cotangent) if t is not None]
     if all(stays_within(closed, native.point) for closed in traced):
         return True
@@ -28,7 +34,20 @@ def is_finite(native: Map) -> bool:
     programs = [(as_function(t.closed), [*native.point, *more]) for t, more in asked if t is not None]
 
     def finite(run: Any) -> bool:
-        found = jax.tree.leaves([run(f, *values) for f, values in programs])
-        return all(bool(np.isfinite(np.asarray(x, np.complex128)).all()) for x in found if is_inexact(jax.typeof(x)))
+        return all(map(_is_number, jax.tree.leaves([run(f, *values) for f, values in programs])))
 
-    return as_it_is(finite) or finite(lambda f, *values: ask(jax.jit(f), *values))
+    def whole(given: list[Any]) -> list[Any]:
+        return [f(*values) for (f, _), values in zip(programs, given, strict=True)]
+
+    def at_once() -> bool:
+        given = [values for _, values in programs]
+        found = jax.tree.leaves(ask(lambda: compiled(jax.jit(whole).lower(given))(given)))
+        return all(map(_is_number, found))
+
+    quick = all(all_known(t.closed) for t, _ in asked if t is not None)
+    first, then = (lambda: as_it_is(finite), at_once) if quick else (at_once, lambda: as_it_is(finite))
+    return first() or then()
+
+
+def _is_number(x: Any) -> bool:
+    return not is_inexact(jax.typeof(x)) or bool(np.isfinite(np.asarray(x, np.complex128)).all())

@@ -204,7 +204,7 @@ def result(primitive: Any, avals: Sequence[Any], args: Sequence[Any], params: di
 
 def _jitted(params: dict[str, Any], args: Sequence[Any]) -> list[Any] | None:
     closed = params.get("jaxpr")
-    if closed is None or not _is_known(closed):
+    if closed is None or not all_known(closed):
         return None
     known: dict[Any, Any] = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
     known.update(zip(closed.jaxpr.invars, args, strict=True))
@@ -229,14 +229,14 @@ def known_by_numpy(eqn: Any) -> bool:
     )
 
 
-def _is_known(closed: Any) -> bool:
+def all_known(closed: Any) -> bool:
     """Whether all that is jitted is known here, as far as its names tell."""
     return not closed.effects and all(
-        _is_known(eqn.params["jaxpr"])
+        all_known(eqn.params["jaxpr"])
         if eqn.primitive.name == "jit" and "jaxpr" in eqn.params
         else eqn.primitive.name in _OF
         for eqn in closed.jaxpr.eqns
     )
 
 
-__all__ = ["by_numpy", "known_by_numpy", "result"]
+__all__ = ["all_known", "by_numpy", "known_by_numpy", "result"]
