@@ -136,7 +136,8 @@ def _how(m: np.ndarray, t: np.ndarray, both: np.ndarray) -> str:
     if both.any():
         ratios = m[both] / t[both]
         if np.ptp(ratios) <= RATIO * np.abs(ratios).max():
-            return "; they are zero" if not m[both].any() else f"; ratio {number(float(ratios.mean()))} there"
+            them = "it is" if both.any(axis=0).sum() == 1 else "they are"
+            return f"; {them} zero" if not m[both].any() else f"; ratio {number(float(ratios.mean()))} there"
     return ""
 
 
