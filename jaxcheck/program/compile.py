@@ -35,8 +35,10 @@ _MODE = threading.RLock()
 SMALL = 3e7
 # Equations of an ordinary program. In one with many more, a compiler that optimises takes more than its share of time:
 # 18 s, where it takes 2 s with little optimisation and the run 0.7 s in place of 0.3 s (tanh of 120 leaves, squared and
-# added up; 35, 5, 1 and 0.2 s with 200 leaves; 2 cores, with other work beside).
-ORDINARY = 100
+# added up, 2,764 equations; 35, 5, 1 and 0.2 s with 200 leaves; 2 cores, with other work beside). What it costs more
+# than that is taken to grow as the square of their number at first, and from `MANY` times as many on as their number: a
+# choice of cost, not of verdicts.
+ORDINARY, MANY = 100, 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -217,7 +219,8 @@ def execute(
 
 def _small(programs: Sequence[Program]) -> float:
     """Work of programs below which compiling them costs more than running them."""
-    return SMALL * max(1.0, sum(p.equations for p in programs) / ORDINARY) ** 2
+    many = max(1.0, sum(p.equations for p in programs) / ORDINARY)
+    return SMALL * many * min(many, MANY)
 
 
 def _everybodys_mode() -> bool:
