@@ -95,6 +95,11 @@ CASES = [
         ("m2 = (dxhat * xhat).sum(-1, keepdims=True)", "m2 = (dxhat * xc).sum(-1, keepdims=True)"),
     ),
     *_of(
+        "stacked",
+        ("dv = a.mT @ dout", "dv = a @ dout"),
+        ("ds = da * (1 - a**2)", "ds = da * (1 - a)"),
+    ),
+    *_of(
         "attention",
         ("dv = a.T @ dc", "dv = a @ dc"),
         ("ds = a * (da - jnp.sum(da * a, axis=-1, keepdims=True))",

@@ -30,6 +30,7 @@ NAMED = {
         "ds = a * (da - jnp.sum(da * a, axis=1, keepdims=True))"
     ),
     ("heads", "inner = jnp.sum(da * a, axis=-2, keepdims=True)"): "inner = jnp.sum(da * a, axis=-1, keepdims=True)",
+    ("stacked", "dv = a @ dout"): "dv = a.mT @ dout",
     ("layernorm", "dxhat = dh"): 'dxhat = dh * p["g"]',  # read twice
     ("gaussian", "dscale = jnp.sum(weighted)"): "dscale = 2 * jnp.sum(weighted)",  # beyond a linear solve
     ("rule_logdet", "dB = dA @ B"): "dB = 2 * (dA @ B)",

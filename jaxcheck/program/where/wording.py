@@ -101,7 +101,9 @@ def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, t
     held = _held(edit.site.place.file, target)
     factor = problem.constants.as_written(edit.factor)
     if edit.form in _CALLS:
-        wrap = _CALLS[edit.form]
+        op, tape = _op(problem, edit), problem.tape
+        ndim = tape.values[op.outs[0] if edit.slot == OUT else op.ins[edit.slot]].ndim
+        wrap = "{}.mT" if edit.form == "transpose" and ndim > 2 else _CALLS[edit.form]
         return wrap.format(text if wrap.endswith("({})") else held)
     if edit.form == "scale":
         return _scaled(target, held, factor)
