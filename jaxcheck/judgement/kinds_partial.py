@@ -53,10 +53,8 @@ def permuted(v: View) -> Iterator[str]:
         return
     m, t, wrong = v.shaped(v.m), v.shaped(v.t), _wrong(v)
     for axis in range(1, t.ndim if t.ndim > 2 else 1):
-        a, b, off = (
-            np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1) for x in (m, t, np.broadcast_to(wrong, m.shape))
-        )
-        a, b = a[off.any(axis=1)], b[off.any(axis=1)]
+        off = np.asarray(wrong.any(axis=tuple(i for i in range(wrong.ndim) if i != axis - 1)))
+        a, b = (np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)[off] for x in (m, t))
         order = [np.lexsort(x.T[::-1]) for x in (a, b)]
         if len(a) > 1 and formula2(a[order[0]], b[order[1]]) < v.close:
             yield f"the right {_lines(v, axis - 1, plural=True)}, in another order (a permutation)"
