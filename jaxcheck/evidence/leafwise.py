@@ -89,7 +89,8 @@ def _unusual(size: int, rng: np.random.Generator) -> list[np.ndarray]:
 
 def own_size(outputs: Any) -> Any:
     """(m,) weights, at most 1, that bring every output to one size; what has no size gets the least."""
-    known = (outputs != 0) & jnp.isfinite(outputs)
+    # Not `!= 0`: by that numbers are told apart to the last bit, and all products are guarded for it (see `products`).
+    known = (jnp.abs(outputs) > 0) & jnp.isfinite(outputs)
     size = jnp.where(known, jnp.abs(outputs), 0.0)
     size = jnp.where(known, size, jnp.max(size, initial=1.0))
     return jnp.min(size, initial=1.0) / size

@@ -106,7 +106,7 @@ class _Writer:
 
     def variable(self, var: Any) -> None:
         self._numbers[var] = len(self._numbers)
-        self.put(var.aval, getattr(var.aval, "weak_type", ""))
+        self.put(_text(var.aval), getattr(var.aval, "weak_type", ""))
 
     def effect(self, effect: Any) -> str:
         """An effect in words that two traces share: as text, that of a Ref holds the address of a variable."""
@@ -116,7 +116,7 @@ class _Writer:
 
     def atom(self, atom: Any) -> None:
         if interpret.is_literal(atom):
-            self.put("literal", atom.aval)
+            self.put("literal", _text(atom.aval))
             self.value(atom.val)
         else:
             self.put("var", self._numbers.get(atom, -1))
@@ -165,6 +165,12 @@ class _Writer:
         except TypeError:
             value = Same(value)
         self.others.append(Same(value) if isinstance(value, types.FunctionType) else value)
+
+
+@functools.lru_cache(1024)
+def _text(aval: Any) -> bytes:
+    """A type as text: there are few, and JAX takes long to write one."""
+    return str(aval).encode()
 
 
 def _called(value: Any) -> str:

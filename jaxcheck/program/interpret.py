@@ -15,6 +15,8 @@ import numpy as np
 from jax.extend import core
 
 _LABELS = {"body_jaxpr": "body", "cond_jaxpr": "cond"}
+# What most parameters are, and none of which is a program: every equation of a check is asked some dozen times.
+_PLAIN = frozenset(map(type, (True, 0, 0.0, "", None, np.dtype(float), frozenset())))
 
 
 class Site(NamedTuple):
@@ -59,13 +61,16 @@ def results(program: Any, first: int) -> Any:
 def sub_jaxprs(params: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Each jaxpr among an equation's parameters, with the label of its role."""
     for key, value in params.items():
-        if is_jaxpr(value):
-            yield _LABELS.get(key, ""), value
-        elif isinstance(value, (tuple, list)):
+        if type(value) in _PLAIN:
+            continue
+        if isinstance(value, (tuple, list)):
             for i, item in enumerate(value):
-                if is_jaxpr(item):
+                if type(item) not in _PLAIN and is_jaxpr(item):
                     yield f"branch {i}" if key == "branches" else "", item
-    yield from hi_jaxprs(params.get("_prim"))
+        elif is_jaxpr(value):
+            yield _LABELS.get(key, ""), value
+    if "_prim" in params:
+        yield from hi_jaxprs(params["_prim"])
 
 
 def hi_jaxprs(prim: Any) -> Iterator[tuple[str, Any]]:
