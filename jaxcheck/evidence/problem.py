@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,18 @@ class Problem:
     @property
     def cost(self) -> float:
         return self.primal.program.cost if self.primal else 1e5
+
+    @functools.cached_property
+    def derivatives(self) -> list[Traced]:
+        """The programs of M and A, those that there are; one where both are the same, as where M is `jax.grad`."""
+        m, a = self.manual, self.autodiff
+        if m is not None and a is not None and m.program.is_same(a.program):
+            return [m]
+        return [t for t in (m, a) if t is not None]
+
+    def of_each(self, found: Sequence[Any]) -> tuple[Any, Any]:
+        """What was found of M and of A, None for what there is not, given what was found of each of `derivatives`."""
+        return found[0] if self.manual is not None else None, found[-1] if self.autodiff is not None else None
 
     @property
     def sharp(self) -> bool:

@@ -61,19 +61,16 @@ def gradients(
     Raises:
         Unmeasured: it takes a compiler, and none may be asked.
     """
-    compiled, known = 0, {}
-    for traced in (problem.manual, problem.autodiff):
-        if traced is None or traced.program.identity in known:
-            continue
+    compiled, known = 0, []
+    for traced in problem.derivatives:
         raw, new = _scattered(problem, traced, point, compiling=compiling)
         compiled += new
         bars = [
             _real(leaf, b.reshape(problem.columns, *leaf.shape))
             for leaf, b in zip(problem.theta.leaves, raw, strict=True)
         ]
-        known[traced.program.identity] = _typically(problem, point, np.concatenate(bars, axis=1))
-    m, a = (None if x is None else known[x.program.identity] for x in (problem.manual, problem.autodiff))
-    return (m, a), compiled
+        known.append(_typically(problem, point, np.concatenate(bars, axis=1)))
+    return problem.of_each(known), compiled
 
 
 def at_each(problem: Problem, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:

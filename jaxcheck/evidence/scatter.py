@@ -24,13 +24,12 @@ def gradients(problem: Problem, point: np.ndarray, seed: int):
     Raises:
         Stopped: before both were there.
     """
-    traced = [t for t in (problem.manual, problem.autodiff) if t is not None]
+    traced = problem.derivatives
     moves = np.concatenate([np.zeros((1, point.size), np.int8), signs(seed, point.size)])
     alone = problem.layout is not None or any(blocks.long(t.program, 4) for t in traced)
     with jax.enable_x64(True):
         outputs, found, compiled = (_one_by_one if alone else _together)(problem, traced, point, moves)
-    m = found.pop(0) if problem.manual is not None else None
-    a = found.pop(0) if problem.autodiff is not None else None
+    m, a = problem.of_each(found)
     if m is None and problem.host_manual is not None:
         stack = on_host(problem.host_manual, nearby(point, seed, problem.unit), ("gradient", problem.theta.values))
         with np.errstate(all="ignore"):
@@ -44,21 +43,23 @@ def _together(problem: Problem, traced, point, moves):
         primal, *rest = programs
 
         def witness(t, p):
-            first = gradient_of(problem, t, p, point, extras)
-            sizes = jnp.where(jnp.isfinite(first), jnp.abs(first), 0)
-            # As in `repeat.differ`: another order of the sums is no other gradient.
-            near = UNITS * unit * jnp.max(sizes, axis=-1, keepdims=True, initial=0.0)
-
-            def turn(carried, sign):
-                spread, same = carried
-                # The first row of signs is zero: the point again.
+            # The gradient stands in the loop alone: a large one takes a compiler long, and twice as long twice.
+            def turn(carried, turn_and_sign):
+                known, spread, same = carried
+                number, sign = turn_and_sign
                 found = gradient_of(problem, t, p, point * (1 + step * sign.astype(point.dtype)), extras)
-                apart = jnp.where((found == first) | (jnp.isnan(found) & jnp.isnan(first)), 0, jnp.abs(found - first))
-                again = jnp.all(apart <= near)
-                return (jnp.maximum(spread, jnp.abs(found - first)), same & (again | jnp.any(sign != 0))), None
+                first = jnp.where(number == 0, found, known)
+                sizes = jnp.where(jnp.isfinite(first), jnp.abs(first), 0)
+                # As in `repeat.differ`: another order of the sums is no other gradient.
+                near = UNITS * unit * jnp.max(sizes, axis=-1, keepdims=True, initial=0.0)
+                alike = (found == first) | (jnp.isnan(found) & jnp.isnan(first))
+                again = jnp.all(jnp.where(alike, 0, jnp.abs(found - first)) <= near)
+                spread = jnp.where(number == 0, 0.0, jnp.maximum(spread, jnp.abs(found - first)))
+                return (first, spread, same & ((number != 1) | again)), None
 
-            (spread, same), _ = jax.lax.scan(turn, (jnp.zeros_like(first), jnp.bool_(True)), moves)
-            return first, spread, same
+            blank = jnp.zeros((problem.columns, problem.theta.size))
+            start = blank, blank, jnp.bool_(True)
+            return jax.lax.scan(turn, start, (jnp.arange(len(moves) + 1), jnp.concatenate([moves[:1], moves])))[0]
 
         return outputs_of(problem, primal, point, extras), [witness(t, p) for t, p in zip(traced, rest, strict=True)]
 

@@ -93,7 +93,7 @@ def measure(
     """
     if problem.primal is None:
         return _measure_host(problem, point, directions, ladder, seed, gradients, first)
-    traced = [t for t in (problem.manual, problem.autodiff) if gradients and t is not None]
+    traced = problem.derivatives if gradients else []
     program, count = problem.loss.program, len(directions) * len(ladder.offsets)
     points = nearby(point, seed, problem.unit) if gradients else point[None]
     with jax.enable_x64(True):
@@ -113,8 +113,7 @@ def measure(
             if not traced:
                 clock.row_seconds = (clock.run_seconds - before) / count
         samples, grads = np.asarray(samples), [np.asarray(g) for g in grads]
-    m = grads.pop(0) if gradients and problem.manual is not None else None
-    a = grads.pop(0) if gradients and problem.autodiff is not None else None
+    m, a = problem.of_each(grads) if gradients else (None, None)
     if gradients and m is None and problem.host_manual is not None:
         m = on_host(problem.host_manual, points, ("gradient", problem.theta.values))
     return samples, m, a, compiled

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax._src import config
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import Mesh
@@ -25,7 +26,8 @@ from jaxcheck import budget
 from jaxcheck.program import batching, cache, hoisting, interpret, kept, memory, portable, spread
 from jaxcheck.program.called import as_called
 from jaxcheck.program.identity import identity
-from jaxcheck.program.mode import is_wide
+from jaxcheck.program.mode import is_traced, is_wide
+from jaxcheck.program.rules import is_inexact
 from jaxcheck.program.shadow import lift
 from jaxcheck.program.strip import with_forwards
 
@@ -62,6 +64,12 @@ class Program:
     def identity(self) -> Any:
         """What it computes, hashable: see `identity.identity`."""
         return identity(self.closed), self.lifted, self.native_islands
+
+    def is_same(self, other: Program) -> bool:
+        """Whether both compute the same of the same, their constants being equal."""
+        return self is other or (
+            self.identity == other.identity and all(map(_are_equal, self.closed.consts, other.closed.consts))
+        )
 
     @functools.cached_property
     def portable(self) -> bytes:
@@ -116,6 +124,16 @@ class Program:
         """`cost` with what takes time and makes few elements: contractions, loops of unknown length, calls of Python.
         Rather too much: by it is decided how many rows are run without a look at the clock."""
         return batching.effort(self.closed.jaxpr)
+
+
+def _are_equal(x: Any, y: Any) -> bool:
+    """Whether two constants of one type are equal; those that are not numbers here, where they are one object."""
+    if x is y:
+        return True
+    if any(is_traced(v) or not getattr(v, "is_fully_addressable", True) for v in (x, y)):
+        return False
+    extended = jax.dtypes.issubdtype(jax.typeof(x).dtype, jax.dtypes.extended)
+    return not extended and bool(np.array_equal(np.asarray(x), np.asarray(y), equal_nan=bool(is_inexact(x))))
 
 
 def work(jaxpr: Any) -> float:

@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from jaxcheck.program import constants, foreign
+from jaxcheck.program import constants, foreign, interpret
 from jaxcheck.program.called import as_called
 from jaxcheck.program.compile import Program
 from jaxcheck.program.interpret import walk
@@ -52,8 +52,9 @@ def gradient(
     Raises:
         Whatever differentiating raises (reverse mode through while_loop: ValueError).
     """
+    columns = traced.closed.out_avals[0].shape[0]
+    traced = dataclasses.replace(traced, closed=_of_scalar(traced.closed))
     closed = base(traced, stripped)
-    columns = closed.out_avals[0].shape[0]
 
     def make(f: Callable) -> Callable:
         def grad(inexact, rest):
@@ -69,6 +70,17 @@ def gradient(
     found = derivative(traced, make, [native[:count], native[count:]], stripped=stripped, precision=precision)
     # Nothing is differentiated after this: rules that are left over are only in the way.
     return dataclasses.replace(found, program=plain(found))
+
+
+def _of_scalar(closed: Any) -> Any:
+    """A closed jaxpr less the reshape of a scalar that it may end in: its derivative is then the same program as that
+    of `jax.grad`, and is known to be."""
+    jaxpr = interpret.opened(closed)
+    last = jaxpr.eqns[-1] if jaxpr.eqns else None
+    alone = last is not None and last.primitive.name == "reshape" and jaxpr.outvars == last.outvars
+    if last is None or not alone or last.invars[0].aval.shape != () or interpret.is_literal(last.invars[0]):
+        return closed
+    return ClosedJaxpr(jaxpr.replace(eqns=jaxpr.eqns[:-1], outvars=last.invars[:1]), closed.consts)
 
 
 def derivative(

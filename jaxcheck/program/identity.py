@@ -58,8 +58,7 @@ class _Writer:
     def put(self, *parts: Any) -> None:
         for part in parts:
             text = part if isinstance(part, bytes) else str(part).encode()
-            self.sink.update(len(text).to_bytes(8, "little"))
-            self.sink.update(text)
+            self.sink.update(b"%d:" % len(text) + text)
 
     def program(self, program: Any, own_constants: bool) -> None:
         jaxpr = interpret.opened(program)

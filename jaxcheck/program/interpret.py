@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
@@ -128,11 +129,23 @@ def label(eqn: Any) -> str:
     return f"{name}({called})" if isinstance(called, str) and name == "jit" else name
 
 
+# Equations with what is nested in each, by program: a check walks through each of its programs some forty times.
+_NESTED: WeakKeyDictionary[Any, tuple[tuple[Any, tuple[tuple[str, Any], ...]], ...]] = WeakKeyDictionary()
+
+
+def _nested(jaxpr: Any) -> tuple[tuple[Any, tuple[tuple[str, Any], ...]], ...]:
+    """Each equation of a program with the programs among its parameters, and their roles."""
+    found = _NESTED.get(jaxpr)
+    if found is None:
+        found = _NESTED[jaxpr] = tuple((eqn, tuple(sub_jaxprs(eqn.params))) for eqn in jaxpr.eqns)
+    return found
+
+
 def walk(jaxpr: Any, path: tuple[str, ...] = ()) -> Iterator[Site]:
     """Every equation of a program, nested ones included, in program order."""
-    for eqn in opened(jaxpr).eqns:
+    for eqn, inside in _nested(opened(jaxpr)):
         yield Site(eqn, path)
-        for role, inner in sub_jaxprs(eqn.params):
+        for role, inner in inside:
             if role == "" and eqn.primitive.name == "scan":
                 role = "body"
             yield from walk(inner, (*path, label(eqn), *((role,) if role else ())))
@@ -141,8 +154,8 @@ def walk(jaxpr: Any, path: tuple[str, ...] = ()) -> Iterator[Site]:
 def walk_jaxprs(jaxpr: Any) -> Iterator[Any]:
     """The program itself and every program nested in it."""
     yield jaxpr
-    for eqn in opened(jaxpr).eqns:
-        for _, inner in sub_jaxprs(eqn.params):
+    for _, inside in _nested(opened(jaxpr)):
+        for _, inner in inside:
             yield from walk_jaxprs(inner)
 
 
