@@ -21,7 +21,7 @@ from jaxcheck.evidence.points import Batch, collect
 from jaxcheck.evidence.prepare import prepare
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.subject import name_of
-from jaxcheck.evidence.user import copies, to_array
+from jaxcheck.evidence.user import copies, refuse_no_tuple, to_array
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.program import hosts, spread
 from jaxcheck.program.ask import Refused, ask
@@ -78,6 +78,7 @@ def check_batch(
     Raises:
         TypeError, ValueError, OSError: as `check_grad`; the points do not stack; or mode="exhaustive".
     """
+    refuse_no_tuple(args)
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
     if isinstance(settings.mode, Exhaustive):
         raise ValueError("check_batch looks along random directions; use mode=Sketch(...) or leave mode out")
@@ -148,7 +149,8 @@ def _check(
             return examine(one, front, settings, kind="check_grad", name=title, start=time.perf_counter())
         return None
 
-    alike = problem.manual is not None and batch.carried_alike(problem)
+    batch.refuse_others(problem.theta)
+    alike = problem.manual is not None and batch.alike(problem)
     if problem.primal is None or not alike or preface.structure or preface.random:
         return batch_report.one_by_one(batch, alone, label, settings)
     numbers = _numbers(problem, preface.run, batch.theta_rows(problem), settings)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -15,7 +16,8 @@ from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.compile import execute
 from jaxcheck.program.mode import as_jax, is_traced
 from jaxcheck.program.objective import trace
-from jaxcheck.theta import is_none, take_apart
+from jaxcheck.there import there
+from jaxcheck.theta import Theta, is_none, take_apart
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,9 +39,14 @@ class Batch:
             return self.listed[index]
         return jax.tree_util.tree_map(lambda x: _item(x, index), self.stacked)
 
-    def carried_alike(self, problem: Problem) -> bool:
-        """Whether the leaves that are not differentiated are the same at all points: a program traced at
-        one point holds them as constants."""
+    def alike(self, problem: Problem) -> bool:
+        """Whether the points differ in nothing but the numbers of their differentiable leaves: a program traced at one
+        point holds all else as constants, and may have been chosen by it (what holds the leaves, static fields,
+        dtypes)."""
+        if self.listed is not None:
+            first = self._others[0]
+            if not all(_is_held_alike(other, first) for other in self._others[1:]):
+                return False
         if not problem.theta.carried:
             return True
         moving = {leaf.position for leaf in problem.theta.leaves}
@@ -47,21 +54,27 @@ class Batch:
         return all(
             _equal(x, y)
             for tree in trees[1:]
-            for i, (x, y) in enumerate(zip(trees[0], tree, strict=False))
+            for i, (x, y) in enumerate(zip(trees[0], tree, strict=True))
             if i not in moving
         )
+
+    @functools.cached_property
+    def _others(self) -> list[Theta]:
+        """The points of a list, taken apart."""
+        return [take_apart(tree) for tree in there(self.listed)]
+
+    def refuse_others(self, theta: Theta) -> None:
+        """Raise ValueError at the first point of a list whose differentiable leaves are not those of the first."""
+        for index, other in enumerate(self._others if self.listed is not None else ()):
+            said = _otherwise(other, theta)
+            if said:
+                raise ValueError(f"points[{index}] has other leaves or shapes than points[0]: {said}")
 
     def theta_rows(self, problem: Problem) -> np.ndarray:
         """(n, P) real vectors theta."""
         theta = problem.theta
         if self.listed is not None:
-            rows = []
-            for index, tree in enumerate(self.listed):
-                other = take_apart(tree)
-                if [(x.path, x.shape) for x in other.leaves] != [(x.path, x.shape) for x in theta.leaves]:
-                    raise ValueError(f"points[{index}] has other leaves or shapes than points[0]")
-                rows.append(other.ravel())
-            return np.stack(rows)
+            return np.stack([other.ravel() for other in self._others])
         leaves = jax.tree_util.tree_leaves(self.stacked, is_leaf=is_none)
         parts = []
         for leaf in theta.leaves:
@@ -74,12 +87,45 @@ class Batch:
         return np.concatenate(parts, axis=1)
 
 
+def _otherwise(other: Theta, first: Theta) -> str:
+    """In what the differentiable leaves differ, or nothing."""
+    found, wanted = ({leaf.path: leaf for leaf in theta.leaves} for theta in (other, first))
+    for path, leaf in found.items():
+        if path not in wanted:
+            return f"it has a leaf `{path}`, points[0] has {_what(first, path)}"
+        if (leaf.shape, leaf.is_complex) != (wanted[path].shape, wanted[path].is_complex):
+            return (
+                f"leaf `{path}` is {leaf.dtype}{list(leaf.shape)}, there {wanted[path].dtype}{list(wanted[path].shape)}"
+            )
+    missing = next((path for path in wanted if path not in found), None)
+    return "" if missing is None else f"points[0] has a leaf `{missing}`, it has {_what(other, missing)}"
+
+
+def _what(theta: Theta, path: str) -> str:
+    """What a tree without that differentiable leaf has there."""
+    why = dict(theta.carried).get(path)
+    return "none" if why is None else f"one that is not differentiated ({why})"
+
+
+def _is_held_alike(one: Theta, other: Theta) -> bool:
+    """Whether two points are trees of one structure, with leaves of the same kinds and dtypes."""
+    try:
+        same = ask(lambda: bool(one.treedef == other.treedef))
+    except Refused:  # a static field that does not compare: an array
+        same = False
+    kinds = [[(x.dtype, isinstance(t.values[x.position], jax.Array)) for x in t.leaves] for t in (one, other)]
+    return same and kinds[0] == kinds[1]
+
+
 def _equal(x: Any, y: Any) -> bool:
-    if hasattr(x, "dtype") and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-        x, y = jax.random.key_data(x), jax.random.key_data(y)
-    if hasattr(x, "dtype") and hasattr(y, "dtype"):
-        return bool(np.array_equal(x, y))
-    return x is y or bool(x == y)
+    if x is y:
+        return True
+    numbers = [hasattr(v, "dtype") for v in (x, y)]
+    if all(numbers):
+        if any(jax.dtypes.issubdtype(v.dtype, jax.dtypes.prng_key) for v in (x, y)):
+            return x.dtype == y.dtype and np.array_equal(jax.random.key_data(x), jax.random.key_data(y))
+        return x.dtype == y.dtype and bool(np.array_equal(x, y))
+    return not any(numbers) and type(x) is type(y) and bool(x == y)
 
 
 def _item(x: Any, index: int) -> Any:
@@ -128,8 +174,9 @@ def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
 
 
 def _drawn(init: Callable, n: Any, seed: int) -> Batch:
-    if not isinstance(n, int) or n < 1:
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"n={n!r}: how many points to draw from init, a whole number of at least 1")
+    n = int(n)
     keys = jax.random.split(jax.random.key(seed), n)
     names = _names(n, f"init(jax.random.split(jax.random.key({seed}), {n})[%d])")
     try:
@@ -146,6 +193,8 @@ def _listed(points: Any, n: Any, accepts: Callable) -> Batch | None:
     """The points of a list; None for a stacked pytree."""
     if n is not None:
         raise TypeError("n= draws that many points from init=; points= are as many as they are")
+    if isinstance(points, np.ndarray) and points.dtype == object:
+        raise TypeError("points is an array of objects: give a list of pytrees, list(points)")
     if isinstance(points, Iterator):
         raise TypeError(
             f"points is a {type(points).__name__}, which can be run through once: give a list of pytrees, list(points)"
@@ -187,8 +236,8 @@ def _copied(tree: Any) -> Any:
 
 
 def _trained(params, line, train_step, steps) -> Batch:
-    wanted = list(steps)
-    if not wanted or any(not isinstance(s, int) or s < 0 for s in wanted):
+    wanted = list(steps) if isinstance(steps, Iterable) else []
+    if not wanted or any(isinstance(s, bool) or not isinstance(s, (int, np.integer)) or s < 0 for s in wanted):
         raise ValueError(f"steps={steps!r}: a list of step counts, each a whole number that is not negative")
     found = {}
     # A step may donate what it is given (or write into it): it gets its own, never the caller's nor a stored one.

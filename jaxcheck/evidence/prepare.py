@@ -19,7 +19,15 @@ from jaxcheck.evidence.preface import Preface, effects, narrow, native_run, of_n
 from jaxcheck.evidence.prepare_host import prepare_host
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.twice import same
-from jaxcheck.evidence.user import StructureError, User, first_line, real_rows, refuse_tracing, to_array
+from jaxcheck.evidence.user import (
+    StructureError,
+    User,
+    first_line,
+    real_rows,
+    refuse_no_tuple,
+    refuse_tracing,
+    to_array,
+)
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.derived import gradient, plain
 from jaxcheck.program.factors import unit_of_products
@@ -162,8 +170,7 @@ def _with_preface(
 def _call(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool, precision: str) -> Call:
     if not callable(loss):
         raise TypeError(f"loss must be a function loss(params, *args), not {type(loss).__name__}")
-    if not isinstance(args, (tuple, list)):
-        raise TypeError(f"args must be a tuple of extra arguments, not {type(args).__name__}; write args=(x,)")
+    refuse_no_tuple(args)
     refuse_tracing(params, args)
     theta = take_apart(params)
     if not theta.leaves:

@@ -22,6 +22,12 @@ class StructureError(Exception):
     """The gradient's structure is wrong; the text names the leaf."""
 
 
+def refuse_no_tuple(args: Any) -> None:
+    """Raise TypeError for `args=x`."""
+    if not isinstance(args, (tuple, list)):
+        raise TypeError(f"args must be a tuple of extra arguments, not {type(args).__name__}; write args=(x,)")
+
+
 def refuse_tracing(*trees: Any) -> None:
     """Raise TypeError when called under jit, grad or vmap."""
     traced = any(is_traced(x) for x in jax.tree_util.tree_leaves(trees))

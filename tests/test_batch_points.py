@@ -1,0 +1,96 @@
+"""Points of a batch that differ in more than the numbers of their leaves; and what is no list of points."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Net:
+    w: Any
+    power: int = dataclasses.field(metadata={"static": True}, default=2)
+
+
+OTHERS = {
+    "another static field": lambda x: (
+        [Net(v, 3 if k == 2 else 2) for k, v in enumerate(x)],
+        lambda p: jnp.sum(p.w**p.power),
+        lambda p: Net(p.power * p.w ** (p.power - 1), p.power),
+        lambda p: Net(2 * p.w, p.power),
+    ),
+    "one more leaf that is carried": lambda x: (
+        [{"w": v, "scale": 3} if k == 2 else {"w": v} for k, v in enumerate(x)],
+        lambda p: p.get("scale", 1) * jnp.sum(p["w"] ** 2),
+        lambda p: {"w": 2 * p.get("scale", 1) * p["w"]},
+        lambda p: {"w": 2 * p["w"]},
+    ),
+    "a list among tuples": lambda x: (
+        [[v] if k == 2 else (v,) for k, v in enumerate(x)],
+        lambda p: jnp.sum(p[0] ** (2 if isinstance(p, tuple) else 3)),
+        lambda p: (2 * p[0] if isinstance(p, tuple) else 3 * p[0] ** 2,),
+        lambda p: (2 * p[0],),
+    ),
+    "another dtype": lambda x: (
+        [v.astype(np.float16 if k == 2 else np.float32) for k, v in enumerate(x)],
+        lambda p: jnp.sum(p**2),
+        lambda p: 2 * p,
+        lambda p: (3 if p.dtype == jnp.float16 else 2) * p,
+    ),
+    "NumPy's among JAX's": lambda x: (
+        [v if k == 2 else jnp.asarray(v) for k, v in enumerate(x)],
+        lambda p: jnp.sum(jnp.asarray(p) ** 2),
+        lambda p: 2 * p,
+        lambda p: (3 if isinstance(p, np.ndarray) else 2) * p,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_point_that_differs_in_more_than_its_numbers_is_checked_as_it_is(name):
+    points, loss, right, wrong = OTHERS[name](np.random.default_rng(0).normal(size=(5, 3)) + 2)
+    assert jc.check_batch(loss, points, grad=right)
+    report = jc.check_batch(loss, points, grad=wrong)
+    assert report.verdict is jc.Verdict.FAIL
+    assert report.point == "point 2"
+
+
+REFUSED = {
+    "args is an array": (lambda x: {"points": x, "args": x}, TypeError, r"write args=\(x,\)"),
+    "complex among real": (lambda x: {"points": [x[0], x[1] * 1j]}, ValueError, r"points\[1\].*complex128\[3\], there"),
+    "whole numbers": (lambda x: {"points": [0.5, 1]}, ValueError, r"not differentiated \(Python int\)"),
+    "another shape": (lambda x: {"points": [x[0], x[1][:2]]}, ValueError, r"float64\[2\], there float64\[3\]"),
+    "another leaf": (lambda x: {"points": [{"w": x[0]}, {"v": x[0]}]}, ValueError, r"leaf `v`, points\[0\] has none"),
+    "steps is a number": (lambda x: {"points": x[0], "train_step": abs, "steps": 3}, ValueError, "steps=3: a list"),
+    "n is a bool": (lambda x: {"init": abs, "n": True}, ValueError, "n=True"),
+    "an array of objects": (lambda x: {"points": np.array([{"w": 1.0}] * 2)}, TypeError, r"list\(points\)"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_points_that_are_none_are_refused_by_name(name):
+    make, error, said = REFUSED[name]
+    with pytest.raises(error, match=said):
+        jc.check_batch(lambda p, *_: sum(jnp.sum(jnp.abs(x) ** 2) for x in jax.tree.leaves(p)), **make(np.ones((2, 3))))
+
+
+def test_what_is_carried_may_be_none_at_one_point():
+    x = np.ones(3)
+    for points in ([{"w": x, "f": None}, {"w": x, "f": np.arange(3)}], [{"w": x, "f": 1}, {"w": x, "f": None}]):
+        assert jc.check_batch(lambda p: jnp.sum(p["w"] ** 2), points, grad=lambda p: {"w": 2 * p["w"], "f": None})
+
+
+def test_counts_may_be_numpys():
+    def draw(key):
+        return jax.random.normal(key, (3,))
+
+    assert len(jc.check_batch(lambda p: jnp.sum(p**2), init=draw, n=np.int64(3), grad=lambda p: 3 * p).points) == 3
+    assert jc.check_batch(lambda p: jnp.sum(p**2), np.ones(3), train_step=lambda p: p / 2, steps=np.array([0, 2]))
