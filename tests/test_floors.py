@@ -239,3 +239,19 @@ def test_a_floor_that_is_relative_to_other_leaves_says_so():
     assert [leaf.path for leaf in report if leaf.faint] == ["k", "q"] and report.ok, str(report)
     assert "for `k`, `q`, with next to no gradient, to what the other leaves do" in str(report).replace("\n", " ")
     assert not jc.check_grad(network, {"W": np.ones((2, 3)), "x": np.ones(3), "b": np.ones(2)})["W"].faint
+
+
+@pytest.mark.parametrize("name", ["abs", "relu", "weighed"])
+def test_on_a_kink_a_floor_does_not_promise_to_catch_another_choice(name):
+    """A gradient that is zero there had the floor of the differences' bar, 1e-19, and any choice passes."""
+    loss, most = {
+        "abs": (lambda p: jnp.sum(jnp.abs(p)), 1.0),
+        "relu": (lambda p: jnp.sum(jax.nn.relu(p)), 1.0),
+        "weighed": (lambda p: jnp.sum(jnp.abs(p) * jnp.arange(1.0, 4.0)), 3.0),
+    }[name]
+    x = np.zeros(3)
+    report = jc.check_grad(loss, x, jnp.zeros_like)
+    assert report and report.reason is jc.Reason.KINK
+    other = jc.check_grad(loss, x, lambda p: jnp.zeros_like(p).at[2].set(0.3 * most))
+    assert other and other.reason is jc.Reason.KINK
+    assert report.floor > 0.3

@@ -229,16 +229,20 @@ def _zero_floor(ev: LeafEvidence, tolerance: Tolerance, influence: float) -> flo
     """What a leaf without a gradient may do to the output unseen, over what the most influential leaf does."""
     if not influence:
         return float("inf")
-    size, worst = own_size(ev), 0.0
+    size, worst, choices = own_size(ev), 0.0, np.zeros(ev.m.shape[1])
     seen = np.full(size.shape, np.inf)
     for probes in ev.probes:
-        error = BARS * probes.slopes.error.max(axis=1, initial=0.0)
+        s = probes.slopes
+        # On a kink every choice between the slopes of its sides is right, of each component for itself.
+        choice = np.where(s.kink, np.maximum(np.abs(s.left), np.abs(s.right)), 0.0).max(axis=1, initial=0.0)
+        error = BARS * s.error.max(axis=1, initial=0.0)
         if probes.directions is None:
+            choices[probes.at] = np.maximum(choices[probes.at], choice)
             seen[probes.at] = np.fmin(seen[probes.at], error * size[probes.at])
         else:
-            worst = max(worst, float(error.max(initial=0.0)))
+            worst = max(worst, float((error + choice).max(initial=0.0)))
     if any(p.directions is None for p in ev.probes):
-        worst = float(seen.max(initial=0.0))
+        worst = float(seen.max(initial=0.0)) + float(np.sum(choices * size))
     worst += tolerance.atol * float(size.max(initial=0.0))
     worst += BARS * float((ev.m_error * size).max(initial=0.0))
     return worst / influence if np.isfinite(worst) else float("inf")
@@ -279,6 +283,7 @@ def reach(ev: LeafEvidence) -> np.ndarray:
         for probes in ev.probes:
             s = probes.slopes
             value = np.where(np.abs(s.value) > BARS * s.error, np.abs(s.value), 0.0)
+            value = np.where(s.kink, np.fmax(value, np.fmax(np.abs(s.left), np.abs(s.right))), value)
             if probes.directions is None:
                 value = value * size[probes.at][:, None]
             found.append(value.max(axis=0, initial=0.0))
