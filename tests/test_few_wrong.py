@@ -89,3 +89,46 @@ def test_a_coarse_gradient_that_both_others_are_against_is_blamed():
     assert jc.check_grad(loss, w, g, args=(x,), where=False).verdict is not jc.Verdict.FAIL
     report, _ = failed(loss, w, g.at[1, 1].multiply(-1), args=(x,))
     assert report.reason is Reason.MANUAL_WRONG
+
+
+def hint_of(error: np.ndarray) -> str:
+    x = np.random.default_rng(0).normal(size=(6, 3))
+    return failed(lambda x: jnp.sum(jnp.sin(x)), x, lambda x: jnp.cos(x) + error)[1]
+
+
+@pytest.mark.parametrize("size", [1e-4, 1e-5, 1e-6])
+def test_entries_are_counted_as_wrong_by_their_bars_and_a_ratio_by_its_distance_from_one(size):
+    error = np.random.default_rng(1).normal(size=(6, 3)) * size
+    assert "ratio" not in hint_of(error) and "others are right" not in hint_of(error)
+    error[0, 0] = 0
+    assert hint_of(error) == "17 of 18 entries are wrong, the others are right"
+    error[[0, 1, 3, 4, 5]] = 0
+    assert hint_of(error) == "only row 2 is wrong (3 of 18 entries)"
+    error[2] = size * np.cos(np.random.default_rng(0).normal(size=(6, 3))[2])
+    assert hint_of(error) == f"only row 2 is wrong (3 of 18 entries); ratio 1+{size:.2g} there"
+
+
+def test_a_small_offset_is_written_in_full():
+    assert hint_of(np.full((6, 3), 5e-7)) == "5e-07 is added to every entry"
+
+
+@pytest.mark.parametrize("loss_of", [jnp.abs, lambda p: jnp.maximum(p, 0), jax.nn.relu])
+def test_a_right_choice_on_a_kink_is_not_counted_among_the_wrong(loss_of):
+    x, g = np.array([0.0, 1.0, 2.0]), jnp.array([0.0, 2.0, 3.003])
+    _, hint = failed(lambda p: jnp.sum(loss_of(p) * jnp.arange(1.0, 4)), x, lambda p: g)
+    assert hint == "1 of 3 entries is wrong, the others are right; ratio 1.001 there"
+
+
+def test_on_kinks_no_ratio_is_made_up():
+    """Of a tie's NumPy maximum each entry may be 1, not both; of |x| nothing beyond 1."""
+    _, hint = failed(lambda p: float(np.max(np.asarray(p))), np.array([1.0, 1, 0]), lambda p: np.array([1.0, 1, 0]))
+    assert hint == "each entry is right by itself, but not all together: they share a kink (a tie)"
+    _, hint = failed(lambda p: float(np.abs(np.asarray(p)).sum()), np.zeros(3), lambda p: np.full(3, 3.0))
+    assert hint == "on a kink: not between the slopes of its two sides"
+
+
+def test_a_ratio_is_told_of_those_that_have_one():
+    """The truth is zero above the diagonal, the claim is not."""
+    a = np.tril(np.random.default_rng(3).normal(size=(3, 3)))
+    _, hint = failed(lambda p: jnp.sum(jnp.tril(p) ** 2), a, lambda p: 2 * p - jnp.tril(p, -1) + jnp.triu(p + 1, 1))
+    assert hint == "6 of 9 entries are wrong, the others are right; ratio 0.5 at 3 of them"

@@ -16,11 +16,13 @@ from jaxcheck.formula import formula2
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class View:
-    """A wrong leaf next to the truth `t`, both (G, n); `others` are other leaves with theirs."""
+    """A wrong leaf next to the truth `t`, both (G, n), and `bars` of their difference; `others` are other leaves with
+    theirs."""
 
     ev: LeafEvidence
     m: np.ndarray
     t: np.ndarray
+    bars: np.ndarray
     others: Sequence[tuple[LeafEvidence, np.ndarray]] = ()
     beside: Beside = dataclasses.field(default_factory=Beside)
 
@@ -70,7 +72,7 @@ class View:
 def number(x: float) -> str:
     if 0 < abs(x - 1) < FITS:
         return f"1{x - 1:+.2g}"
-    return f"{x:.4g}" if abs(x - round(x)) > ENTRY or x == 0 else f"{x:.3f}"
+    return f"{x:.4g}" if abs(x - round(x)) > ENTRY or not round(x) else f"{x:.3f}"
 
 
 def ratio_of(m: np.ndarray, t: np.ndarray) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxcheck.bars import ENTRY, NEXT_TO_NOTHING, RATIO
+from jaxcheck.bars import BARS, RATIO, UNITS
 from jaxcheck.formula import formula2
 from jaxcheck.judgement.kinds import View, number
 
@@ -65,12 +65,15 @@ def permuted(v: View) -> Iterator[str]:
         yield "the right values in another order (a permutation)"
 
 
+def wrong_entries(v: View) -> np.ndarray:
+    """(n,) which numbers of a leaf are off by more than their bars, and than the rounding of numbers that are given."""
+    rounding = UNITS * v.ev.unit * (np.abs(v.m) + np.abs(v.t).max())
+    return np.any(np.abs(v.residual) > BARS * v.bars + rounding + 2 * v.ev.m_given.max(axis=0, initial=0.0), axis=0)
+
+
 def _wrong(v: View) -> np.ndarray:
-    """(*shape) which entries of a real leaf are wrong, by more than the rounding of a gradient given as numbers."""
-    m, t, residual = map(v.shaped, (v.m, v.t, v.residual))
-    slack = ENTRY * np.maximum(np.abs(t), np.abs(m)) + NEXT_TO_NOTHING * np.abs(t).max()
-    given = v.ev.m_given.max(axis=0, initial=0.0).reshape(v.ev.leaf.shape)
-    return np.any(np.abs(residual) > slack + 2 * given, axis=0)
+    """(*shape) which entries of a real leaf are wrong."""
+    return wrong_entries(v).reshape(v.ev.leaf.shape)
 
 
 def _lines(v: View, axis: int, plural: bool = False) -> str:
@@ -106,7 +109,7 @@ def partial(v: View) -> Iterator[str]:
     count, size = int(wrong.sum()), wrong.size
     if not 0 < count < size:
         return
-    how = _how(m, t, wrong[None] & live)
+    how = _how(m, t, wrong, live)
     for axis in range(wrong.ndim):
         rest = tuple(i for i in range(wrong.ndim) if i != axis)
         lines, alive = np.asarray(wrong.any(axis=rest)), live.any(axis=(0, *(i + 1 for i in rest)))
@@ -130,13 +133,19 @@ def partial(v: View) -> Iterator[str]:
     yield f"{count} of {size} entries {are} wrong, the others are right{how}"
 
 
-def _how(m: np.ndarray, t: np.ndarray, both: np.ndarray) -> str:
-    if both.any():
-        ratios = m[both] / t[both]
-        if np.ptp(ratios) <= RATIO * np.abs(ratios).max():
-            them = "it is" if both.any(axis=0).sum() == 1 else "they are"
-            return f"; {them} zero" if not m[both].any() else f"; ratio {number(float(ratios.mean()))} there"
-    return ""
+def _how(m: np.ndarray, t: np.ndarray, wrong: np.ndarray, live: np.ndarray) -> str:
+    """What the wrong entries have in common, as far as something should stand there."""
+    both = wrong[None] & live
+    some = int(both.any(axis=0).sum())
+    if not some:
+        return ""
+    off = m[both] / t[both] - 1
+    if np.ptp(off) > RATIO * np.abs(off).max():  # of what they are off by: so near to 1 all ratios are alike
+        return ""
+    all_of_them = some == wrong.sum()
+    if m[both].any():
+        return f"; ratio {number(1 + float(off.mean()))} {'there' if all_of_them else f'at {some} of them'}"
+    return f"; {'it is' if some == 1 and all_of_them else 'they are' if all_of_them else f'{some} of them are'} zero"
 
 
 def _repeated(v: View, length: int) -> Iterator[np.ndarray]:

@@ -16,24 +16,29 @@ from jaxcheck.evidence.problem import LeafEvidence, Probes
 from jaxcheck.judgement import kinds, kinds_partial
 from jaxcheck.judgement.kinds import View
 from jaxcheck.judgement.measures import nearest
+from jaxcheck.judgement.ranges import ranges
 
 
 def truth(ev: LeafEvidence) -> np.ndarray | None:
     """The reference gradient (G, n): autodiff, unless the differences speak against it; or the differences
-    when every component was looked at, and so sharply that a ratio can be read off them."""
-    n = _differences(ev)
+    when every component was looked at, and so sharply that a ratio can be read off them. On a kink, of what is right
+    there what is nearest."""
+    found = _truth(ev)
+    return None if found is None else found[0]
+
+
+def _truth(ev: LeafEvidence) -> tuple[np.ndarray, np.ndarray] | None:
+    """(the reference gradient, the bars of what M is off from it), (G, n)."""
     if ev.a is not None and np.isfinite(ev.a).all() and _unopposed(ev, ev.a):
-        return ev.a
-    return n
-
-
-def _differences(ev: LeafEvidence) -> np.ndarray | None:
+        kink = ranges(ev)
+        t = np.where(np.isfinite(kink.low), np.clip(ev.m, kink.low, kink.high), ev.a)
+        return t, ev.m_error + (0.0 if ev.a_error is None else ev.a_error)
     for probes in ev.probes:
         if probes.directions is None and len(probes.at) == ev.m.shape[1]:
             n, error = np.empty_like(ev.m), np.empty_like(ev.m)
             n[:, probes.at], error[:, probes.at] = nearest(probes, ev.m).T, probes.slopes.error.T
             sharp = np.linalg.norm(error) <= READABLE * EXPLAINS * np.linalg.norm(n)
-            return n if np.isfinite(n).all() and sharp else None
+            return (n, ev.m_error + error) if np.isfinite(n).all() and sharp else None
     return None
 
 
@@ -58,6 +63,8 @@ TIERS: tuple[tuple[Callable[[View], Iterator[str]], ...], ...] = (
     (kinds.rounded,),
     (kinds_partial.partial,),
 )
+TOGETHER = "each entry is right by itself, but not all together: they share a kink (a tie)"
+OUTSIDE = "on a kink: not between the slopes of its two sides"
 # Entries from which on a factor that fits is no accident.
 ENOUGH = 8
 
@@ -71,18 +78,33 @@ def hint(ev: LeafEvidence, others: Sequence[LeafEvidence] = (), beside: Beside |
         beside: dimensions, indices and outputs, to name a ratio and what is wrong.
     """
     beside = beside or Beside()
-    t = truth(ev)
-    if t is None:
+    found = _truth(ev)
+    if found is None:
         return sampled(ev)
+    t, bars = found
     if not np.isfinite(ev.m).all() or not t.any():
         return ""
     known = [(other, theirs) for other in others if (theirs := truth(other)) is not None]
-    v, only = _of_wrong_outputs(View(ev, ev.m, t, known, beside))
+    v, only = _of_wrong_outputs(View(ev, ev.m, t, bars, known, beside))
+    on_kinks = _on_kinks(v)
+    if on_kinks is not None:
+        return ": ".join(filter(None, (only, on_kinks)))
     for tier in TIERS:
         said = [sentence for kind in tier for sentence in kind(v)]
         if said:
             return ": ".join(filter(None, (only, "; or ".join(said[:3]))))
     return ": ".join(filter(None, (only, _about(v))))
+
+
+def _on_kinks(v: View) -> str | None:
+    """What to say where all that is wrong stands on kinks, or nothing is wrong by itself; None where that is not so."""
+    if not any(p.slopes.kink.any() for p in v.ev.probes):
+        return None
+    wrong = kinds_partial.wrong_entries(v)
+    if not wrong.any():
+        return TOGETHER
+    kink = np.isfinite(ranges(v.ev).low).any(axis=0)
+    return OUTSIDE if v.m.any() and bool((kink | ~wrong).all()) else None
 
 
 def sampled(ev: LeafEvidence) -> str:
@@ -100,7 +122,7 @@ def sampled(ev: LeafEvidence) -> str:
     if not wrong.size:
         return ""
     ratios = ev.m[0, wrong] / n[wrong]
-    alike = np.ptp(ratios) <= RATIO * np.abs(ratios).max()
+    alike = np.ptp(ratios) <= RATIO * np.abs(ratios - 1).max() + 2 * BARS * np.max(error[wrong] / np.abs(n[wrong]))
     dense, every = [p for p in ev.probes if p.directions is not None], len(wrong) == ev.m.shape[1]
     if all(_explained(p, ev, off) for p in dense):
         named = [f"[{','.join(map(str, np.unravel_index(i, ev.leaf.shape)))}]" for i in wrong[:5]]
@@ -157,7 +179,7 @@ def _of_wrong_outputs(v: View) -> tuple[View, str]:
     if not v.t[mine].any():
         return v, f"{only}, which it does not depend on"
     others = [(ev, t[mine]) for ev, t in v.others]
-    return View(v.ev, v.m[mine], v.t[mine], others, v.beside), only
+    return View(v.ev, v.m[mine], v.t[mine], v.bars[mine], others, v.beside), only
 
 
 def _about(v: View) -> str:
