@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import jax
 import numpy as np
 
 from jaxcheck import again, as_run_maps, limits_maps
@@ -28,7 +31,10 @@ def forward(one: Subject, settings: Settings) -> list[Row]:
         return [Row("forward", "JVP", "UNSUPPORTED", NAN, first_line(no.error))]
     if settings.surrogate:
         return []
-    findings, _ = _findings(made, settings)
+    try:
+        findings, _ = _findings(made, settings)
+    except jax.errors.JaxRuntimeError as error:
+        return [_not_run("forward", "JVP", error)]
     rows = [_row("forward", FIRST[f.what], f) for f in findings]
     if one.native is None or any(r.status != "OK" for r in rows):
         return rows
@@ -46,17 +52,33 @@ def second(one: Subject, settings: Settings) -> list[Row]:
     rows = []
     forward, why = second_order_forward(one)
     if forward is not None:
-        rows += [_row("second order", SECOND_FORWARD[f.what], f) for f in _findings(forward, settings)[0]]
+        try:
+            rows += [_row("second order", SECOND_FORWARD[f.what], f) for f in _findings(forward, settings)[0]]
+        except jax.errors.JaxRuntimeError as error:
+            rows.append(_not_run("second order", SECOND_FORWARD["JVP"], error))
     elif why:
         rows.append(Row("second order", SECOND_FORWARD["JVP"], "UNSUPPORTED", NAN, why))
     made, why = second_order(one)
     if made is None:
         return [*rows, Row("second order", "derivative of the gradient", "UNSUPPORTED", NAN, why)]
     real = not any(np.iscomplexobj(x) for x in one.point)
-    findings, evidence = _findings(made, settings, symmetric=real)
+    try:
+        findings, evidence = _findings(made, settings, symmetric=real)
+    except jax.errors.JaxRuntimeError as error:
+        return [*rows, _not_run("second order", "derivative of the gradient", error)]
     found = [_row("second order", SECOND[f.what], f) for f in findings]
     known = real and evidence.pulled is not None and np.isfinite(evidence.outputs).all()
     return [*rows, *found, *([_symmetry(made, evidence, settings)] if known else [])]
+
+
+def _not_run(group: str, title: str, error: Exception) -> Row:
+    """What a callback inside, or XLA, raises at one of the points or directions that are asked."""
+    said = [line.strip() for line in str(error).splitlines() if _ERROR.match(line.strip())]
+    return Row(group, title, "UNSUPPORTED", NAN, f"raised as it was run: {said[-1] if said else first_line(error)}")
+
+
+# The last line of a Python traceback, which XLA hands on as text.
+_ERROR = re.compile(r"[\w.]*(Error|Exception|Warning)\b.*:")
 
 
 def _symmetry(one: maps.Map, evidence: maps.MapEvidence, settings: Settings) -> Row:

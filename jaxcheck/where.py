@@ -13,6 +13,7 @@ from jaxcheck.bars import MUST_CATCH, NEAR_LINE, TOO_DEAR
 from jaxcheck.budget import current
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, only_value, price
+from jaxcheck.program.abandoned import let_go, whole_tracebacks
 from jaxcheck.program.where import differences, kernels, of_rules, slips, source, wording
 from jaxcheck.program.where import problem as passes
 from jaxcheck.program.where import smaller as small
@@ -58,13 +59,14 @@ def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
     source.forget()
     start = time.perf_counter()
     try:
-        with np.errstate(all="ignore"):  # a change that overflows repairs nothing
+        with np.errstate(all="ignore"), whole_tracebacks():  # a change that overflows repairs nothing
             for one in _problems(report, problem, rules, time.perf_counter() + seconds):
                 found = culprits(one, wrong) or _in_turn(one, wrong)
                 report = report if rules else _with_slips(report, one, time.perf_counter() + SLIPS * seconds)
                 if found:
                     return dataclasses.replace(report, culprits=found, notes=(*report.notes, *_at_what(one)))
     except Exception as error:
+        let_go(error)
         # Whatever is met in a stranger's program, its verdict stands without a line.
         if STRICT and not isinstance(error, Unflattened):
             raise
@@ -99,9 +101,7 @@ def _problems(report: Report, problem: Problem, rules: bool, deadline: float) ->
     if any(np.iscomplexobj(x) for x in values):
         return
     if rules:
-        yield from filter(
-            differences.agree, of_rules.problems(problem.loss.closed, values, problem.loss.wide, deadline)
-        )
+        yield from filter(differences.agree, of_rules.problems(problem.loss, values, deadline))
         return
     loss, manual = problem.loss.closed, there(problem.manual).closed
     count = len(problem.theta.leaves)
@@ -124,7 +124,8 @@ def _cut_down(
             loss, manual = (small.resized(program, sizes) for program in large)
             given = [small.cut(x, sizes) for x in values]
             one = passes.of_loss(loss, manual, given, count, [np.ones(1)], deadline, cut=sizes)
-        except (*NONSENSE, Unflattened):  # at other sizes the program may be nonsense
+        except (*NONSENSE, Unflattened) as error:  # at other sizes the program may be nonsense
+            let_go(error)
             continue
         alike = one is not None and one.wrong() == [leaf.verdict is Verdict.FAIL for leaf in report.leaves]
         if alike and differences.agree(there(one)):

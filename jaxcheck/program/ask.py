@@ -6,15 +6,14 @@ refuse anything, and then say why; what one of our own lines raises is a mistake
 
 from __future__ import annotations
 
-import contextlib
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-from jax._src import config
 
+from jaxcheck.program.abandoned import let_go, whole_tracebacks
 from jaxcheck.program.mode import NOT_TRACEABLE, is_traced
 
 _OURS = str(Path(__file__).resolve().parents[1])
@@ -42,11 +41,12 @@ def ask(f: Callable, *args: Any, **kwargs: Any) -> Any:
         Whatever a line of this package raises, unchanged.
     """
     try:
-        with _whole_tracebacks():
+        with whole_tracebacks():
             return f(*args, **kwargs)
     except Refused:
         raise
     except Exception as error:
+        let_go(error)
         if not hasattr(error, "on_purpose") and _is_ours(error, f):
             raise
         raise Refused(error) from error
@@ -70,9 +70,3 @@ def leaks(error: BaseException) -> bool:
 def holds_tracer(closed: Any) -> bool:
     """Whether a traced program has a tracer of another trace among its constants."""
     return any(is_traced(x) for x in closed.consts)
-
-
-def _whole_tracebacks() -> contextlib.AbstractContextManager:
-    """JAX takes its frames out of tracebacks; with them gone, what it raises looks like ours."""
-    state = getattr(config, "traceback_filtering", None)
-    return contextlib.nullcontext() if state is None else state("off")

@@ -89,17 +89,19 @@ def hi_jaxprs(prim: Any) -> Iterator[tuple[str, Any]]:
 
 def map_jaxprs(params: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
     """The parameters with each jaxpr among them replaced by `change(jaxpr)`."""
+    return {key: _mapped(value, change) for key, value in params.items()}
 
-    def one(value: Any) -> Any:
-        if is_jaxpr(value):
-            return change(value)
-        if isinstance(value, (tuple, list)) and any(is_jaxpr(v) for v in value):
-            items = [one(v) for v in value]
-            # custom_linear_solve keeps its four programs in a named tuple.
-            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-        return value
 
-    return {key: one(value) for key, value in params.items()}
+def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    # Not a function inside that one: one that calls itself refers to itself, and keeps what `change` holds (data of the
+    # caller's, by which JAX then remembers what they were) for as long as nobody collects cycles.
+    if is_jaxpr(value):
+        return change(value)
+    if isinstance(value, (tuple, list)) and any(is_jaxpr(v) for v in value):
+        items = [_mapped(v, change) for v in value]
+        # custom_linear_solve keeps its four programs in a named tuple.
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value
 
 
 def replaced(program: Any, chosen: Callable[[Any], bool], change: Callable[[Any], Any]) -> Any:

@@ -67,8 +67,8 @@ WORDS = [
         "The smallest error that this check would have caught, relative to the leaf's 2-norm. Two numbers: "
         "`leaf` for an error of the leaf as a whole, `component` for one entry that is off alone. It is found by "
         "putting errors into the truth and judging again.",
-        todo="A floor above must_catch is VACUOUS, not PASS; save on a kink, where every choice between the slopes of its "
-        "sides is right.",
+        todo="A floor above must_catch is VACUOUS, not PASS; save on a kink, where every choice between the slopes of "
+        "its sides is right.",
     ),
     Term(
         "hint",

@@ -11,6 +11,7 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck import where
+from jaxcheck.program.objective import trace
 from jaxcheck.program.where import of_rules, problem, smaller
 from tests.where import build
 
@@ -142,7 +143,8 @@ f.defvjp(fwd, bwd)
 def test_a_rule_is_cut_as_well():
     found, rng = build.module("large_rule", RULE), np.random.default_rng(0)
     args = [rng.normal(size=shape).astype(np.float32) / 7 for shape in ((900, 48), (48, 40), (40,))]
-    (one,) = of_rules.problems(jax.make_jaxpr(found.f)(*args), args, False, time.perf_counter() + 60)
+    traced = trace(lambda leaves, _: [found.f(*leaves)], args, [], "native")
+    (one,) = of_rules.problems(traced, args, time.perf_counter() + 60)
     assert one.constants.cut == {40: 7, 48: 11, 900: 13}
     assert max(np.size(x) for x in one.tape.values) < 500
     named = where.culprits(one, ("x", "W", "b"))

@@ -11,6 +11,7 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck import where
+from jaxcheck.program.objective import trace
 from jaxcheck.program.where import of_rules
 
 pytestmark = pytest.mark.where
@@ -120,9 +121,8 @@ def test_a_loop_to_a_tolerance():
     f.defvjp(lambda W, x: (z := f(W, x), (W, z)), backward)
     rng = np.random.default_rng(0)
     args = [rng.normal(size=(4, 4)) / 6, rng.normal(size=4)]
-    with jax.enable_x64(True):
-        closed = jax.make_jaxpr(f)(*args)
-    (one,) = of_rules.problems(closed, args, True, time.perf_counter() + 60)
+    traced = trace(lambda leaves, _: [f(*leaves)], args, [])
+    (one,) = of_rules.problems(traced, args, time.perf_counter() + 60)
     assert [(c.kind, c.edit) for c in where.culprits(one, ("W", "x"))] == [("line", "slope = 1 - z**2")]
 
 
@@ -155,3 +155,29 @@ def test_a_number_of_the_source_is_called_by_its_value():
     assert found.what == "the number 0.2 times 1/2" and found.edit == "slope = jnp.where(x > 0, 2 * x, 0.1)"
     (found,) = jc.check_rule(bent, np.array([0.3, -0.7, 3.1]), **QUICK).culprits
     assert found.what == "the number 3 times 1/6" and not found.edit  # one of three alike, and it is not said which
+
+
+WEIGHTS = {
+    kind: make(np.random.default_rng(1).normal(size=(5, 5)))
+    for kind, make in (("JAX", jnp.asarray), ("NumPy", np.asarray))
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_a_rule_that_closes_over_data(kind):
+    """What is handed on from the inputs is counted with the constants: nothing was found in any such rule."""
+    weights = WEIGHTS[kind]
+    f = jax.custom_vjp(lambda x: jnp.tanh(x @ weights))
+
+    def fwd(x):
+        y = jnp.tanh(x @ weights)
+        return y, (x, y)
+
+    def bwd(kept, g):
+        _, y = kept
+        d = g * (1 - y)
+        return (d @ weights.T,)
+
+    f.defvjp(fwd, bwd)
+    (culprit,) = jc.check_rule(f, np.tile(A, (2, 1)), **QUICK).culprits
+    assert (culprit.source, culprit.edit) == ("d = g * (1 - y)", "d = g * (1 - y**2)")

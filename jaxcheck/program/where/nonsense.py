@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxcheck.program.abandoned import let_go
+
 # JAX asserts, as well, what it takes for granted of an equation's operands.
 NONSENSE = (ArithmeticError, AssertionError, IndexError, NotImplementedError, TypeError, ValueError,
             jax.errors.JaxRuntimeError)  # fmt: skip
@@ -18,5 +20,6 @@ def tried(f: Callable, *args: Any) -> Any | None:
     try:
         with np.errstate(all="ignore"):
             return f(*args)
-    except NONSENSE:
+    except NONSENSE as error:
+        let_go(error)
         return None

@@ -10,7 +10,9 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxcheck.bars import ASTRAY_AS_RUN, RIGHT_AS_RUN
-from jaxcheck.program import interpret, rules, rules_source
+from jaxcheck.program import constants, interpret, rules, rules_source
+from jaxcheck.program.abandoned import let_go
+from jaxcheck.program.objective import Traced
 from jaxcheck.program.where import kernels, smaller, tape
 from jaxcheck.program.where.nonsense import NONSENSE, tried
 from jaxcheck.program.where.problem import Problem, of_loss
@@ -19,26 +21,27 @@ MOST = 8
 Made = tuple[Any, Any, list[Any], int, list[Any], tuple[int, ...], tuple[int, ...]]
 
 
-def problems(closed: Any, values: Sequence[Any], wide: bool, deadline: float) -> Iterator[Problem]:
+def problems(traced: Traced, values: Sequence[Any], deadline: float) -> Iterator[Problem]:
     """One problem for each of the user's rules that is wrong where the program meets it first; of one that is right,
     for each that its own derivative meets: the rules of a second derivative.
 
     A rule's backward pass is traced by itself: in the derivative of a program its lines are lost.
 
     Args:
-        closed: the program, rules in place, and `values` of its inputs.
-        wide: whether it was traced in the 64-bit mode.
+        traced: the program, and `values` of its inputs.
         deadline: of the search, by `time.perf_counter`.
     """
-    queue, met = _met(closed, values, set()), 0
+    queue, met = _met(traced.closed, values, set()), 0
     known = {key for _, _, key in queue}
     while queue and met < MOST:
         eqn, operands, _ = queue.pop(0)
         met += 1
-        with jax.enable_x64(wide):
+        with jax.enable_x64(traced.wide):
             made = (_forward if rules.rule_kind(eqn) == "custom_jvp" else _programs)(eqn, operands)
         if made is None:
             continue
+        # NumPy's data, as the caller's own program sees them: in the function they are so already.
+        made = *(constants.settled(program, traced.wide, traced.rounded) for program in made[:2]), *made[2:]
         problem = _cut_down(made, deadline) if smaller.is_large(*made[:2]) else None
         problem = problem or _problem(made, deadline)
         if problem is not None:
@@ -90,7 +93,8 @@ def _cut_down(made: Made, deadline: float) -> Problem | None:
             programs = [smaller.resized(program, sizes) for program in (loss, manual)]
             small = [smaller.cut(x, sizes) for x in given], count, [smaller.cut(x, sizes) for x in cotangents]
             problem = _problem((*programs, *small, moving, tangents), deadline, sizes)
-        except (*NONSENSE, tape.Unflattened):  # at other sizes the program may be nonsense
+        except (*NONSENSE, tape.Unflattened) as error:  # at other sizes the program may be nonsense
+            let_go(error)
             continue
         if problem is not None and problem.wrong() == wrong:
             return problem
@@ -186,7 +190,7 @@ def _pulled(eqn: Any, operands: list[Any], cotangents: list[Any]) -> list[Any]:
     results = jaxpr_as_fun(interpret.closed(jaxpr) if not consts else ClosedJaxpr(jaxpr, consts))(*operands[first:])
     _, residuals, forwarded = eqn.params["out_trees"]()
     kept = iter(results)
-    whole = [next(kept) if f is None else operands[first:][f] for f in forwarded]
+    whole = [next(kept) if f is None else operands[f] for f in forwarded]  # counted with the constants
     if len(whole) != residuals.num_leaves:
         raise ValueError("the residuals are not where they were thought to be")
     found = eqn.params["bwd"].call_wrapped(*whole, *cotangents)
