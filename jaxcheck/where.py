@@ -61,7 +61,7 @@ def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
     try:
         with np.errstate(all="ignore"), whole_tracebacks():  # a change that overflows repairs nothing
             for one in _problems(report, problem, rules, time.perf_counter() + seconds):
-                found = culprits(one, wrong) or _in_turn(one, wrong)
+                found = culprits(one, wrong)
                 report = report if rules else _with_slips(report, one, time.perf_counter() + SLIPS * seconds)
                 if found:
                     return dataclasses.replace(report, culprits=found, notes=(*report.notes, *_at_what(one)))
@@ -150,6 +150,8 @@ def _agrees(report: Report, one: passes.Problem) -> bool:
 def culprits(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]:
     """Whom a problem's own changes name; `wrong` are the leaves that are told."""
     found = _searched(one)
+    if not found:
+        return _in_turn(one, wrong)
     named = blame([Weighed(**f.fields) for f in found])
     return (
         () if named is None else tuple(_culprit(one, _plain(one, found, i), named.kind, wrong) for i in named.changes)
@@ -185,6 +187,8 @@ def _in_turn(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]
     """Two mistakes, one after the other: first the line that makes some of the wrong leaves right, then the one that
     makes all the others right as well. Nobody is named where that is not so."""
     astray = [k for k, w in enumerate(one.wrong()) if w]
+    if one.exchanged():
+        return ()
     path = dict(zip(astray, wrong, strict=True)) if len(astray) == len(wrong) else dict.fromkeys(astray, wrong[0])
     for k in sorted(astray, key=one.depth)[:TRIES] if len(astray) > 1 else ():
         found = [(f, one.repaired(f.edit)) for f in _searched(one.only(k))]

@@ -14,6 +14,7 @@ import numpy as np
 from jaxcheck.evidence.maps import Map
 from jaxcheck.program.ask import Refused, ask, on_purpose
 from jaxcheck.program.derived import base, derivative, own_values, plain, refuse_reverse_only
+from jaxcheck.program.implicit import implicit
 from jaxcheck.program.objective import Traced, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.there import there
@@ -37,7 +38,8 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
     if "rev" in modes:
         cotangent = derivative(primal, _pull, cotangents, precision=precision)
     has_rules = count_rules(primal.closed, "user") > 0
-    if has_rules or tangent is None:
+    handed = bool(implicit(primal.closed))  # both modes of it are made of the same functions
+    if has_rules or (tangent is None and not handed):
         try:
             reference = ask(derivative, primal, _push, tangents, stripped=has_rules, precision=precision)
             ask(_refuse_reverse_only, reference)
@@ -48,7 +50,8 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
                 other = ask(derivative, primal, _pull, cotangents, stripped=True, precision=precision)
     runnable = dataclasses.replace(primal, program=plain(primal))
     programs = map(_plain, (tangent, cotangent, reference, other))
-    return Map(name, runnable, tuple(np.asarray(x) for x in point), *programs, own=bool(name) or not has_rules)
+    own = bool(name) or not (has_rules or handed)
+    return Map(name, runnable, tuple(np.asarray(x) for x in point), *programs, own=own)
 
 
 def _push(f: Callable) -> Callable:

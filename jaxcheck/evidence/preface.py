@@ -20,6 +20,7 @@ from jaxcheck.notebook import cell
 from jaxcheck.program.census import rules_in
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import own as owned
+from jaxcheck.program.implicit import implicit
 from jaxcheck.program.mode import is_wide
 from jaxcheck.program.objective import Traced
 from jaxcheck.result import Witness
@@ -66,6 +67,12 @@ def seen(theta: Theta) -> Theta:
 
 def of_no_rule(closed: Any) -> str:
     """What is under test where autodiff without the user's rules would be the same program."""
+    made = [cell(said) for said in implicit(closed)]
+    if made:
+        return (
+            "No custom rule is inside, but a derivative that JAX makes of functions it was handed. That is under test, "
+            f"and not taken out for an autodiff witness: {'; '.join(made[:6])}"
+        )
     installed = dict.fromkeys(f"{r.name} ({cell(r.file)}:{r.line})" for r in rules_in(closed) if r.origin != "jax")
     if not installed:
         return "No custom rule but JAX's own is inside: JAX's own derivative is under test."

@@ -14,6 +14,7 @@ import numpy as np
 from jaxcheck.evidence import as_run, by_type, host, repeat
 from jaxcheck.evidence.as_run import Run
 from jaxcheck.evidence.beside import of_data
+from jaxcheck.evidence.claim import Claim
 from jaxcheck.evidence.parts import layout_of
 from jaxcheck.evidence.preface import Preface, effects, narrow, native_run, of_no_rule, seen, units
 from jaxcheck.evidence.prepare_host import prepare_host
@@ -33,6 +34,7 @@ from jaxcheck.program.derived import gradient, plain
 from jaxcheck.program.factors import unit_of_products
 from jaxcheck.program.held import handed_out
 from jaxcheck.program.identity import same_program
+from jaxcheck.program.implicit import implicit
 from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, holds_numpy_data, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
@@ -68,27 +70,6 @@ class Call:
         )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Claim:
-    """The gradient under test, in whichever form it can be had: a program (`own` is it in the caller's dtypes), a
-    function on the host (`native` is its value there), or numbers."""
-
-    program: Traced | None = None
-    own: Traced | None = None
-    host: Callable | None = None
-    native: np.ndarray | None = None
-    numbers: np.ndarray | None = None
-    unit: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
-    random: str = ""
-
-    @property
-    def witness(self) -> Witness:
-        if self.program is None:
-            return Witness("manual", "numbers" if self.numbers is not None else "host")
-        return Witness("manual", self.program.how, self.program.note)
-
-
 def prepare(
     loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool, precision: str
 ) -> tuple[Problem, Preface]:
@@ -115,7 +96,7 @@ def prepare(
     except StructureError as error:
         return nothing, Preface(user.name, (Witness("manual", "absent", str(error)),), (), structure=str(error))
     autodiff, said = (
-        _autodiff(call, primal)
+        _autodiff(call, primal, claim)
         if grad is not None or rules
         else (None, Witness("autodiff", "absent", "same program as the gradient under test"))
     )
@@ -128,7 +109,7 @@ def prepare(
         autodiff,
         numbers=claim.numbers,
         host_manual=claim.host,
-        is_autodiff=grad is None and not rules,
+        is_autodiff=grad is None and not rules and not implicit(primal.closed),
         layout=layout_of(theta),
     )
     return _with_preface(call, problem, claim, own, said, random)
@@ -239,11 +220,14 @@ def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: b
     return Claim(host=run, native=real_rows(user.theta, picked), notes=(*notes, *([note] if note else [])))
 
 
-def _autodiff(call: Call, primal: Traced) -> tuple[Traced | None, Witness]:
+def _autodiff(call: Call, primal: Traced, claim: Claim) -> tuple[Traced | None, Witness]:
     try:
         autodiff = ask(call.derived, primal, call.precision, stripped=True)
     except Refused as no:
         return None, Witness("autodiff", "absent", first_line(no.error))
+    handed = implicit(primal.closed)
+    if handed and claim.program is not None and claim.program.program.is_same(autodiff.program):
+        return None, Witness("autodiff", "absent", f"same program as the gradient under test, by {handed[0]}")
     return autodiff, Witness("autodiff", autodiff.how, autodiff.note)
 
 

@@ -22,6 +22,7 @@ from jaxcheck.evidence.twice import same
 from jaxcheck.evidence.user import first_line
 from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
 from jaxcheck.program.derived import gradient, plain
+from jaxcheck.program.implicit import implicit
 from jaxcheck.program.objective import NOT_TRACEABLE, Traced, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
@@ -120,8 +121,9 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
         Witness("autodiff", autodiff.how if autodiff else "absent", silent),
     )
     runnable = dataclasses.replace(primal, program=plain(primal))
+    own_derivative = not rules and not implicit(primal.closed)
     problem = Problem(
-        one.theta, extras, runnable, manual, autodiff, columns=len(g), host_manual=host, is_autodiff=not rules
+        one.theta, extras, runnable, manual, autodiff, columns=len(g), host_manual=host, is_autodiff=own_derivative
     )
     sizes = {d for leaf in one.theta.leaves for d in leaf.shape} | {d for a in avals for d in a.shape}
     beside = Beside(tuple(sorted(sizes)), columns=of_outputs(g, owner))

@@ -40,6 +40,7 @@ def place(culprit: Culprit) -> str:
 
 
 def short(report: Report) -> str:
-    """` at model.py:47`, or "": for a single line of text."""
-    places = dict.fromkeys(map(place, report.culprits))
-    return f" at {' or '.join(places)}" if places else ""
+    """` at model.py:47`, or "": for a single line of text. One line or the other where one of them is the mistake, one
+    and the other where each is one."""
+    each = dict.fromkeys(" or ".join(dict.fromkeys(map(place, those))) for _, those in mistakes(report))
+    return f" at {' and '.join(each)}" if each else ""

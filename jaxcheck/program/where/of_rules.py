@@ -18,6 +18,8 @@ from jaxcheck.program.where.nonsense import NONSENSE, tried
 from jaxcheck.program.where.problem import Problem, of_loss
 
 MOST = 8
+# A rule's equation, its operands, and what tells it from others.
+_Met = tuple[Any, list[np.ndarray], Any]
 Made = tuple[Any, Any, list[Any], int, list[Any], tuple[int, ...], tuple[int, ...]]
 
 
@@ -31,29 +33,49 @@ def problems(traced: Traced, values: Sequence[Any], deadline: float) -> Iterator
         traced: the program, and `values` of its inputs.
         deadline: of the search, by `time.perf_counter`.
     """
-    queue, met = _met(traced.closed, values, set()), 0
+    queue, met = _met(traced.closed, values, set()), [0]
     known = {key for _, _, key in queue}
-    while queue and met < MOST:
-        eqn, operands, _ = queue.pop(0)
-        met += 1
-        with jax.enable_x64(traced.wide):
-            made = (_forward if rules.rule_kind(eqn) == "custom_jvp" else _programs)(eqn, operands)
-        if made is None:
-            continue
-        # NumPy's data, as the caller's own program sees them: in the function they are so already.
-        made = *(constants.settled(program, traced.wide, traced.rounded) for program in made[:2]), *made[2:]
-        problem = _cut_down(made, deadline) if smaller.is_large(*made[:2]) else None
-        problem = problem or _problem(made, deadline)
-        if problem is not None:
-            yield problem
-            continue
-        _, manual, given, _, cotangents, _, _ = made
-        inner = _met(manual, [*given, *cotangents][: len(manual.in_avals)], known)
-        known |= {key for _, _, key in inner}
-        queue += inner
+    while queue:
+        yield from _of_one(queue.pop(0), traced, deadline, known, queue, met)
 
 
-def _met(closed: Any, values: Sequence[Any], known: set[Any]) -> list[tuple[Any, list[np.ndarray], Any]]:
+def _of_one(
+    rule: _Met, traced: Traced, deadline: float, known: set[Any], later: list[_Met], met: list[int]
+) -> Iterator[Problem]:
+    """The problem of a rule that is wrong, or, where there are such, those of the rules of its function that are: its
+    derivative may be made with them, and holds none of their lines. What the derivative of one that is right meets is
+    for `later`."""
+    met[0] += 1
+    if met[0] > MOST:
+        return
+    eqn, operands, _ = rule
+    with jax.enable_x64(traced.wide):
+        made = (_forward if rules.rule_kind(eqn) == "custom_jvp" else _programs)(eqn, operands)
+    if made is None:
+        return
+    # NumPy's data, as the caller's own program sees them: in the function they are so already.
+    made = *(constants.settled(program, traced.wide, traced.rounded) for program in made[:2]), *made[2:]
+    problem = _cut_down(made, deadline) if smaller.is_large(*made[:2]) else None
+    problem = problem or _problem(made, deadline)
+    loss, manual, given, _, cotangents, _, _ = made
+    program = manual if problem is None else loss
+    inner = _met(program, [*given, *cotangents][: len(program.in_avals)], known if problem is None else set())
+    known |= {key for _, _, key in inner}
+    if problem is None:
+        later += inner
+        return
+    now = {key for _, _, key in inner}
+    later[:] = [one for one in later if one[2] not in now]
+    wrong = False
+    for one in inner:
+        for found in _of_one(one, traced, deadline, known, later, met):
+            wrong = True
+            yield found
+    if not wrong:
+        yield problem
+
+
+def _met(closed: Any, values: Sequence[Any], known: set[Any]) -> list[_Met]:
     """(a rule's equation, its operands, what tells it from others), of those that are not known."""
     way = _Meeting(tape.Tape([], [], [], [], set(), {}), set(known))
     way.tape.inputs = [way.new(kernels.wide(x)) for x in values]

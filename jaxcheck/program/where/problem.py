@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,12 +13,12 @@ import numpy as np
 from jaxcheck.bars import ASTRAY, REPAIRED
 from jaxcheck.program.where.constants import Constants
 from jaxcheck.program.where.edits import Edit
-from jaxcheck.program.where.handed import with_handed
+from jaxcheck.program.where.handed import is_argument, with_handed
 from jaxcheck.program.where.matching import Known
 from jaxcheck.program.where.nonsense import tried
 from jaxcheck.program.where.places import Place
-from jaxcheck.program.where.sites import Group, live, own_values, sites
-from jaxcheck.program.where.tape import Tape, record
+from jaxcheck.program.where.sites import Group, Site, live, own_values, sites
+from jaxcheck.program.where.tape import Op, Tape, record
 from jaxcheck.program.where.truths import truths
 from jaxcheck.there import there
 
@@ -83,6 +84,33 @@ class Problem:
                 queue += [(j, result and not self.tape.ops[k].stack) for j in self.tape.ops[k].ins]
         return found
 
+    def in_reach(self, group: Group, site: Site) -> bool:
+        """Whether a value can be had at a site of a rule. The cotangents are given to its backward pass alone: what its
+        forward pass keeps for it is made without them, and so is what a function does that is given nothing of them.
+        And of what the forward pass makes the other has what it is seen to make use of."""
+        if not self._cotangents:
+            return True
+        if group.what in ("use", "cotangent") or self._cotangents & set(group.ids):
+            return site.place.function in self._knowing
+        made = [k for k in group.made if k >= 0]
+        here = {place.function for place in self.tape.ops[site.ops[0]].stack}
+        there_too = [*made[:1], *(k for i in group.ids[:1] for k in self.users.get(i, ()))]
+        return not made or any(place.function in here for k in there_too for place in self.tape.ops[k].stack)
+
+    @functools.cached_property
+    def _cotangents(self) -> set[int]:
+        """The cotangents of a rule, and what is made of them."""
+        found = set(self.tape.inputs[len(self.loss[0].inputs) :])
+        for op in self.tape.ops:
+            if not found.isdisjoint(op.ins):
+                found.update(op.outs)
+        return found
+
+    @functools.cached_property
+    def _knowing(self) -> set[str]:
+        """The functions that do something with one of them, and those that they are called by."""
+        return {place.function for op in self.tape.ops if not self._cotangents.isdisjoint(op.ins) for place in op.stack}
+
     def entering(self, place: Place) -> bool:
         """Whether the loss knows all that comes into a line from others, the first time it is run."""
         line = place[:2]
@@ -93,6 +121,15 @@ class Problem:
             arrays = [i for i in ins if self.runs[0][i].dtype.kind == "f" and self.runs[0][i].ndim]
             self._entering[line] = bool(arrays) and all(map(self.knows, arrays))
         return self._entering[line]
+
+    def exchanged(self) -> bool:
+        """Whether a result is what another one should be, and is not: they were given back in another order."""
+        values, targets = [self.runs[0][o] for o in self.tape.outputs], self.targets[0]
+        return any(
+            i != j and wrong and x.shape == t.shape and np.linalg.norm(x - t) <= REPAIRED * self.scales[0][j]
+            for i, (x, wrong) in enumerate(zip(values, self.wrong(), strict=True))
+            for j, t in enumerate(targets)
+        )
 
     def wrong(self) -> list[bool]:
         """Which results are wrong."""
@@ -155,6 +192,8 @@ class Problem:
     def repaired(self, edit: Edit) -> set[int]:
         """The wrong results that a change makes right at every point; none, if it makes a right one wrong."""
         before = self.error(self.runs[0], 0) > ASTRAY
+        if not all(self.in_reach(group, edit.site) for group in edit.groups):
+            return set()
         right = np.ones(len(before), bool)
         for point in range(len(self.runs)):
             values = self.run(edit, point)
@@ -165,6 +204,8 @@ class Problem:
 
     def repairs(self, edit: Edit) -> bool:
         """Whether a change makes all results right, at every point."""
+        if not all(self.in_reach(group, edit.site) for group in edit.groups):
+            return False
         for point in range(len(self.runs)):
             values = self.run(edit, point)
             if values is None or not (self.error(values, point) <= REPAIRED).all():
@@ -202,7 +243,7 @@ def of_loss(
     """
     # A loss may be taken from a function that gives the gradients as well: what those are made of is no truth.
     ahead = record(loss, values).pruned()
-    back = with_handed(record(manual, [*values, *cotangents][: len(manual.in_avals)]))
+    back = as_called(with_handed(record(manual, [*values, *cotangents][: len(manual.in_avals)])), ahead)
     moving = range(count) if moving is None else moving
     other = [second_point(x, k) if k in moving else x for k, x in enumerate(back.values[i] for i in back.inputs)]
     runs, losses = [back.values], [ahead.values]
@@ -227,6 +268,20 @@ def of_loss(
     if not all(w.any() for w in wrong) or any((a & ~w).any() for a, w in zip(astray, wrong, strict=True)):
         return None
     return problem
+
+
+def as_called(back: Tape, ahead: Tape) -> Tape:
+    """The tape of a backward pass with what it does in a function of the loss's own put where that is called: a change
+    there would change the loss, too. What a call is given is an operation of its own, at its place."""
+    shared = {place for op in ahead.ops for place in op.stack}
+
+    def called(op: Op) -> Op:
+        depth = 0
+        while depth < len(op.stack) - 1 and op.stack[depth] in shared:
+            depth += 1
+        return dataclasses.replace(op, stack=op.stack[depth:]) if depth else op
+
+    return dataclasses.replace(back, ops=[op if is_argument(op) else called(op) for op in back.ops])
 
 
 def _as(x: np.ndarray | None, like: np.ndarray) -> np.ndarray:

@@ -1,0 +1,43 @@
+"""Derivatives that JAX makes of functions it was handed: `custom_linear_solve`, `linear_call`, `custom_root`.
+
+They are no custom rules, and are not taken out for an autodiff witness: without them there may be no derivative at all
+(a solver that loops), or that of the solver's steps. But nor are they JAX's own derivative, to be believed as that is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxcheck.program import interpret, rules, rules_source
+
+
+def implicit(closed: Any) -> tuple[str, ...]:
+    """Each of them in a program whose functions are the caller's, by name and place."""
+    found = dict.fromkeys(said for eqn, _ in interpret.walk(closed) if (said := _said(eqn)))
+    return tuple(found)
+
+
+def _said(eqn: Any) -> str:
+    name = eqn.primitive.name
+    if name in ("custom_linear_solve", "linear_call"):
+        those = [value for _, value in interpret.sub_jaxprs(eqn.params)]
+        jaxprs = eqn.params.get("jaxprs")
+        solves = [
+            x for x in (getattr(jaxprs, "solve", None), getattr(jaxprs, "transpose_solve", None)) if x is not None
+        ]
+        return _of_users(name, solves or those)
+    if rules.rule_kind(eqn) == "custom_jvp" and rules_source.owner(eqn).name == "_custom_root":
+        return _of_users("custom_root", [value for _, value in interpret.sub_jaxprs(eqn.params)])
+    prim = eqn.params.get("_prim")  # since JAX 0.11
+    if type(prim).__name__ == "CustomRoot":
+        return _of_users("custom_root", [prim.params["solve_jaxpr"]]) or "custom_root"
+    return ""
+
+
+def _of_users(name: str, programs: list[Any]) -> str:
+    for program in programs:
+        for inner in interpret.walk_jaxprs(program):
+            stated = rules_source.stated_by(interpret.opened(inner))
+            if stated is not None and rules_source.origin_of(stated[1]) == "user":
+                return f"{name} ({stated[1]}:{stated[2]})"
+    return ""
