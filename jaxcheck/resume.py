@@ -20,8 +20,11 @@ from jaxcheck.budget import Budget, current
 from jaxcheck.evidence.preface import Preface
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.program import hosts, portable
+from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.kept import Kept
 from jaxcheck.program.mode import is_wide
+from jaxcheck.program.objective import Traced
+from jaxcheck.program.objective import call as call_program
 from jaxcheck.result import Report
 from jaxcheck.settings import Settings
 from jaxcheck.store import Store
@@ -135,7 +138,8 @@ def _loss(call: Call, problem: Problem, preface: Preface) -> list[Any]:
         host = problem.host_primal
         return [call.loss, None if host is None else np.float64(host(problem.theta.ravel()))]
     run = preface.run
-    return [problem.primal.program.portable, None if run is None else run.source.program.portable]
+    own = None if run is None else run.source.program.portable
+    return [problem.primal.program.portable, own, *_called_back(problem, problem.primal)]
 
 
 def _gradient(call: Call, problem: Problem, preface: Preface) -> list[Any]:
@@ -146,7 +150,21 @@ def _gradient(call: Call, problem: Problem, preface: Preface) -> list[Any]:
         host = problem.host_manual
         return [call.grad, None if host is None else np.asarray(host(problem.theta.ravel()))]
     run = preface.run
-    return [problem.manual.program.portable, None if run is None or run.manual is None else run.manual.program.portable]
+    own = None if run is None or run.manual is None else run.manual.program.portable
+    return [problem.manual.program.portable, own, *_called_back(problem, problem.manual)]
+
+
+def _called_back(problem: Problem, traced: Traced) -> list[np.ndarray]:
+    """The values at the point of a program that calls Python: what that reads may be another, and its code the same."""
+    if not traced.program.calls_back:
+        return []
+    with jax.enable_x64(True):
+        values = [*problem.theta.unravel(problem.theta.ravel()), *problem.extras]
+        try:
+            found = ask(call_program, traced.program, traced.program.closed.in_avals, values)
+        except Refused:  # the check itself will meet it, and say so
+            return []
+        return [np.asarray(x) for x in found]
 
 
 def _name(value: Any) -> str:

@@ -368,3 +368,29 @@ def test_functions_are_known_by_what_they_do():
     others = [made(3, data), made(2, data + 1), made(2, data, 4), lambda x: x, jax.jit(made(2, data))]
     assert len({one, *map(portable.digest, others)}) == len(others) + 1
     assert portable.digest(jax.jit(made(2, data))) == portable.digest(jax.jit(made(2, data)))
+
+
+class Setting:
+    factor = 2.0
+
+
+@pytest.mark.parametrize("which", ["loss", "grad"])
+def test_what_a_callback_reads_elsewhere_is_known_by_the_value_at_the_point(tmp_path, monkeypatch, which):
+    x = jnp.array([0.3, -0.7])
+
+    def called(f, x):
+        return jax.pure_callback(lambda a: np.asarray(f(a), a.dtype), jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    def loss(p):
+        if which == "grad":
+            return jnp.sum(p**2)
+        return jnp.sum(called(lambda a: Setting.factor / 2 * a**2, p))
+
+    def grad(p):
+        return called(lambda a: Setting.factor * a, p) if which == "grad" else 2 * p
+
+    assert jc.check_grad(loss, x, grad, resume=tmp_path / "run")
+    assert jc.check_grad(loss, x, grad, resume=tmp_path / "run")
+    monkeypatch.setattr(Setting, "factor", 3.0)
+    with pytest.raises(ValueError, match=f"another check(.|\n)*{which}"):
+        jc.check_grad(loss, x, grad, resume=tmp_path / "run")

@@ -14,10 +14,13 @@ from jaxcheck.bars import MUST_CATCH
 from jaxcheck.evidence.user import User
 from jaxcheck.formula import formula2
 from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.by_numpy import all_known
 from jaxcheck.program.derived import own_values
 from jaxcheck.program.eagerly import run_eagerly
 from jaxcheck.program.objective import Traced
 
+# Elements that a gradient may compute to be run once more, operation by operation: some milliseconds.
+EAGERLY = 1e5
 OTHERWISE = (
     "On the NumPy arrays that it was given the gradient computes other numbers than where JAX traces it (difference "
     "{:.2g} in leaf `{}`). The {} were judged: they are farther from autodiff."
@@ -25,8 +28,9 @@ OTHERWISE = (
 
 
 def otherwise(user: User, handed: User, traced: Traced, leaves: list[Any], extras: Any) -> tuple[str, bool]:
-    """(what is said where NumPy computes the gradient on the caller's own arrays, and otherwise than what JAX traces,
-    else ""; whether NumPy's is to be judged). One of the two is wrong, and that one is.
+    """(what is said where the gradient is another on the caller's own arrays than what JAX traces, else ""; whether
+    that of the arrays is to be judged). One of the two is wrong, and that one is. Where JAX computes it on them, and
+    not NumPy, it is asked for what takes no compiler.
 
     Args:
         handed: with the arrays as they were handed in; `user` with the numbers that JAX sees, `leaves` and `extras`.
@@ -42,7 +46,11 @@ def otherwise(user: User, handed: User, traced: Traced, leaves: list[Any], extra
 
     try:
         ask(jax.eval_shape, given)  # what JAX would compute is not computed here
-        if not found or not all(isinstance(x, (np.ndarray, np.generic)) for x in found):
+        if found and not all(isinstance(x, (np.ndarray, np.generic)) for x in found):
+            if not all_known(traced.closed) or traced.program.cost > EAGERLY:
+                return "", False
+            run_eagerly(given)
+        if not found:
             return "", False
         others = run_eagerly(traced.program, *own_values(traced.closed, [*leaves, *extras]))
     except Refused:

@@ -18,9 +18,9 @@ def loss(w, x):
     return jnp.sum(jnp.tanh(x @ w) ** 2)
 
 
-def by_type(of_numpy: float, of_jax: float):
+def by_type(of_numpy: float, of_jax: float, computes=np):
     def grad(w, x):
-        xp, c = (np, of_numpy) if isinstance(w, np.ndarray) else (jnp, of_jax)
+        xp, c = (computes, of_numpy) if isinstance(w, np.ndarray) else (jnp, of_jax)
         h = xp.tanh(x @ w)
         return x.T @ (2 * h * (1 - c * h**2))
 
@@ -29,9 +29,10 @@ def by_type(of_numpy: float, of_jax: float):
 
 @pytest.mark.parametrize("given", [np.float64, np.float32, lambda w: jnp.asarray(w, jnp.float32)])
 @pytest.mark.parametrize("factors", [(1, 1), (2, 1), (1, 2), (2, 3)])
-def test_the_wrong_branch_is_judged(given, factors):
+@pytest.mark.parametrize("computes", [np, jnp], ids=["NumPy", "JAX"])
+def test_the_wrong_branch_is_judged(given, factors, computes):
     w = given(W)
-    report = jc.check_grad(loss, w, by_type(*factors), args=(X,), where=False)
+    report = jc.check_grad(loss, w, by_type(*factors, computes), args=(X,), where=False)
     if isinstance(w, np.ndarray):
         assert (report.reason is Reason.MANUAL_WRONG) == (factors != (1, 1)), report
         differ = [note for note in report.notes if note.startswith("On the NumPy arrays")]
