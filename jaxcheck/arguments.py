@@ -70,10 +70,19 @@ class Called:
     Args:
         write: how the names of a function's arguments are written at the front door.
         functions: of them the first that does not take the arguments is named.
+        of_others: what is said, in place of that, of any but the first.
     """
 
-    def __init__(self, write: Callable[[list[str]], str], functions: Sequence[Any], args: Any, kwargs: Any = None):
-        self._write, self._functions = write, functions
+    def __init__(
+        self,
+        write: Callable[[list[str]], str],
+        functions: Sequence[Any],
+        args: Any,
+        kwargs: Any = None,
+        *,
+        of_others: str = "",
+    ):
+        self._write, self._functions, self._of_others = write, functions, of_others
         self._args, self._kwargs = args, kwargs or {}
 
     def __enter__(self) -> None: ...
@@ -81,10 +90,14 @@ class Called:
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         # The signature alone may lie (a decorator hands more on); and what fails inside a function is its own affair.
         if isinstance(error, TypeError) and in_the_call(error):
-            for f in self._functions:
-                said = callable(f) and _misfit(f, self._args, self._kwargs, self._write)
+            for number, f in enumerate(self._functions):
+                write = (lambda names: self._of_others) if number and self._of_others else self._write
+                said = callable(f) and _misfit(f, self._args, self._kwargs, write)
                 if said:
                     raise TypeError(said) from None
+
+
+AS_THE_LOSS = "grad is called with the arguments of the loss, which takes these"
 
 
 def first_and(params: Any, args: Any) -> tuple[Any, ...]:

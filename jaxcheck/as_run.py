@@ -11,6 +11,7 @@ import numpy as np
 from jaxcheck import bars
 from jaxcheck.evidence import as_run, gather
 from jaxcheck.evidence.problem import LeafEvidence, Problem
+from jaxcheck.formula import norm2
 from jaxcheck.judgement import as_run as judgement
 from jaxcheck.judgement import locate
 from jaxcheck.judgement.vote import Opinion
@@ -76,9 +77,7 @@ def _stopped_early(case: Case, ev: LeafEvidence, opinion: Opinion, native: np.nd
     """Whether a leaf is right at its loops' limit, and as run as near to that as must be caught: where a loop stops
     depends on the dtype, so that another formula is run, which says no more than that."""
     off = native[:, ev.leaf.start : ev.leaf.stop] - ev.m
-    return opinion.reason is Reason.CONVERGED and bool(
-        np.linalg.norm(off) <= case.settings.must_catch * np.linalg.norm(ev.m)
-    )
+    return opinion.reason is Reason.CONVERGED and bool(norm2(off) <= case.settings.must_catch * norm2(ev.m))
 
 
 def _on_host(case: Case, leaves: Sequence[LeafEvidence], opinions: Sequence[Opinion]) -> dict[int, Second]:

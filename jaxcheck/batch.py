@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxcheck import bars, batch_numbers, batch_report
-from jaxcheck.arguments import Called, beside, first_and
+from jaxcheck.arguments import AS_THE_LOSS, Called, beside, first_and
 from jaxcheck.budget import current, running, until_stopped
 from jaxcheck.door import door
 from jaxcheck.engine import examine
@@ -101,7 +101,7 @@ def check_batch(
         resuming(resume, clock) as file,
     ):
         report = None
-        with until_stopped(), Called(beside, (loss, grad), first_and(points, args)):
+        with until_stopped(), Called(beside, (loss, grad), first_and(points, args), of_others=AS_THE_LOSS):
             with Called(lambda names: "init takes a key, train_step the parameters", (init, train_step), (points,)):
                 batch = collect(points, init, n, train_step, steps, seed, lambda tree: _accepts(loss, tree, args))
             batch = dataclasses.replace(

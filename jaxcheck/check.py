@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from jaxcheck.arguments import (
+    AS_THE_LOSS,
     Called,
     about_lists,
     beside,
@@ -118,7 +119,7 @@ def check_grad(
     refuse_data_as_grad(loss, params, grad, args, kwargs or {})
     refuse_params_in_one(loss, params, args, kwargs or {})
     given = params
-    called = Called(beside, (loss, grad), first_and(params, args), kwargs)
+    called = Called(beside, (loss, grad), first_and(params, args), kwargs, of_others=AS_THE_LOSS)
     loss, params, grad, args = gathered(loss, params, grad, args, argnums, {} if kwargs is None else kwargs)
     call = Call(loss, grad, params, args)
     with (

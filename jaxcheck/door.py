@@ -69,6 +69,8 @@ def _leave(error: Exception, start: float) -> None:
         _tell(error.report, start)
         error.__traceback__ = None
     else:
+        if "pytree dictionary keys" in str(error):
+            error.add_note("JAX sorts the keys of a dict, so in each dict they must be of one kind: all text, say")
         shorten(error)
 
 

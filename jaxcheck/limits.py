@@ -17,7 +17,7 @@ from jaxcheck.bars import BARS, FADED, FAR_BELOW, RESTS, SAME
 from jaxcheck.evidence import gather
 from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.evidence.sketch import typical, units
-from jaxcheck.formula import formula2
+from jaxcheck.formula import formula2, norm2
 from jaxcheck.judgement.measures import norms
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.program.converge import LONG, SHORT, Patience, further, iterates
@@ -207,8 +207,8 @@ def _apart(a: LeafEvidence, b: LeafEvidence) -> tuple[float, float]:
 def _as_far_as_known(stopped: LeafEvidence, short: LeafEvidence, long: LeafEvidence) -> LeafEvidence | None:
     """The evidence at the limit with what still moved there in its bars; None where no limit is approached."""
     first, (last, total) = _apart(stopped, short)[0], _apart(short, long)
-    claims = [np.linalg.norm(x) for x in (short.m - stopped.m, long.m - short.m)]
-    size = np.linalg.norm(long.m)
+    claims = [norm2(x) for x in (short.m - stopped.m, long.m - short.m)]
+    size = norm2(long.m)
     if not last <= max(0.5 * first, RESTS * total) or not claims[1] <= max(0.5 * claims[0], RESTS * size):
         return None
     moving = last / size if size else 0.0
@@ -234,7 +234,7 @@ def _fades(stopped: LeafEvidence, limit: LeafEvidence) -> bool:
     with np.errstate(all="ignore"):
         sizes = [[np.nansum(np.abs(s.value) ** 2) for s in pair] for pair in _pairs(stopped, limit)]
         before, after = np.sqrt(np.sum(sizes, axis=0)) if sizes else (0.0, 0.0)
-    claim = [np.linalg.norm(ev.m) for ev in (stopped, limit)]
+    claim = [norm2(ev.m) for ev in (stopped, limit)]
     return bool(after < FADED * before) and bool(claim[1] < FADED * claim[0])
 
 

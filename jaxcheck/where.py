@@ -12,6 +12,7 @@ import numpy as np
 from jaxcheck.bars import MUST_CATCH, NEAR_LINE, TOO_DEAR
 from jaxcheck.budget import current
 from jaxcheck.evidence.problem import Problem
+from jaxcheck.formula import norm2
 from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, only_value, price
 from jaxcheck.program.abandoned import let_go, whole_tracebacks
 from jaxcheck.program.where import differences, kernels, of_rules, slips, source, wording
@@ -140,7 +141,7 @@ def _agrees(report: Report, one: passes.Problem) -> bool:
     for leaf, astray, target in zip(report.leaves, wrong, one.targets[0], strict=True):
         if astray != (leaf.verdict is Verdict.FAIL):
             return False
-        norm = float(np.linalg.norm(target))
+        norm = float(norm2(target))
         known = leaf.norm_autodiff if np.isfinite(leaf.norm_autodiff) else leaf.norm_numeric
         if np.isfinite(known) and abs(known - norm) > MUST_CATCH * max(norm, known):
             return False

@@ -13,7 +13,7 @@ from jaxcheck import threads
 from jaxcheck.bars import COUNTS, FINE_UNIT
 from jaxcheck.evidence import guarded
 from jaxcheck.evidence.problem import Evidence, LeafEvidence
-from jaxcheck.formula import formula2
+from jaxcheck.formula import formula2, norm2
 from jaxcheck.judgement import keep, locate, pattern, power
 from jaxcheck.judgement.measures import by_column, numeric, on_edge
 from jaxcheck.options import Exhaustive
@@ -71,7 +71,7 @@ def _whole_difference(evidence: Evidence) -> float:
 def _estimated_difference(evidence: Evidence, results: list[LeafResult]) -> float:
     """From those of the leaves, each along random directions."""
     known = [
-        (r.difference, np.linalg.norm(ev.m))
+        (r.difference, norm2(ev.m))
         for r, ev in zip(results, evidence.leaves, strict=True)
         if not math.isnan(r.difference)
     ]
@@ -124,8 +124,8 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
         verdict=said.verdict,
         reason=said.reason,
         note=said.note,
-        norm_manual=float(np.linalg.norm(ev.m)),
-        norm_autodiff=NAN if ev.a is None else float(np.linalg.norm(ev.a)),
+        norm_manual=float(norm2(ev.m)),
+        norm_autodiff=NAN if ev.a is None else float(norm2(ev.a)),
         difference_autodiff=opinion.difference_autodiff,
         **_floors(ev, floor, influence),
         worst=there(second).worst if as_run else locate.worst(ev, opinion, 5) if bad else (),
@@ -202,11 +202,11 @@ def _differences(ev, opinion, textbook) -> dict[str, Any]:
     if textbook is None:
         return dict(difference=opinion.difference, norm_numeric=opinion.norm_numeric, error_bar=opinion.error_bar)
     n, error = (x.T for x in textbook)
-    norm = float(np.linalg.norm(n))
+    norm = norm2(n)
     # The bar of these differences, not of the ladder's: the textbook's have none.
-    both = np.linalg.norm(ev.m) + norm
+    both = norm2(ev.m) + norm
     return dict(
-        difference=by_column(ev.m, n), norm_numeric=norm, error_bar=float(np.linalg.norm(error) / both) if both else NAN
+        difference=by_column(ev.m, n), norm_numeric=float(norm), error_bar=float(norm2(error) / both) if both else NAN
     )
 
 

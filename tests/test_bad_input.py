@@ -365,3 +365,31 @@ def test_a_python_float_and_numpy_scalars_are_parameters():
     for x in (2.0, np.float32(2), np.float64(2), jnp.float32(2)):
         jc.check_grad(lambda x: x**3, x, lambda x: 3 * x**2).assert_ok()
         assert jc.check_grad(lambda x: x**3, x, lambda x: 2 * x**2).verdict is Verdict.FAIL
+
+
+def test_a_gradient_that_takes_more_than_the_loss_is_told_apart_from_the_loss():
+    with pytest.raises(TypeError, match="grad is called with the arguments of the loss"):
+        jc.check_grad(lambda p: jnp.sum(p**2), np.ones(3), lambda p, y: 2 * p)
+
+
+def test_a_value_alone_is_called_an_array_where_a_pair_is_wanted():
+    with pytest.raises(TypeError, match=r"\(value, aux\), not an array"):
+        jc.check_grad(lambda p: jnp.sum(p**2), np.ones(3), lambda p: 2 * p, has_aux=True)
+
+
+def test_keys_that_jax_cannot_sort_are_explained():
+    with pytest.raises(ValueError, match="dictionary keys") as told:
+        jc.check_grad(lambda p: jnp.sum(p["w"] ** 2) * p[1], {"w": np.ones(3), 1: 2.0})
+    assert any("of one kind" in note for note in getattr(told.value, "__notes__", ()))
+
+
+@pytest.mark.parametrize("size", [1e155, 1e200, 1e300, 1e-160, 1e-300])
+@pytest.mark.filterwarnings("error")
+def test_gradients_whose_squares_overflow_are_judged(size):
+    x = np.array([0.3, -0.7, 1.1])
+    for factor in (2, 3):
+        report = jc.check_grad(
+            lambda p: float(size * np.sum(np.asarray(p) ** 2)), x, lambda p, f=factor: f * size * np.asarray(p)
+        )
+        assert report.ok == (factor == 2), report
+        assert report.leaves[0].norm_manual == pytest.approx(factor * size * np.linalg.norm(x))

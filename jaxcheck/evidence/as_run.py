@@ -22,6 +22,7 @@ from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.real_view import from_vector
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.evidence.witnesses import measure, real_gradient
+from jaxcheck.formula import norm2
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
@@ -260,8 +261,8 @@ def constants_of_map(lifted: Map, evidence: MapEvidence, unit: float) -> float:
         given = [*point, *(np.asarray(x) for x in from_vector(rows[0], rest))]
         found, _ = round_off("map", [traced.program], list, list, given, [False], unit, constants=True)
         for value, bar in zip(*found[0], strict=True):
-            size = np.linalg.norm(value)
-            largest = max(largest, float(np.linalg.norm(bar) / size) if size else 0.0)
+            size = norm2(value)
+            largest = max(largest, float(norm2(bar) / size) if size else 0.0)
     return largest
 
 

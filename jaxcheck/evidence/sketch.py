@@ -89,6 +89,13 @@ def units(values: np.ndarray, zero: str = "smallest") -> np.ndarray:
     return out
 
 
+def _rms(g: np.ndarray) -> np.ndarray:
+    """(G,) of (G, n), safe against overflow and underflow."""
+    peak = np.abs(g).max(axis=1, initial=0.0)
+    safe = np.where(peak > 0, peak, 1.0)
+    return safe * np.sqrt(np.mean((g / safe[:, None]) ** 2, axis=1))
+
+
 def typical(g: np.ndarray, unit: np.ndarray) -> np.ndarray:
     """(G, n) the size to which the rounding of each component is relative: the leaf's RMS, or, where the leaf
     mixes units and that is less, what the most influential unit's RMS is in the component's own unit.
@@ -99,11 +106,11 @@ def typical(g: np.ndarray, unit: np.ndarray) -> np.ndarray:
     known = np.where(np.isfinite(g), g, 0.0)
     if not known.size:
         return known
-    rms = np.broadcast_to(np.sqrt(np.mean(known**2, axis=1, keepdims=True)), known.shape)
+    rms = np.broadcast_to(_rms(known)[:, None], known.shape)
     if unit.min() == unit.max():
         return rms
     sizes = np.unique(unit)
-    influence = np.max([s * np.sqrt(np.mean(known[:, unit == s] ** 2, axis=1)) for s in sizes], axis=0)
+    influence = np.max([s * _rms(known[:, unit == s]) for s in sizes], axis=0)
     return np.minimum(rms, influence[:, None] / unit)
 
 

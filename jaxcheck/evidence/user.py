@@ -94,7 +94,8 @@ class User:
         out = self.loss(*self.arguments(leaves, extras))
         if self.has_aux:
             if not (isinstance(out, tuple) and len(out) == 2):
-                raise TypeError(f"with has_aux=True loss must return (value, aux), not {type(out).__name__}")
+                kind = "an array" if is_traced(out) or hasattr(out, "dtype") else type(out).__name__
+                raise TypeError(f"with has_aux=True loss must return (value, aux), not {kind}")
             out = out[0]
         return no_wider(out)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxcheck.bars import ROUND_OFF
 from jaxcheck.evidence.maps import MapEvidence
+from jaxcheck.formula import norm2
 from jaxcheck.result import NAN, Reason, Verdict
 
 
@@ -58,8 +59,8 @@ def value_of_forward(
             return None
         worst = int(np.argmax(np.where(same, 0.0, off) / np.where(slack > 0, slack, 1.0)))
         mine = owner == owner[worst]
-        size = np.linalg.norm(value[mine]) + np.linalg.norm(outputs[mine])
-        difference = float(np.linalg.norm((value - outputs)[mine]) / size) if size else NAN
+        size = norm2(value[mine]) + norm2(outputs[mine])
+        difference = float(norm2((value - outputs)[mine]) / size) if size else NAN
     return Finding(
         what, Verdict.FAIL, Reason.LAW_BROKEN, difference, NAN, worst, float(value[worst]), float(outputs[worst]), said
     )
@@ -77,10 +78,10 @@ def at_worst(
     where = np.unravel_index(int(np.argmax(rank)), off.shape)
     # Relative to the leaf of the results, or to the cotangent, where it is worst: others have other scales.
     row = (where[0], ev.results == ev.results[where[1]] if what == "JVP" else slice(None))
-    size = np.linalg.norm(claim[row]) + np.linalg.norm(reference[row])
+    size = norm2(claim[row]) + norm2(reference[row])
     return dataclasses.replace(
         finding,
-        difference=float(np.linalg.norm(np.where(off > 0, claim - reference, 0.0)[row]) / size) if size else NAN,
+        difference=float(norm2(np.where(off > 0, claim - reference, 0.0)[row]) / size) if size else NAN,
         output=int(where[1]) if what == "JVP" else -1,
         claimed=float(claim[where]),
         reference=float(reference[where]),

@@ -11,7 +11,7 @@ import numpy as np
 from jaxcheck.bars import ADDED_UP, ENTRY, EXPLAINS, FITS, LEAVES, RATIO
 from jaxcheck.evidence.beside import Beside
 from jaxcheck.evidence.problem import LeafEvidence
-from jaxcheck.formula import formula2
+from jaxcheck.formula import formula2, norm2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -160,7 +160,7 @@ def of_complex(v: View) -> Iterator[str]:
     elif v.is_(np.concatenate([v.t[:, :half], 0 * v.t[:, half:]], axis=1)):
         yield "the imaginary part is dropped"
     c = (np.conj(t) * m).sum() / (np.abs(t) ** 2).sum()
-    if abs(c.imag) > RATIO * abs(c) and np.linalg.norm(m - c * t) < v.close * 2 * np.linalg.norm(m):
+    if abs(c.imag) > RATIO * abs(c) and norm2(m - c * t) < v.close * 2 * norm2(m):
         # The real view is that of the conjugate of what the caller sees.
         real = f"{c.real:.4g} " if abs(c.real) > RATIO * abs(c) else ""
         yield f"times {real}{'-' if c.imag > 0 else '+' if real else ''}{abs(c.imag):.4g}i"

@@ -9,7 +9,7 @@ import numpy as np
 from jaxcheck.bars import BARS, CLOSER, CONFIRMED, NEXT_TO_NOTHING, ONLY_ROUNDING
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.problem import LeafEvidence, Probes
-from jaxcheck.formula import formula2
+from jaxcheck.formula import formula2, norm2
 from jaxcheck.result import NAN
 
 
@@ -212,9 +212,9 @@ def relative_numbers(ev: LeafEvidence, m: np.ndarray, a: np.ndarray | None) -> t
     to_a = NAN if a is None else by_column(m, a)
     n, error = numeric(ev)
     if m.size and np.isfinite(n).all():
-        both = np.linalg.norm(m) + np.linalg.norm(n)
-        bar = float(np.linalg.norm(error) / both) if both else NAN
-        return by_column(m, n), to_a, bar, float(np.linalg.norm(n))
+        both = norm2(m) + norm2(n)
+        bar = float(norm2(error) / both) if both else NAN
+        return by_column(m, n), to_a, bar, float(norm2(n))
     dense = [p for p in ev.probes if p.directions is not None]
     if not dense:
         return NAN, to_a, NAN, NAN

@@ -13,6 +13,7 @@ import numpy as np
 from jaxcheck.bars import ABOUT, BARS, EXPLAINS, FITS, MOST_OF_IT, RATIO, READABLE
 from jaxcheck.evidence.beside import Beside
 from jaxcheck.evidence.problem import LeafEvidence, Probes
+from jaxcheck.formula import norm2
 from jaxcheck.judgement import kinds, kinds_partial
 from jaxcheck.judgement.kinds import View
 from jaxcheck.judgement.measures import nearest
@@ -37,7 +38,7 @@ def _truth(ev: LeafEvidence) -> tuple[np.ndarray, np.ndarray] | None:
         if probes.directions is None and len(probes.at) == ev.m.shape[1]:
             n, error = np.empty_like(ev.m), np.empty_like(ev.m)
             n[:, probes.at], error[:, probes.at] = nearest(probes, ev.m).T, probes.slopes.error.T
-            sharp = np.linalg.norm(error) <= READABLE * EXPLAINS * np.linalg.norm(n)
+            sharp = norm2(error) <= READABLE * EXPLAINS * norm2(n)
             return (n, ev.m_error + error) if np.isfinite(n).all() and sharp else None
     return None
 
@@ -159,8 +160,8 @@ def _nothing_else(p: Probes, ev: LeafEvidence, off: np.ndarray) -> bool:
 def _all_others_right(wrong: np.ndarray, off: np.ndarray, error: np.ndarray) -> bool:
     """The same where every component was looked at by itself."""
     others = np.setdiff1d(np.arange(len(off)), wrong)
-    left = np.linalg.norm(off[others]) + BARS * np.linalg.norm(error[others])
-    return bool(left <= MOST_OF_IT * np.linalg.norm(off[wrong]))
+    left = norm2(off[others]) + BARS * norm2(error[others])
+    return bool(left <= MOST_OF_IT * norm2(off[wrong]))
 
 
 def _of_wrong_outputs(v: View) -> tuple[View, str]:
@@ -188,8 +189,8 @@ def _about(v: View) -> str:
         return ""
     r = kinds.ratio_of(v.m, v.t)
     rest = v.m - r * v.t
-    left = float(np.linalg.norm(rest) / np.linalg.norm(v.residual))
-    bar = float(np.linalg.norm(rest) / np.linalg.norm(v.t) / np.sqrt(v.m.size - 1))
+    left = float(norm2(rest) / norm2(v.residual))
+    bar = float(norm2(rest) / norm2(v.t) / np.sqrt(v.m.size - 1))
     if left > MOST_OF_IT or not bar <= ABOUT * abs(r) or v.live.sum() < ENOUGH:
         return ""
     plain = [x for size in {2, v.beside.batch} if size > 1 for x in (float(size), 1 / size)]

@@ -57,6 +57,9 @@ def _of_one(
     made = *(constants.settled(program, traced.wide, traced.rounded) for program in made[:2]), *made[2:]
     problem = _cut_down(made, deadline) if smaller.is_large(*made[:2]) else None
     problem = problem or _problem(made, deadline)
+    stated = rules_source.stated_by(eqn.params.get("bwd"))
+    if problem is not None and stated is not None:
+        problem.backward = stated[1], stated[0]
     loss, manual, given, _, cotangents, _, _ = made
     program = manual if problem is None else loss
     inner = _met(program, [*given, *cotangents][: len(program.in_avals)], known if problem is None else set())

@@ -42,6 +42,7 @@ class Problem:
     deadline: float
     loss: tuple[Tape, list[list[np.ndarray]], dict[int, np.ndarray]]
     made: tuple[Edit, ...] = ()
+    backward: tuple[str, str] = ("", "")  # file and name of a rule's backward pass
 
     def __post_init__(self) -> None:
         every = sites(self.tape)
@@ -91,7 +92,8 @@ class Problem:
         if not self._cotangents:
             return True
         if group.what in ("use", "cotangent") or self._cotangents & set(group.ids):
-            return site.place.function in self._knowing
+            function = site.place.function
+            return function in self._knowing or (site.place.file, function.rsplit(".", 1)[-1]) == self.backward
         made = [k for k in group.made if k >= 0]
         here = {place.function for place in self.tape.ops[site.ops[0]].stack}
         there_too = [*made[:1], *(k for i in group.ids[:1] for k in self.users.get(i, ()))]

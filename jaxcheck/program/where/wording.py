@@ -122,7 +122,7 @@ def _with_values(problem: Problem, edit: Edit, held: str, text: str, factor: flo
     """What is written where other values of the pass take part."""
     old = problem.tape.ops[edit.site.ops[0]]
     shape = problem.runs[0][old.outs[0] if edit.slot == OUT else old.ins[edit.slot]].shape
-    names = [_shaped(problem, g, edit, shape) for g in edit.groups]
+    names = [held if g.made[:1] == edit.site.ops[:1] else _shaped(problem, g, edit, shape) for g in edit.groups]
     if not names or not all(names):
         return ""
     sign = "-" if factor < 0 else "+"
@@ -178,7 +178,7 @@ def _shaped(problem: Problem, group: Group, edit: Edit, shape: tuple[int, ...]) 
 
 def value_name(problem: Problem, group: Group, site: Site) -> str:
     """How the function that holds a site calls a value of the backward pass there, or ""."""
-    if group.what != "own" or (len(group.ids) > 1) != (len(site.ops) > 1):
+    if group.what != "own" or (len(group.ids) > 1) != (len(site.ops) > 1) or group.made[:1] == site.ops[:1]:
         return ""
     values = problem.runs[0]
     same = [
@@ -291,6 +291,8 @@ def _number(c: float) -> str:
 def _what(problem: Problem, group: Group, site: Site) -> str:
     if group.what == "own":
         name = value_name(problem, group, site)
+        if group.made[:1] == site.ops[:1]:
+            return "itself"
         return f"`{name}`" if name else "another value of the backward pass"
     at = f" (line {group.place.line})" if group.place is not None else ""
     said = {"forward": "a value", "local": "a slope", "use": "a part of a cotangent", "cotangent": "a cotangent"}
