@@ -10,6 +10,8 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck.report import culprits
+from tests.where import rates
+from tests.where.cases import CASES
 
 pytestmark = pytest.mark.where
 
@@ -114,3 +116,11 @@ def test_two_mistakes_are_told_as_two():
     either = [jc.Culprit("a.py", n, "x", "", "", "one of", ("w",)) for n in (3, 5)]
     report = jc.Report("check_grad", "f", jc.Verdict.FAIL, jc.Reason.MANUAL_WRONG, culprits=tuple(either))
     assert culprits.short(report) == " at a.py:3 or a.py:5"
+
+
+def test_an_edit_does_not_read_what_its_own_line_makes():
+    case = next(case for case in CASES if case.net == "rule_pool" and case.wrong == "ds = a * da")
+    checked, _ = rates.report(case)
+    (named,) = checked.culprits
+    assert named.edit == "ds = (a * da) - a * (a * da).sum(-1, keepdims=True)"
+    assert rates.as_edited(case, checked)
