@@ -128,12 +128,12 @@ def find(
     looks, explained = seeing.on_kinks(ev, [seeing.look(ev, p, m, a, tolerance) for p in ev.probes], m, a)
     kinks = seeing.count(ev, looks)
     relative = numbers[0] if a is None else max(numbers[1], formula2(influences(ev, m), influences(ev, a)))
-    facts = dataclasses.replace(known, **_of_looks(looks), kinked=kinks > 0, small=relative <= must_catch)
-    facts = dataclasses.replace(facts, kinks_alone=facts.kinks_alone and not explained.any())
+    told = _of_looks(looks) | dict(kinked=kinks > 0, small=relative <= must_catch)
+    told["kinks_alone"] &= not explained.any()
     if a is not None:
-        apart = _far(m, a, ev, tolerance, explained)
-        conditioned = apart and not _far(m, a, ev, tolerance, explained, full=True)
-        facts = dataclasses.replace(facts, apart=apart, conditioned=conditioned)
+        told["apart"] = _far(m, a, ev, tolerance, explained)
+        told["conditioned"] = told["apart"] and not _far(m, a, ev, tolerance, explained, full=True)
+    facts = dataclasses.replace(known, **told)
     return Found(facts, np.where(explained, 0.0, residual), kinks)
 
 

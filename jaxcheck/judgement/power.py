@@ -76,7 +76,10 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
 
     least = 2 * tolerance.between_programs(ev.sharp)  # formula (2) of an error is half of it
     guess = max(0, int(np.searchsorted(-np.array(SIZES), -least, side="right")) - 1)
-    of_all, of_one = (_smallest(lambda s, f=f: caught(f, s), guess) for f in (whole, one))
+    # A leaf of one number is that component.
+    alone = truth.shape[1] == 1 and column == where and counts_for == abs(truth[column, 0])
+    of_all = _smallest(lambda s: caught(whole, s), guess)
+    of_one = of_all if alone else _smallest(lambda s: caught(one, s), guess)
     off, single = _off(whole_leaf, believed, influence)
     return max(of_all, off, 0.0 if believed else hidden(ev, tolerance, shown)), max(of_one, single)
 

@@ -7,6 +7,7 @@ kink" says what a PASS is called where something lies on a kink.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 from jaxcheck.judgement.facts import Facts
@@ -33,10 +34,13 @@ class Row:
     doubtful: bool = False
 
     def holds(self, facts: Facts) -> bool:
+        wanted, unwanted = self._named
+        return all(getattr(facts, name) for name in wanted) and not any(getattr(facts, name) for name in unwanted)
+
+    @functools.cached_property
+    def _named(self) -> tuple[list[str], list[str]]:
         wanted, _, unwanted = self.facts.partition("not ")
-        return all(getattr(facts, name) for name in wanted.split()) and not any(
-            getattr(facts, name) for name in unwanted.split()
-        )
+        return wanted.split(), unwanted.split()
 
     def name(self, facts: Facts) -> Reason:
         return self.on_a_kink if self.on_a_kink is not None and facts.kinked else self.reason
