@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxcheck import appeal, as_run, doubt, kinks, limits, stopping
 from jaxcheck.budget import current, until_stopped
-from jaxcheck.evidence import exhaustive, flat, gather, witnesses
+from jaxcheck.evidence import exhaustive, flat, gather, solvers, witnesses
 from jaxcheck.evidence.as_run import spacing_of
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.preface import Preface
@@ -25,6 +25,13 @@ from jaxcheck.result import NAN, Reason, Report, Verdict
 from jaxcheck.settings import Case, Settings
 from jaxcheck.settle import settle
 from jaxcheck.writing import write
+
+STOPS = (
+    "The function calls {}, which stops at a tolerance. The differences see what it gives, its error included: where "
+    "the gradient is that of what it solves, tighten the tolerance until its error is below what is to be caught."
+)
+# Seconds of an evaluation that is run once more to see whom it calls, which takes some ten times as long.
+SHORT = 0.5
 
 
 def examine(
@@ -85,7 +92,16 @@ def _judged(case: Case, evidence: Evidence, unseen: tuple[int, ...], directions,
     step = case.settings.mode.step if isinstance(case.settings.mode, Exhaustive) else None
     each = 0 if not left_out else 4 if step is None else 2
     current().left_out += evidence.left_out * len(case.ladder.offsets) + each * sum(left_out or ())
-    return write(case, evidence, opinions, seconds, extra, **said)
+    return _with_solvers(case, write(case, evidence, opinions, seconds, extra, **said))
+
+
+def _with_solvers(case: Case, report: Report) -> Report:
+    """The report of what fails, with the solvers that the function calls: the gradient may be of what they solve."""
+    host = case.problem.host_primal
+    if case.problem.primal is not None or host is None or report.reason is not Reason.MANUAL_WRONG:
+        return report
+    names = [] if current().row_seconds >= SHORT else solvers.called(host, case.point)
+    return dataclasses.replace(report, notes=(*report.notes, STOPS.format(", ".join(names)))) if names else report
 
 
 def opinions_of(problem: Problem, settings: Settings) -> tuple[Case, list[LeafEvidence], list[Opinion]]:

@@ -1,0 +1,48 @@
+"""Losses that call a solver of SciPy's: an exact adjoint is off by its error, and the report says whose that is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.optimize
+
+import jaxcheck as jc
+
+X = np.array([0.4])
+
+
+def decay(rtol):
+    def loss(p):
+        return float(scipy.integrate.solve_ivp(lambda t, y: -p[0] * y, (0, 1), [1.0], rtol=rtol, atol=rtol).y[0, -1])
+
+    return loss
+
+
+def minimum(p):
+    found = scipy.optimize.minimize(lambda y: (y[0] - np.sin(p[0])) ** 2 + 0.1 * y[0] ** 4, [0.0], tol=1e-3)
+    return float(found.x[0])
+
+
+def exact(p):
+    y = scipy.optimize.brentq(lambda y: 2 * (y - np.sin(p[0])) + 0.4 * y**3, -2, 2, xtol=1e-15)
+    return np.array([2 * np.cos(p[0]) / (2 + 1.2 * y**2)])
+
+
+@pytest.mark.parametrize("name", ["solve_ivp", "minimize"])
+def test_the_solver_is_named(name):
+    loss, grad = (decay(1e-3), lambda p: -np.exp(-p)) if name == "solve_ivp" else (minimum, exact)
+    report = jc.check_grad(loss, X, grad)
+    assert report.verdict is jc.Verdict.FAIL
+    assert any(f".{name}, which stops at a tolerance" in note for note in report.notes), report
+
+
+def test_with_a_tight_tolerance_it_passes():
+    assert jc.check_grad(decay(1e-12), X, lambda p: -np.exp(-p))
+    wrong = jc.check_grad(decay(1e-12), X, lambda p: -1.01 * np.exp(-p))
+    assert wrong.verdict is jc.Verdict.FAIL and any("solve_ivp" in note for note in wrong.notes)
+
+
+def test_of_others_nothing_is_said():
+    report = jc.check_grad(lambda p: float(np.sum(np.asarray(p) ** 2)), X, lambda p: 3 * np.asarray(p))
+    assert report.verdict is jc.Verdict.FAIL and not any("tolerance" in note for note in report.notes)
