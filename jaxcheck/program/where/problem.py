@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxcheck.bars import ASTRAY, REPAIRED
+from jaxcheck.formula import norm2
 from jaxcheck.program.where.constants import Constants
 from jaxcheck.program.where.edits import Edit
 from jaxcheck.program.where.handed import is_argument, with_handed
@@ -128,7 +129,7 @@ class Problem:
         """Whether a result is what another one should be, and is not: they were given back in another order."""
         values, targets = [self.runs[0][o] for o in self.tape.outputs], self.targets[0]
         return any(
-            i != j and wrong and x.shape == t.shape and np.linalg.norm(x - t) <= REPAIRED * self.scales[0][j]
+            i != j and wrong and x.shape == t.shape and t.any() and norm2(x - t) <= REPAIRED * self.scales[0][j]
             for i, (x, wrong) in enumerate(zip(values, self.wrong(), strict=True))
             for j, t in enumerate(targets)
         )
