@@ -91,6 +91,7 @@ PARTS = {
     "tests/test_flat.py": 1 / 2,
     "tests/test_floors.py": 1 / 3,
     "tests/test_generated_rules.py": 1 / 2,
+    "tests/test_handed_derivatives.py": 1 / 2,
     "tests/test_identity.py": 1 / 2,
     "tests/test_line_search.py": 1 / 2,
     "tests/test_loops.py": 1 / 5,

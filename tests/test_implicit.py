@@ -29,6 +29,7 @@ def test_nobody_is_blamed(name):
     assert report.compiled < 6  # no second look, which could not tell more
 
 
+@pytest.mark.slow
 def test_other_leaves_are_judged():
     def loss(p):
         return p["scale"] ** 2 * jax.random.gamma(KEY, p["shape"])

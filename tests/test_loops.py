@@ -318,6 +318,7 @@ def test_roots_and_linear_solves_of_jax(f):
     assert rule(f, (jnp.asarray(0.7),)).verdict is Verdict.PASS
 
 
+@pytest.mark.slow
 def test_the_drop_in_says_that_it_holds_at_the_limit():
     f, args = SOLVERS["equilibrium"](1e-3, "float64")
     with pytest.warns(jc.GradientCheckWarning, match="right at the loop's limit"):
