@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 
 import jaxcheck as jc
+from jaxcheck import rule_rows
 from jaxcheck.test_util import check_grads
 
 RNG = np.random.default_rng(0)
@@ -71,3 +72,15 @@ def test_in_the_drop_in(name):
 def test_jaxs_own_solvers_are_jaxs():
     report = jc.check_rule(jnp.linalg.solve, A, B, level="quick")
     assert report and "JAX's own derivative is under test" in str(report).replace("\n", " ")
+
+
+def test_what_is_raised_as_a_row_is_run_is_said_in_it(monkeypatch):
+    """A solver that refuses one of our directions, in a callback: XLA hands on a traceback as text."""
+
+    def refused(*args, **kwargs):
+        raise jax.errors.JaxRuntimeError("INTERNAL: CpuCallback error\n  File x.py\nlib.SolverError: not finite")
+
+    monkeypatch.setattr(rule_rows, "_findings", refused)
+    report = jc.check_rule(jnp.sin, B, level="quick", where=False)
+    said = [row for row in report.rows if "raised as it was run: lib.SolverError: not finite" in row.detail]
+    assert report and said and all(row.status == "UNSUPPORTED" for row in said), report

@@ -14,7 +14,7 @@ import numpy as np
 from jaxcheck.evidence.maps import Map
 from jaxcheck.program.ask import Refused, ask, on_purpose
 from jaxcheck.program.derived import base, derivative, own_values, plain, refuse_reverse_only
-from jaxcheck.program.implicit import implicit
+from jaxcheck.program.given_solves import given_solves
 from jaxcheck.program.objective import Traced, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.there import there
@@ -38,7 +38,7 @@ def make(name: str, primal: Traced, point: Sequence[Any], modes: Sequence[str], 
     if "rev" in modes:
         cotangent = derivative(primal, _pull, cotangents, precision=precision)
     has_rules = count_rules(primal.closed, "user") > 0
-    handed = bool(implicit(primal.closed))  # both modes of it are made of the same functions
+    handed = bool(given_solves(primal.closed))  # both modes of it are made of the same functions
     if has_rules or (tangent is None and not handed):
         try:
             reference = ask(derivative, primal, _push, tangents, stripped=has_rules, precision=precision)

@@ -20,7 +20,7 @@ from jaxcheck.notebook import cell
 from jaxcheck.program.census import rules_in
 from jaxcheck.program.compile import execute
 from jaxcheck.program.constants import own as owned
-from jaxcheck.program.implicit import implicit
+from jaxcheck.program.given_solves import given_solves
 from jaxcheck.program.mode import is_wide
 from jaxcheck.program.objective import Traced
 from jaxcheck.result import Witness
@@ -67,7 +67,7 @@ def seen(theta: Theta) -> Theta:
 
 def of_no_rule(closed: Any) -> str:
     """What is under test where autodiff without the user's rules would be the same program."""
-    made = [cell(said) for said in implicit(closed)]
+    made = [cell(said) for said in given_solves(closed)]
     if made:
         return (
             "No custom rule is inside, but a derivative that JAX makes of functions it was handed. That is under test, "

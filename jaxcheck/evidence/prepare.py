@@ -32,9 +32,9 @@ from jaxcheck.evidence.user import (
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.derived import gradient, plain
 from jaxcheck.program.factors import unit_of_products
+from jaxcheck.program.given_solves import given_solves
 from jaxcheck.program.held import handed_out
 from jaxcheck.program.identity import same_program
-from jaxcheck.program.implicit import implicit
 from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, holds_numpy_data, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
@@ -109,7 +109,7 @@ def prepare(
         autodiff,
         numbers=claim.numbers,
         host_manual=claim.host,
-        is_autodiff=grad is None and not rules and not implicit(primal.closed),
+        is_autodiff=grad is None and not rules and not given_solves(primal.closed),
         layout=layout_of(theta),
     )
     return _with_preface(call, problem, claim, own, said, random)
@@ -225,7 +225,7 @@ def _autodiff(call: Call, primal: Traced, claim: Claim) -> tuple[Traced | None, 
         autodiff = ask(call.derived, primal, call.precision, stripped=True)
     except Refused as no:
         return None, Witness("autodiff", "absent", first_line(no.error))
-    handed = implicit(primal.closed)
+    handed = given_solves(primal.closed)
     if handed and claim.program is not None and claim.program.program.is_same(autodiff.program):
         return None, Witness("autodiff", "absent", f"same program as the gradient under test, by {handed[0]}")
     return autodiff, Witness("autodiff", autodiff.how, autodiff.note)

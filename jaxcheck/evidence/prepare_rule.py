@@ -22,7 +22,7 @@ from jaxcheck.evidence.twice import same
 from jaxcheck.evidence.user import first_line
 from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
 from jaxcheck.program.derived import gradient, plain
-from jaxcheck.program.implicit import implicit
+from jaxcheck.program.given_solves import given_solves
 from jaxcheck.program.objective import NOT_TRACEABLE, Traced, trace
 from jaxcheck.program.strip import count_rules
 from jaxcheck.result import Witness
@@ -121,7 +121,7 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
         Witness("autodiff", autodiff.how if autodiff else "absent", silent),
     )
     runnable = dataclasses.replace(primal, program=plain(primal))
-    own_derivative = not rules and not implicit(primal.closed)
+    own_derivative = not rules and not given_solves(primal.closed)
     problem = Problem(
         one.theta, extras, runnable, manual, autodiff, columns=len(g), host_manual=host, is_autodiff=own_derivative
     )

@@ -11,7 +11,7 @@ from typing import Any
 from jaxcheck.program import interpret, rules, rules_source
 
 
-def implicit(closed: Any) -> tuple[str, ...]:
+def given_solves(closed: Any) -> tuple[str, ...]:
     """Each of them in a program whose functions are the caller's, by name and place."""
     found = dict.fromkeys(said for eqn, _ in interpret.walk(closed) if (said := _said(eqn)))
     return tuple(found)
@@ -20,12 +20,10 @@ def implicit(closed: Any) -> tuple[str, ...]:
 def _said(eqn: Any) -> str:
     name = eqn.primitive.name
     if name in ("custom_linear_solve", "linear_call"):
-        those = [value for _, value in interpret.sub_jaxprs(eqn.params)]
-        jaxprs = eqn.params.get("jaxprs")
-        solves = [
-            x for x in (getattr(jaxprs, "solve", None), getattr(jaxprs, "transpose_solve", None)) if x is not None
-        ]
-        return _of_users(name, solves or those)
+        # What is to be solved may be the caller's where the solver is JAX's (`cg`).
+        solves = [getattr(eqn.params.get("jaxprs"), which, None) for which in ("solve", "transpose_solve")]
+        those = [x for x in solves if x is not None] or [x for _, x in interpret.sub_jaxprs(eqn.params)]
+        return _of_users(name, those)
     if rules.rule_kind(eqn) == "custom_jvp" and rules_source.owner(eqn).name == "_custom_root":
         return _of_users("custom_root", [value for _, value in interpret.sub_jaxprs(eqn.params)])
     prim = eqn.params.get("_prim")  # since JAX 0.11
