@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 
@@ -35,7 +36,7 @@ class View:
         """Where the truth is not near zero."""
         return np.abs(self.t) > ENTRY * np.abs(self.t).max()
 
-    @property
+    @functools.cached_property
     def close(self) -> float:
         """What an explanation may be off by: a small error is close to many guesses, so little of it may be left."""
         return min(EXPLAINS, LEAVES * formula2(self.m, self.t))
