@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 from jaxcheck.case import case as case
 
 if TYPE_CHECKING:
-    from jaxcheck.check import check_batch as check_batch
-    from jaxcheck.check import check_grad as check_grad
-    from jaxcheck.check import check_rule as check_rule
+    from jaxcheck.check.calls import check_batch as check_batch
+    from jaxcheck.check.calls import check_grad as check_grad
+    from jaxcheck.check.calls import check_rule as check_rule
     from jaxcheck.options import Exhaustive as Exhaustive
     from jaxcheck.options import Sketch as Sketch
     from jaxcheck.options import Tolerance as Tolerance
-    from jaxcheck.program.census import RuleInfo as RuleInfo
-    from jaxcheck.program.census import find_rules as find_rules
-    from jaxcheck.program.shadow import in_float64 as in_float64
-    from jaxcheck.program.strip import strip_rules as strip_rules
+    from jaxcheck.program.custom.census import RuleInfo as RuleInfo
+    from jaxcheck.program.custom.census import find_rules as find_rules
+    from jaxcheck.program.custom.strip import strip_rules as strip_rules
+    from jaxcheck.program.float64.shadow import in_float64 as in_float64
     from jaxcheck.result import Component as Component
     from jaxcheck.result import Culprit as Culprit
     from jaxcheck.result import GradientCheckWarning as GradientCheckWarning
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOME = {
-    "jaxcheck.check": ("check_batch", "check_grad", "check_rule"),
+    "jaxcheck.check.calls": ("check_batch", "check_grad", "check_rule"),
     "jaxcheck.options": ("Exhaustive", "Sketch", "Tolerance"),
-    "jaxcheck.program.census": ("RuleInfo", "find_rules"),
-    "jaxcheck.program.shadow": ("in_float64",),
-    "jaxcheck.program.strip": ("strip_rules",),
+    "jaxcheck.program.custom.census": ("RuleInfo", "find_rules"),
+    "jaxcheck.program.float64.shadow": ("in_float64",),
+    "jaxcheck.program.custom.strip": ("strip_rules",),
     "jaxcheck.result": (
         "Component",
         "Culprit",

@@ -19,6 +19,8 @@ from typing import Any, NoReturn
 
 from jaxcheck.progress import Moment, line
 
+# Seconds that a check may take if the caller says nothing. A choice: what a person waits for.
+SECONDS = 60.0
 # What is granted beyond the budget to a program whose time is foreseen, as a part of it.
 OVER = 0.2
 # Part of the budget after which directions beyond the first ones are no longer begun: what contradicts the gradient

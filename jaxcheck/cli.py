@@ -15,9 +15,9 @@ from typing import Any
 
 import click
 
-from jaxcheck import cases
-from jaxcheck.cases import Outcome
-from jaxcheck.cli_options import file_names, make, on_device, words, writable
+from jaxcheck.faces import cases
+from jaxcheck.faces.cases import Outcome
+from jaxcheck.faces.cli_options import file_names, make, on_device, words, writable
 
 # 2 is click's, for a command or a file that could not be run.
 _PASS, _FAIL, _UNUSABLE, _INCONCLUSIVE, _INTERRUPTED = 0, 1, 2, 3, 130
@@ -127,7 +127,7 @@ def _found(
 ) -> Generator[cases.Found, None, None]:
     if processes == 1:
         return cases.run(wanted, keyword, resume)
-    from jaxcheck import pool
+    from jaxcheck.faces import pool
 
     return pool.run(wanted, keyword, resume, processes, device)
 

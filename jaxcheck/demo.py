@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.check import check_grad
+from jaxcheck.check.calls import check_grad
 from jaxcheck.result import Report, Verdict
 
 Params = dict[str, Any]

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jaxcheck import pytest_section, session
-from jaxcheck.pytest_grads import Replacement
-from jaxcheck.pytest_section import Entry
+from jaxcheck import session
+from jaxcheck.faces import pytest_section
+from jaxcheck.faces.pytest_grads import Replacement
+from jaxcheck.faces.pytest_section import Entry
 from jaxcheck.reasons import Reason
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def _hold_to_reason(item: pytest.Item, outcome: Any, made: list[Entry], report: 
 def _fixture(name: str) -> Callable[..., Any]:
     def check(*args: Any, **kwargs: Any) -> Report:
         __tracebackhide__ = True
-        from jaxcheck import check as doors
+        from jaxcheck.check import calls as doors
 
         return getattr(doors, name)(*args, **kwargs).assert_ok()
 

@@ -11,7 +11,8 @@ import zlib
 import jax
 import pytest
 
-from jaxcheck import session, where
+from jaxcheck import session
+from jaxcheck.check import where
 
 # Before any backend starts. Two CPU devices, so that what is said of several devices is tested everywhere.
 jax.config.update("jax_num_cpu_devices", 2)

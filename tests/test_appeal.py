@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck.appeal import BY_X
+from jaxcheck.check.doubts.appeal import BY_X
 
 pytest.importorskip("flint")
 

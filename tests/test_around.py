@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck.program import compile as compiling
+from jaxcheck.program.run import compile as compiling
 
 X = np.linspace(-1, 1, 9)[:, None]
 PARAMS = {

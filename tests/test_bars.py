@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck import Reason, Verdict, bars, doubt
+from jaxcheck import Reason, Verdict, bars
+from jaxcheck.check.doubts import rounding
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.problem import Probes
 from jaxcheck.judgement import as_run, kinds, measures
@@ -23,10 +25,13 @@ from jaxcheck.theta import Leaf
 
 PACKAGE = Path(bars.__file__).parent
 PLAIN = {0.0, 1.0, 2.0, 0.5}
-JUDGES = sorted((PACKAGE / "judgement").glob("*.py")) + [
-    PACKAGE / f"{name}.py"
-    for name in ("engine", "doubt", "again", "limits", "limits_maps", "kinks", "writing", "options", "plan", "stopping")
+JUDGES = [
+    *sorted((PACKAGE / "judgement").glob("*.py")),
+    PACKAGE / "options.py",
+    *(PACKAGE / "check" / f"{name}.py" for name in ("engine", "writing", "plan", "stopping")),
+    *(PACKAGE / "check" / "doubts" / f"{name}.py" for name in ("again", "limits", "limits_maps", "kinks", "rounding")),
 ]
+MEASURES = [file for folder in ("check", "evidence") for file in sorted((PACKAGE / folder).rglob("*.py"))]
 BOUNDING = {"max", "min", "maximum", "minimum", "fmax", "fmin", "clip", "allclose", "isclose"}
 
 
@@ -66,6 +71,30 @@ def _outside_random_draws(node: ast.AST):
 @pytest.mark.parametrize("file", JUDGES, ids=lambda file: file.stem)
 def test_no_threshold_outside(file):
     assert bare(file.read_text(encoding="utf-8")) == []
+
+
+def named(source: str) -> set[int]:
+    """The lines of constants with a name, and a sentence above it: a sentence may stand above several; and of fields
+    with a default, which the docstring of their class is about."""
+    found, told = set(), False
+    for number, line in enumerate(source.splitlines(), 1):
+        is_one = re.match(r"_?[A-Z][A-Z_0-9]*(, [A-Z_0-9]+)*(: .*)? = ", line) is not None
+        told = line.startswith("#") or (told and (is_one or line.startswith((" ", ")", "]", "}"))))
+        if (is_one and told) or re.match(r"    [a-z_]+: float = [\d.e-]+$", line):
+            found.add(number)
+    return found
+
+
+@pytest.mark.parametrize("file", MEASURES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_no_number_is_without_a_name_and_a_sentence(file):
+    """What measures has settings of its own, such as steps: they stand at the top of a file, and say what they are."""
+    source = file.read_text(encoding="utf-8")
+    assert [one for one in bare(source) if int(one.split()[1][:-1]) not in named(source)] == []
+
+
+def test_and_one_that_has_none_is_seen():
+    assert named("# Why.\nSTEP = 1e-3\nOTHER = 1e-4\n\nLONE = 1e-5\n\ndef f(x):\n    return x > 1e-3") == {2, 3}
+    assert named("class A:\n    first: float = 0.1\n    x = 0.1") == {2}
 
 
 @pytest.mark.parametrize(
@@ -177,9 +206,9 @@ def test_noisier(move):
     one = np.ones((1, 1))
     ev = SimpleNamespace(m=one, m_error=1e-15 * one, a_error=1e-15 * one, sharp=True)
     seen = SimpleNamespace(error_bar=2e-9)
-    assert doubt.bars_matter(ev, Tolerance(), seen)
+    assert rounding.bars_matter(ev, Tolerance(), seen)
     move("NOISIER", 30.0)
-    assert not doubt.bars_matter(ev, Tolerance(), seen)
+    assert not rounding.bars_matter(ev, Tolerance(), seen)
 
 
 @pytest.mark.parametrize(("name", "rtol", "sharp"), [("SHARP", None, True), ("TEXTBOOK", None, False)])

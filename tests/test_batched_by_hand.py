@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck.program.called import as_called
+from jaxcheck.program.custom.called import as_called
 from jaxcheck.program.interpret import walk
 from jaxcheck.result import Verdict
 from jaxcheck.test_util import check_grads

@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 import jaxcheck as jc
-from jaxcheck.program.batching import sequential
+from jaxcheck.program.run.batching import sequential
 from jaxcheck.result import Verdict
 
 RNG = np.random.default_rng(0)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck import as_run, budget, kinks, session
+from jaxcheck import budget, session
+from jaxcheck.check.doubts import as_run, kinks
 from jaxcheck.evidence import blocks, flat, rows
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.result import Cost

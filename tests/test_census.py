@@ -16,8 +16,8 @@ from test_strip import (
     vjp_rule,
 )
 
-from jaxcheck.program.census import RuleInfo, find_rules, has_stop_gradient
-from jaxcheck.program.rules_source import origin_of
+from jaxcheck.program.custom.census import RuleInfo, find_rules, has_stop_gradient
+from jaxcheck.program.custom.owner import origin_of
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -14,7 +14,7 @@ import pytest
 from jax import lax
 
 import jaxcheck as jc
-from jaxcheck import drop_in, test_util
+from jaxcheck.check import derivative, drop_in
 from jaxcheck.judgement.maps import Finding
 from jaxcheck.test_util import check_grads, check_jvp, check_vjp
 
@@ -25,7 +25,7 @@ ALL = ("fwd", "rev", "lin")
 @pytest.fixture(autouse=True)
 def _no_second_look(monkeypatch):
     """What is found wrong is not looked at leaf by leaf here, for the time it takes: see `test_by_leaf`."""
-    monkeypatch.setattr(test_util, "by_leaf", lambda *args: None)
+    monkeypatch.setattr(derivative, "by_leaf", lambda *args: None)
 
 
 def sine(spoil=lambda g: g):

@@ -14,7 +14,7 @@ import pytest
 from jax import lax
 
 import jaxcheck as jc
-from jaxcheck.program import factors
+from jaxcheck.program.run import factors
 
 X = np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32)
 Y = np.random.default_rng(1).normal(size=(64, 4)).astype(np.float32)

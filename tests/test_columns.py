@@ -12,8 +12,8 @@ import pytest
 import jaxcheck as jc
 from jaxcheck import Verdict
 from jaxcheck.evidence import exhaustive, rows
-from jaxcheck.program import columns, pinned
-from jaxcheck.program.compile import Program
+from jaxcheck.program.run import columns, pinned
+from jaxcheck.program.run.compile import Program
 
 N, D, H = 6, 5, 7
 

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxcheck as jc
 from jaxcheck.evidence import blocks, flat
-from jaxcheck.program import cache, spread
+from jaxcheck.program.run import cache, spread
 
 
 def network(wrong: bool = False):

@@ -11,7 +11,8 @@ import pytest
 from jax import lax
 
 import jaxcheck as jc
-from jaxcheck.program import draws, shadow
+from jaxcheck.program import draws
+from jaxcheck.program.float64 import shadow
 
 KEYS = jax.random.split(jax.random.key(3), 4)
 ruled = jax.custom_vjp(lambda k, scale: scale * jax.random.normal(k))

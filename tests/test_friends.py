@@ -374,7 +374,7 @@ def test_a_traceback_ends_in_the_callers_code():
 
 
 def test_a_mistake_of_our_own_keeps_its_frames(monkeypatch):
-    monkeypatch.setattr("jaxcheck.check.prepare", lambda *args: (None, None))
+    monkeypatch.setattr("jaxcheck.check.calls.prepare", lambda *args: (None, None))
     with pytest.raises(AttributeError) as caught:
         jc.check_grad(loss, W, grad, args=(X,))
     assert Path(frames(caught.value)[-1]).name == "check.py"

@@ -14,10 +14,15 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck import budget, cases, door, made, minimise, pytest_grads, store, tracebacks, where
-from jaxcheck.evidence import host, user
+from jaxcheck import budget, store, tracebacks
+from jaxcheck.check import door, made, minimise, where
+from jaxcheck.evidence.prepare import host, user
+from jaxcheck.faces import cases, pytest_grads
 from jaxcheck.program import ask as gate
-from jaxcheck.program import cache, hosts, kernels, lifting, native, rules, rules_source, shadow
+from jaxcheck.program import kernels, native
+from jaxcheck.program.custom import owner, rules
+from jaxcheck.program.float64 import lifting, shadow
+from jaxcheck.program.run import cache, hosts
 from jaxcheck.program.where import kernels as on_host
 from jaxcheck.program.where import nonsense
 
@@ -58,11 +63,11 @@ class Stranger:
 
 
 def test_a_strangers_attribute(monkeypatch):
-    assert [x for x in rules_source._neighbours(Stranger()) if x is not None] == []
+    assert [x for x in owner._neighbours(Stranger()) if x is not None] == []
     assert made.made(Stranger()).file == ""
-    monkeypatch.setattr(rules_source, "_attribute", ours(rules_source))
+    monkeypatch.setattr(owner, "_attribute", ours(owner))
     with comes_out():
-        list(rules_source._neighbours(Stranger()))
+        list(owner._neighbours(Stranger()))
     monkeypatch.setattr(made, "place", ours(made))
     with comes_out():
         made.made(theirs)

@@ -14,7 +14,7 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck.evidence import rows
-from jaxcheck.program import spread
+from jaxcheck.program.run import spread
 from jaxcheck.test_util import check_grads
 
 SHAPES = {"W1": (5, 4), "b1": (5, 1), "W2": (3, 5), "b2": (3, 1), "W3": (1, 3), "b3": (1, 1)}

@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 import jaxcheck as jc
-from jaxcheck import rule_rows
+from jaxcheck.check import rule_rows
 from jaxcheck.test_util import check_grads
 
 RNG = np.random.default_rng(0)

@@ -53,7 +53,7 @@ def together(count: int, what: str, seconds: float = 120.0, kept: str = "") -> l
 
 def same_checks() -> dict:
     """All checks of `test_devices`, with how many exchanges each took."""
-    from jaxcheck.program import meeting
+    from jaxcheck.program.run import meeting
 
     found, before, turns = {}, meeting.Session.exchange, []
 
@@ -118,7 +118,7 @@ def stopped() -> list[str]:
 def kept() -> list:
     """Both are stopped when process 1 has stored three chunks; the next call goes on, and the next is answered."""
     from jaxcheck import budget, store
-    from jaxcheck.program import kept
+    from jaxcheck.program.run import kept
 
     store.PART, put, done = 1e9, kept.Shelf.put, []
 
@@ -155,7 +155,7 @@ def dying() -> list:
 
 def main(what: str, index: int, count: int, port: int) -> None:
     jax.distributed.initialize(f"127.0.0.1:{port}", count, index)
-    from jaxcheck.program import meeting
+    from jaxcheck.program.run import meeting
 
     with spread_always() as used:
         if what == "dying":

@@ -12,9 +12,12 @@ PACKAGE = Path(__file__).parent.parent / "jaxcheck"
 BROAD = {
     ("program/ask.py", "ask"): "the gate: the caller's code may refuse anything, and whose it was is seen here",
     ("budget.py", "tell"): "who watches is the caller's, and the ground knows no gate; raised when the check is done",
-    ("cases.py", "_tried"): "one file or case that fails is told, and the others are run",
-    ("minimise.py", "stays"): "a check of smaller data is refused by doors in the ways of the doors; it is no answer",
-    ("where.py", "blamed"): "the verdict is made by then, and stands without a line",
+    ("faces/cases.py", "_tried"): "one file or case that fails is told, and the others are run",
+    (
+        "check/minimise.py",
+        "stays",
+    ): "a check of smaller data is refused by doors in the ways of the doors; it is no answer",
+    ("check/where.py", "blamed"): "the verdict is made by then, and stands without a line",
 }
 
 

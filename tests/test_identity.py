@@ -11,8 +11,9 @@ import pytest
 from jax import lax
 
 import jaxcheck as jc
-from jaxcheck.program import cache, constants, identity
-from jaxcheck.program.compile import Program, execute
+from jaxcheck.program import constants, identity
+from jaxcheck.program.run import cache
+from jaxcheck.program.run.compile import Program, execute
 from jaxcheck.result import Verdict
 
 RNG = np.random.default_rng(7)

@@ -7,8 +7,8 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck.program import interpret
-from jaxcheck.program.compile import Program
 from jaxcheck.program.converge import run_on, stops_at_tolerance
+from jaxcheck.program.run.compile import Program
 
 RNG = np.random.default_rng(5)
 X, Y = RNG.normal(size=(12, 3)), RNG.normal(size=12)

@@ -10,9 +10,9 @@ from jax import lax
 
 import jaxcheck as jc
 from jaxcheck import Reason, Verdict
-from jaxcheck.evidence.algebra import laws
-from jaxcheck.program.compile import Program
+from jaxcheck.evidence.laws.algebra import laws
 from jaxcheck.program.converge import SHORT, is_decided_by, iterates, run_on
+from jaxcheck.program.run.compile import Program
 from jaxcheck.test_util import check_grads
 from tests.solvers import MOST, SOLVERS, WRONG, draws, newton, until_still
 

@@ -13,7 +13,7 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck.evidence import blocks
-from jaxcheck.program import memory
+from jaxcheck.program.run import memory
 
 # The address space is limited to what is in use and a little more; blocks of memory go back to the system at once.
 CHILD = """

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck import script
+from jaxcheck.check import script
 
 
 def loss(p, x, y):

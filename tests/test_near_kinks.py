@@ -7,7 +7,7 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck.evidence.differences import Ladder, slopes
-from jaxcheck.program.census import has_stop_gradient
+from jaxcheck.program.custom.census import has_stop_gradient
 from jaxcheck.test_util import check_grads
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck.program.strip import count_rules, strip
+from jaxcheck.program.custom.strip import count_rules, strip
 from jaxcheck.test_util import check_grads
 
 X = np.linspace(0.3, 1.7, 4).astype(np.float32)

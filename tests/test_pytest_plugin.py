@@ -15,9 +15,10 @@ from xml.etree import ElementTree
 import pytest
 from handmade import failing, inconclusive, passing
 
-from jaxcheck import pytest_plugin, pytest_section, session
-from jaxcheck.door import door
-from jaxcheck.pytest_section import Entry
+from jaxcheck import pytest_plugin, session
+from jaxcheck.check.door import door
+from jaxcheck.faces import pytest_section
+from jaxcheck.faces.pytest_section import Entry
 from jaxcheck.records_drawn import Made
 from jaxcheck.report import save
 from jaxcheck.result import Report

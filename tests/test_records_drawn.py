@@ -15,9 +15,9 @@ import pytest
 from handmade import failing, whole
 
 import jaxcheck
+from jaxcheck.check.made import made, place
 from jaxcheck.evidence import flat
 from jaxcheck.judgement import keep
-from jaxcheck.made import made, place
 from jaxcheck.records_drawn import Made, Numbers
 from jaxcheck.report.json import decode, encode
 

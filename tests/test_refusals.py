@@ -9,18 +9,12 @@ import pytest
 from jax.experimental import io_callback
 
 import jaxcheck as jc
-from jaxcheck.evidence import (
-    algebra,
-    laws_adjoint,
-    laws_eager,
-    laws_linear,
-    maps,
-    transforms,
-    transforms_dtype,
-    transforms_sharded,
-)
+from jaxcheck.evidence import maps
+from jaxcheck.evidence.laws import adjoint, algebra, eager, linear
+from jaxcheck.evidence.transforms import compared, sharded
+from jaxcheck.evidence.transforms import dtype as transforms_dtype
 from jaxcheck.program import ask as gate
-from jaxcheck.program.cache import clear
+from jaxcheck.program.run.cache import clear
 from jaxcheck.result import Reason, Row, Verdict
 
 V = jnp.asarray(np.random.default_rng(0).standard_normal(4), jnp.float32)
@@ -41,9 +35,9 @@ def bug(*_args, **_kwargs):
     raise KeyError("ours")
 
 
-OURS = [(algebra, "_tangent_sizes"), (algebra, "some_inputs"), (algebra, "strip_rules"), (laws_linear, "_row"),
-        (laws_adjoint, "_allowed"), (laws_eager, "_compare"), (transforms, "natural"),
-        (transforms_sharded, "_split"), (transforms_dtype, "as_in"), (maps, "slopes"),
+OURS = [(algebra, "_tangent_sizes"), (algebra, "some_inputs"), (algebra, "strip_rules"), (linear, "_row"),
+        (adjoint, "_allowed"), (eager, "_compare"), (compared, "natural"),
+        (sharded, "_split"), (transforms_dtype, "as_in"), (maps, "slopes"),
         (maps, "from_vector")]  # fmt: skip
 
 
@@ -78,7 +72,7 @@ def test_the_gate():
     assert isinstance(caught.value.error, KeyError)
     # JAX's refusals are told from ours although JAX takes its frames out of the traceback.
     with pytest.raises(gate.Refused, match="forward-mode"):
-        gate.ask(laws_eager._has_jvp.__globals__["jax"].jvp, sine(), (V,), (V,))
+        gate.ask(eager._has_jvp.__globals__["jax"].jvp, sine(), (V,), (V,))
 
 
 def test_laws_that_were_not_run_are_counted():
@@ -98,7 +92,7 @@ def test_laws_that_were_not_run_are_counted():
 
 def test_nothing_judged_is_inconclusive(monkeypatch):
     """However the pieces come about: no leaf and no row that was run is not a PASS."""
-    from jaxcheck import rule_report
+    from jaxcheck.check import rule_report
 
     report = jc.Report("check_rule", "f", Verdict.PASS, Reason.AGREE, rows=(Row("law", "x", "UNSUPPORTED"),))
     assert rule_report.with_rows(report, 0.0).verdict is Verdict.INCONCLUSIVE
@@ -115,8 +109,8 @@ def test_nothing_judged_is_inconclusive(monkeypatch):
 @pytest.mark.parametrize("inner", [lambda x: x, sine()], ids=["no rule", "a rule"])
 def test_what_jax_cannot_do_is_not_the_rules_fault(inner, monkeypatch):
     """The second derivative of exp1 raises inside JAX."""
-    monkeypatch.setattr(transforms, "TRANSFORMED", {"jvp of vjp": transforms.TRANSFORMED["jvp of vjp"]})
-    found = transforms._matrix(lambda x: jax.scipy.special.exp1(jnp.abs(inner(x)) + 0.5), (V[:1],), {}, (0,), 0)
+    monkeypatch.setattr(compared, "TRANSFORMED", {"jvp of vjp": compared.TRANSFORMED["jvp of vjp"]})
+    found = compared._matrix(lambda x: jax.scipy.special.exp1(jnp.abs(inner(x)) + 0.5), (V[:1],), {}, (0,), 0)
     assert [(r.name, r.status) for r in found[:2]] == [("eager", "OK"), ("jvp of vjp", "UNSUPPORTED")]
     assert "TypeError" in found[1].detail
 

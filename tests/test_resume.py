@@ -20,7 +20,7 @@ import pytest
 import jaxcheck as jc
 from jaxcheck import Reason, Verdict, budget, store
 from jaxcheck.evidence import blocks
-from jaxcheck.program import kept, portable
+from jaxcheck.program.run import kept, portable
 from jaxcheck.store import Chunk, Store
 from tests import resumed
 

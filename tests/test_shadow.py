@@ -10,9 +10,9 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.experimental.ode import odeint
 
-from jaxcheck.program import shadow
-from jaxcheck.program.literals import simplest
-from jaxcheck.program.strip import trace_native
+from jaxcheck.program.custom.strip import trace_native
+from jaxcheck.program.float64 import shadow
+from jaxcheck.program.float64.literals import simplest
 
 RNG = np.random.default_rng(7)
 V = RNG.normal(size=6).astype(np.float32)

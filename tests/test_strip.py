@@ -10,9 +10,9 @@ import pytest
 from jax import lax
 
 from jaxcheck.program import interpret
-from jaxcheck.program.census import find_rules
-from jaxcheck.program.shadow import in_float64
-from jaxcheck.program.strip import count_rules, strip, strip_rules
+from jaxcheck.program.custom.census import find_rules
+from jaxcheck.program.custom.strip import count_rules, strip, strip_rules
+from jaxcheck.program.float64.shadow import in_float64
 
 X = np.float32(0.3)
 TRUTH = np.cos(X)

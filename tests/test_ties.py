@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck import Reason, Verdict, batch
+from jaxcheck import Reason, Verdict
+from jaxcheck.check import batch
 
 AT = np.float64(1.3)
 

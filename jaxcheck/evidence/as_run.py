@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcheck.bars import FINE_UNIT
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.maps import Map, MapEvidence
 from jaxcheck.evidence.parts import gradient as in_parts
@@ -27,10 +28,10 @@ from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.derived import gradient, own_values, plain
+from jaxcheck.program.float64.shadow import to_float64
 from jaxcheck.program.narrower import narrower
 from jaxcheck.program.objective import Traced, data_apart, holds_numpy_data, in_float64
 from jaxcheck.program.rounding import round_off
-from jaxcheck.program.shadow import to_float64
 from jaxcheck.there import there
 from jaxcheck.theta import Leaf
 
@@ -146,7 +147,7 @@ def of_numbers(problem: Problem, run: Run, point: np.ndarray, loose: str = "") -
             may decide otherwise next to a threshold, which explains whatever a function does by jumping there.
     """
     unit = float(there(problem.numbers_unit).max(initial=0.0))
-    if unit < 1e-12 or not point.size:
+    if unit < FINE_UNIT or not point.size:
         return None
     own = max(float(jnp.finfo(leaf.native).eps) for leaf in problem.theta.leaves)
     autodiff = run.autodiff("native") if own <= unit else problem.autodiff

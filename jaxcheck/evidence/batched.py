@@ -11,14 +11,15 @@ import jax
 import numpy as np
 
 from jaxcheck import budget
+from jaxcheck.bars import GROSS
 from jaxcheck.evidence import blocks, rows, sketch
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.witnesses import gradient_of, outputs_of
 from jaxcheck.options import Tolerance
-from jaxcheck.program import kept, spread
-from jaxcheck.program.compile import execute
 from jaxcheck.program.objective import Traced
+from jaxcheck.program.run import kept, spread
+from jaxcheck.program.run.compile import execute
 from jaxcheck.theta import Leaf
 
 # Fewer, coarser rungs than a single check: enough for a bar near 1e-9, half the evaluations.
@@ -26,6 +27,10 @@ RUNGS = Ladder(first=0.02, ratio=8.0, count=6)
 # Bars beyond which a coarse difference contradicts a gradient that nobody looks at again: four times what contradicts
 # any (`bars.BARS`), so that a claim within those of it is much nearer to it.
 SURE = 20.0
+# And by how much of the leaf it must be off from autodiff. A choice: far above the rounding of float32 data.
+APART = 1e-5
+# Worse, where points are put in order, than any difference that is a number: those of formula (2) end at 1.
+NOT_FINITE = 10.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,7 +58,7 @@ class Table:
 
     def badness(self) -> np.ndarray:
         worst = np.fmax(np.nan_to_num(self.difference_a, nan=0.0), np.nan_to_num(self.difference, nan=1.0))
-        return worst.max(axis=1, initial=0.0) + np.where(self.finite, 0.0, 10.0)
+        return worst.max(axis=1, initial=0.0) + np.where(self.finite, 0.0, NOT_FINITE)
 
 
 _OF_AUTODIFF = ("difference_a", "between", "apart", "both")
@@ -265,9 +270,9 @@ def fails(table: Table, rtol: float, atol: float) -> np.ndarray:
     """(n,) points where M is contradicted by N beyond doubt: off by 20 bars and 1e-4 of the leaf, no kink; and by more
     than the caller grants."""
     with np.errstate(all="ignore"):
-        gross = (table.difference > SURE * table.bar + max(1e-4, rtol)) & ~table.kink
+        gross = (table.difference > SURE * table.bar + max(GROSS, rtol)) & ~table.kink
         if np.isfinite(table.difference_a).any():
-            gross &= (table.difference_a > max(1e-5, rtol)) & (table.apart > rtol * table.both + atol)
+            gross &= (table.difference_a > max(APART, rtol)) & (table.apart > rtol * table.both + atol)
         else:
             gross &= atol == 0  # of the whole leaf, which random directions do not see
         return gross.any(axis=1) & table.finite

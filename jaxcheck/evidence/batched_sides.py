@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcheck.bars import MUST_CATCH
 from jaxcheck.evidence import sides, sketch
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.witnesses import gradient_of, outputs_of
-from jaxcheck.program.compile import execute
+from jaxcheck.program.run.compile import execute
 from jaxcheck.there import there
 
 # Fine enough for one-sided slopes that are compared with a gradient's.
@@ -104,4 +105,4 @@ def _confirmed(pieces: np.ndarray, error: np.ndarray, way: np.ndarray, along: Sl
         size = np.sqrt(np.einsum("nsp,np->sn", pieces**2, way**2))
         seen, seen_error = np.stack([along.right, along.left]), np.stack([along.right_error, along.left_error])
         sure = (np.abs(said - seen) <= sides.BARS * (seen_error + doubt) + sides.ALIKE * size).all(axis=0)
-        return sure & (seen_error <= 1e-3 * size.max(axis=0)).all(axis=0) & np.isfinite(pieces).all(axis=(1, 2))
+        return sure & (seen_error <= MUST_CATCH * size.max(axis=0)).all(axis=0) & np.isfinite(pieces).all(axis=(1, 2))

@@ -18,9 +18,9 @@ import numpy as np
 
 from jaxcheck import budget
 from jaxcheck.evidence import rows
-from jaxcheck.program import kept, spread
-from jaxcheck.program.compile import Program, execute
-from jaxcheck.program.memory import Exhausted
+from jaxcheck.program.run import kept, spread
+from jaxcheck.program.run.compile import Program, execute
+from jaxcheck.program.run.memory import Exhausted
 
 # Elements up to which rows are one call: some two seconds of the slowest programs seen.
 ONE_CALL = 3e8

@@ -13,10 +13,10 @@ import numpy as np
 
 from jaxcheck.evidence.maps import Map
 from jaxcheck.program.ask import Refused, ask, on_purpose
+from jaxcheck.program.custom.given_solves import given_solves
+from jaxcheck.program.custom.strip import count_rules
 from jaxcheck.program.derived import base, derivative, own_values, plain, refuse_reverse_only
-from jaxcheck.program.given_solves import given_solves
 from jaxcheck.program.objective import Traced, trace
-from jaxcheck.program.strip import count_rules
 from jaxcheck.there import there
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck.bars import BARS
+from jaxcheck.bars import ALIKE, BARS
 from jaxcheck.evidence import moves
 from jaxcheck.evidence.tableau import drift, tableau
 
@@ -26,6 +26,9 @@ EPS = float(np.finfo(np.float64).eps)
 ENOUGH = 4
 # Samples that are looked at at once: in float64, two megabytes.
 AT_ONCE = 1 << 18
+# A jump keeps its size where the step shrinks 16-fold, all but this part of it, so many times above the noise; what is
+# smooth, or a kink, keeps a sixteenth. Choices.
+JUMPS, ABOVE = 0.7, 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +191,7 @@ def _slopes_at_once(samples: np.ndarray, ladder: Ladder, unit: float, measured: 
     seen_right, seen_left = np.isfinite(r_error), np.isfinite(l_error)
     gap, bars = np.abs(r - l), r_error + l_error
     both = seen_right & seen_left
-    kink = both & (gap > 4 * bars) & (gap > 1e-6 * np.maximum(np.abs(r), np.abs(l)))
+    kink = both & (gap > 4 * bars) & (gap > ALIKE * np.maximum(np.abs(r), np.abs(l)))
     # A gap too small to call a kink (one close by, seen through a few rungs) widens the bar instead.
     error = np.where(both & ~kink, np.maximum(error, 0.5 * (gap - bars)), error)
     jump = _jumps(np.abs(plus - middle)[-3:], floor) | _jumps(np.abs(minus - middle)[-3:], floor)
@@ -247,7 +250,7 @@ def _size(samples: np.ndarray, count: int) -> np.ndarray:
 
 def _jumps(tail: np.ndarray, floor: np.ndarray) -> np.ndarray:
     """Whether the increment keeps its size at the three smallest steps (3, ...), although they shrink 16-fold."""
-    return (tail.min(axis=0) > 0.7 * tail.max(axis=0)) & (tail.min(axis=0) > 100 * floor)
+    return (tail.min(axis=0) > JUMPS * tail.max(axis=0)) & (tail.min(axis=0) > ABOVE * floor)
 
 
 def two_steps(

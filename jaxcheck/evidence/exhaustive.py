@@ -19,16 +19,18 @@ from jaxcheck.evidence.differences import two_steps
 from jaxcheck.evidence.problem import Probes, Problem
 from jaxcheck.evidence.projected import exact
 from jaxcheck.evidence.sketch import component_scale
-from jaxcheck.program import columns, kept, spread
-from jaxcheck.program.batching import sequential
-from jaxcheck.program.compile import execute
 from jaxcheck.program.mode import as_jax
 from jaxcheck.program.objective import call
+from jaxcheck.program.run import columns, kept, spread
+from jaxcheck.program.run.batching import sequential
+from jaxcheck.program.run.compile import execute
 from jaxcheck.there import there
 
 # Steps of the two-step scheme, relative to a component's scale. Their truncation, h^4 after the
 # combination, and round-off, eps/h, meet near 1e-12; a ReLU's kink is rarely within 1e-4.
 STEP, RATIO = 2.5e-5, 4.0
+# The least scale of a component, relative to the RMS of its leaf: what is nearly zero beside others moves as they do.
+LEAST_SCALE = 0.1
 # Elements from which on it pays to plan what a perturbation leaves unmoved.
 COLUMNS_FROM = 1e8
 
@@ -169,7 +171,7 @@ def two_step(problem: Problem, point: np.ndarray, chunk: int | None) -> Differen
 
     def one(number: int, n: int):
         leaf = problem.theta.leaves[number]
-        h = STEP * component_scale(point[leaf.start : leaf.stop], 0.1)
+        h = STEP * component_scale(point[leaf.start : leaf.stop], LEAST_SCALE)
         steps = np.array([RATIO, -RATIO, 1.0, -1.0])[:, None] * h
         out, new = samples(problem, point, number, steps, chunk)
         size = np.abs(out[2:]).max(axis=0)

@@ -9,12 +9,12 @@ import numpy as np
 
 from jaxcheck.evidence.maps import Map
 from jaxcheck.program.ask import ask
-from jaxcheck.program.by_numpy import all_known
-from jaxcheck.program.cache import compiled
+from jaxcheck.program.custom.rules import is_inexact
 from jaxcheck.program.derived import own_values
-from jaxcheck.program.eagerly import as_it_is
 from jaxcheck.program.objective import as_function
-from jaxcheck.program.rules import is_inexact
+from jaxcheck.program.run.by_numpy import all_known
+from jaxcheck.program.run.cache import compiled
+from jaxcheck.program.run.eagerly import as_it_is
 from jaxcheck.program.tame import stays_within
 
 

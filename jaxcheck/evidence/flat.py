@@ -15,6 +15,7 @@ import dataclasses
 import numpy as np
 
 from jaxcheck import threads
+from jaxcheck.bars import FINE_UNIT
 from jaxcheck.budget import until_stopped
 from jaxcheck.evidence import repeat
 from jaxcheck.evidence.differences import EPS, Ladder, Slopes, slopes
@@ -34,12 +35,15 @@ LADDER = Ladder(first=0.1, ratio=6.0, count=8)
 SHARES = 1e-3
 # Elements that directions of single leaves would compute before all leaves share theirs: about a second.
 WORK = 1e8
+# Part of what a slope along all leaves could be, by which differences may be off from what gradients add up to, and
+# still tell them apart leaf by leaf. A choice.
+AS_SAID = 1e-7
 
 
 def fits(problem: Problem, ladder: Ladder, wanted: int) -> bool:
     """Whether leaves share their directions: A is there to be told apart from M, and each its own would take long."""
     alone = wanted * len(problem.theta.leaves) * len(ladder.offsets) * problem.cost
-    return problem.autodiff is not None and problem.primal is not None and problem.unit < 1e-12 and alone > WORK
+    return problem.autodiff is not None and problem.primal is not None and problem.unit < FINE_UNIT and alone > WORK
 
 
 def gather(problem: Problem, point: np.ndarray, seed: int) -> Evidence | None:
@@ -100,7 +104,7 @@ def _agree(found: Slopes, total: np.ndarray, sizes: np.ndarray) -> bool:
     """Whether the differences know the slope along each direction, to which A's word is then compared: if they
     contradict it nobody knows in which leaf, and each leaf gets directions of its own."""
     with np.errstate(all="ignore"):
-        near = np.abs(found.value - total) <= 5 * found.error + 1e-7 * sizes
+        near = np.abs(found.value - total) <= 5 * found.error + AS_SAID * sizes
         return bool((near & np.isfinite(found.error) & ~found.kink & ~found.jump).all())
 
 

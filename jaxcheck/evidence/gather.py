@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from jaxcheck.bars import FINE_UNIT
 from jaxcheck.budget import until_stopped
 from jaxcheck.evidence import path, repeat
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
@@ -42,7 +43,7 @@ def gather(
     samples, m, a, compiled = measure(problem, point, asked.directions[asked.order], ladder, seed, first=first)
     order = asked.order[: samples.shape[1]]
     found, spent, sharpened = slopes(samples, ladder, problem.unit), len(order) * len(ladder.offsets) + 8, 0
-    if problem.unit > 1e-12 and problem.manual is not None and problem.primal is not None and len(order):
+    if problem.unit > FINE_UNIT and problem.manual is not None and problem.primal is not None and len(order):
         with until_stopped():
             sharp = path.sharpen(problem, point, asked.directions[order], found, there(m)[0])
             found, sharpened = sharp.slopes, sharp.count

@@ -25,8 +25,8 @@ from jaxcheck.evidence.leafwise import LARGE, belongs, cotangents_of, directions
 from jaxcheck.evidence.real_view import from_vector, to_vector
 from jaxcheck.evidence.sides import AT, without_kinks_beside
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.program.compile import execute
 from jaxcheck.program.objective import Traced
+from jaxcheck.program.run.compile import execute
 from jaxcheck.there import there
 
 # Values up to this size are sampled with every direction in one batch.

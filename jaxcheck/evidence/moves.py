@@ -12,6 +12,8 @@ HIDDEN = 4.0
 # Round-off of two neighbouring quotients beyond which their change is seen; a change that is no less than this part of
 # the one before does not shrink, and one that is no more than the other part does.
 SEEN, STAYS, SHRINKS = 3.0, 0.9, 0.6
+# A plateau lies so many times above the noise, and no higher than this part of how far the function moves. Choices.
+ABOVE, LOW = 30, 1e-2
 
 
 def scatter(centred: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -40,7 +42,7 @@ def plateau(centred, value, steps, floor, reach) -> np.ndarray:
     residual = np.where(np.isfinite(residual), residual, 0.0)
     coarse, fine = residual[:-1], residual[1:]
     most = np.max(np.where(np.isfinite(reach), reach, 0.0), axis=0)
-    stays = (fine > 0.5 * coarse) & (fine > 30 * floor) & (fine < 1e-2 * most)
+    stays = (fine > 0.5 * coarse) & (fine > ABOVE * floor) & (fine < LOW * most)
     return np.where(stays.sum(axis=0) >= 2, np.max(np.where(stays, fine, 0.0), axis=0), 0.0)
 
 

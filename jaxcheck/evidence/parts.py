@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxcheck.program import spread
+from jaxcheck.program.run import spread
 from jaxcheck.theta import Leaf, Theta
 
 Layout = tuple[NamedSharding, ...]

@@ -18,9 +18,11 @@ from jaxcheck.evidence import blocks
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.witnesses import gradient_of, outputs_of
-from jaxcheck.program.compile import execute
+from jaxcheck.program.run.compile import execute
 from jaxcheck.there import there
 
+# How far the path goes to either side, relative to the scale of its direction, and the nodes of its two quadratures:
+# five are exact to degree 9, and what the eight say otherwise is the error bar. Choices.
 REACH = 0.1
 COARSE, FINE = 5, 8
 

@@ -18,10 +18,10 @@ from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.evidence.witnesses import real_gradient
-from jaxcheck.program.by_pieces import once
-from jaxcheck.program.compile import execute
-from jaxcheck.program.hoisting import as_inputs
 from jaxcheck.program.objective import Traced, cast
+from jaxcheck.program.run.by_pieces import once
+from jaxcheck.program.run.compile import execute
+from jaxcheck.program.run.hoisting import as_inputs
 from jaxcheck.program.ways.perturbed import scatter, signs
 from jaxcheck.there import there
 

@@ -14,14 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# Elements in one chunk: on a device, some 1.6 GB of float64; on CPU, about what its caches hold. And rows from which on
+# fewer than 8 at a time are worth what the cores lose.
+ON_DEVICE, ON_CPU, LARGE = 2e8, 1.7e6, 2e7
+
 
 def chunk_rows(cost: float, rows: int) -> int:
     """Rows per chunk for a function that computes `cost` elements per row."""
     if jax.default_backend() != "cpu":
-        return int(max(1, min(rows, 2e8 // max(cost, 1.0))))
+        return int(max(1, min(rows, ON_DEVICE // max(cost, 1.0))))
     # With 4 rows or fewer XLA keeps to one core; 8 rows of 2e7 elements are a gigabyte.
-    fewest = 8 if cost <= 2e7 else 1
-    return int(max(1, min(rows, max(fewest, 1.7e6 // max(cost, 1.0)))))
+    fewest = 8 if cost <= LARGE else 1
+    return int(max(1, min(rows, max(fewest, ON_CPU // max(cost, 1.0)))))
 
 
 def chunk_of(program: Any, rows: int) -> int:

@@ -11,7 +11,7 @@ from jaxcheck.evidence import blocks
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.repeat import differ
 from jaxcheck.evidence.witnesses import gradient_of, nearby, on_host, outputs_of, signs
-from jaxcheck.program.compile import execute
+from jaxcheck.program.run.compile import execute
 
 
 def gradients(problem: Problem, point: np.ndarray, seed: int):

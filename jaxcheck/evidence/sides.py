@@ -19,7 +19,7 @@ from jaxcheck.evidence.differences import Ladder, Slopes, slopes
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.sketch import own_scale
 from jaxcheck.evidence.witnesses import gradient_of, measure
-from jaxcheck.program.compile import execute
+from jaxcheck.program.run.compile import execute
 from jaxcheck.there import there
 
 # Ways in which the point is left at once, and how often: until the gradient under test is met.

@@ -18,6 +18,8 @@ from jaxcheck.theta import Leaf
 SPAN = float(Ladder().steps[Ladder().count // 2] / Ladder().first)
 # Least scale in the directions that follow the components' own sizes, relative to the RMS.
 PROPORTION = 1e-3
+# How far a component that is zero, and has no size of its own, moves at least, relative to the RMS. A choice.
+ZERO_MOVES = 1e-2
 
 
 def component_scale(values: np.ndarray, floor: float) -> np.ndarray:
@@ -30,7 +32,7 @@ def component_scale(values: np.ndarray, floor: float) -> np.ndarray:
         return np.ones_like(size)
     rms = peak * np.sqrt(np.mean((size / peak) ** 2))
     # A zero component has no size of its own.
-    return np.where(size == 0, max(floor, 1e-2) * rms, np.maximum(size, floor * rms))
+    return np.where(size == 0, max(floor, ZERO_MOVES) * rms, np.maximum(size, floor * rms))
 
 
 def own_scale(values: np.ndarray, floor: float) -> np.ndarray:

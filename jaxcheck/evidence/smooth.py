@@ -20,9 +20,9 @@ from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.differences import ENOUGH, Ladder
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.notebook import cell
-from jaxcheck.program.compile import execute
-from jaxcheck.program.hoisting import as_inputs
 from jaxcheck.program.objective import cast
+from jaxcheck.program.run.compile import execute
+from jaxcheck.program.run.hoisting import as_inputs
 from jaxcheck.program.ways.signed import decisions, signed
 
 

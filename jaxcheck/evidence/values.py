@@ -6,9 +6,9 @@ import jax
 import numpy as np
 
 from jaxcheck.evidence.real_view import from_vector, to_vector
-from jaxcheck.program.compile import execute
 from jaxcheck.program.derived import plain
 from jaxcheck.program.objective import Traced
+from jaxcheck.program.run.compile import execute
 
 
 def measure(

@@ -20,9 +20,9 @@ from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.parts import Parts, gradient
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.sketch import component_scale
-from jaxcheck.program import kept
-from jaxcheck.program.compile import execute
 from jaxcheck.program.objective import Traced, call
+from jaxcheck.program.run import kept
+from jaxcheck.program.run.compile import execute
 from jaxcheck.theta import Leaf
 
 

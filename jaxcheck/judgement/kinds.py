@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from jaxcheck.bars import ADDED_UP, ENTRY, EXPLAINS, FITS, LEAVES, RATIO
-from jaxcheck.evidence.beside import Beside
+from jaxcheck.evidence.prepare.beside import Beside
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.formula import formula2, norm2
 

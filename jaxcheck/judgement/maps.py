@@ -6,9 +6,9 @@ pull-backs are gradients of what their cotangents make of the results, seen alon
 
 What stays apart: one program measures many maps at once, so the bars of tangents and pull-backs are not measured here,
 and whoever is not plainly right is `doubtful`: examined as a problem of its own before anyone is blamed
-(`jaxcheck/again.py`). Outputs that are infinite by design are left out. A pull-back is also held to tangents that the
-differences have confirmed, by adjointness: they are known far better than differences. And one that was seen with some
-of the results alone is not said to be right.
+(`check/doubts/again.py`). Outputs that are infinite by design are left out. A pull-back is also held to tangents that
+the differences have confirmed, by adjointness: they are known far better than differences. And one that was seen with
+some of the results alone is not said to be right.
 """
 
 from __future__ import annotations

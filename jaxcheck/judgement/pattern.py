@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from jaxcheck.bars import ABOUT, BARS, EXPLAINS, FITS, MOST_OF_IT, RATIO, READABLE
-from jaxcheck.evidence.beside import Beside
+from jaxcheck.evidence.prepare.beside import Beside
 from jaxcheck.evidence.problem import LeafEvidence, Probes
 from jaxcheck.formula import norm2
 from jaxcheck.judgement import kinds, kinds_partial

@@ -15,10 +15,11 @@ import jax
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from jaxcheck.program import interpret, rules
+from jaxcheck.program import interpret
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.program.cache import compiled
+from jaxcheck.program.custom import rules
 from jaxcheck.program.mode import is_traced
+from jaxcheck.program.run.cache import compiled
 
 
 def silent(program: Any, values: Sequence[Any], wide: bool) -> frozenset[Any]:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax.extend import core
 from jax.extend.core import jaxpr_as_fun
 
-from jaxcheck.program import interpret, jaxpr, rules
+from jaxcheck.program import interpret, jaxpr
+from jaxcheck.program.custom import rules
 
 
 def sources(program: Any, outputs: Iterable[int]) -> set[int]:

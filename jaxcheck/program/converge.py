@@ -18,11 +18,12 @@ import numpy as np
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
 
-from jaxcheck.program import interpret, jaxpr, rules
-from jaxcheck.program.compile import Program
+from jaxcheck.program import interpret, jaxpr
 from jaxcheck.program.conditions import capped, only_scales, sources
+from jaxcheck.program.custom import rules
 from jaxcheck.program.draws import draws
 from jaxcheck.program.foreign import without_foreign
+from jaxcheck.program.run.compile import Program
 
 
 class Patience(NamedTuple):

@@ -19,10 +19,10 @@ from jax._src import core
 from jax.extend.core import jaxpr_as_fun
 
 from jaxcheck.program import jaxpr
+from jaxcheck.program.custom.strip import count_rules
 from jaxcheck.program.identity import same_program
 from jaxcheck.program.mode import NOT_TRACEABLE, is_wide
 from jaxcheck.program.native import is_dynamic
-from jaxcheck.program.strip import count_rules
 
 NOTE = "f decides in Python by its values: what was checked is what it does at these."
 ONE_SIDE = (

@@ -15,16 +15,16 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxcheck.program import constants, foreign, interpret
-from jaxcheck.program.called import as_called
-from jaxcheck.program.compile import Program
+from jaxcheck.program.custom.called import as_called
+from jaxcheck.program.custom.rules import falls_short, is_reverse_only, rule_kind
+from jaxcheck.program.custom.strip import count_rules, strip
+from jaxcheck.program.float64.shadow import Unliftable, islands, low_precision, to_float64
 from jaxcheck.program.interpret import walk
 from jaxcheck.program.kernels import without_kernels
 from jaxcheck.program.leaks import LeakedTracer, refuse_leaks
 from jaxcheck.program.objective import Traced, as_it_is, coarsest, emitted_again, lifted, said_of
 from jaxcheck.program.quiet import quiet
-from jaxcheck.program.rules import falls_short, is_reverse_only, rule_kind
-from jaxcheck.program.shadow import Unliftable, islands, low_precision, to_float64
-from jaxcheck.program.strip import count_rules, strip
+from jaxcheck.program.run.compile import Program
 
 
 def base(traced: Traced, stripped: bool = False) -> Any:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from jaxcheck.program import interpret, jaxpr, rules
+from jaxcheck.program import interpret, jaxpr
+from jaxcheck.program.custom import rules
 
 # Draws whose bits depend on the dtype that is drawn.
 NATIVE = ("random_gamma", "rng_uniform")

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
 
-from jaxcheck.program import interpret, rules
+from jaxcheck.program import interpret
+from jaxcheck.program.custom import rules
 
 State = TypeVar("State")
 

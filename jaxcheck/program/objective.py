@@ -17,7 +17,8 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from jaxcheck.program import asides, constants, foreign
-from jaxcheck.program.compile import Program
+from jaxcheck.program.float64.shadow import Unliftable, islands, lift, to_float64, trace_float64
+from jaxcheck.program.float64.widths import lifted_dtype
 from jaxcheck.program.interpret import constants as constants_of
 from jaxcheck.program.interpret import walk_jaxprs
 from jaxcheck.program.kernels import without_kernels
@@ -25,14 +26,7 @@ from jaxcheck.program.leaks import LeakedTracer, refuse_leaks
 from jaxcheck.program.mode import NOT_TRACEABLE, is_wide
 from jaxcheck.program.native import jaxpr_of
 from jaxcheck.program.quiet import quiet
-from jaxcheck.program.shadow import (
-    Unliftable,
-    islands,
-    lift,
-    to_float64,
-    trace_float64,
-)
-from jaxcheck.program.widths import lifted_dtype
+from jaxcheck.program.run.compile import Program
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

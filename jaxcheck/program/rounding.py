@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.program import factors as products
-from jaxcheck.program import rules, units
-from jaxcheck.program.by_pieces import once
-from jaxcheck.program.compile import Program, execute
-from jaxcheck.program.hoisting import as_inputs
+from jaxcheck.program import units
+from jaxcheck.program.custom import rules
+from jaxcheck.program.run import factors as products
+from jaxcheck.program.run.by_pieces import once
+from jaxcheck.program.run.compile import Program, execute
+from jaxcheck.program.run.hoisting import as_inputs
 from jaxcheck.program.ways.perturbed import of_constants, scatter, signs
 
 DRAWS = 8

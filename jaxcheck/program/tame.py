@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck.program import interpret, rules
+from jaxcheck.program import interpret
+from jaxcheck.program.custom import rules
 
 # Operations that keep numbers of ordinary size finite: sums and products, what only moves numbers about, and functions
 # that are bounded. In a program of these alone nothing overflows that was not large.

@@ -26,7 +26,7 @@ from jax import lax
 from jax.experimental.ode import odeint
 
 import jaxcheck as jc
-from jaxcheck.program.cache import clear
+from jaxcheck.program.run.cache import clear
 from jaxcheck.test_util import check_grads as drop_in
 
 DOORS = ("drop-in", "check_grad", "check_rule")

@@ -27,8 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxcheck as jc
-from jaxcheck import resume, store
-from jaxcheck.program import kept
+from jaxcheck import store
+from jaxcheck.check import resume
+from jaxcheck.program.run import kept
 from tests.benchmarks.large import network
 
 

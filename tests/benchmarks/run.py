@@ -44,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import jaxcheck as jc  # noqa: E402
-from jaxcheck.program.cache import clear  # noqa: E402
+from jaxcheck.program.run.cache import clear  # noqa: E402
 
 CONSOLE = Console(width=118, highlight=False)
 SECTIONS = "abcde"
@@ -283,7 +283,7 @@ import numpy as np
 import jax, jax.numpy as jnp
 from jax.test_util import check_grads
 import jaxcheck as jc
-import jaxcheck.check
+import jaxcheck.check.calls
 
 rng = np.random.default_rng(0)
 X, Y = rng.normal(size=(16, 6)).astype(np.float32), rng.normal(size=(16, 3)).astype(np.float32)

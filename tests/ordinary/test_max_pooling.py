@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck.program import products
+from jaxcheck.program.run import products
 from jaxcheck.test_util import check_grads
 
 SEEDS = range(4)

@@ -13,7 +13,7 @@ from jax.experimental import io_callback
 from jax.experimental.sparse.linalg import spsolve
 
 import jaxcheck as jc
-from jaxcheck.program.batching import calls_back, sequential
+from jaxcheck.program.run.batching import calls_back, sequential
 from jaxcheck.result import Reason, Verdict
 
 W = jnp.asarray(np.random.default_rng(0).standard_normal(3))

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcheck.program import by_numpy, by_pieces, cache, rounding
-from jaxcheck.program.by_pieces import pieces
-from jaxcheck.program.compile import Program
-from jaxcheck.program.eagerly import run_eagerly
+from jaxcheck.program import rounding
+from jaxcheck.program.run import by_numpy, by_pieces, cache
+from jaxcheck.program.run.by_pieces import pieces
+from jaxcheck.program.run.compile import Program
+from jaxcheck.program.run.eagerly import run_eagerly
 
 A = np.asarray(np.random.default_rng(0).normal(size=(3, 4)), np.float32)
 B = np.asarray(np.random.default_rng(1).normal(size=(3, 4, 2)), np.float32)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from jax.extend.core import get_opaque_trace_state
 
-from jaxcheck.program import by_numpy, cache, eagerly
 from jaxcheck.program.ask import Refused
-from jaxcheck.program.eagerly import as_it_is
+from jaxcheck.program.run import by_numpy, cache, eagerly
+from jaxcheck.program.run.eagerly import as_it_is
 
 X = jnp.asarray([[0.3, -1.2, 2.0, 0.3], [-0.0, 0.5, -3.0, 1e-3], [1.5, np.nan, np.inf, -np.inf]], jnp.float32)
 V, K = jnp.asarray([0.7, 1.1, 2.5, 0.2], jnp.float32), jnp.asarray([2, -5, 7], jnp.int32)

@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 import jaxcheck as jc
-from jaxcheck.program.by_numpy import by_numpy
+from jaxcheck.program.run.by_numpy import by_numpy
 from jaxcheck.program.where.kernels import _PLAIN
 from jaxcheck.program.where.pulls import _PULLS
 

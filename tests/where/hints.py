@@ -15,7 +15,7 @@ from functools import cache
 import jax
 import numpy as np
 
-from jaxcheck.evidence.beside import Beside, of_data
+from jaxcheck.evidence.prepare.beside import Beside, of_data
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.judgement.pattern import hint
 from jaxcheck.theta import Leaf

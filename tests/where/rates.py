@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxcheck as jc
-from jaxcheck import where
+from jaxcheck.check import where
 from tests.where import build
 from tests.where.cases import CASES, Case
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck import where
+from jaxcheck.check import where
 from jaxcheck.program.objective import trace
 from jaxcheck.program.where import of_rules
 

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcheck.program import interpret, rules
+from jaxcheck.program import interpret
+from jaxcheck.program.custom import rules
 from jaxcheck.program.ways.rounded import permutation
 
 _U32 = np.uint32

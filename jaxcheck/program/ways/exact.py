@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.program import interpret, jaxpr, rules
+from jaxcheck.program import interpret, jaxpr
+from jaxcheck.program.custom import rules
 from jaxcheck.program.ways.exact_ops import BITS, OPERATIONS, Unknown, balls, is_balls, middle, series
 
 __all__ = ["Unknown", "available", "derivatives"]

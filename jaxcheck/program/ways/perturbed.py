@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxcheck.program import interpret, jaxpr, rules, units
-from jaxcheck.program.factors import factor_unit
+from jaxcheck.program import interpret, jaxpr, units
+from jaxcheck.program.custom import rules
+from jaxcheck.program.run.factors import factor_unit
 from jaxcheck.program.ways import rounded
 from jaxcheck.program.ways.noise import PLACES, Noise, signs
 

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import source_info_util
 
-from jaxcheck.program import interpret, jaxpr, rules
+from jaxcheck.program import interpret, jaxpr
+from jaxcheck.program.custom import rules
 from jaxcheck.program.ways import deciding
 
 __all__ = ["Decision", "decisions", "signed"]

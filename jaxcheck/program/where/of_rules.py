@@ -10,8 +10,10 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxcheck.bars import ASTRAY_AS_RUN, RIGHT_AS_RUN
-from jaxcheck.program import constants, interpret, rules, rules_source
+from jaxcheck.program import constants, interpret
 from jaxcheck.program.abandoned import let_go
+from jaxcheck.program.custom import owner as rules_source
+from jaxcheck.program.custom import rules
 from jaxcheck.program.objective import Traced
 from jaxcheck.program.where import kernels, smaller, tape
 from jaxcheck.program.where.nonsense import NONSENSE, tried

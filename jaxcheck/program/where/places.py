@@ -7,7 +7,8 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jaxcheck.program import interpret, rules_source
+from jaxcheck.program import interpret
+from jaxcheck.program.custom import owner
 
 _OURS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 
@@ -42,8 +43,8 @@ def stack_of(eqn: Any, callers: Sequence[Any]) -> tuple[Place, ...]:
 
 def _of_a_library(caller: Any) -> bool:
     program = next((inner for _, inner in interpret.sub_jaxprs(caller.params)), None)
-    stated = rules_source.stated_by(interpret.opened(program)) if program is not None else None
-    return stated is not None and rules_source.origin_of(stated[1]) != "user"
+    stated = owner.stated_by(interpret.opened(program)) if program is not None else None
+    return stated is not None and owner.origin_of(stated[1]) != "user"
 
 
 def frames(eqn: Any) -> tuple[Place, ...]:
@@ -68,4 +69,4 @@ def frames(eqn: Any) -> tuple[Place, ...]:
 def _kind(file: str) -> str:
     if os.path.abspath(file).startswith(_OURS):
         return "ours"
-    return rules_source.origin_of(file) if not file.startswith("<frozen") else "python"
+    return owner.origin_of(file) if not file.startswith("<frozen") else "python"

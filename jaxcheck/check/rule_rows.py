@@ -1,0 +1,116 @@
+"""Rows of a rule's report that differences decide: its forward mode, and its second order."""
+
+from __future__ import annotations
+
+import re
+
+import jax
+import numpy as np
+
+from jaxcheck.bars import SYMMETRIC
+from jaxcheck.check.doubts import again, as_run_maps, limits_maps
+from jaxcheck.check.settings import Settings
+from jaxcheck.evidence import derivatives, maps
+from jaxcheck.evidence.prepare.of_rule import second_order, second_order_forward
+from jaxcheck.evidence.prepare.subject import Subject
+from jaxcheck.evidence.prepare.user import first_line
+from jaxcheck.judgement.maps import Finding, judge
+from jaxcheck.program.ask import Refused, ask
+from jaxcheck.result import NAN, Reason, Row, Verdict
+from jaxcheck.there import there
+
+FIRST = {"JVP": "JVP", "VJP": "VJP"}
+SECOND = {"JVP": "forward over reverse", "VJP": "reverse over reverse"}
+SECOND_FORWARD = {"JVP": "forward over forward"}
+
+
+def forward(one: Subject, settings: Settings) -> list[Row]:
+    try:
+        made = ask(derivatives.make, "", one.primal, one.point, ("fwd",))
+    except Refused as no:
+        return [Row("forward", "JVP", "UNSUPPORTED", NAN, first_line(no.error))]
+    if settings.surrogate:
+        return []
+    try:
+        findings, _ = _findings(made, settings)
+    except jax.errors.JaxRuntimeError as error:
+        return [_not_run("forward", "JVP", error)]
+    rows = [_row("forward", FIRST[f.what], f) for f in findings]
+    if one.native is None or any(r.status != "OK" for r in rows):
+        return rows
+    found = as_run_maps.of_map(
+        made,
+        lambda: derivatives.make("", there(one.native), one.point, ("fwd",), precision="native"),
+        findings,
+        settings,
+        one.native.unit,
+    )
+    return [*rows, *(_row("forward as run", f.what, f) for f in found if f.reason is Reason.PRECISION_WRONG)]
+
+
+def second(one: Subject, settings: Settings) -> list[Row]:
+    rows = []
+    forward, why = second_order_forward(one)
+    if forward is not None:
+        try:
+            rows += [_row("second order", SECOND_FORWARD[f.what], f) for f in _findings(forward, settings)[0]]
+        except jax.errors.JaxRuntimeError as error:
+            rows.append(_not_run("second order", SECOND_FORWARD["JVP"], error))
+    elif why:
+        rows.append(Row("second order", SECOND_FORWARD["JVP"], "UNSUPPORTED", NAN, why))
+    made, why = second_order(one)
+    if made is None:
+        return [*rows, Row("second order", "derivative of the gradient", "UNSUPPORTED", NAN, why)]
+    real = not any(np.iscomplexobj(x) for x in one.point)
+    try:
+        findings, evidence = _findings(made, settings, symmetric=real)
+    except jax.errors.JaxRuntimeError as error:
+        return [*rows, _not_run("second order", "derivative of the gradient", error)]
+    found = [_row("second order", SECOND[f.what], f) for f in findings]
+    known = real and evidence.pulled is not None and np.isfinite(evidence.outputs).all()
+    return [*rows, *found, *([_symmetry(made, evidence, settings)] if known else [])]
+
+
+def _not_run(group: str, title: str, error: Exception) -> Row:
+    """What a callback inside, or XLA, raises at one of the points or directions that are asked."""
+    said = [line.strip() for line in str(error).splitlines() if _ERROR.match(line.strip())]
+    return Row(group, title, "UNSUPPORTED", NAN, f"raised as it was run: {said[-1] if said else first_line(error)}")
+
+
+# The last line of a Python traceback, which XLA hands on as text.
+_ERROR = re.compile(r"[\w.]*(Error|Exception|Warning)\b.*:")
+
+
+def _symmetry(one: maps.Map, evidence: maps.MapEvidence, settings: Settings) -> Row:
+    """u . H v = v . H u for two directions, H the derivative of the rule's own gradient (Schwarz)."""
+    gap, detail = _asymmetry(evidence), ""
+    if not gap <= SYMMETRIC and limits_maps.stops(one):
+        (limit,), _ = maps.measure(limits_maps.at_limit([one]), settings.seed, symmetric=True)
+        gap, detail = _asymmetry(limit), f"at the loop's limit; as stopped: {gap:.1g}"
+    status = "OK" if gap <= SYMMETRIC else "WRONG"
+    return Row("second order", "Hessian symmetry", status, gap, detail if status == "OK" else "u.Hv differs from v.Hu")
+
+
+def _asymmetry(evidence: maps.MapEvidence) -> float:
+    with np.errstate(all="ignore"):
+        m = len(evidence.outputs)  # the inputs that come first; what varies beside them is the cotangent
+        products = there(evidence.pulled)[:, :m] @ evidence.directions[:, :m].T
+        size = np.sqrt(np.abs(products[0, 0] * products[1, 1])) + np.abs(products).max()
+        return float(abs(products[0, 1] - products[1, 0]) / size) if size else 0.0
+
+
+def _findings(one: maps.Map, settings: Settings, symmetric: bool = False) -> tuple[list[Finding], maps.MapEvidence]:
+    """What is found of one map, and from what."""
+    (evidence,), _ = maps.measure([one], settings.seed, symmetric=symmetric)
+    return again.settled(one, evidence, judge(evidence, settings.tolerance, settings.must_catch), settings), evidence
+
+
+def _row(group: str, title: str, finding: Finding) -> Row:
+    status = {Verdict.PASS: "OK", Verdict.FAIL: "WRONG"}.get(finding.verdict, "UNSUPPORTED")
+    detail = finding.note or (finding.reason.name.lower() if finding.reason is not Reason.AGREE else "")
+    detail = "; ".join(x for x in (detail, finding.left_out, finding.poor) if x)
+    if finding.verdict is Verdict.FAIL:
+        where = f"output {finding.output}" if finding.output >= 0 else "projection"
+        numbers = f"{where}: {finding.claimed:.9g} against {finding.reference:.9g}"
+        detail = f"{numbers}; {finding.note}" if finding.reason is Reason.PRECISION_WRONG else numbers
+    return Row(group, title, status, finding.difference, detail)

@@ -1,0 +1,231 @@
+"""After a FAIL of a hand-written gradient: the line of its backward pass that is wrong, where that can be proved."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from jaxcheck.bars import MUST_CATCH, NEAR_LINE, TOO_DEAR
+from jaxcheck.budget import current
+from jaxcheck.evidence.problem import Problem
+from jaxcheck.formula import norm2
+from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, only_value, price
+from jaxcheck.program.abandoned import let_go, whole_tracebacks
+from jaxcheck.program.where import differences, kernels, of_rules, slips, source, wording
+from jaxcheck.program.where import problem as passes
+from jaxcheck.program.where import smaller as small
+from jaxcheck.program.where.alias import with_aliases
+from jaxcheck.program.where.edits import OUT, Edit
+from jaxcheck.program.where.nonsense import NONSENSE
+from jaxcheck.program.where.search import Found, Search
+from jaxcheck.program.where.tape import Unflattened
+from jaxcheck.records import Culprit
+from jaxcheck.result import Reason, Report, Verdict
+from jaxcheck.there import there
+
+# Seconds that the search may take, and what of the budget that is left; of these, what hints may take besides.
+SECONDS, PART, SLIPS = 10.0, 0.5, 0.2
+# Leaves that are looked at alone where no one change makes all of them right.
+TRIES = 3
+# Whether a mistake of the search's own is raised, as the tests ask, and not taken for silence.
+STRICT = False
+# Prices that are one.
+ONE_PRICE = 1e-9
+
+
+def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
+    """The report with its culprits.
+
+    Nobody is looked for but after a FAIL that blames the gradient, or its own derivative, and nobody is named where
+    the search cannot see: code that is not JAX's own, complex numbers.
+
+    Args:
+        rules: whether the custom rules inside are under test, rather than a whole backward pass.
+    """
+    wrong = tuple(leaf.path for leaf in report.leaves if leaf.verdict is Verdict.FAIL)
+    if report.verdict is Verdict.FAIL and report.reason is Reason.SECOND_ORDER_WRONG and rules:
+        wrong = ("second order",)
+    elif report.verdict is not Verdict.FAIL or report.reason is not Reason.MANUAL_WRONG or not wrong:
+        return report
+    if problem.primal is None or problem.manual is None or problem.is_autodiff:
+        return report
+    seconds = min(SECONDS, PART * current().left)
+    if not seconds > 0:
+        return report
+    current().tell("the line")
+    source.forget()
+    start = time.perf_counter()
+    try:
+        with np.errstate(all="ignore"), whole_tracebacks():  # a change that overflows repairs nothing
+            for one in _problems(report, problem, rules, time.perf_counter() + seconds):
+                found = culprits(one, wrong)
+                report = report if rules else _with_slips(report, one, time.perf_counter() + SLIPS * seconds)
+                if found:
+                    return dataclasses.replace(report, culprits=found, notes=(*report.notes, *_at_what(one)))
+    except Exception as error:
+        let_go(error)
+        # Whatever is met in a stranger's program, its verdict stands without a line.
+        if STRICT and not isinstance(error, Unflattened):
+            raise
+        return report
+    finally:
+        current().search_seconds += time.perf_counter() - start
+    return report
+
+
+def _at_what(one: passes.Problem) -> list[str]:
+    """At what sizes the line was looked for, where these are not the caller's."""
+    cut = [f"{n} as {to}" for n, to in sorted(one.constants.cut.items())]
+    return [f"The line was looked for in the same programs at small sizes: axes of {', '.join(cut)}."] if cut else []
+
+
+def _with_slips(report: Report, one: passes.Problem, deadline: float) -> Report:
+    """The report with a hint at the leaves that have none, where one slip in the loss's backward pass explains all."""
+    silent = [leaf.path for leaf in report.leaves if leaf.verdict is Verdict.FAIL and not leaf.hint]
+    if not silent:
+        return report
+    tape, runs, seeds = one.loss
+    given = [[run[o] for o in one.tape.outputs] for run in one.runs]
+    said = "; or ".join(slips.explain(tape, runs, seeds, len(given[0]), given, deadline))
+    return dataclasses.replace(
+        report,
+        leaves=tuple(dataclasses.replace(leaf, hint=said) if leaf.path in silent else leaf for leaf in report.leaves),
+    )
+
+
+def _problems(report: Report, problem: Problem, rules: bool, deadline: float) -> Iterator[passes.Problem]:
+    values = [kernels.held(x) for x in (*problem.theta.inexact(), *problem.extras)]
+    if any(np.iscomplexobj(x) for x in values):
+        return
+    if rules:
+        yield from filter(differences.agree, of_rules.problems(problem.loss, values, deadline))
+        return
+    loss, manual = problem.loss.closed, there(problem.manual).closed
+    count = len(problem.theta.leaves)
+    if small.is_large(loss, manual):
+        one = _cut_down(report, (loss, manual), values, count, deadline)
+        if one is not None:
+            yield one
+            return
+    one = passes.of_loss(loss, manual, values, count, [np.ones(1)], deadline)
+    if one is not None and _agrees(report, one):
+        yield one
+
+
+def _cut_down(
+    report: Report, large: tuple[Any, Any], values: list[np.ndarray], count: int, deadline: float
+) -> passes.Problem | None:
+    """The first smaller problem of the same programs with the same leaves wrong, None where there is none."""
+    for sizes in small.cuts(large, count):
+        try:
+            loss, manual = (small.resized(program, sizes) for program in large)
+            given = [small.cut(x, sizes) for x in values]
+            one = passes.of_loss(loss, manual, given, count, [np.ones(1)], deadline, cut=sizes)
+        except (*NONSENSE, Unflattened) as error:  # at other sizes the program may be nonsense
+            let_go(error)
+            continue
+        alike = one is not None and one.wrong() == [leaf.verdict is Verdict.FAIL for leaf in report.leaves]
+        if alike and differences.agree(there(one)):
+            return one
+    return None
+
+
+def _agrees(report: Report, one: passes.Problem) -> bool:
+    """Whether the truth that the search goes by is that of the check: the same leaves are wrong, and the gradients
+    are as long as the differences say."""
+    wrong = one.wrong()
+    for leaf, astray, target in zip(report.leaves, wrong, one.targets[0], strict=True):
+        if astray != (leaf.verdict is Verdict.FAIL):
+            return False
+        norm = float(norm2(target))
+        known = leaf.norm_autodiff if np.isfinite(leaf.norm_autodiff) else leaf.norm_numeric
+        if np.isfinite(known) and abs(known - norm) > MUST_CATCH * max(norm, known):
+            return False
+    return True
+
+
+def culprits(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]:
+    """Whom a problem's own changes name; `wrong` are the leaves that are told."""
+    found = _searched(one)
+    if not found:
+        return _in_turn(one, wrong)
+    named = blame([Weighed(**f.fields) for f in found])
+    return (
+        () if named is None else tuple(_culprit(one, _plain(one, found, i), named.kind, wrong) for i in named.changes)
+    )
+
+
+def _plain(one: passes.Problem, found: list[Found], i: int) -> Found:
+    """Of the changes of one line that are as likely as this one, the first that can be written down."""
+    this = found[i]
+    alike = [f for f in found if f.fields["where"] == this.fields["where"] and abs(f.price - this.price) < ONE_PRICE]
+    return next((f for f in (this, *alike) if wording.changed_line(one, f.edit)), this)
+
+
+def _searched(one: passes.Problem) -> list[Found]:
+    return with_aliases(one, Search(one, price, NEAR_LINE, TOO_DEAR, LEAST_RIGHT, only_value).go(), price)
+
+
+def _culprit(one: passes.Problem, found: Found, kind: str, wrong: tuple[str, ...]) -> Culprit:
+    edit = found.edit
+    place, text = edit.site.place, source.text_of(edit.site.place)
+    return Culprit(
+        place.file,
+        place.line,
+        text,
+        wording.changed_line(one, edit),
+        wording.in_words(one, edit) + ("" if text else f", in {wording.equation(one, edit.site)}"),
+        kind,
+        wrong,
+    )
+
+
+def _in_turn(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]:
+    """Two mistakes, one after the other: first the line that makes some of the wrong leaves right, then the one that
+    makes all the others right as well. Nobody is named where that is not so."""
+    astray = [k for k, w in enumerate(one.wrong()) if w]
+    if one.exchanged():
+        return ()
+    path = dict(zip(astray, wrong, strict=True)) if len(astray) == len(wrong) else dict.fromkeys(astray, wrong[0])
+    for k in sorted(astray, key=one.depth)[:TRIES] if len(astray) > 1 else ():
+        found = [(f, one.repaired(f.edit)) for f in _searched(one.only(k))]
+        most = max((len(those) for _, those in found), default=0)
+        found = [(f, those) for f, those in found if len(those) == most]
+        named = blame([Weighed(**f.fields) for f, _ in found])
+        if found and (named is None or named.kind != "line"):
+            return ()  # what is not clear where least can be wrong is made up for further on
+        if named is None or not most < len(astray):
+            continue
+        first, those = found[named.changes[0]]
+        after = one.after(first.edit)
+        others = _searched(after)
+        named = blame([Weighed(**f.fields) for f in others])
+        if named is None or named.kind != "line" or _of_one(one, first, others[named.changes[0]]):
+            continue
+        pairs = (
+            (first, [n for n in astray if n in those]),
+            (others[named.changes[0]], [n for n in astray if n not in those]),
+        )
+        return tuple(_culprit(one, f, "line", tuple(path[n] for n in which)) for f, which in pairs)
+    return ()
+
+
+def _of_one(one: passes.Problem, first: Found, second: Found) -> bool:
+    """Whether two changes may make up for one mistake before both: they bring in the same, where a square brings in
+    what it is of."""
+    brought = [_brought(one, f.edit) for f in (first, second)]
+    return bool(brought[0]) and brought[0] == brought[1]
+
+
+def _brought(one: passes.Problem, edit: Edit) -> set[Any]:
+    """What a change brings in, by its numbers; a value of the loss by itself."""
+    values = one.runs[0]
+    ids = [i for g in edit.groups for i in g.ids]
+    if edit.form in ("square", "cube"):
+        ops = [one.tape.ops[k] for k in edit.site.ops]
+        ids += [op.outs[0] if edit.slot == OUT else op.ins[edit.slot] for op in ops]
+    return {(values[i].shape, values[i].tobytes()) for i in ids} | {id(g) for g in edit.groups if not g.ids}

@@ -1,0 +1,1 @@
+"""The laws that every custom rule obeys, whatever it computes."""

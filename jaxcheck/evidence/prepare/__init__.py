@@ -1,0 +1,1 @@
+"""From the call to the `Problem` that is measured."""

@@ -1,0 +1,1 @@
+"""A rule under JAX's transformations and in other dtypes."""

@@ -1,0 +1,1 @@
+"""What the command line and the pytest plugin are made of."""

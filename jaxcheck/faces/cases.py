@@ -1,0 +1,208 @@
+"""Checks that files declare: found, loaded and run, for `jaxcheck run`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import inspect
+import itertools
+import re
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import click
+
+from jaxcheck import session
+from jaxcheck.case import CaseInfo, case_info
+
+_MODULE = "jaxcheck_run_file"
+# What a directory is searched for: to import every file of a project would run its scripts.
+_PATTERNS = ("check_*.py", "*_check.py", "*_checks.py", "checks.py")
+_EXPECTED = (
+    "expected functions marked with @jaxcheck.case that return the arguments of a calls, "
+    "or functions named check_* without parameters that return a Report"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A file to run, and which case of it ("" for all). `named`: it was named, and has to hold a case."""
+
+    path: Path
+    case: str = ""
+    named: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of one case, or of a file that could not be loaded: a report, or what was raised.
+
+    `error` is a line, "" without one, and `trace` the whole of it; `printed` is what a case in another process printed.
+    """
+
+    name: str
+    report: Any = None
+    error: str = ""
+    trace: str = ""
+    printed: str = ""
+
+    @staticmethod
+    def raised(name: str, error: BaseException) -> Outcome:
+        trace = "".join(traceback.format_exception(error))
+        return Outcome(name, error=f"{type(error).__name__}: {error}", trace=trace)
+
+
+class Found(NamedTuple):
+    """A case: what it is called, what runs it, and where it is: the how many-th of which file, -1 for a file that
+    could not be loaded."""
+
+    name: str
+    start: Callable[[], Outcome]
+    file: File
+    position: int
+
+
+def files(targets: tuple[str, ...]) -> list[File]:
+    """What `FILE.py`, `FILE.py::NAME` and directories stand for. Raises UsageError for what is not there."""
+    found: list[File] = []
+    for target in targets:
+        text, _, case = target.partition("::")
+        path = Path(text)
+        if path.is_dir() and not case:
+            inside = sorted({one for pattern in _PATTERNS for one in path.rglob(pattern)})
+            if not inside:
+                raise click.UsageError(f"nothing to check in {path}: no file is called {' or '.join(_PATTERNS)}")
+            found += [File(one, named=False) for one in inside]
+        elif path.is_file():
+            found.append(File(path, case))
+        else:
+            raise click.UsageError(f"no such file: {path}")
+    return list(dict.fromkeys(found))
+
+
+def run(wanted: list[File], keyword: str, resume: str | None = None) -> Generator[Found, None, None]:
+    """Every case whose name holds `keyword`, file by file.
+
+    Args:
+        resume: a folder, in which every check of a case keeps its evidence in a file (`resume=`); None for none.
+    """
+    for file in wanted:
+        prefix = f"{file.path}::" if len({one.path for one in wanted}) > 1 else ""
+        with loaded(file) as (found, error):
+            if error is not None:
+                name = str(file.path)
+                yield Found(name, lambda name=name, error=error: Outcome.raised(name, error), file, -1)
+                continue
+            for position, (info, function) in enumerate(found):
+                name = prefix + info.name
+                if keyword.casefold() in f"{file.path}::{info.name}".casefold():
+                    start = lambda name=name, file=file, case=(info, function): outcome(name, file, case, resume)  # noqa: E731
+                    yield Found(name, start, file, position)
+
+
+def outcome(name: str, file: File, case: tuple[CaseInfo, Callable[[], Any]], resume: str | None) -> Outcome:
+    """Run one case."""
+    info, function = case
+    with _kept(resume, f"{file.path}::{info.name}"):
+        report, raised = _tried(_check, info, function)
+    if raised is not None:
+        return Outcome.raised(name, raised)
+    made = dataclasses.replace(report.made, again=f"jaxcheck run {shlex.quote(f'{file.path}::{info.name}')}")
+    return Outcome(name, dataclasses.replace(report, name=name, made=made))
+
+
+@contextlib.contextmanager
+def _kept(folder: str | None, case: str) -> Iterator[None]:
+    """A file in the folder for every check of a case that gives none: the first, the second."""
+    if folder is None:
+        yield
+        return
+    plain = re.sub(r"[^\w.-]+", "_", case).strip("_.")[-100:]
+    stem, count = f"{plain}-{hashlib.sha256(case.encode()).hexdigest()[:8]}", itertools.count(1)
+    session.defaults["resume"] = lambda _: str(Path(folder) / f"{stem}-{next(count)}.sqlite")
+    try:
+        yield
+    finally:
+        session.defaults.pop("resume")
+
+
+@contextlib.contextmanager
+def loaded(file: File) -> Iterator[tuple[list[tuple[CaseInfo, Callable[[], Any]]], BaseException | None]]:
+    """The cases of a file, and what it raised. While this is open it is a module that is able to import its neighbours
+    as a script is."""
+    path = file.path
+    spec = importlib.util.spec_from_file_location(_MODULE, path)
+    if spec is None or spec.loader is None:
+        raise click.UsageError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_MODULE] = module  # dataclasses and pickle look their module up
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        _, raised = _tried(spec.loader.exec_module, module)
+        yield [] if raised is not None else _cases(module, file), raised
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+        del sys.modules[_MODULE]
+
+
+def _tried(f: Callable, *args: Any) -> tuple[Any, BaseException | None]:
+    """(result, None), or (None, what a file or a case raised): the others are run all the same."""
+    try:
+        return f(*args), None
+    except (Exception, SystemExit) as error:
+        return None, error
+
+
+def _cases(module: ModuleType, file: File) -> list[tuple[CaseInfo, Callable[[], Any]]]:
+    """What to run, in the order of the file."""
+    found: list[tuple[CaseInfo, Callable[[], Any]]] = []
+    for name, member in vars(module).items():
+        info = case_info(member)
+        own = inspect.isfunction(member) and member.__module__ == _MODULE and not _needs_arguments(member)
+        if info is None and own and (name.startswith("check_") or name == file.case):
+            info = CaseInfo(name, "grad")
+        if info is not None and all(member is not other for _, other in found):
+            found.append((info, member))
+    if not found and file.named:
+        raise click.UsageError(f"nothing to check in {file.path}: {_EXPECTED}")
+    if not file.case:
+        return found
+    chosen = [case for case in found if file.case in (case[0].name, getattr(case[1], "__name__", ""))]
+    if not chosen:
+        names = ", ".join(info.name for info, _ in found)
+        raise click.UsageError(f"no case {file.case!r} in {file.path}; it has {names}")
+    return chosen
+
+
+def _needs_arguments(function: Any) -> bool:
+    free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    return any(p.default is inspect.Parameter.empty and p.kind not in free for p in parameters)
+
+
+def _check(info: CaseInfo, function: Callable[[], Any]) -> Any:
+    """Call a case and, unless it made its own report, the front door it asks for."""
+    from jaxcheck.result import Report
+
+    returned = function()
+    if isinstance(returned, Report):
+        return returned
+    if case_info(function) is None or not isinstance(returned, (dict, tuple)):
+        also = "" if case_info(function) is None else "a dict or tuple of a check's arguments, or "
+        raise TypeError(f"expected {also}a Report, but {info.name} returned {type(returned).__name__}")
+    from jaxcheck.check import calls
+
+    door = {"grad": calls.check_grad, "rule": calls.check_rule, "batch": calls.check_batch}[info.check]
+    if isinstance(returned, tuple):
+        return door(*returned)
+    keywords = dict(returned)
+    if info.check == "rule":  # check_rule(f, *args): the function and its arguments have no keywords
+        return door(keywords.pop("f"), *keywords.pop("args", ()), **keywords)
+    return door(**keywords)

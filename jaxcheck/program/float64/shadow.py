@@ -1,0 +1,300 @@
+"""The same program in float64: by promotion where that is enough, emitted again where it is not."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+from jaxcheck.program import asides, constants, draws, interpret
+from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.custom import owner, rules
+from jaxcheck.program.float64 import lifting, own_bits
+from jaxcheck.program.float64.lifting import Unliftable
+from jaxcheck.program.float64.widths import is_low, lifted_dtype
+from jaxcheck.program.mode import is_traced, is_wide
+from jaxcheck.program.native import NativeTrace, trace_native
+from jaxcheck.program.quiet import quiet
+
+__all__ = ["Traced", "Unliftable", "in_float64", "islands", "lift", "low_precision", "runnable", "to_float64",
+           "trace_float64", "uses_random_bits"]  # fmt: skip
+
+# Not to be lifted, yet at home in both modes: Python, and programs that JAX itself splits.
+_PORTABLE = ("pure_callback", "io_callback", "shard_map", "xla_pmap")
+
+
+def _programs(closed_jaxpr: Any) -> tuple[Any, ...]:
+    """The program and the programs of the custom rules in it.
+
+    JAX's own rules are left out: they follow their operands' dtype, and tracing each takes time.
+    """
+    found = [closed_jaxpr]
+    with jax.enable_x64(interpret.has_64_bits(closed_jaxpr)):
+        for eqn, _ in interpret.walk(closed_jaxpr):
+            if rules.rule_kind(eqn) is not None and owner.owner(eqn).origin != "jax":
+                found += rules.rule_programs(eqn)
+    return tuple(found)
+
+
+def low_precision(closed_jaxpr: Any) -> tuple[str, ...]:
+    """What keeps a program out of pure float64: its narrow values, by the equation that makes them.
+
+    Empty means that the program, and every custom rule in it, computes in float64 throughout.
+    """
+    return _narrow(_programs(closed_jaxpr))
+
+
+def _narrow(programs: tuple[Any, ...]) -> tuple[str, ...]:
+    reasons: dict[str, None] = {}
+    for program in programs:
+        for jaxpr in map(interpret.opened, interpret.walk_jaxprs(program)):
+            for role, atoms in (("input", jaxpr.invars), ("constant", jaxpr.constvars)):
+                for atom in atoms:
+                    if is_low(getattr(atom.aval, "dtype", None)):
+                        reasons[f"{role} {atom.aval.dtype}"] = None
+            for eqn in jaxpr.eqns:
+                if own_bits.rounds(eqn):
+                    reasons[f"{eqn.primitive.name} to {eqn.params['mantissa_bits']} bits"] = None
+                for atom in (*eqn.outvars, *filter(interpret.is_literal, eqn.invars)):
+                    if is_low(getattr(atom.aval, "dtype", None)):
+                        reasons[f"{eqn.primitive.name} {atom.aval.dtype}"] = None
+    return tuple(reasons)
+
+
+def uses_random_bits(closed_jaxpr: Any) -> bool:
+    """Whether the program draws random numbers, which the 64-bit mode would draw differently."""
+    return any(map(draws.draws, _programs(closed_jaxpr)))
+
+
+def islands(closed_jaxpr: Any, unheard: frozenset[Any] = frozenset()) -> tuple[str, ...]:
+    """The primitives which cannot be lifted: kernels, foreign functions, callbacks but for those `unheard`."""
+    return _stuck(_programs(closed_jaxpr), unheard)
+
+
+def _stuck(programs: tuple[Any, ...], unheard: frozenset[Any] = frozenset()) -> tuple[str, ...]:
+    names: dict[str, None] = {}
+    for program in programs:
+        for eqn, _ in interpret.walk(program):
+            if lifting.is_island(eqn) and not asides.is_unheard(eqn, unheard):
+                names[eqn.primitive.name] = None
+    return tuple(names)
+
+
+def lift(
+    closed_jaxpr: Any,
+    native_islands: bool = False,
+    wide: bool | None = None,
+    unheard: frozenset[Any] = frozenset(),
+) -> Callable[..., list[Any]]:
+    """The program as a function of flat float64 arguments, computing in float64 throughout.
+
+    Custom rules are lifted with it, so that its derivatives are the rules' in float64. Random draws stay those of the
+    original. Prints are dropped. `wide` says in which mode of JAX the program was traced (True: 64-bit), and is taken
+    from the program itself if absent. With `native_islands`, what cannot run in float64 runs as it is, between two
+    casts; what `unheard` host functions (`asides`) give is NaN.
+
+    Raises:
+        Unliftable: when the result is traced, if the program contains something that cannot run
+            in float64 and `native_islands` is False.
+    """
+    mode = interpret.has_64_bits(closed_jaxpr) if wide is None else wide
+    lifter = lifting.Lifter(mode, native_islands, unheard)
+
+    def lifted(*args: Any) -> list[Any]:
+        return lifter.function(closed_jaxpr)(*map(to_float64, args))
+
+    return lifted
+
+
+def to_float64(x: Any) -> Any:
+    """A leaf in float64 or complex128 where it is inexact, unchanged where it is not."""
+    if isinstance(x, float) and not isinstance(x, np.generic):
+        return np.asarray(x, np.float64)
+    if isinstance(x, complex) and not isinstance(x, np.generic):
+        return np.asarray(x, np.complex128)
+    dtype = getattr(x, "dtype", None)
+    if dtype is None or (lifted_dtype(dtype) == dtype and not rules.is_inexact(x)):
+        return x
+    wide = lifted_dtype(dtype)
+    if is_traced(x):
+        with jax.enable_x64(True):
+            return jax.lax.convert_element_type(x, wide)
+    return np.asarray(x).astype(wide)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A program traced for float64.
+
+    `closed` takes the flat leaves for which `dynamic` is true: arrays and Python floats. Python ints, bools and other
+    objects are baked in, as they may decide shapes and branches. `how` is `float64` (pure promotion), `lifted` (to be
+    emitted again) or `native` (parts stay narrow), and `reasons` says why it is not the first.
+    """
+
+    closed: Any
+    out_tree: Any
+    how: str
+    reasons: tuple[str, ...]
+    dynamic: tuple[bool, ...]
+    wide: bool
+    mixed: bool = False
+
+
+def _is_data(leaf: Any) -> bool:
+    arrays = (jax.Array, np.ndarray, np.generic)
+    return isinstance(leaf, (*arrays, float, complex)) and not isinstance(leaf, bool)
+
+
+def trace_float64(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
+    """Trace `f`, at arguments of any dtype, in the way which brings it nearest to pure float64.
+
+    First with the arguments promoted, in the 64-bit mode. If that raises, or a custom rule cannot be differentiated
+    there, or random numbers are drawn (other ones in that mode), natively.
+
+    Raises:
+        Whatever tracing `f` at its own dtypes raises.
+    """
+    traced, error = _promoted(f, args, kwargs)
+    programs = () if traced is None else _programs(traced.closed)
+    error = error or _other_in_64_bits(programs)
+    wide = not error
+    if error or traced is None:
+        traced, wide = trace_native(f, args, kwargs, _is_data), is_wide()
+        traced = traced._replace(closed=quiet(constants.settled(traced.closed, wide)))
+        programs = _programs(traced.closed)
+    reasons, stuck = _narrow(programs), _stuck(programs)
+    # An island in pure float64 is no hindrance: the program can run as it stands.
+    how = "float64" if not reasons else "native" if stuck else "lifted"
+    if reasons and error:
+        reasons = (error, *reasons)
+    return Traced(traced.closed, traced.out_tree, how, (*stuck, *reasons) if reasons else (),
+                  traced.dynamic, wide, traced.mixed)  # fmt: skip
+
+
+def _promoted(f: Any, args: Any, kwargs: Any) -> tuple[NativeTrace | None, str]:
+    wide_args, wide_kwargs = jax.tree_util.tree_map(to_float64, (args, kwargs))
+    rounded = not is_wide()
+
+    def promote() -> tuple[NativeTrace | None, str]:
+        with jax.enable_x64(True):
+            traced = trace_native(f, wide_args, wide_kwargs, _is_data)
+            # What the caller's own program rounds is rounded here, too.
+            traced = traced._replace(
+                closed=quiet(constants.settled(traced.closed, True, rounded)), mixed=constants.mixed(traced.closed)
+            )
+            if not any(is_traced(x) for x in traced.flat):
+                _try_callbacks(traced)
+            failure = _rule_failure(traced.closed)
+        # A rule which refuses either way (one that forbids derivatives, say) is no reason.
+        refused = failure and not _rule_failure(trace_native(f, args, kwargs, _is_data).closed)
+        return (None, failure) if refused else (traced, "")
+
+    try:
+        return ask(promote)
+    except Refused as no:  # a program written for one precision may fail in any way in another; native it is
+        return None, _say(no.error)
+
+
+def _try_callbacks(traced: NativeTrace) -> None:
+    """Run a program with callbacks once, and its rules if they call back: what a callback makes of float64 numbers
+    only it knows.
+
+    Raises:
+        JaxRuntimeError: what a callback raises, or returns in another dtype than declared.
+    """
+    calls = [any(name in ("pure_callback", "io_callback") for name in _stuck((p,))) for p in _programs(traced.closed)]
+    if not any(calls):
+        return
+    data = [x for x, m in zip(traced.flat, traced.dynamic, strict=True) if m]
+    f = core.jaxpr_as_fun(traced.closed)
+    jax.block_until_ready(jax.jit(f)(*data))
+    if any(calls[1:]):
+        live = [i for i, x in enumerate(data) if rules.is_inexact(jax.typeof(x))]
+
+        def slopes(*moving: Any) -> Any:
+            full = list(data)
+            for i, x in zip(live, moving, strict=True):
+                full[i] = x
+            return sum(jnp.sum(y.real) for y in f(*full) if rules.is_inexact(y))
+
+        for way in (jax.grad(slopes, tuple(range(len(live)))), lambda *x: jax.jvp(slopes, x, x)):
+            try:
+                ask(lambda way=way: jax.block_until_ready(jax.jit(way)(*(data[i] for i in live))))
+            except Refused as no:  # else in this mode the rules do not go, whatever they call
+                if isinstance(no.error, jax.errors.JaxRuntimeError):
+                    raise
+
+
+def _other_in_64_bits(programs: tuple[Any, ...]) -> str:
+    """Why a promoted program would not be the original one, or nothing. Foreign code may be made for one precision; a
+    callback is Python, and may well work in float64 if its results are declared as such."""
+    if any(map(draws.draws, programs)):
+        return "random numbers are drawn"
+    names = _stuck(programs)
+    if names and (any(name not in _PORTABLE for name in names) or _narrow(programs)):
+        return "foreign code is called"
+    return ""
+
+
+def _rule_failure(closed_jaxpr: Any) -> str:
+    """What a user's rule raises when differentiated, abstractly: pinned dtypes show only there."""
+    for eqn, _ in interpret.walk(closed_jaxpr):
+        if rules.rule_kind(eqn) is None or owner.owner(eqn).origin == "jax":
+            continue
+        live, outs = rules.live_operands(eqn), rules.inexact_positions(eqn.outvars)
+        try:
+            if live and outs:
+                ask(rules.vjp_program, eqn, live, outs)
+        except Refused as no:
+            return _say(no.error)
+    return ""
+
+
+def _say(error: BaseException) -> str:
+    first = (str(error).splitlines() or [""])[0]
+    return f"promotion fails: {type(error).__name__}: {first[:200]}"
+
+
+def runnable(traced: Traced) -> Callable[..., list[Any]]:
+    """The traced program as a function of all the flat leaves, in float64.
+
+    It enters the 64-bit mode by itself; jit, vmap and differentiate it.
+    """
+    if traced.how == "float64":
+        run = core.jaxpr_as_fun(traced.closed)
+    else:
+        run = lift(traced.closed, native_islands=traced.how == "native", wide=traced.wide)
+
+    def flat(*leaves: Any) -> list[Any]:
+        data = [to_float64(x) for x, m in zip(leaves, traced.dynamic, strict=True) if m]
+        with jax.enable_x64(True):
+            data = [jnp.asarray(x) if isinstance(x, np.ndarray) else x for x in data]
+            return list(run(*data))
+
+    return flat
+
+
+def in_float64(f: Callable[..., Any]) -> Callable[..., Any]:
+    """`f` computed in float64 throughout: the same arguments, of any dtype; float64 results.
+
+    The caller's precision mode neither matters nor changes. Custom rules are carried along. For derivatives in float64
+    write `in_float64(jax.grad(f))`, or differentiate inside `jax.enable_x64(True)`: outside of it JAX itself makes
+    float32 of them.
+
+    Raises:
+        Whatever tracing `f` raises, when the result is called.
+    """
+
+    @functools.wraps(f, updated=())
+    def wide(*args: Any, **kwargs: Any) -> Any:
+        traced = trace_float64(f, *args, **kwargs)
+        leaves = jax.tree_util.tree_leaves((args, kwargs))
+        return jax.tree_util.tree_unflatten(traced.out_tree, runnable(traced)(*leaves))
+
+    return wide

@@ -1,0 +1,1 @@
+"""How programs are run: compiled once, in pieces that fit, over devices and processes."""
