@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxcheck.budget import current, until_stopped
 from jaxcheck.check import stopping
-from jaxcheck.check.doubts import appeal, as_run, kinks, limits, rounding
+from jaxcheck.check.doubts import appeal, as_run, held_back, kinks, limits, rounding
 from jaxcheck.check.plan import PER_LEAF, ladder_for, plan
 from jaxcheck.check.settings import Case, Settings
 from jaxcheck.check.settle import settle
@@ -144,6 +144,7 @@ def _opinions(case: Case, leaves: list[LeafEvidence], unseen: tuple[int, ...], d
         leaves[number], opinion = stopping.settled(case, number, ev, settle)
         opinions.append(opinion)
     for concerns, look in (
+        (held_back.concerns, lambda found: held_back.second_opinions(case, leaves, found)),
         (limits.concerns, lambda found: limits.second_opinions(case, directions, leaves, found, settle)),
         (kinks.concerns, lambda found: kinks.second_opinions(case, directions, leaves, found)),
         (lambda *_: False, lambda found: appeal.second_opinions(case, leaves, found)),

@@ -45,14 +45,14 @@ def single(problem: Problem, point: np.ndarray, number: int, indices: np.ndarray
             radii.append(radius)
     value, radius = np.array(values), np.array(radii)
     return Probes(
-        _known(value, np.where(np.isfinite(value), radius, np.inf)),
+        known(value, np.where(np.isfinite(value), radius, np.inf)),
         indices=indices,
         crossed=np.zeros(len(indices), bool),
         analytic=np.ones(len(indices), bool),
     )
 
 
-def _known(value: np.ndarray, error: np.ndarray) -> Slopes:
+def known(value: np.ndarray, error: np.ndarray) -> Slopes:
     no, nothing = np.zeros(value.shape, bool), np.zeros(value.shape)
     return Slopes(
         value=value,

@@ -99,7 +99,7 @@ def measure(
     with jax.enable_x64(True):
         if is_long(problem, count):
             chunk = rows.moving(point.size, blocks.chunk_of(program, count))
-            grads, compiled = _in_turn(problem, traced, points)
+            grads, compiled = in_turn(problem, traced, points)
             samples, new = blocks.within_memory(
                 chunk, lambda chunk: _in_blocks(problem, point, directions, ladder.offsets, chunk, first)
             )
@@ -147,7 +147,7 @@ def _at_once(problem: Problem, traced: Sequence[Traced], points, directions, off
     )
 
 
-def _in_turn(problem: Problem, traced: Sequence[Traced], points) -> tuple[list[np.ndarray], int]:
+def in_turn(problem: Problem, traced: Sequence[Traced], points) -> tuple[list[np.ndarray], int]:
     """The gradients at each of the points, (R, G, P) for each of the programs, as few in one call as time allows."""
     out, compiled, clock = [], 0, budget.current()
     for t in traced:

@@ -134,7 +134,9 @@ def find(
         told["apart"] = _far(m, a, ev, tolerance, explained)
         told["conditioned"] = told["apart"] and not _far(m, a, ev, tolerance, explained, full=True)
     facts = dataclasses.replace(known, **told)
-    return Found(facts, np.where(explained, 0.0, residual), kinks)
+    # What A says is no measure of M where the differences contradict both.
+    none_known = facts.against_m and facts.against_a
+    return Found(facts, np.where(explained, 0.0, np.nan if none_known else residual), kinks)
 
 
 def _of_looks(looks: list[Look]) -> dict[str, bool]:

@@ -63,13 +63,15 @@ def find_rules(f: Callable[..., Any]) -> Callable[..., tuple[RuleInfo, ...]]:
     return found
 
 
+def is_stop(eqn: Any) -> bool:
+    """Whether an equation is a `stop_gradient` (JAX keeps it as one), but for those that JAX's own functions set where
+    they are harmless: on the factors of a solve, or the maximum in a softmax."""
+    return eqn.primitive.name == "stop_gradient" and owner.caller_origin(eqn) != "jax"
+
+
 def has_stop_gradient(closed_jaxpr: Any) -> bool:
-    """Whether a `stop_gradient` stands anywhere in the program (JAX keeps it as an equation), but for those that JAX's
-    own functions set where they are harmless: on the factors of a solve, or the maximum in a softmax."""
-    return any(
-        eqn.primitive.name == "stop_gradient" and owner.caller_origin(eqn) != "jax"
-        for eqn, _ in interpret.walk(closed_jaxpr)
-    )
+    """Whether a `stop_gradient` that is not JAX's own stands anywhere in the program."""
+    return any(is_stop(eqn) for eqn, _ in interpret.walk(closed_jaxpr))
 
 
 def sees_zeros(closed_jaxpr: Any) -> bool:

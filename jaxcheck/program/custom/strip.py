@@ -74,6 +74,12 @@ def with_forwards(closed_jaxpr: Any) -> Any:
     return _Stripper(lambda eqn, path: False).closed(closed_jaxpr)
 
 
+def without_stops(closed_jaxpr: Any) -> Any:
+    """The program with every `stop_gradient` of the caller's a copy; the same object where there is none. Those inside
+    of a rule stay: a rule is one piece with its program."""
+    return _Freed(lambda eqn, path: False).closed(closed_jaxpr)
+
+
 class _Stripper:
     def __init__(self, chosen: Callable[[Any, tuple[str, ...]], bool]):
         self._chosen = chosen
@@ -110,6 +116,13 @@ class _Stripper:
         if all(params[k] is v or not _holds_jaxpr(v) for k, v in eqn.params.items()):
             return eqn
         return eqn.replace(params=params)
+
+
+class _Freed(_Stripper):
+    def _equation(self, eqn: Any, path: tuple[str, ...]) -> Any:
+        if census.is_stop(eqn):
+            return eqn.replace(primitive=primitives.copy_p, params={})
+        return super()._equation(eqn, path)
 
 
 def _holds_jaxpr(value: Any) -> bool:
