@@ -180,15 +180,28 @@ def of_data(problem: Problem, point: np.ndarray) -> np.ndarray:
 
 
 def of_data_apart(problem: Problem, point: np.ndarray) -> np.ndarray:
-    """(1, P) what rounding to float32 of the constants that it holds does to M. Zero where the loss holds the same:
-    then they are no more than data. But (2 / n * X).T is rounded another time than X."""
-    if problem.manual is None or problem.primal is None or not data_apart(problem.manual.closed, problem.primal.closed):
-        return np.zeros((1, point.size))
-    return np.array(of_constants(problem, point, float(np.finfo(np.float32).eps) / 2)[0])
+    """(1, P) what rounding to float32 of the arrays that M holds, and the loss does not, does to M: (2 / n * X).T is
+    rounded another time than X. Zero where the loss holds the same: then they are no more than data."""
+    nothing = np.zeros((1, point.size))
+    if problem.manual is None or problem.primal is None:
+        return nothing
+    program = problem.manual.program.closed
+    those = data_apart(program, problem.primal.program.closed)
+    if not any(those):
+        return nothing
+    unit = float(np.finfo(np.float32).eps) / 2
+    found, _ = _rounded(problem, [problem.manual], point, [False], unit, constants=those)
+    return np.array(found[0][1])
 
 
 def _rounded(
-    problem: Problem, traced, point: np.ndarray, free, unit: float, constants: bool = False, factors: bool = True
+    problem: Problem,
+    traced,
+    point: np.ndarray,
+    free,
+    unit: float,
+    constants: bool | tuple[bool, ...] = False,
+    factors: bool = True,
 ) -> tuple[list[tuple[Any, Any]], int]:
     theta, columns = problem.theta, problem.columns
 

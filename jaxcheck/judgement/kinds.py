@@ -202,7 +202,8 @@ def swapped(v: View) -> Iterator[str]:
         if other.m.shape != v.m.shape:
             continue
         if other.leaf.shape == v.ev.leaf.shape and v.is_(theirs):
-            yield f"this is the gradient of leaf `{other.leaf.path}` (swapped)"
+            back = formula2(other.m, v.t) < v.close
+            yield f"this is the gradient of leaf `{other.leaf.path}`{' (swapped)' if back else ''}"
         elif other.leaf.shape == v.ev.leaf.shape[::-1] and len(v.ev.leaf.shape) == 2:
             if v.is_(np.swapaxes(theirs.reshape(-1, *other.leaf.shape), 1, 2).reshape(v.m.shape)):
                 yield f"this is the gradient of leaf `{other.leaf.path}`, transposed (swapped)"

@@ -115,7 +115,9 @@ def partial(v: View) -> Iterator[str]:
         lines, alive = np.asarray(wrong.any(axis=rest)), live.any(axis=(0, *(i + 1 for i in rest)))
         repeated = _repeated(v, len(lines))
         # Lines that carry no gradient cannot be wrong and are not counted against it.
-        if any(np.array_equal(lines, r & alive) for r in repeated) and lines.sum() < alive.sum():
+        # And what was overwritten is another number in each entry: no part of it is right, nor off by one factor.
+        whole = wrong.ndim == 1 or (not how and bool((wrong | ~np.expand_dims(lines, rest) | ~live.any(axis=0)).all()))
+        if whole and any(np.array_equal(lines, r & alive) for r in repeated) and lines.sum() < alive.sum():
             yield (
                 f"wrong are the {_lines(v, axis, plural=True)} that an array of indices holds more than once "
                 f"({', '.join(map(str, np.flatnonzero(lines)[:5]))}): not accumulated{how}"

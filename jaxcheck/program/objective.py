@@ -186,26 +186,32 @@ def holds_numpy_data(traced: Traced) -> bool:
     )
 
 
-def data_apart(one: Any, other: Any) -> bool:
-    """Whether two programs hold arrays of numbers, some of them rounded to float32, that the other does not: data that
-    one of them multiplied out before it was rounded, or that JAX rounded for it in another mode."""
+def data_apart(one: Any, other: Any) -> tuple[bool, ...]:
+    """Of what a closed jaxpr holds, which are arrays of numbers that the other does not, where one of the two rounded
+    some to float32: data that one of them multiplied out before it was rounded, or that JAX rounded for it in another
+    mode. () where there are none."""
     (held, rounded), (others, too) = _data(one), _data(other)
-    return held != others and (rounded or too)
+    if held == others or not (rounded or too):
+        return ()
+    return tuple(key is not None and key[0] not in others for key in map(_key, one.consts))
 
 
 def _data(closed: Any) -> tuple[frozenset[bytes], bool]:
     """(the numbers of each array that a program holds, but for what few bits can say, whether some are rounded)."""
-    found, rounded = set(), False
-    for program in walk_jaxprs(closed):
-        for c in constants_of(program):
-            if getattr(c, "ndim", 0) and jax.dtypes.issubdtype(c.dtype, np.inexact):
-                values = np.unique([np.real(c), np.imag(c)]).astype(np.float64)
-                with np.errstate(over="ignore"):
-                    single, few = values.astype(np.float32), values.astype(jnp.bfloat16)
-                if not (few.astype(np.float64) == values).all():
-                    found.add(values.tobytes())
-                    rounded |= bool((single == values).all())
-    return frozenset(found), rounded
+    keys = [key for program in walk_jaxprs(closed) for c in constants_of(program) if (key := _key(c)) is not None]
+    return frozenset(key for key, _ in keys), any(rounded for _, rounded in keys)
+
+
+def _key(c: Any) -> tuple[bytes, bool] | None:
+    """(the numbers of an array, whether they are rounded to float32); None where few bits say them, or it is none."""
+    if not getattr(c, "ndim", 0) or not jax.dtypes.issubdtype(c.dtype, np.inexact):
+        return None
+    values = np.unique([np.real(c), np.imag(c)]).astype(np.float64)
+    with np.errstate(over="ignore"):
+        single, few = values.astype(np.float32), values.astype(jnp.bfloat16)
+    if (few.astype(np.float64) == values).all():
+        return None
+    return values.tobytes(), bool((single == values).all())
 
 
 __all__ = [

@@ -29,7 +29,7 @@ def round_off(
     values: Any,
     free: Sequence[bool],
     unit: float = 0.0,
-    constants: bool = False,
+    constants: bool | tuple[bool, ...] = False,
     factors: bool = True,
 ) -> tuple[list[tuple[Any, Any]], int]:
     """([(result, how far it may be off)] of every program, programs compiled), by Monte Carlo arithmetic.
@@ -40,7 +40,8 @@ def round_off(
         results: from the flat results of a program, or their bars, to what is wanted.
         free: per program, whether decisions may fall otherwise: see `scatter`.
         unit: of every operation, where that is more than its dtype's own.
-        constants: nothing is rounded but the programs' constants, to `unit`.
+        constants: nothing is rounded but the programs' constants, to `unit`; or of the one program those of what it
+            holds that are named.
         factors: whether those of products are rounded to what this device rounds them to.
     """
 
@@ -56,7 +57,7 @@ def round_off(
                 for x, a in zip(inputs(values), program.closed.in_avals, strict=True)
             ]
             if constants:
-                bars = of_constants(closed, own, flat, rows, unit)
+                bars = of_constants(closed, own, flat, rows, unit, constants if isinstance(constants, tuple) else None)
             else:
                 bars = scatter(closed, [*own, *flat], rows, unit_of, either, factors=factors)
             found.append((results(bars.results), results(bars.bars)))

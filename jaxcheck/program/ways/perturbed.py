@@ -102,13 +102,16 @@ class Free(Perturbed):
 
 
 class Constants(Perturbed):
-    """Nothing is rounded but the constants that a program holds, to a unit; what few bits can say is exact."""
+    """Nothing is rounded but the constants that a program holds, to a unit; what few bits can say is exact. Where what
+    it is given is rounded `alone`, not even those."""
 
-    def __init__(self, noise: Noise, unit: float):
+    def __init__(self, noise: Noise, unit: float, alone: bool = False):
         super().__init__(noise, lambda eqn, dtype: 0.0)
-        self._unit = unit
+        self._unit, self._alone = unit, alone
 
     def constant(self, value: Any, aval: Any) -> Pair:
+        if self._alone:
+            return super().constant(value, aval)
         return self.rounded(interpret.as_declared(value, aval), aval)
 
     def rounded(self, plain: Any, aval: Any) -> Pair:
@@ -241,16 +244,26 @@ def scatter(
     return Bars(plain, [_largest(p, n) for p, n in zip(plain, noisy, strict=True)], unseen)
 
 
-def of_constants(program: Any, consts: Sequence[Any], args: Sequence[Any], rows: Any, unit: float) -> Bars:
+def of_constants(
+    program: Any,
+    consts: Sequence[Any],
+    args: Sequence[Any],
+    rows: Any,
+    unit: float,
+    those: Sequence[bool] | None = None,
+) -> Bars:
     """How far a float64 program may be off since its constants were rounded to `unit`, and nothing else was.
 
-    Its literals are constants, and its first inputs, `consts`.
+    Its literals are constants, and its first inputs, `consts`; or, where they are named, `those` of the inputs alone.
     """
     dtypes = _dtypes(program)
 
     def one(row: Any) -> tuple[list[Any], list[Any]]:
-        way = Constants(Noise(row, dtypes), unit)
-        moved = [way.rounded(jnp.asarray(c), jax.typeof(c)) for c in consts]
+        way = Constants(Noise(row, dtypes), unit, alone=those is not None)
+        which = [True] * len(consts) if those is None else those
+        moved = [
+            way.rounded(jnp.asarray(c), jax.typeof(c)) if w else Pair(c) for c, w in zip(consts, which, strict=True)
+        ]
         out, _ = jaxpr.run(way, program, [*moved, *(Pair(a) for a in args)], 0)
         return [v.plain for v in out], [v.moved for v in out]
 
