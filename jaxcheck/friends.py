@@ -152,7 +152,7 @@ def refuse_call(door: str, signature: inspect.Signature, args: Sequence[object],
         raise TypeError(f"{door}: {error}; write {door}({', '.join(needed)}, ...)") from None
 
 
-# Options of the doors that are yes or no.
+# Options of the doors that are yes or no; one of them may be a number.
 _FLAGS = ("has_aux", "where", "transforms", "algebra")
 
 
@@ -160,7 +160,10 @@ def refuse_values(kwargs: Mapping[str, object]) -> None:
     """Raise TypeError or ValueError for what is no value of an option that takes yes or no, or a name."""
     for flag in _FLAGS:
         value = kwargs.get(flag, True)
-        if not (isinstance(value, int) or type(value).__name__ == "bool") or value not in (0, 1):  # NumPy's bool, too
+        if flag == "where" and isinstance(value, (int, float)):  # seconds
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"where={value!r}: True, False, or the seconds that the search for the line may take")
+        elif not (isinstance(value, int) or type(value).__name__ == "bool") or value not in (0, 1):  # NumPy's bool, too
             raise TypeError(f"{flag}={value!r}: True or False")
     name = kwargs.get("name")
     if name is not None and not isinstance(name, str):

@@ -377,7 +377,7 @@ def test_a_mistake_of_our_own_keeps_its_frames(monkeypatch):
     monkeypatch.setattr("jaxcheck.check.calls.prepare", lambda *args: (None, None))
     with pytest.raises(AttributeError) as caught:
         jc.check_grad(loss, W, grad, args=(X,))
-    assert Path(frames(caught.value)[-1]).name == "check.py"
+    assert Path(frames(caught.value)[-1]).name == "calls.py"
 
 
 def test_who_listens_hears_of_every_report():

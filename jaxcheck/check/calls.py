@@ -55,7 +55,7 @@ def check_grad(
     budget: float | None = SECONDS,
     progress: Callable[..., Any] | bool | None = None,
     devices: Any = None,
-    where: bool = True,
+    where: bool | float = True,
     resume: str | os.PathLike[str] | None = None,
 ) -> Report:
     """Check the gradient of a scalar loss against centred differences and autodiff.
@@ -96,7 +96,7 @@ def check_grad(
             takes its share of the rows, and all return the report of process 0, which alone shows progress;
             `jax.local_devices()` keeps a check to its own process.
         where: whether, after a FAIL, the wrong line of the backward pass is looked for, some 10 s at most
-            (`Report.culprits`). False leaves that out.
+            (`Report.culprits`); a number is that of the seconds. False leaves that out.
         resume: path of a file (SQLite) in which evidence is kept as it comes. The same call goes on from there when
             the process was ended, whatever ended it; a check that came to its end is answered from it at once.
 
@@ -134,9 +134,8 @@ def check_grad(
             if earlier is not None:
                 return earlier
             report = examine(problem, preface, settings, kind="check_grad", name=name or preface.name, start=start)
-            if where:
-                with hosts.by_itself():
-                    report = blamed(report, problem, rules=grad is None)
+            with hosts.by_itself():
+                report = blamed(report, problem, where, rules=grad is None)
         if report is None:
             report = unprepared("check_grad", name_of(loss, name), params, settings.seed)
         return hosts.same(file.after(finished(report, grad if callable(grad) else loss)))

@@ -49,7 +49,7 @@ class _Asked:
     groups: set[str]
     order: int
     level: str | None
-    where: bool
+    where: bool | float
 
 
 @door
@@ -73,7 +73,7 @@ def check_rule(
     budget: float | None = SECONDS,
     progress: Callable[..., Any] | bool | None = None,
     devices: Any = None,
-    where: bool = True,
+    where: bool | float = True,
 ) -> Report:
     """Check the custom rules inside `f` at `args`: custom_vjp, custom_jvp and what is built on them.
 
@@ -147,8 +147,8 @@ def _check(
     # First what is most worth knowing: the rule against differences and autodiff.
     runs = problem.manual is not None or problem.host_manual is not None
     report = _examined(one, problem, preface, settings, start) if runs else None
-    if asked.where and report is not None and problem.manual is not None:
-        report = _blamed(report, problem)
+    if report is not None and problem.manual is not None:
+        report = _blamed(report, problem, asked.where)
     groups, notes = _affordable(asked)
     rows, left_out = _rows(one, settings, groups)
     rows = [named(as_asked(row, asked.order), one) for row in rows]
@@ -162,7 +162,7 @@ def _check(
     else:
         report = dataclasses.replace(report, rows=tuple(rows), notes=(*report.notes, *notes))
     report = with_rows(report, left_out)
-    return _blamed(report, problem) if asked.where and report.reason is Reason.SECOND_ORDER_WRONG else report
+    return _blamed(report, problem, asked.where) if report.reason is Reason.SECOND_ORDER_WRONG else report
 
 
 def _affordable(asked: _Asked) -> tuple[set[str], list[str]]:
@@ -177,9 +177,9 @@ def _affordable(asked: _Asked) -> tuple[set[str], list[str]]:
     return asked.groups, []
 
 
-def _blamed(report: Report, problem: Problem) -> Report:
+def _blamed(report: Report, problem: Problem, where: bool | float) -> Report:
     with hosts.by_itself():
-        return blamed(report, problem, rules=True)
+        return blamed(report, problem, where, rules=True)
 
 
 def _examined(one: Subject, problem: Problem, preface: Preface, settings: Settings, start: float) -> Report:

@@ -22,6 +22,7 @@ from jaxcheck.program.where.alias import with_aliases
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.nonsense import NONSENSE
 from jaxcheck.program.where.search import Found, Search
+from jaxcheck.program.where.shorter import in_full, shortened
 from jaxcheck.program.where.tape import Unflattened
 from jaxcheck.records import Culprit
 from jaxcheck.result import Reason, Report, Verdict
@@ -29,6 +30,9 @@ from jaxcheck.there import there
 
 # Seconds that the search may take, and what of the budget that is left; of these, what hints may take besides.
 SECONDS, PART, SLIPS = 10.0, 0.5, 0.2
+UNFINISHED = (
+    "the search for the line did not end within {:.2g} s: where=60, say, gives it more (as far as budget= does)"
+)
 # Leaves that are looked at alone where no one change makes all of them right.
 TRIES = 3
 # Whether a mistake of the search's own is raised, as the tests ask, and not taken for silence.
@@ -37,13 +41,14 @@ STRICT = False
 ONE_PRICE = 1e-9
 
 
-def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
+def blamed(report: Report, problem: Problem, where: Any, *, rules: bool) -> Report:
     """The report with its culprits.
 
     Nobody is looked for but after a FAIL that blames the gradient, or its own derivative, and nobody is named where
     the search cannot see: code that is not JAX's own, complex numbers.
 
     Args:
+        where: whether to look, or for how many seconds.
         rules: whether the custom rules inside are under test, rather than a whole backward pass.
     """
     wrong = tuple(leaf.path for leaf in report.leaves if leaf.verdict is Verdict.FAIL)
@@ -53,8 +58,9 @@ def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
         return report
     if problem.primal is None or problem.manual is None or problem.is_autodiff:
         return report
-    seconds = min(SECONDS, PART * current().left)
-    if not seconds > 0:
+    given = isinstance(where, (int, float)) and where not in (0, 1)
+    seconds = min(where, current().left) if given else min(SECONDS, PART * current().left)
+    if not where or not seconds > 0:
         return report
     current().tell("the line")
     source.forget()
@@ -74,7 +80,8 @@ def blamed(report: Report, problem: Problem, *, rules: bool) -> Report:
         return report
     finally:
         current().search_seconds += time.perf_counter() - start
-    return report
+    late = time.perf_counter() - start >= seconds
+    return dataclasses.replace(report, notes=(*report.notes, UNFINISHED.format(seconds))) if late else report
 
 
 def _at_what(one: passes.Problem) -> list[str]:
@@ -113,11 +120,15 @@ def _problems(report: Report, problem: Problem, rules: bool, deadline: float) ->
             return
     one = passes.of_loss(loss, manual, values, count, [np.ones(1)], deadline)
     if one is not None and _agrees(report, one):
-        yield one
+        yield shortened(one, (loss, manual), values, count)
 
 
 def _cut_down(
-    report: Report, large: tuple[Any, Any], values: list[np.ndarray], count: int, deadline: float
+    report: Report,
+    large: tuple[Any, Any],
+    values: list[np.ndarray],
+    count: int,
+    deadline: float,
 ) -> passes.Problem | None:
     """The first smaller problem of the same programs with the same leaves wrong, None where there is none."""
     for sizes in small.cuts(large, count):
@@ -167,7 +178,9 @@ def _plain(one: passes.Problem, found: list[Found], i: int) -> Found:
 
 
 def _searched(one: passes.Problem) -> list[Found]:
-    return with_aliases(one, Search(one, price, NEAR_LINE, TOO_DEAR, LEAST_RIGHT, only_value).go(), price)
+    asked = price, NEAR_LINE, TOO_DEAR, LEAST_RIGHT, only_value
+    found = in_full(one, Search(one.short, *asked).go(), price) if one.short is not None else []
+    return with_aliases(one, found or Search(one, *asked).go(), price)
 
 
 def _culprit(one: passes.Problem, found: Found, kind: str, wrong: tuple[str, ...]) -> Culprit:
@@ -216,9 +229,21 @@ def _in_turn(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]
 
 def _of_one(one: passes.Problem, first: Found, second: Found) -> bool:
     """Whether two changes may make up for one mistake before both: they bring in the same, where a square brings in
-    what it is of."""
+    what it is of; or do the same to one value."""
     brought = [_brought(one, f.edit) for f in (first, second)]
-    return bool(brought[0]) and brought[0] == brought[1]
+    done = [_done(one, f.edit) for f in (first, second)]
+    return (bool(brought[0]) and brought[0] == brought[1]) or not done[0].isdisjoint(done[1])
+
+
+def _done(one: passes.Problem, edit: Edit) -> set[Any]:
+    """What a change that brings in nothing does, and to which values."""
+    return set() if edit.groups else {(x, edit.form, edit.factor, edit.detail) for x in _changed(one, edit)}
+
+
+def _changed(one: passes.Problem, edit: Edit) -> list[int]:
+    """The values that a change makes others of."""
+    ops = [one.tape.ops[k] for k in edit.site.ops]
+    return [op.outs[0] if edit.slot == OUT else op.ins[edit.slot] for op in ops]
 
 
 def _brought(one: passes.Problem, edit: Edit) -> set[Any]:
@@ -226,6 +251,5 @@ def _brought(one: passes.Problem, edit: Edit) -> set[Any]:
     values = one.runs[0]
     ids = [i for g in edit.groups for i in g.ids]
     if edit.form in ("square", "cube"):
-        ops = [one.tape.ops[k] for k in edit.site.ops]
-        ids += [op.outs[0] if edit.slot == OUT else op.ins[edit.slot] for op in ops]
+        ids += _changed(one, edit)
     return {(values[i].shape, values[i].tobytes()) for i in ids} | {id(g) for g in edit.groups if not g.ids}

@@ -33,6 +33,8 @@ class Weighed:
         foreign: whether a value is brought in that the function around the line is not given.
         alike: whether a term that is brought in sums over the same axes as one that stands beside it.
         renamed: whether the line reads a name that another line only gave another's value.
+        same: what is done to which value: on the line that makes it, hands it on, or makes use of it.
+        makes: whether it is done on the line that makes it. `returns`: on one that only gives it back.
     """
 
     where: tuple[str, int]
@@ -49,6 +51,9 @@ class Weighed:
     foreign: bool = False
     alike: bool = False
     renamed: bool = False
+    same: Any = None
+    makes: bool = False
+    returns: bool = False
 
 
 # How much a change asks of whoever made the mistake: small for a slip of the pen.
@@ -125,9 +130,25 @@ def blame(changes: Sequence[Weighed]) -> Blame | None:
     if not costs or costs[0] > TOO_DEAR:
         return _value(changes)
     near = [i for i, c in zip(ranked, costs, strict=True) if c < costs[0] + NEAR_LINE]
+    made = {changes[i].same for i in near if changes[i].makes}
+    near = [i for i in near if not (changes[i].returns and changes[i].same in made)]
+    near += _likewise(changes, told, near, costs[0])[: max(NEAR_LINES - len(near), 0)]
     if len(near) == 1:
         return Blame("line", (near[0],))
     return Blame("one of", tuple(near)) if len(near) <= NEAR_LINES else None
+
+
+def _likewise(changes: Sequence[Weighed], told: Sequence[int], near: Sequence[int], least: float) -> list[int]:
+    """Changes that do the same to the same value on the line that makes it, the cheapest of each line."""
+    lines = {changes[i].where for i in near}
+    done = {changes[i].same for i in told if changes[i].where in lines and cost(changes[i]) < least + NEAR_LINE}
+    found: dict[tuple[str, int], int] = {}
+    for i in sorted(told, key=lambda i: cost(changes[i])):
+        c = changes[i]
+        also = c.makes and not c.foreign and c.same is not None and c.same in done and c.where not in lines
+        if also and cost(c) < least + 2 * NEAR_LINE:
+            found.setdefault(c.where, i)
+    return list(found.values())
 
 
 def _value(changes: Sequence[Weighed]) -> Blame | None:

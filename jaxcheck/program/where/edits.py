@@ -155,7 +155,8 @@ _INSTEAD = {
     "cos": ("sin",), "log1p": ("log",), "expm1": ("exp",), "abs": ("sign",), "sign": ("abs",),
     "scatter": ("scatter-add",), "add_any": ("sub",),
 }  # fmt: skip
-_DROPPED = ("transpose", "neg", "rev", "square", "integer_pow", "sqrt", "sign", "abs", "tanh", "exp", "log", "logistic")
+_DROPPED = ("transpose", "neg", "rev", "square", "integer_pow", "sqrt", "sign", "abs", "tanh", "exp", "log", "logistic",
+            "sort", "cumsum", "cumprod", "round", "floor", "ceil", "convert_element_type")  # fmt: skip
 _COMMUTE = ("sub", "div", "gt", "lt", "ge", "le", "select_n", "dot_general", "pow")
 
 
@@ -177,7 +178,7 @@ def structural(tape: Tape, site: Site) -> Iterator[Edit]:
         return
     if len(operands) > 1 or op.name in _DROPPED:
         for j, x in enumerate(operands):
-            if x.shape == out.shape and x.dtype == out.dtype:
+            if x.shape == out.shape and (x.dtype == out.dtype or op.name == "convert_element_type"):
                 yield Edit(site, OUT, "drop", other=lambda op, xs, j=j: [xs[j]], detail=str(j))
     for name in _INSTEAD.get(op.name, ()):
         instead = _as(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -10,6 +11,8 @@ import numpy as np
 from jaxcheck.bars import SAME_VALUE
 
 _GRID = 1e6
+# Axes of an array whose orders are all tried.
+AXES = 4
 _LARGE = 1e100  # beyond it nothing is compared, and a NaN is not below it
 
 
@@ -28,6 +31,16 @@ class Known:
             return False
         near = (m for step in (-1, 0, 1) for m in self._by_size.get((np.size(x), _bin(moments) + step), ()))
         return any(bool((np.abs(m - moments) <= SAME_VALUE * np.maximum(1.0, np.abs(moments))).all()) for m in near)
+
+
+def reordered(x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether an array holds the numbers of another in another order than any of its axes, or any shape, has."""
+    if x.size != y.size or x.size < 2 or x.dtype.kind != "f" or y.dtype.kind != "f":
+        return False
+    if not np.array_equal(np.sort(x, axis=None), np.sort(y, axis=None)):
+        return False
+    orders = itertools.permutations(range(y.ndim)) if y.ndim <= AXES else [range(y.ndim)]
+    return not any(np.array_equal(x.ravel(), np.transpose(y, order).ravel()) for order in orders)
 
 
 def _moments(x: np.ndarray) -> np.ndarray | None:

@@ -119,3 +119,24 @@ def returned(place: Place) -> int:
                 if source.spans(part, place):
                     return n
     return -1
+
+
+def is_returned(place: Place) -> bool:
+    """Whether what stands at a place is a name that its function returns."""
+    return any(where[1:5] == place[1:5] for _, where in returned_names(place))
+
+
+@source.remembered
+def taken_apart(place: Place) -> dict[str, bool]:
+    """The names to which a function takes its own parameters apart, and whether it reads them, at one of its places."""
+    function = source.function_at(place)
+    if not isinstance(function, _FUNCTIONS):
+        return {}
+    given = {a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
+    read = Counter(n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
+    found = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Name):
+            parts = [n.id for n in ast.walk(node.targets[0]) if isinstance(n, ast.Name)]
+            found |= {name: read[name] > 0 for name in parts if node.value.id in given}
+    return found

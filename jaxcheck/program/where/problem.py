@@ -14,17 +14,22 @@ from jaxcheck.bars import ASTRAY, REPAIRED
 from jaxcheck.formula import norm2
 from jaxcheck.program.where.constants import Constants
 from jaxcheck.program.where.edits import Edit
-from jaxcheck.program.where.handed import is_argument, with_handed
-from jaxcheck.program.where.matching import Known
+from jaxcheck.program.where.handed import with_handed
+from jaxcheck.program.where.matching import Known, reordered
 from jaxcheck.program.where.nonsense import tried
 from jaxcheck.program.where.places import Place
-from jaxcheck.program.where.sites import Group, Site, live, own_values, sites
-from jaxcheck.program.where.tape import Op, Tape, record
+from jaxcheck.program.where.reach import Reach
+from jaxcheck.program.where.shared import as_called
+from jaxcheck.program.where.sites import Group, live, own_values, sites
+from jaxcheck.program.where.tape import Tape, record
 from jaxcheck.program.where.truths import truths
 from jaxcheck.there import there
 
 # How far the second point is from the first, relative to each number, and to the leaf's RMS.
 FAR, APART = 0.25, 0.05
+# Operations of one line that are looked at together.
+FEW = 4
+_ORDER = ("own", "forward", "local", "use", "cotangent")
 
 
 @dataclasses.dataclass(eq=False)
@@ -44,6 +49,7 @@ class Problem:
     loss: tuple[Tape, list[list[np.ndarray]], dict[int, np.ndarray]]
     made: tuple[Edit, ...] = ()
     backward: tuple[str, str] = ("", "")  # file and name of a rule's backward pass
+    short: Problem | None = None  # the same with fewer turns of its loops, see `shorter`
 
     def __post_init__(self) -> None:
         every = sites(self.tape)
@@ -53,6 +59,7 @@ class Problem:
         for k, op in enumerate(self.tape.ops):
             for i in op.ins:
                 self.users.setdefault(i, []).append(k)
+        self.reach = Reach(self.tape, self.users, len(self.loss[0].inputs), self.backward)
         self.scales = [[max(float(np.linalg.norm(t)), np.finfo(float).tiny) for t in row] for row in self.targets]
         inputs = [self.runs[0][i] for i in self.tape.inputs]
         forward = [x for g in self.truths if g.what == "forward" for x in g.arrays[0]]
@@ -60,14 +67,45 @@ class Problem:
         self.known = Known([*forward, *inputs, *(x for g in self.truths if g.what == "cotangent" for x in g.arrays[0])])
         self.parts = Known(x for g in self.truths if g.what == "use" for x in g.arrays[0])
         self._knows: dict[int, bool] = {}
+        self._disorders: dict[int, bool] = {}
+        self.answers: dict[Any, bool] = {}  # what `weigh` has asked of sites
         self._entering: dict[tuple[str, int], bool] = {}
         self.free, self.loose = self._reached(self.knows), self._reached(lambda i: self.runs[0][i] in self.forward)
+
+    @functools.cached_property
+    def sources(self) -> list[Group]:
+        """The values that a change may bring in, each value once; the backward pass's own first."""
+        found, seen = [], set()
+        for group in sorted([*self.own, *self.truths], key=lambda g: _ORDER.index(g.what)):
+            arrays = [self.runs[0][i] for i in group.ids] if group.what == "own" else group.arrays[0]
+            key = tuple((x.shape, x.tobytes()) for x in arrays)
+            near = tuple((x.shape, *np.round([np.sum(x), np.abs(x).sum()], 9)) for x in map(np.asarray, arrays))
+            if key not in seen and (group.what == "own" or near not in seen):
+                seen |= {key, near}
+                found.append(group)
+        return found
 
     def knows(self, i: int) -> bool:
         """Whether a value of the tape is one of the loss's."""
         if i not in self._knows:
             self._knows[i] = self.runs[0][i] in self.known
         return self._knows[i]
+
+    def _line(self, i: int) -> tuple[str, int] | None:
+        """The line that makes a value."""
+        k = self.tape.makers.get(i)
+        return self.tape.ops[k].stack[0][:2] if k is not None and self.tape.ops[k].stack else None
+
+    def disordered(self, i: int) -> bool:
+        """Whether a line makes a value of the same numbers in another order than its axes': so it is not known."""
+        if i not in self._disorders:
+            before, line = [i], self._line(i)
+            found = False
+            for _ in range(FEW) if line else ():
+                before = [j for n in before if self._line(n) == line for j in self.tape.ops[self.tape.makers[n]].ins]
+                found = found or any(reordered(self.runs[0][i], self.runs[0][j]) for j in before)
+            self._disorders[i] = found
+        return self._disorders[i]
 
     def _reached(self, known: Callable[[int], bool]) -> set[int]:
         """The values from which a wrong result is reached otherwise than through one that is known; `free` of all that
@@ -85,34 +123,6 @@ class Problem:
                 # What only gives a result its shape is still the result.
                 queue += [(j, result and not self.tape.ops[k].stack) for j in self.tape.ops[k].ins]
         return found
-
-    def in_reach(self, group: Group, site: Site) -> bool:
-        """Whether a value can be had at a site of a rule. The cotangents are given to its backward pass alone: what its
-        forward pass keeps for it is made without them, and so is what a function does that is given nothing of them.
-        And of what the forward pass makes the other has what it is seen to make use of."""
-        if not self._cotangents:
-            return True
-        if group.what in ("use", "cotangent") or self._cotangents & set(group.ids):
-            function = site.place.function
-            return function in self._knowing or (site.place.file, function.rsplit(".", 1)[-1]) == self.backward
-        made = [k for k in group.made if k >= 0]
-        here = {place.function for place in self.tape.ops[site.ops[0]].stack}
-        there_too = [*made[:1], *(k for i in group.ids[:1] for k in self.users.get(i, ()))]
-        return not made or any(place.function in here for k in there_too for place in self.tape.ops[k].stack)
-
-    @functools.cached_property
-    def _cotangents(self) -> set[int]:
-        """The cotangents of a rule, and what is made of them."""
-        found = set(self.tape.inputs[len(self.loss[0].inputs) :])
-        for op in self.tape.ops:
-            if not found.isdisjoint(op.ins):
-                found.update(op.outs)
-        return found
-
-    @functools.cached_property
-    def _knowing(self) -> set[str]:
-        """The functions that do something with one of them, and those that they are called by."""
-        return {place.function for op in self.tape.ops if not self._cotangents.isdisjoint(op.ins) for place in op.stack}
 
     def entering(self, place: Place) -> bool:
         """Whether the loss knows all that comes into a line from others, the first time it is run."""
@@ -174,12 +184,13 @@ class Problem:
             self,
             tape=dataclasses.replace(self.tape, outputs=[self.tape.outputs[k]]),
             targets=[[row[k]] for row in self.targets],
+            short=None if self.short is None else self.short.only(k),
         )
 
     def after(self, edit: Edit) -> Problem:
         """The problem that is left when a change that fits has been made."""
         runs = [there(self.run(edit, point)) for point in range(len(self.runs))]
-        return dataclasses.replace(self, runs=runs, made=(*self.made, edit))
+        return dataclasses.replace(self, runs=runs, made=(*self.made, edit), short=None)
 
     def depth(self, k: int) -> int:
         """How many operations lead to a result."""
@@ -195,7 +206,7 @@ class Problem:
     def repaired(self, edit: Edit) -> set[int]:
         """The wrong results that a change makes right at every point; none, if it makes a right one wrong."""
         before = self.error(self.runs[0], 0) > ASTRAY
-        if not all(self.in_reach(group, edit.site) for group in edit.groups):
+        if not self.reach.allows(edit):
             return set()
         right = np.ones(len(before), bool)
         for point in range(len(self.runs)):
@@ -207,7 +218,7 @@ class Problem:
 
     def repairs(self, edit: Edit) -> bool:
         """Whether a change makes all results right, at every point."""
-        if not all(self.in_reach(group, edit.site) for group in edit.groups):
+        if not self.reach.allows(edit):
             return False
         for point in range(len(self.runs)):
             values = self.run(edit, point)
@@ -271,20 +282,6 @@ def of_loss(
     if not all(w.any() for w in wrong) or any((a & ~w).any() for a, w in zip(astray, wrong, strict=True)):
         return None
     return problem
-
-
-def as_called(back: Tape, ahead: Tape) -> Tape:
-    """The tape of a backward pass with what it does in a function of the loss's own put where that is called: a change
-    there would change the loss, too. What a call is given is an operation of its own, at its place."""
-    shared = {place for op in ahead.ops for place in op.stack}
-
-    def called(op: Op) -> Op:
-        depth = 0
-        while depth < len(op.stack) - 1 and op.stack[depth] in shared:
-            depth += 1
-        return dataclasses.replace(op, stack=op.stack[depth:]) if depth else op
-
-    return dataclasses.replace(back, ops=[op if is_argument(op) else called(op) for op in back.ops])
 
 
 def _as(x: np.ndarray | None, like: np.ndarray) -> np.ndarray:

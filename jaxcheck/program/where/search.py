@@ -18,7 +18,7 @@ from jaxcheck.program.where.projections import Projections, downstream
 from jaxcheck.program.where.reductions import reductions
 from jaxcheck.program.where.sites import Group, Site
 from jaxcheck.program.where.terms import Terms
-from jaxcheck.program.where.weigh import becomes, is_cotangent, was_right, weighed
+from jaxcheck.program.where.weigh import at_best, is_cotangent, was_right, weighed
 
 _TERMS = ("own", "forward", "local")
 
@@ -58,7 +58,7 @@ class Search:
         self.found: list[Found] = []
         self.queue: list[tuple[float, int, Edit]] = []
         self.projections, self.cones = Projections(problem), Cones(problem)
-        self.sources = _sources(problem)
+        self.sources = problem.sources
 
     def go(self) -> list[Found]:
         """All that repairs; nothing where the time ran out, for a likelier change may not have been seen."""
@@ -93,6 +93,8 @@ class Search:
                 self._screened(site)
             elif not self._right_forward(site):
                 self._enqueue(self._all(site))
+            elif not self.found:
+                self._enqueue(self._next_link(site))
         self._run()
 
     def _matters(self, site: Site) -> bool:
@@ -100,8 +102,14 @@ class Search:
         outs = [self.p.tape.ops[k].outs[0] for k in site.ops]
         return any(self.p.runs[0][o].dtype.kind in "bi" or self.projections.reach(o) for o in outs)
 
+    def _next_link(self, site: Site) -> Iterator[Edit]:
+        """Of what computes a value of the loss, the changes that make another of it: the next link of the chain."""
+        for edit in e.unary(self.p.tape, site, OUT, self.olds(site, OUT)[0], self.p.tape.ops[site.ops[0]]):
+            if (new := self.p.first(edit)) is not None and new in self.p.forward:
+                yield edit
+
     def _right_forward(self, site: Site) -> bool:
-        """Whether it computes a value of the loss: in such a place there is no mistake."""
+        """Whether it computes a value of the loss: in such a place there is seldom a mistake."""
         return all(self.p.runs[0][self.p.tape.ops[k].outs[0]] in self.p.forward for k in site.ops)
 
     # What is tried.
@@ -171,10 +179,11 @@ class Search:
         olds = self.olds(site, OUT)
         those = [Edit(site, OUT, "scale", factor=-1.0)] if not self._right_forward(site) else []
         those += [
-            Edit(site, OUT, "swap", (group,))
+            Edit(site, OUT, "swap", (group,), backwards=backwards)
             for group in self.sources
-            if group.what == "own" and self.p.runs[0][group.ids[0]].shape == olds[0].shape
-            if self.given(group, site, olds, False) is not None
+            for backwards in (False, True)
+            if group.what == "own" and self.p.runs[0][group.ids[-backwards]].shape == olds[0].shape
+            if self.given(group, site, olds, backwards) is not None
         ]
         if self.projections.affine(site):
             for edit in filter(self.projections.fits, those):
@@ -262,14 +271,12 @@ class Search:
         for edit in edits:
             if self.p.late():
                 return
-            sense, known = becomes(self.p, edit)
-            if sense:
-                fields = weighed(self.p, edit, known)
-                # What is right may be handed on by a line that should have done more with it.
-                handed_on = fields["was"] and source.handed_on(edit.site.place, edit.site.name)
-                price = self.price(fields | dict(was=False) if handed_on else fields)
-                if price <= self.dearest:
-                    self.queue.append((price, len(self.queue), edit))
+            fields = at_best(self.p, edit)
+            # What is right may be handed on by a line that should have done more with it.
+            handed_on = fields["was"] and source.handed_on(edit.site.place, edit.site.name)
+            price = self.price(fields | dict(was=False) if handed_on else fields)
+            if price <= self.dearest:
+                self.queue.append((price, len(self.queue), edit))
 
     def _run(self) -> None:
         queue, self.queue = sorted(self.queue, key=lambda item: item[:2]), []
@@ -281,19 +288,5 @@ class Search:
 
     def _take(self, edit: Edit) -> None:
         if self.p.repairs(edit):
-            fields = weighed(self.p, edit, becomes(self.p, edit)[1])
+            fields = weighed(self.p, edit)
             self.found.append(Found(edit, fields, self.price(fields)))
-
-
-def _sources(problem: Problem) -> list[Group]:
-    """The values that a change may bring in, each value once; the backward pass's own first."""
-    found, seen = [], set()
-    order = ("own", *_TERMS[1:], "use", "cotangent")
-    for group in sorted([*problem.own, *problem.truths], key=lambda g: order.index(g.what)):
-        arrays = [problem.runs[0][i] for i in group.ids] if group.what == "own" else group.arrays[0]
-        key = tuple((x.shape, x.tobytes()) for x in arrays)
-        near = tuple((x.shape, *np.round([np.sum(x), np.abs(x).sum()], 9)) for x in map(np.asarray, arrays))
-        if key not in seen and (group.what == "own" or near not in seen):
-            seen |= {key, near}
-            found.append(group)
-    return found

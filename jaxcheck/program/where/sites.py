@@ -101,7 +101,7 @@ def own_values(tape: Tape, those: list[Site]) -> list[Group]:
     for site in those:
         for j in range(len(tape.ops[site.ops[0]].outs)):
             add(tuple(tape.ops[k].outs[j] for k in site.ops), site.place)
-    for ids in _carried(tape):
+    for ids in carried(tape):
         add(ids, None)
     for site in those:  # what comes from one turn of a Python loop to the next
         for j in range(len(tape.ops[site.ops[0]].ins)):
@@ -113,7 +113,7 @@ def own_values(tape: Tape, those: list[Site]) -> list[Group]:
     return list(found.values())
 
 
-def _carried(tape: Tape) -> list[tuple[int, ...]]:
+def carried(tape: Tape) -> list[tuple[int, ...]]:
     """What each value of a loop's body is, turn by turn."""
     rows: dict[Any, list[int]] = defaultdict(list)
     for op in tape.ops:

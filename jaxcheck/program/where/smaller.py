@@ -23,6 +23,8 @@ LARGE, LONG = 300_000, 3_000
 # Axes up to this size are left as they are, and what the longer ones are cut to.
 SHORT = 12
 _PRIMES = (7, 11, 13, 17, 19, 23, 29, 31)
+# What the loops of a program are cut to where a search of them as they are takes long: a first turn and a last one.
+TURNS = 2
 # Parameters of equations that hold sizes, or places along an axis.
 _SIZED = ("shape", "new_sizes", "sizes", "slice_sizes", "start_indices", "limit_indices", "length")
 # What is next to the end of an axis.
@@ -58,13 +60,13 @@ def cuts(programs: tuple[Any, ...], count: int) -> Iterator[dict[int, int]]:
     Args:
         count: the first inputs, which are the parameters.
     """
-    lengths = {n for program in programs for n in _lengths(program)}
+    loops = {n for program in programs for n in lengths(program)}
     inputs = [v.aval for program in programs for v in (*program.jaxpr.invars, *program.jaxpr.constvars)]
-    taken = {n for aval in inputs for n in getattr(aval, "shape", ())} | lengths
+    taken = {n for aval in inputs for n in getattr(aval, "shape", ())} | loops
     own = {n for v in programs[0].jaxpr.invars[:count] for n in v.aval.shape}
     primes = [p for p in _PRIMES if p not in taken]
     seen = []
-    for chosen in (taken, taken - own, lengths):
+    for chosen in (taken, taken - own, loops):
         products = {n * m for n in taken for m in taken if min(n, m) > 1}
         long = sorted(n for n in chosen - products if n > SHORT)
         sizes = {n: to for n, to in zip(long, primes, strict=False) if to < n}
@@ -73,17 +75,20 @@ def cuts(programs: tuple[Any, ...], count: int) -> Iterator[dict[int, int]]:
             yield sizes
 
 
-def _lengths(program: Any) -> Iterator[int]:
+def lengths(program: Any) -> Iterator[int]:
     """How long the loops of a program are."""
     for eqn in interpret.opened(program).eqns:
         if eqn.primitive.name == "scan":
             yield int(eqn.params["length"])
         for _, inner in interpret.sub_jaxprs(eqn.params):
-            yield from _lengths(inner)
+            yield from lengths(inner)
 
 
 def _derived(sizes: Mapping[int, int]) -> dict[int, int]:
-    """The sizes, and what is made of them: products, also with a short axis, and what is next to an end."""
+    """The sizes, and what is made of them: products, also with a short axis, and what is next to an end; of a few turns
+    of a loop nothing, for any axis may be as long as that."""
+    if min(sizes.values()) <= TURNS:
+        return dict(sizes)
     kept = [(n, n) for n in range(2, SHORT + 1)]
     found = {n * m: a * b for n, a in sizes.items() for m, b in (*sizes.items(), *kept)}
     return found | {n - d: to - d for n, to in sizes.items() for d in _BESIDE} | dict(sizes)

@@ -12,6 +12,8 @@ from typing import Any
 from jaxcheck.program.where.places import Place
 
 _REPEATING = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+# Functions that call the one they are given over and over.
+_MAPPING = ("map", "tree_map")
 
 
 _CACHES: list[Any] = []
@@ -212,12 +214,17 @@ def operand_names(place: Place, count: int) -> tuple[str, ...]:
     return tuple(part.id if isinstance(part, ast.Name) else "" for part in parts)
 
 
+def _called(node: ast.Call) -> str:
+    """The last name of what is called."""
+    return getattr(node.func, "attr", getattr(node.func, "id", ""))
+
+
 @remembered
 def repeats(place: Place) -> bool:
-    """Whether an expression stands in a loop or a comprehension of its function."""
+    """Whether an expression stands in a loop or a comprehension of its function, or in what is mapped over leaves."""
     function = function_at(place)
     return function is not None and any(
-        isinstance(node, _REPEATING)
+        (isinstance(node, _REPEATING) or (isinstance(node, ast.Call) and _called(node) in _MAPPING))
         and (node.lineno, node.col_offset) <= place[1:3]
         and place[3:5] <= (node.end_lineno or 0, node.end_col_offset or 0)
         for node in ast.walk(function)
