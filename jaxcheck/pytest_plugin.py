@@ -145,17 +145,25 @@ class _Run:
         if isinstance(getattr(outcome, "wasxfail", None), Reason):
             outcome.wasxfail = str(outcome.wasxfail)  # xdist sends plain strings only
         expected = outcome.skipped and hasattr(outcome, "wasxfail")
-        outcome.jaxcheck = [dataclasses.asdict(entry) | {"expected": expected} for entry in made]
+        excused = ""
         if outcome.failed and report is not None and report.verdict == "INCONCLUSIVE":
             self._excuse(item, outcome, f"INCONCLUSIVE: {_cause(report)}")
+            excused = (
+                "" if outcome.failed else f"--jaxcheck-inconclusive={self.config.getoption('jaxcheck_inconclusive')}"
+            )
+        outcome.jaxcheck = [
+            dataclasses.asdict(entry) | {"expected": expected, "excused": excused if _is_of(entry, report) else ""}
+            for entry in made
+        ]
         if outcome.failed and report is not None:
             _name_cause(outcome, f"{type(error).__name__}: {_cause(report)}")
         elif outcome.failed:
             _show(outcome, made)
         return outcome
 
-    def _excuse(self, item: pytest.Item, outcome: Any, said: str) -> None:
-        """Make of a test that ended in GradientInconclusive what was asked for."""
+    def _excuse(self, item: pytest.Item, outcome: Any, said: str) -> str:
+        """Make of a test that ended in GradientInconclusive what was asked for; by which option, where it is no failure
+        then."""
         wanted = self.config.getoption("jaxcheck_inconclusive")
         if wanted == "skip":
             path, line, _ = item.reportinfo()
@@ -167,8 +175,9 @@ class _Run:
             try:
                 item.warn(GradientCheckWarning(f"{said}; the test ended there"))
             except GradientCheckWarning:  # the suite's filters make errors of warnings: it stays one
-                return
+                return ""
             outcome.outcome, outcome.longrepr = "passed", None
+        return "" if outcome.failed else f"--jaxcheck-inconclusive={wanted}"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not self.is_worker:
@@ -207,6 +216,11 @@ def _report_of(error: BaseException | None) -> Report | None:
     if result is None or not isinstance(error, (result.GradientMismatch, result.GradientInconclusive)):
         return None
     return getattr(error, "report", None)
+
+
+def _is_of(entry: Entry, report: Report | None) -> bool:
+    """Whether it is the report that ended the test."""
+    return report is not None and entry.report["verdict"] == report.verdict.value != "PASS"
 
 
 def _cause(report: Report) -> str:

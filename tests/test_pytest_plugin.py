@@ -246,6 +246,24 @@ def entries(*reports: Report) -> list[Entry]:
     return [Entry(f"test_a.py::test_{i}", report.to_json()) for i, report in enumerate(again)]
 
 
+def test_what_is_expected_or_excused_is_no_failure_in_the_files(tmp_path):
+    """A machine that reads them would fail where pytest does not."""
+    those = entries(passing(), failing(), failing(), failing())
+    those[1].expected, those[2].excused = True, "--jaxcheck-inconclusive=skip"
+    for suffix in ("xml", "sarif"):
+        pytest_section.write(str(tmp_path / f"all.{suffix}"), those)
+    suite = ElementTree.parse(tmp_path / "all.xml").getroot()[0]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("4", "1", "2")
+    skipped = [case.find("skipped") for case in suite]
+    assert [one is not None and one.get("message").partition(":")[0] for one in skipped] == [
+        False, "xfail", "--jaxcheck-inconclusive=skip", False
+    ]  # fmt: skip
+    (run,) = json.loads((tmp_path / "all.sarif").read_text(encoding="utf-8"))["runs"]
+    whys = [[s["justification"] for s in found.get("suppressions", ())] for found in run["results"]]
+    each = len(whys) // 3
+    assert whys == [["xfail"]] * each + [["--jaxcheck-inconclusive=skip"]] * each + [[]] * each
+
+
 def test_findings_are_written_as_sarif(tmp_path):
     pytest_section.usable(str(tmp_path / "all.sarif"))
     pytest_section.write(str(tmp_path / "all.sarif"), entries(passing(), failing()))

@@ -21,7 +21,7 @@ class Entry:
     """One report of the run: as plain data, for it travels from xdist's workers.
 
     `drop_in` says that `jax.test_util` was called, `beyond` that its own function would have passed; `expected` that
-    the test failed as its xfail mark says.
+    the test failed as its xfail mark says; `excused` what `--jaxcheck-inconclusive` made of it.
     """
 
     test: str
@@ -29,6 +29,7 @@ class Entry:
     drop_in: bool = False
     beyond: bool = False
     expected: bool = False
+    excused: str = ""
 
 
 def usable(path: str) -> None:
@@ -45,7 +46,8 @@ def write(path: str, entries: list[Entry]) -> None:
     from jaxcheck.report import save
 
     reports = [dataclasses.replace(report, name=f"{entry.test} {report.name}") for entry, report in _decoded(entries)]
-    save.save_all(reports, path)
+    excused = {k: entry.excused or "xfail" for k, entry in enumerate(entries) if entry.excused or entry.expected}
+    save.save_all(reports, path, excused=excused)
 
 
 def lines(entries: list[Entry], width: int, everything: bool) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
 from jaxcheck.report import line, text
@@ -14,9 +14,16 @@ from jaxcheck.result import Report, Verdict
 _UNWRITABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def render(reports: Sequence[Report], errors: Sequence[tuple[str, str]] = ()) -> str:
-    """FAIL is a failure, INCONCLUSIVE one too (of that type), and `errors` (name, what was raised) are errors."""
-    failed = [report for report in reports if report.verdict is not Verdict.PASS]
+def render(
+    reports: Sequence[Report], errors: Sequence[tuple[str, str]] = (), excused: Mapping[int, str] | None = None
+) -> str:
+    """FAIL is a failure, INCONCLUSIVE one too (of that type), and `errors` (name, what was raised) are errors.
+
+    Args:
+        excused: why it counts for nothing that a report, by its position, is no PASS: it is skipped then.
+    """
+    excused = excused or {}
+    failed = [k for k, report in enumerate(reports) if report.verdict is not Verdict.PASS and k not in excused]
     total = sum(report.seconds for report in reports if not math.isnan(report.seconds))
     suite = ElementTree.Element(
         "testsuite",
@@ -24,11 +31,14 @@ def render(reports: Sequence[Report], errors: Sequence[tuple[str, str]] = ()) ->
         tests=str(len(reports) + len(errors)),
         failures=str(len(failed)),
         errors=str(len(errors)),
+        skipped=str(len(excused)),
         time=f"{total:.3f}",
     )
-    for report in reports:
+    for k, report in enumerate(reports):
         case = _case(suite, report.kind, report.name, report.seconds)
-        if report.verdict is not Verdict.PASS:
+        if k in excused:
+            ElementTree.SubElement(case, "skipped", message=_clean(f"{excused[k]}: {line.cause(report)}"))
+        elif report.verdict is not Verdict.PASS:
             failure = ElementTree.SubElement(
                 case, "failure", type=f"{report.verdict.value} {report.reason.name}", message=_clean(line.cause(report))
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,13 +25,21 @@ _OF_GROUP = {
 }
 
 
-def render(reports: Sequence[Report], errors: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+def render(
+    reports: Sequence[Report], errors: Sequence[tuple[str, str]] = (), excused: Mapping[int, str] | None = None
+) -> dict[str, Any]:
     """One run with all findings, as data for `json.dumps`.
 
     Args:
         errors: (name, what was raised) of checks that came to no report: notifications, not findings.
+        excused: why it counts for nothing what a report, by its position, found: suppressed findings.
     """
-    results = [result for report in reports for result in _results(report)]
+    excused = excused or {}
+    results: list[dict[str, Any]] = [
+        result | ({"suppressions": [{"kind": "inSource", "justification": excused[k]}]} if k in excused else {})
+        for k, report in enumerate(reports)
+        for result in _results(report)
+    ]
     used = list(dict.fromkeys(result["ruleId"] for result in results))
     for result in results:
         result["ruleIndex"] = used.index(result["ruleId"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as stdlib_json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,18 @@ def save(report: Report, path: str | os.PathLike[str]) -> None:
 
 
 def save_all(
-    reports: Sequence[Report], path: str | os.PathLike[str], errors: Sequence[tuple[str, str]] = (), kind: str = ""
+    reports: Sequence[Report],
+    path: str | os.PathLike[str],
+    errors: Sequence[tuple[str, str]] = (),
+    kind: str = "",
+    excused: Mapping[int, str] | None = None,
 ) -> None:
     """Write several reports into one file.
 
     Args:
         errors: (name, what was raised) of checks that came to no report.
         kind: "json", "html", "xml" (JUnit's) or "sarif"; by the suffix of `path` if "". Raises ValueError for another.
+        excused: why a report, by its position, counts for nothing where a machine fails on what is no PASS.
     """
     kind = kind or Path(path).suffix.lower().removeprefix(".")
     if kind == "json":
@@ -39,9 +44,9 @@ def save_all(
     elif kind == "html":
         write(path, html.pages(reports, errors))
     elif kind == "xml":
-        write(path, junit.render(reports, errors))
+        write(path, junit.render(reports, errors, excused))
     elif kind == "sarif":
-        write(path, dumps(sarif.render(reports, errors)))
+        write(path, dumps(sarif.render(reports, errors, excused)))
     else:
         raise ValueError(
             f"cannot save reports as {kind or 'a file without suffix'!r}: use .json, .html, .xml or .sarif"
