@@ -96,7 +96,8 @@ def caught(report: Report) -> str:
     but = f"; not known for {numbers.names(unknown)}" if unknown else ""
     but += f"; nothing in {numbers.names(blind)}" if blind else ""
     faint = [leaf.path for leaf in seen if leaf.faint]
-    zero = f"; for {numbers.names(faint)}, with next to no gradient, to what the other leaves do" if faint else ""
+    to = "what the other leaves do" if len(report.leaves) > len(faint) else "how steep the function is beside the point"
+    zero = f"; for {numbers.names(faint)}, with next to no gradient, to {to}" if faint else ""
     at = f" at {report.point}" if report.point else ""
     return f"floor: would have caught {', '.join(parts)} (relative to the leaf's norm{zero}){at}{but}"
 

@@ -148,7 +148,8 @@ def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
         TypeError, ValueError: naming the argument.
     """
     if (points is None) == (init is None):
-        raise TypeError("give either points (a stacked pytree or a list of pytrees) or init=, not both")
+        both = "not both" if points is not None else "neither is there"
+        raise TypeError(f"give either points (a stacked pytree or a list of pytrees) or init=; {both}")
     if (train_step is None) != (steps is None):
         raise TypeError("train_step= and steps= go together: steps=[0, 100] checks before and after 100 steps")
     if train_step is not None:
