@@ -104,6 +104,7 @@ def stopped(x):
 
 @pytest.mark.parametrize("mode", ["fwd", "rev", "lin"])
 def test_nor_does_jax_vouch_for_itself(mode):
-    assert told(stopped, NEARER, modes=[mode]) == "GradientCheckWarning"
-    assert told(stopped, NEARER[:1], modes=[mode]) == "GradientInconclusive"
+    """Where the differences are too coarse, the function with nothing held back says what they would."""
+    assert told(stopped, NEARER, modes=[mode]) == "GradientMismatch"
+    assert told(stopped, NEARER[:1], modes=[mode]) in ("GradientMismatch", "GradientInconclusive")
     assert told(stopped, NEARER[1:], modes=[mode]) == "silent"

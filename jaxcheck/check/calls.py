@@ -109,6 +109,7 @@ def check_grad(
         ValueError: an option is out of range; `resume` is the file of another check, and the text says what differs.
         OSError: `resume` cannot be written, the disk is full, or another run has it (BlockingIOError).
         RuntimeError: another process of the check died, failed, or makes another call.
+        Whatever the loss or the gradient raises, and, without `grad`, what JAX raises when it differentiates the loss.
 
     Reference: formulas (1) and (2) of the gradient-checking procedure taught in the deep-learning
     courses (Ng, "Gradient checking"): per component (J(theta+eps e_i) - J(theta-eps e_i)) / (2 eps) and

@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxcheck.bars import ALIKE, BARS
+from jaxcheck.bars import ALIKE, BARS, COUNTS
 from jaxcheck.check.settings import Case
 from jaxcheck.evidence import freed
 from jaxcheck.evidence.freed import Freed
@@ -27,12 +27,15 @@ JUDGED = (Reason.MANUAL_WRONG, Reason.AGREE, Reason.AUTODIFF_DIFFERS)
 
 def concerns(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
     """Whether autodiff has a say on a leaf, and may be held back from it."""
-    return _has_say(ev, opinion) and freed.holds_back(case.problem)
+    return _has_say(case, ev, opinion) and freed.holds_back(case.problem)
 
 
-def _has_say(ev: LeafEvidence, opinion: Opinion) -> bool:
+def _has_say(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
+    """Not on a leaf that all agree on, and that the differences see well: they would have seen what is held back."""
     claim = _autodiff(ev)
-    return claim is not None and bool(np.isfinite(claim).all()) and ev.leaf.size > 0 and opinion.reason in JUDGED
+    if claim is None or not np.isfinite(claim).all() or not ev.leaf.size or opinion.reason not in JUDGED:
+        return False
+    return opinion.reason is not Reason.AGREE or not opinion.error_bar <= COUNTS * case.settings.must_catch
 
 
 def _autodiff(ev: LeafEvidence) -> np.ndarray | None:
@@ -43,7 +46,7 @@ def _autodiff(ev: LeafEvidence) -> np.ndarray | None:
 def second_opinions(case: Case, leaves: list[LeafEvidence], opinions: list[Opinion]) -> list[Opinion]:
     """Opinions with what autodiff says of the function with nothing held back in place of differences that do not
     contradict it; `leaves` is changed in place."""
-    those = [k for k, (ev, opinion) in enumerate(zip(leaves, opinions, strict=True)) if _has_say(ev, opinion)]
+    those = [k for k, (ev, opinion) in enumerate(zip(leaves, opinions, strict=True)) if _has_say(case, ev, opinion)]
     if not those or not freed.holds_back(case.problem):
         return opinions
     opinions, known = list(opinions), freed.measure(case.problem, case.point)

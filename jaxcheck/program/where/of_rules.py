@@ -12,8 +12,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jaxcheck.bars import ASTRAY_AS_RUN, RIGHT_AS_RUN
 from jaxcheck.program import constants, interpret
 from jaxcheck.program.abandoned import let_go
-from jaxcheck.program.custom import owner as rules_source
-from jaxcheck.program.custom import rules
+from jaxcheck.program.custom import owner, rules
 from jaxcheck.program.objective import Traced
 from jaxcheck.program.where import kernels, smaller, tape
 from jaxcheck.program.where.nonsense import NONSENSE, tried
@@ -59,7 +58,7 @@ def _of_one(
     made = *(constants.settled(program, traced.wide, traced.rounded) for program in made[:2]), *made[2:]
     problem = _cut_down(made, deadline) if smaller.is_large(*made[:2]) else None
     problem = problem or _problem(made, deadline)
-    stated = rules_source.stated_by(eqn.params.get("bwd"))
+    stated = owner.stated_by(eqn.params.get("bwd"))
     if problem is not None and stated is not None:
         problem.backward = stated[1], stated[0]
     loss, manual, given, _, cotangents, _, _ = made
@@ -98,9 +97,9 @@ class _Meeting(tape.Recording):
 
     def whole(self, eqn: Any, operands: list[int]) -> bool:
         if rules.rule_kind(eqn) in ("custom_vjp", "custom_jvp"):
-            owner = rules_source.owner(eqn)
-            key = (owner, tuple(np.shape(self.tape.values[i]) for i in operands))
-            if owner.origin != "jax" and key not in self._seen:
+            who = owner.owner(eqn)
+            key = (who, tuple(np.shape(self.tape.values[i]) for i in operands))
+            if who.origin != "jax" and key not in self._seen:
                 self._seen.add(key)
                 self.met.append((eqn, [self.tape.values[i] for i in operands], key))
         return super().whole(eqn, operands)
