@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from jaxcheck.program import constants, foreign, interpret
+from jaxcheck.program import foreign, interpret
 from jaxcheck.program.custom.called import as_called
 from jaxcheck.program.custom.rules import falls_short, is_reverse_only, rule_kind
 from jaxcheck.program.custom.strip import count_rules, strip
@@ -23,8 +23,8 @@ from jaxcheck.program.interpret import walk
 from jaxcheck.program.kernels import without_kernels
 from jaxcheck.program.leaks import LeakedTracer, refuse_leaks
 from jaxcheck.program.objective import Traced, as_it_is, coarsest, emitted_again, lifted, said_of
-from jaxcheck.program.quiet import quiet
 from jaxcheck.program.run.compile import Program
+from jaxcheck.program.tidy import tidy
 
 
 def base(traced: Traced, stripped: bool = False) -> Any:
@@ -133,7 +133,7 @@ def derived(traced: Traced, f: Callable, args: Sequence[Any], precision: str = "
         inner, shape = jax.make_jaxpr(f, return_shape=True)(*args)
     rounded = traced.rounded
     refuse_leaks(inner, "a custom rule")
-    inner = quiet(constants.settled(inner, traced.wide, rounded))
+    inner = tidy(inner, traced.wide, rounded)
     tree = jax.tree_util.tree_structure(shape)
     if precision == "native":
         return Traced(Program.of(inner), tree, "native", "", inner, coarsest(inner), traced.wide, rounded)

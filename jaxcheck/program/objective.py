@@ -25,8 +25,8 @@ from jaxcheck.program.kernels import without_kernels
 from jaxcheck.program.leaks import LeakedTracer, refuse_leaks
 from jaxcheck.program.mode import NOT_TRACEABLE, is_wide
 from jaxcheck.program.native import jaxpr_of
-from jaxcheck.program.quiet import quiet
 from jaxcheck.program.run.compile import Program
+from jaxcheck.program.tidy import tidy
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def _natively(f: Callable, leaves: Sequence[Any], extras: Sequence[Any]) -> Trac
     wide = is_wide()
     refuse_leaks(closed, "the function")
     effects = tuple(sorted({type(e).__name__.removesuffix("Effect") for e in closed.effects}))
-    closed = quiet(constants.settled(closed, wide))
+    closed = tidy(closed, wide)
     mixed = wide and constants.mixed(closed)
     program = Program.of(emitted_again(closed) if mixed else closed)
     found = Traced(program, jax.tree_util.tree_structure(shape), "native", "", closed, coarsest(closed), wide)

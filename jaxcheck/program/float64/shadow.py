@@ -20,7 +20,7 @@ from jaxcheck.program.float64.lifting import Unliftable
 from jaxcheck.program.float64.widths import is_low, lifted_dtype
 from jaxcheck.program.mode import is_traced, is_wide
 from jaxcheck.program.native import NativeTrace, trace_native
-from jaxcheck.program.quiet import quiet
+from jaxcheck.program.tidy import tidy
 
 __all__ = ["Traced", "Unliftable", "in_float64", "islands", "lift", "low_precision", "runnable", "to_float64",
            "trace_float64", "uses_random_bits"]  # fmt: skip
@@ -166,7 +166,7 @@ def trace_float64(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
     wide = not error
     if error or traced is None:
         traced, wide = trace_native(f, args, kwargs, _is_data), is_wide()
-        traced = traced._replace(closed=quiet(constants.settled(traced.closed, wide)))
+        traced = traced._replace(closed=tidy(traced.closed, wide))
         programs = _programs(traced.closed)
     reasons, stuck = _narrow(programs), _stuck(programs)
     # An island in pure float64 is no hindrance: the program can run as it stands.
@@ -185,9 +185,7 @@ def _promoted(f: Any, args: Any, kwargs: Any) -> tuple[NativeTrace | None, str]:
         with jax.enable_x64(True):
             traced = trace_native(f, wide_args, wide_kwargs, _is_data)
             # What the caller's own program rounds is rounded here, too.
-            traced = traced._replace(
-                closed=quiet(constants.settled(traced.closed, True, rounded)), mixed=constants.mixed(traced.closed)
-            )
+            traced = traced._replace(closed=tidy(traced.closed, True, rounded), mixed=constants.mixed(traced.closed))
             if not any(is_traced(x) for x in traced.flat):
                 _try_callbacks(traced)
             failure = _rule_failure(traced.closed)
