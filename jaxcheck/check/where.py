@@ -124,11 +124,7 @@ def _problems(report: Report, problem: Problem, rules: bool, deadline: float) ->
 
 
 def _cut_down(
-    report: Report,
-    large: tuple[Any, Any],
-    values: list[np.ndarray],
-    count: int,
-    deadline: float,
+    report: Report, large: tuple[Any, Any], values: list[np.ndarray], count: int, deadline: float
 ) -> passes.Problem | None:
     """The first smaller problem of the same programs with the same leaves wrong, None where there is none."""
     for sizes in small.cuts(large, count):

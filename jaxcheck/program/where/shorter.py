@@ -44,10 +44,13 @@ def shortened(one: Problem, programs: tuple[Any, Any], values: Sequence[Any], co
 
 
 def in_full(one: Problem, found: Sequence[Found], price: Callable[[dict[str, Any]], float]) -> list[Found]:
-    """Of the changes that repair the short problem, those that repair the problem itself, as changes of that."""
+    """Of the changes that repair the short problem, those that repair the problem itself, as changes of that; none
+    where time ran out, for those that were not tried may be likelier."""
     out, known = [], _Known(there(one.short), one)
     for edit in (known.edit(f.edit) for f in found):
-        right = next((e for e in _written(one, edit) if not one.late() and one.repairs(e)), None)
+        if one.late():
+            return []
+        right = next(filter(one.repairs, _written(one, edit)), None)
         if right is not None:
             fields = weighed(one, right)
             out.append(Found(right, fields, price(fields)))
