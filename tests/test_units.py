@@ -116,13 +116,45 @@ def test_mixed_units_at_many_points(factor):
 def test_an_ordinary_leaf_has_one_unit():
     """What is moved, and what an error is relative to, is as in a leaf without units."""
     x = np.random.default_rng(0).normal(size=300)
-    assert len(np.unique(sketch.units(x))) == 1
+    assert len(np.unique(sketch.units(x).sizes)) == 1
     assert (sketch.own_scale(x, 1e-2) == sketch.component_scale(x, 1e-2)).all()
     values = np.array([2e6, 0.0, 1e6, 3e-6])
-    assert sketch.units(values)[0] == sketch.units(values)[2] > 1e6
-    assert sketch.units(values)[1] == sketch.units(values)[3] == 3e-6
-    assert sketch.units(values, zero="largest")[1] > 1e6
-    assert (sketch.own_scale(np.zeros(3), 1.0) == 1).all() and sketch.units(np.zeros(0)).size == 0
+    sizes = sketch.units(values).sizes
+    assert sizes[0] == sizes[2] > 1e6 and sizes[1] == sizes[3] == 3e-6
+    assert sketch.units(values, zero="largest").sizes[1] > 1e6
+    assert (sketch.own_scale(np.zeros(3), 1.0) == 1).all() and sketch.units(np.zeros(0)).sizes.size == 0
+
+
+def _by_the_word(values, zero):
+    """The unit of each component, found one unit after the other."""
+    size, out = np.abs(values), np.ones(len(values))
+    rest = (size > 0) & np.isfinite(size)
+    while rest.any():
+        rms = np.sqrt(np.mean(size[rest] ** 2))
+        mine = rest & (size >= sketch.SPAN * rms)
+        out[mine] = rms
+        rest &= ~mine
+    shown = out[(size > 0) & np.isfinite(size)]
+    if shown.size:
+        out[size == 0] = shown.min() if zero == "smallest" else shown.max()
+    return out
+
+
+@pytest.mark.parametrize("zero", ["smallest", "largest"])
+@pytest.mark.parametrize("length", [7, 3000, 1 << 17])
+def test_what_rounding_is_relative_to_is_as_defined(length, zero, seed):
+    """Of many units as of one, of long leaves as of short ones; where the smallest unit has most of the squares, too."""
+    rng = np.random.default_rng(seed)
+    for spread, holes, steep in ((0, 0.0, 0.0), (1, 0.0, 1.0), (6, 0.2, 1.0), (6, 0.1, -1.0), (12, 0.3, 2.0)):
+        values = rng.normal(size=length) * 10.0 ** -rng.integers(0, spread + 1, length).astype(float)
+        values[rng.random(length) < holes] = 0.0
+        sizes, found = _by_the_word(values, zero), sketch.units(values, zero)
+        np.testing.assert_allclose(found.sizes, sizes, rtol=1e-12)
+        g = rng.normal(size=(2, length)) / np.maximum(sizes, 1e-300) ** steep
+        rms = np.sqrt(np.mean(g**2, axis=1))
+        by_unit = np.array([s * np.sqrt(np.mean(g[:, sizes == s] ** 2, axis=1)) for s in np.unique(sizes)])
+        wanted = np.minimum(rms[:, None], by_unit.max(axis=0)[:, None] / sizes)
+        np.testing.assert_allclose(sketch.typical(g, found), wanted, rtol=1e-9)
 
 
 def test_units_do_not_change_the_verdict():
@@ -152,5 +184,5 @@ def test_many_points_at_once_are_as_each_alone(seed):
     scales, mixed = sketch.own_scales(points)
     for x, scale, several in zip(points, scales, mixed, strict=True):
         np.testing.assert_allclose(scale, sketch.own_scale(x, 1.0), rtol=1e-14)
-        assert several == (len(np.unique(sketch.units(x))) > 1)
+        assert several == (len(sketch.units(x).levels) > 1)
     assert mixed.any() and not mixed.all()

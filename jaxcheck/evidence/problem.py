@@ -17,7 +17,8 @@ import numpy as np
 from jaxcheck.evidence import parts
 from jaxcheck.evidence.differences import EPS, Slopes
 from jaxcheck.evidence.parts import Layout
-from jaxcheck.evidence.sketch import units
+from jaxcheck.evidence.sketch import Units, typical, units
+from jaxcheck.formula import norms_along
 from jaxcheck.program.objective import Traced
 from jaxcheck.there import there
 from jaxcheck.theta import Leaf, Theta
@@ -142,7 +143,7 @@ class Probes:
         if self.directions is None:
             return error[:, self.at].T
         with np.errstate(all="ignore"):
-            return np.sqrt(self.directions**2 @ (error**2).T)
+            return norms_along(self.directions, error)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -171,14 +172,38 @@ class LeafEvidence:
     pieces: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     @functools.cached_property
-    def unit_sizes(self) -> np.ndarray:
-        """(n,) the size of each component's unit (see `sketch.units`)."""
+    def units(self) -> Units:
+        """The size of each component's unit."""
         return units(self.values)
 
+    @property
+    def unit_sizes(self) -> np.ndarray:
+        """The same as an array, (n,)."""
+        return self.units.sizes
+
     @functools.cached_property
-    def unit_sizes_of_zeros(self) -> np.ndarray:
-        """The same with zeros counted among the largest unit."""
-        return units(self.values, "largest")
+    def own_sizes(self) -> np.ndarray:
+        """(n,) each component's own size; of zeros that of the leaf's largest unit."""
+        return self._own("largest")
+
+    @functools.cached_property
+    def own_sizes_strict(self) -> np.ndarray:
+        """The same, of zeros that of the leaf's smallest unit."""
+        return self._own("smallest") if (self.values == 0).any() else self.own_sizes
+
+    def _own(self, zero: str) -> np.ndarray:
+        none, sizes = self.values == 0, np.abs(self.values)
+        return np.where(none, units(self.values, zero).sizes, sizes) if none.any() else sizes
+
+    @functools.cached_property
+    def typical(self) -> np.ndarray:
+        """(G, n) the size to which the rounding of each component of M is relative."""
+        return typical(self.m, self.units)
+
+    @functools.cached_property
+    def known(self) -> dict[str, Any]:
+        """What was found of this evidence alone, by name; each takes passes over all components."""
+        return {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -31,8 +31,12 @@ def differ(first: np.ndarray, second: np.ndarray, unit: float) -> bool:
     first, second = np.where(finite, first, 0), np.where(finite, second, 0)
     # Of the largest, for what cancels is known no better than what it is made of.
     largest = np.maximum(np.abs(first), np.abs(second)).max(axis=-1, initial=0.0)
-    units = UNITS if unit < HALF_PRECISION else ROUNDED_ONCE
-    return bool((np.abs(first - second).max(axis=-1, initial=0.0) > units * unit * largest).any())
+    return bool((np.abs(first - second).max(axis=-1, initial=0.0) > units_of(unit) * unit * largest).any())
+
+
+def units_of(unit: float) -> float:
+    """How many rounding units of the largest number another order of sums may move any."""
+    return UNITS if unit < HALF_PRECISION else ROUNDED_ONCE
 
 
 def wandering(samples: np.ndarray, unit: float) -> bool:

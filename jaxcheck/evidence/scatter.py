@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.bars import UNITS
-from jaxcheck.evidence import blocks
+from jaxcheck.evidence import blocks, repeat
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.repeat import differ
 from jaxcheck.evidence.witnesses import gradient_of, nearby, on_host, outputs_of, signs
@@ -39,27 +40,17 @@ def gradients(problem: Problem, point: np.ndarray, seed: int):
 
 def _together(problem: Problem, traced, point, moves):
     def build(programs, point, moves, extras, unit):
-        step = 4 * unit
         primal, *rest = programs
 
         def witness(t, p):
             # The gradient stands in the loop alone: a large one takes a compiler long, and twice as long twice.
             def turn(carried, turn_and_sign):
-                known, spread, same = carried
                 number, sign = turn_and_sign
-                found = gradient_of(problem, t, p, point * (1 + step * sign.astype(point.dtype)), extras)
-                first = jnp.where(number == 0, found, known)
-                sizes = jnp.where(jnp.isfinite(first), jnp.abs(first), 0)
-                # As in `repeat.differ`: another order of the sums is no other gradient.
-                near = UNITS * unit * jnp.max(sizes, axis=-1, keepdims=True, initial=0.0)
-                alike = (found == first) | (jnp.isnan(found) & jnp.isnan(first))
-                again = jnp.all(jnp.where(alike, 0, jnp.abs(found - first)) <= near)
-                spread = jnp.where(number == 0, 0.0, jnp.maximum(spread, jnp.abs(found - first)))
-                return (first, spread, same & ((number != 1) | again)), None
+                return _one_more(problem, t, p, point, sign, extras, unit, number, carried), None
 
+            in_turn = jnp.concatenate([moves[:1], moves])
             blank = jnp.zeros((problem.columns, problem.theta.size))
-            start = blank, blank, jnp.bool_(True)
-            return jax.lax.scan(turn, start, (jnp.arange(len(moves) + 1), jnp.concatenate([moves[:1], moves])))[0]
+            return jax.lax.scan(turn, (blank, blank, jnp.bool_(True)), (jnp.arange(len(in_turn)), in_turn))[0]
 
         return outputs_of(problem, primal, point, extras), [witness(t, p) for t, p in zip(traced, rest, strict=True)]
 
@@ -76,6 +67,27 @@ def _together(problem: Problem, traced, point, moves):
     return np.asarray(outputs), [(np.asarray(g), np.asarray(spread), bool(same)) for g, spread, same in found], compiled
 
 
+def _one_more(problem, t, p, point, sign, extras, unit, number, carried):
+    """(the gradient, its scatter so far, whether the second run gave the same) after run `number`, in JAX."""
+    known, spread, same = carried
+    at = jax.tree.map(lambda x, s: x * (1 + 4 * unit * s.astype(x.dtype)), point, sign)
+    found = gradient_of(problem, t, p, at, extras)
+    first = jax.tree.map(lambda new, old: jnp.where(number == 0, new, old), found, known)
+    apart = jax.tree.map(lambda x, y: jnp.abs(x - y), found, first)
+    spread = jax.tree.map(lambda x, y: jnp.where(number == 0, 0.0, jnp.maximum(x, y)), spread, apart)
+    # As in `repeat.differ`: another order of the sums is no other gradient.
+    alike = jax.tree.map(lambda x, y: (x == y) | (jnp.isnan(x) & jnp.isnan(y)), found, first)
+    off = _largest(jax.tree.map(lambda x, y: jnp.where(x, 0, y), alike, apart))
+    size = _largest(jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), jnp.abs(x), 0), first))
+    again = jnp.all(off <= repeat.units_of(problem.unit) * unit * size)
+    return first, spread, same & ((number != 1) | again)
+
+
+def _largest(gradient):
+    """(G,) the largest entry of each row of non-negative ones."""
+    return functools.reduce(jnp.maximum, [x.max(range(1, x.ndim), initial=0.0) for x in jax.tree.leaves(gradient)])
+
+
 def _one_by_one(problem: Problem, traced, point, moves):
     """The same, a call for each evaluation: between them the clock is looked at."""
     key, extras = tuple(problem.theta.leaves), tuple(problem.extras)
@@ -87,14 +99,13 @@ def _one_by_one(problem: Problem, traced, point, moves):
         extras,
         work=problem.cost,
     )
-    out, at = [], problem.place(point)
+    out, at, blank = [], problem.place(point), np.zeros((problem.columns, point.size))
     for t in traced:
 
-        def build(programs, point, sign, extras, step, t=t):
-            x = point * (1 + step * sign.astype(point.dtype))
-            return gradient_of(problem, t, programs[0], x, extras)
+        def build(programs, point, sign, extras, unit, number, *carried, t=t):
+            return _one_more(problem, t, programs[0], point, sign, extras, unit, number, carried)
 
-        spread, same = 0.0, True
+        found = problem.place(blank), problem.place(blank), np.bool_(True)
         for k, sign in enumerate([moves[0], *moves]):
             found, new = execute(
                 ("gradient at", problem.columns, key),
@@ -103,14 +114,12 @@ def _one_by_one(problem: Problem, traced, point, moves):
                 at,
                 problem.place(sign),
                 extras,
-                4 * problem.unit,
+                problem.unit,
+                np.int64(k),
+                *found,
                 work=t.program.cost,
             )
-            found, compiled = np.asarray(found), compiled + new
-            if not k:
-                first = found
-            with np.errstate(all="ignore"):
-                spread = np.maximum(spread, np.abs(found - first))
-            same &= k > 1 or not differ(found, first, problem.unit)
-        out.append((first, spread, same))
+            compiled += new
+        gradient, spread, same = found
+        out.append((np.asarray(gradient), np.asarray(spread), bool(same)))
     return np.asarray(outputs), out, compiled

@@ -6,11 +6,15 @@ For r = grad - gradtrue and v with independent +-s_i entries, E[(v.r)^2] = sum s
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import zlib
 
 import numpy as np
 
 from jaxcheck.evidence.differences import Ladder
+from jaxcheck.formula import norm2, norms
+from jaxcheck.there import there
 from jaxcheck.theta import Leaf
 
 # Moved by more than 1 / SPAN of its own size, a component is seen at its own scale by the finer half of the
@@ -66,54 +70,83 @@ def own_scales(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scales, mixed = np.where(size == 0, rms, np.maximum(size, rms)), np.zeros(len(points), bool)
     for i in np.flatnonzero(~one):
         scales[i] = own_scale(points[i], 1.0)
-        mixed[i] = len(np.unique(units(points[i]))) > 1
+        mixed[i] = len(units(points[i]).levels) > 1
     return scales, mixed
 
 
-def units(values: np.ndarray, zero: str = "smallest") -> np.ndarray:
-    """(n,) the size of the unit that each component has: the RMS of those that are not far below it.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Units:
+    """The units of a leaf's components, told apart by their sizes.
+
+    Attributes:
+        sizes: (n,) the size of each component's unit: the RMS of those that are not far below it. Not to be written to.
+        levels: (size, indices of the components of this unit and of all smaller ones; None where that is all), the
+            largest first.
+    """
+
+    sizes: np.ndarray
+    levels: tuple[tuple[float, np.ndarray | None], ...]
+
+    @functools.cached_property
+    def members(self) -> tuple[np.ndarray, ...]:
+        """The components of each unit."""
+        return tuple(np.flatnonzero(self.sizes == size) for size, _ in self.levels)
+
+
+def units(values: np.ndarray, zero: str = "smallest") -> Units:
+    """The unit that each component has.
 
     Args:
         zero: "smallest" or "largest", the unit of components that are zero and show none.
     """
     size = np.abs(values)
-    out = np.ones_like(size)
-    rest = (size > 0) & np.isfinite(size)
-    while rest.any():
-        peak = size[rest].max()
-        rms = peak * np.sqrt(np.mean((size[rest] / peak) ** 2))
-        mine = rest & (size >= SPAN * rms)
-        out[mine] = rms
-        rest &= ~mine
-    shown = out[(size > 0) & np.isfinite(size)]
-    if shown.size:
-        out[size == 0] = shown.min() if zero == "smallest" else shown.max()
-    return out
+    if size.size and not np.isfinite(size.max()):
+        size = np.where(np.isfinite(size), size, 0.0)  # such have no size either
+    levels: list[tuple[float, np.ndarray | None]] = []
+    left, within = size, None
+    while left.any():
+        rms = float(norm2(left) / np.sqrt(np.count_nonzero(left)))
+        levels.append((rms, within))
+        below = np.flatnonzero(left < SPAN * rms if zero == "smallest" else (left > 0) & (left < SPAN * rms))
+        left, within = left[below], below if within is None else within[below]
+    if not levels:
+        levels = [(1.0, None)]
+    sizes = np.broadcast_to(levels[0][0], size.shape)
+    if len(levels) > 1:
+        sizes = sizes.copy()
+        for rms, those in levels[1:]:
+            sizes[those] = rms
+    return Units(sizes, tuple(levels))
 
 
-def _rms(g: np.ndarray) -> np.ndarray:
-    """(G,) of (G, n), safe against overflow and underflow."""
-    peak = np.abs(g).max(axis=1, initial=0.0)
-    safe = np.where(peak > 0, peak, 1.0)
-    return safe * np.sqrt(np.mean((g / safe[:, None]) ** 2, axis=1))
-
-
-def typical(g: np.ndarray, unit: np.ndarray) -> np.ndarray:
+def typical(g: np.ndarray, unit: Units) -> np.ndarray:
     """(G, n) the size to which the rounding of each component is relative: the leaf's RMS, or, where the leaf
     mixes units and that is less, what the most influential unit's RMS is in the component's own unit.
 
     Args:
-        g: (G, n); unit: (n,), see `units`.
+        g: (G, n); what is not finite counts for nothing.
     """
-    known = np.where(np.isfinite(g), g, 0.0)
-    if not known.size:
-        return known
-    rms = np.broadcast_to(_rms(known)[:, None], known.shape)
-    if unit.min() == unit.max():
-        return rms
-    sizes = np.unique(unit)
-    influence = np.max([s * _rms(known[:, unit == s]) for s in sizes], axis=0)
-    return np.minimum(rms, influence[:, None] / unit)
+    if not g.size:
+        return np.where(np.isfinite(g), g, 0.0)
+    whole = norms(g)
+    if not np.isfinite(whole).all():
+        g = np.where(np.isfinite(g), g, 0.0)
+        whole = norms(g)
+    rms = whole / np.sqrt(g.shape[1])
+    if len(unit.levels) == 1:
+        return np.broadcast_to(rms[:, None], g.shape)
+    within = [whole, *(norms(g[:, those]) for _, those in unit.levels[1:]), np.zeros_like(whole)]
+    counts = [g.shape[1], *(len(there(those)) for _, those in unit.levels[1:]), 0]
+    influence = np.zeros_like(whole)
+    for k, (size, _) in enumerate(unit.levels):
+        # What is left of the squares once those of the smaller units are taken off, unless these are most of them.
+        part = (within[k + 1] / np.where(within[k] > 0, within[k], 1.0)) ** 2
+        mine = within[k] * np.sqrt(1 - part) if (part <= 0.5).all() else norms(g[:, unit.members[k]])
+        influence = np.maximum(influence, size * mine / np.sqrt(counts[k] - counts[k + 1]))
+    out = np.empty(g.shape)
+    for size, those in unit.levels:
+        out[:, slice(None) if those is None else those] = np.minimum(rms, influence / size)[:, None]
+    return out
 
 
 def directions(leaf: Leaf, values: np.ndarray, count: int, seed: int, apart: bool = False) -> np.ndarray:
@@ -131,10 +164,10 @@ def directions(leaf: Leaf, values: np.ndarray, count: int, seed: int, apart: boo
     n = leaf.stop - leaf.start
     rng = np.random.default_rng([seed, zlib.crc32(leaf.path.encode())])
     scales = [own_scale(values, 1.0 if k % 2 == 0 else PROPORTION) for k in range(count)]
-    sizes = units(values)
-    several = np.unique(sizes)
-    if apart and len(several) > 1:
-        scales += [np.where(sizes == s, own_scale(values, 1.0), 0.0) for s in several]
+    found = units(values)
+    if apart and len(found.levels) > 1:
+        several = sorted(size for size, _ in found.levels)
+        scales += [np.where(found.sizes == s, own_scale(values, 1.0), 0.0) for s in several]
     out = np.empty((len(scales), n))
     for k, scale in enumerate(scales):
         out[k] = (2.0 * rng.integers(0, 2, n, dtype=np.int8) - 1) * rng.uniform(0.5, 1.5, n) * scale

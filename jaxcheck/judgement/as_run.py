@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxcheck import bars
 from jaxcheck.evidence.sketch import typical, units
-from jaxcheck.judgement.measures import norms
+from jaxcheck.formula import norms
 from jaxcheck.result import NAN, Component
 from jaxcheck.there import there
 from jaxcheck.theta import Leaf

@@ -9,8 +9,9 @@ import numpy as np
 
 from jaxcheck.bars import MISSED, SIZES
 from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.formula import norms, norms_along
 from jaxcheck.judgement.looks import look
-from jaxcheck.judgement.measures import norms, reference
+from jaxcheck.judgement.measures import reference
 from jaxcheck.options import Tolerance
 
 
@@ -26,7 +27,7 @@ def hidden(ev: LeafEvidence, tolerance: Tolerance, shown: np.ndarray) -> float:
         if p.directions is not None:
             one = look(ev, p, ev.m, None, tolerance)
             along = np.minimum(
-                np.sqrt(p.along**2 @ (ev.m**2).T), norms(p.along)[:, None] * norms(ev.m) / math.sqrt(ev.m.shape[1])
+                norms_along(p.along, ev.m), norms(p.along)[:, None] * norms(ev.m) / math.sqrt(ev.m.shape[1])
             )
             with np.errstate(divide="ignore", invalid="ignore"):
                 seen.append(np.where(one.usable & (along > 0), one.slack / along, np.inf))
@@ -50,7 +51,7 @@ def from_differences(ev: LeafEvidence, kinked: np.ndarray) -> tuple[np.ndarray, 
         if p.directions is None:
             far[:, p.at] = np.fmin(far[:, p.at], off.T)
         else:
-            size = np.sqrt(p.along**2 @ (ev.m**2).T)
+            size = norms_along(p.along, ev.m)
             found = np.fmin(found, np.fmin.reduce(off / size, axis=0, initial=np.inf))
             for direction, most in zip(p.along, off, strict=True):
                 alone = np.fmin(alone, most[:, None] / np.abs(direction))

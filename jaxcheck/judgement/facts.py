@@ -9,10 +9,10 @@ import numpy as np
 from jaxcheck.bars import BARS, BESIDE_LEAF, COMPONENT
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.evidence.sketch import typical
-from jaxcheck.formula import formula2
+from jaxcheck.formula import formula2, norms
 from jaxcheck.judgement import looks as seeing
 from jaxcheck.judgement.looks import Look, round_off
-from jaxcheck.judgement.measures import influences, norms
+from jaxcheck.judgement.measures import influences
 from jaxcheck.options import Tolerance
 from jaxcheck.there import there
 
@@ -173,16 +173,17 @@ def _far(
     its own size; and by single components that are off by far more than round-off although too small a
     part of the leaf to move its norm.
     """
-    m, a = np.where(explained, 0.0, m), np.where(explained, 0.0, a)
+    bars = round_off(ev, ev.m_error, full) + round_off(ev, there(ev.a_error), full)
+    bars += ev.m_given
+    bars *= BARS
+    if explained.any():
+        m, a, bars = (np.where(explained, 0.0, x) for x in (m, a, bars))
     r = np.abs(m - a)
-    bars = BARS * (round_off(ev, ev.m_error, full) + round_off(ev, there(ev.a_error), full) + ev.m_given)
-    bars, unit = np.where(explained, 0.0, bars), ev.unit_sizes
-    bars = np.maximum(bars, typical(bars, unit))
+    np.maximum(bars, typical(bars, ev.units), out=bars)
     rtol = tolerance.between_programs(ev.sharp)
-    for weigh in (lambda g: g, lambda g: influences(ev, g)):
-        size = norms(weigh(m)) + norms(weigh(a))
-        if (norms(weigh(r)) > rtol * size + norms(weigh(bars)) + tolerance.atol).any():
+    for size_of in (norms, lambda g: norms(influences(ev, g))):
+        if (size_of(r) > rtol * (size_of(m) + size_of(a)) + size_of(bars) + tolerance.atol).any():
             return True
-    rms = typical(np.maximum(np.abs(m), np.abs(a)), unit)
-    floor = np.maximum(2 * bars, BESIDE_LEAF * (tolerance.rtol or 0.0) * rms)
-    return bool((r > COMPONENT * rtol * np.maximum(np.abs(a), np.abs(m)) + floor + tolerance.atol).any())
+    largest = np.maximum(np.abs(m), np.abs(a))
+    floor = np.maximum(2 * bars, BESIDE_LEAF * (tolerance.rtol or 0.0) * typical(largest, ev.units))
+    return bool((r > COMPONENT * rtol * largest + floor + tolerance.atol).any())

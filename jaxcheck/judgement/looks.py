@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxcheck.bars import ALIKE, BARS, GROSS, SCATTER, SCATTER_ON_KINK, UNITS
 from jaxcheck.evidence.problem import LeafEvidence, Probes
-from jaxcheck.evidence.sketch import typical
+from jaxcheck.formula import norms_along
 from jaxcheck.judgement import ranges
 from jaxcheck.judgement.measures import coarse, reference
 from jaxcheck.options import Tolerance
@@ -58,7 +58,7 @@ def look(ev: LeafEvidence, probes: Probes, m: np.ndarray, a: np.ndarray | None, 
     if probes.directions is None:
         scale = reference(ev, largest)[:, probes.at].T
     else:
-        scale = np.sqrt(probes.along**2 @ (largest**2).T)
+        scale = norms_along(probes.along, largest)
     slack = tolerance.bound * scale + tolerance.atol
     usable = np.isfinite(s.value) & np.isfinite(s.error) & ~s.jump
     low = np.minimum(s.left - BARS * s.left_error, s.right - BARS * s.right_error) - slack
@@ -153,4 +153,4 @@ def round_off(ev: LeafEvidence, scatter: np.ndarray, full: bool = False) -> np.n
         return scatter
     kinked = any(p.slopes.kink.any() for p in ev.probes)
     cap = max(SCATTER_ON_KINK if kinked else SCATTER, UNITS * ev.unit)
-    return np.minimum(scatter, cap * typical(ev.m, ev.unit_sizes))
+    return np.minimum(scatter, cap * ev.typical)

@@ -9,21 +9,13 @@ import numpy as np
 from jaxcheck.bars import BARS, CLOSER, CONFIRMED, NEXT_TO_NOTHING, ONLY_ROUNDING
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.problem import LeafEvidence, Probes
-from jaxcheck.formula import formula2, norm2
+from jaxcheck.formula import formula2, norm2, norms, norms_along
 from jaxcheck.result import NAN
-
-
-def norms(g: np.ndarray) -> np.ndarray:
-    """Column 2-norms of (G, n), safe against overflow."""
-    peak = np.abs(g).max(axis=1, initial=0.0)
-    safe = np.where((peak > 0) & np.isfinite(peak), peak, 1.0)
-    return np.linalg.norm(g / safe[:, None], axis=1) * safe
 
 
 def own_size(ev: LeafEvidence, zero: str = "largest") -> np.ndarray:
     """(n,) how far each component moves when it moves by its own size; a zero, by that of a unit of the leaf."""
-    whose = ev.unit_sizes_of_zeros if zero == "largest" else ev.unit_sizes
-    return np.where(ev.values == 0, whose, np.abs(ev.values))
+    return ev.own_sizes if zero == "largest" else ev.own_sizes_strict
 
 
 def influences(ev: LeafEvidence, g: np.ndarray) -> np.ndarray:
@@ -221,7 +213,7 @@ def relative_numbers(ev: LeafEvidence, m: np.ndarray, a: np.ndarray | None) -> t
     probes = dense[0]
     s = probes.slopes
     # With v_i = +-s_i, E (v.r)^2 = sum (s_i r_i)^2: each direction estimates the scaled norms.
-    projected, norm_m = probes.project(m), np.sqrt(probes.along**2 @ (m**2).T)
+    projected, norm_m = probes.project(m), norms_along(probes.along, m)
     good = np.isfinite(s.value) & np.isfinite(s.error) & ~(np.abs(projected) > s.steepest)
     if not good.any():
         return NAN, to_a, NAN, NAN

@@ -16,9 +16,10 @@ import numpy as np
 
 from jaxcheck.bars import BARS, COMPONENT, FAINT, OBVIOUS, SIZES
 from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.formula import norms
 from jaxcheck.judgement.chance import from_differences, hidden
 from jaxcheck.judgement.looks import look
-from jaxcheck.judgement.measures import norms, own_size, reference
+from jaxcheck.judgement.measures import own_size, reference
 from jaxcheck.judgement.vote import judge
 from jaxcheck.options import Tolerance
 from jaxcheck.result import NAN, Reason, Verdict
@@ -278,6 +279,12 @@ def influence(leaves: tuple[LeafEvidence, ...]) -> np.ndarray:
 
 def reach(ev: LeafEvidence) -> np.ndarray:
     """(G,) change of each output, to first order, for a move of one leaf by its own scale, as any witness sees it."""
+    if "reach" not in ev.known:
+        ev.known["reach"] = _reach(ev)
+    return ev.known["reach"]
+
+
+def _reach(ev: LeafEvidence) -> np.ndarray:
     size, found = own_size(ev), [np.zeros(len(ev.m))]
     with np.errstate(all="ignore"):
         for claim in (ev.m, ev.a):

@@ -10,8 +10,9 @@ from jaxcheck.bars import BARS, FAINT, OBVIOUS
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.maps import MapEvidence
 from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.formula import norms
 from jaxcheck.judgement.findings import Finding
-from jaxcheck.judgement.measures import norms, own_size, reference
+from jaxcheck.judgement.measures import own_size, reference
 from jaxcheck.result import Reason, Verdict
 
 KNOWN = (Reason.AGREE, Reason.KINK)

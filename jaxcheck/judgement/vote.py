@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxcheck.bars import GROSS, MUST_CATCH, OBVIOUS
 from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.formula import norms
 from jaxcheck.judgement import facts, table
-from jaxcheck.judgement.measures import norms, relative_numbers
+from jaxcheck.judgement.measures import relative_numbers
 from jaxcheck.options import Tolerance
 from jaxcheck.result import Reason, Verdict
 from jaxcheck.there import there

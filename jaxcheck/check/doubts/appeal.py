@@ -11,8 +11,9 @@ from jaxcheck.check.doubts import rounding
 from jaxcheck.check.settings import Case
 from jaxcheck.evidence import exact
 from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.formula import norms
 from jaxcheck.judgement import power
-from jaxcheck.judgement.measures import norms, without
+from jaxcheck.judgement.measures import without
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.result import Reason, Verdict
 

@@ -18,8 +18,7 @@ from jaxcheck.check.settings import Case
 from jaxcheck.evidence import gather
 from jaxcheck.evidence.problem import LeafEvidence, Problem
 from jaxcheck.evidence.sketch import typical, units
-from jaxcheck.formula import formula2, norm2
-from jaxcheck.judgement.measures import norms
+from jaxcheck.formula import formula2, norm2, norms
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.program.converge import LONG, SHORT, Patience, further, iterates
 from jaxcheck.result import Reason, Verdict
