@@ -143,7 +143,7 @@ def _by_the_word(values, zero):
 @pytest.mark.parametrize("zero", ["smallest", "largest"])
 @pytest.mark.parametrize("length", [7, 3000, 1 << 17])
 def test_what_rounding_is_relative_to_is_as_defined(length, zero, seed):
-    """Of many units as of one, of long leaves as of short ones; where the smallest unit has most of the squares, too."""
+    """Of many units as of one, of long leaves as of short ones; and where the smallest unit has most of the squares."""
     rng = np.random.default_rng(seed)
     for spread, holes, steep in ((0, 0.0, 0.0), (1, 0.0, 1.0), (6, 0.2, 1.0), (6, 0.1, -1.0), (12, 0.3, 2.0)):
         values = rng.normal(size=length) * 10.0 ** -rng.integers(0, spread + 1, length).astype(float)

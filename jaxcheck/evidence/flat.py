@@ -49,7 +49,7 @@ def fits(problem: Problem, ladder: Ladder, wanted: int) -> bool:
 def gather(problem: Problem, point: np.ndarray, seed: int) -> Evidence | None:
     """The evidence of all leaves; None where A is not finite, or the differences contradict it."""
     theta = problem.theta
-    outputs, m, a, compiled = gradients(problem, point, seed)
+    m, a, compiled = gradients(problem, point, seed)
     numbers = problem.numbers
     m, spread, same = (there(numbers), np.zeros_like(there(numbers)), True) if m is None else m
     random = "" if same else repeat.GRADIENT
@@ -71,7 +71,8 @@ def gather(problem: Problem, point: np.ndarray, seed: int) -> Evidence | None:
         samples, _, _, new = measure(problem, point, joint, LADDER, seed, gradients=False)
     if samples is None:  # M and A are known all the same
         leaves = tuple(of_leaf(problem, point, leaf, (m, m_error), (a, a_error), ()) for leaf in theta.leaves)
-        return Evidence(outputs, leaves, random, 8, compiled, 0, tuple(range(len(leaves))), DIRECTIONS)
+        unknown = np.full(problem.columns, np.nan)
+        return Evidence(unknown, leaves, random, 8, compiled, 0, tuple(range(len(leaves))), DIRECTIONS)
     found = slopes(samples, LADDER, problem.unit)
     shares = [joint[:, leaf.start : leaf.stop] @ a[:, leaf.start : leaf.stop].T for leaf in theta.leaves]
     total, sizes = np.sum(shares, axis=0), np.sum(np.abs(shares), axis=0)
@@ -82,7 +83,8 @@ def gather(problem: Problem, point: np.ndarray, seed: int) -> Evidence | None:
     for leaf, share in zip(theta.leaves, shares, strict=True):
         own = Probes(_less(found, total - share, sizes), directions=joint[:, leaf.start : leaf.stop])
         leaves.append(of_leaf(problem, point, leaf, (m, m_error), (a, a_error), (own,)))
-    return Evidence(outputs, tuple(leaves), random, DIRECTIONS * len(LADDER.offsets) + 8, compiled + new)
+    # The point itself is among the steps.
+    return Evidence(samples[0][0], tuple(leaves), random, DIRECTIONS * len(LADDER.offsets) + 8, compiled + new)
 
 
 def _balance(problem: Problem, direction: np.ndarray, a: np.ndarray) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from jaxcheck import threads
 from jaxcheck.evidence.problem import LeafEvidence, Probes, Problem
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.there import there
@@ -43,10 +44,16 @@ def bar(
 ) -> np.ndarray:
     """The round-off bar of a gradient (G, P) that scatters so much between neighbours; `problem` for M alone."""
     with np.errstate(all="ignore"):
-        error = np.where(np.isfinite(scatter), scatter, 0.0) + 2 * unit * np.abs(gradient)
-        for leaf in problem.theta.leaves if problem else ():
+        error = np.abs(gradient)
+        error *= 2 * unit
+        np.add(error, scatter, out=error, where=np.isfinite(scatter))
+
+        def add(leaf: Leaf) -> None:
             where = slice(leaf.start, leaf.stop)
             error[:, where] += 16 * unit * typical(gradient[:, where], units(point[where]))
+
+        if problem:
+            threads.each(add, problem.theta.leaves, [leaf.stop - leaf.start for leaf in problem.theta.leaves])
         return error
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxcheck.evidence import blocks, repeat
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.repeat import differ
-from jaxcheck.evidence.witnesses import gradient_of, nearby, on_host, outputs_of, signs
+from jaxcheck.evidence.witnesses import gradient_of, nearby, on_host, signs
 from jaxcheck.program.run.compile import execute
 
 
@@ -19,8 +19,8 @@ def gradients(problem: Problem, point: np.ndarray, seed: int):
     """M and A at the point, and their scatter beside it.
 
     Returns:
-        (outputs (G,), one entry for each of M and A: (gradient (G, P), scatter (G, P), whether a second run gave the
-        same, but for the order of sums) or None, programs compiled).
+        (one entry for each of M and A: (gradient (G, P), scatter (G, P), whether a second run gave the same, but for
+        the order of sums) or None; programs compiled).
 
     Raises:
         Stopped: before both were there.
@@ -29,19 +29,17 @@ def gradients(problem: Problem, point: np.ndarray, seed: int):
     moves = np.concatenate([np.zeros((1, point.size), np.int8), signs(seed, point.size)])
     alone = problem.layout is not None or any(blocks.long(t.program, 4) for t in traced)
     with jax.enable_x64(True):
-        outputs, found, compiled = (_one_by_one if alone else _together)(problem, traced, point, moves)
+        found, compiled = (_one_by_one if alone else _together)(problem, traced, point, moves)
     m, a = problem.of_each(found)
     if m is None and problem.host_manual is not None:
         stack = on_host(problem.host_manual, nearby(point, seed, problem.unit), ("gradient", problem.theta.values))
         with np.errstate(all="ignore"):
             m = (stack[0], np.abs(stack[2:] - stack[0]).max(axis=0), not differ(stack[0], stack[1], problem.unit))
-    return outputs, m, a, compiled
+    return m, a, compiled
 
 
 def _together(problem: Problem, traced, point, moves):
     def build(programs, point, moves, extras, unit):
-        primal, *rest = programs
-
         def witness(t, p):
             # The gradient stands in the loop alone: a large one takes a compiler long, and twice as long twice.
             def turn(carried, turn_and_sign):
@@ -52,19 +50,19 @@ def _together(problem: Problem, traced, point, moves):
             blank = jnp.zeros((problem.columns, problem.theta.size))
             return jax.lax.scan(turn, (blank, blank, jnp.bool_(True)), (jnp.arange(len(in_turn)), in_turn))[0]
 
-        return outputs_of(problem, primal, point, extras), [witness(t, p) for t, p in zip(traced, rest, strict=True)]
+        return [witness(t, p) for t, p in zip(traced, programs, strict=True)]
 
-    (outputs, found), compiled = execute(
+    found, compiled = execute(
         ("gradients", problem.columns, tuple(problem.theta.leaves)),
         build,
-        [problem.loss.program, *(t.program for t in traced)],
+        [t.program for t in traced],
         point,
         moves,
         tuple(problem.extras),
         problem.unit,
         work=4 * problem.cost,
     )
-    return np.asarray(outputs), [(np.asarray(g), np.asarray(spread), bool(same)) for g, spread, same in found], compiled
+    return [(np.asarray(g), np.asarray(spread), bool(same)) for g, spread, same in found], compiled
 
 
 def _one_more(problem, t, p, point, sign, extras, unit, number, carried):
@@ -90,15 +88,7 @@ def _largest(gradient):
 
 def _one_by_one(problem: Problem, traced, point, moves):
     """The same, a call for each evaluation: between them the clock is looked at."""
-    key, extras = tuple(problem.theta.leaves), tuple(problem.extras)
-    outputs, compiled = execute(
-        ("outputs at", problem.columns, key),
-        lambda programs, x, extras: outputs_of(problem, programs[0], x, extras),
-        [problem.loss.program],
-        problem.place(point),
-        extras,
-        work=problem.cost,
-    )
+    key, extras, compiled = tuple(problem.theta.leaves), tuple(problem.extras), 0
     out, at, blank = [], problem.place(point), np.zeros((problem.columns, point.size))
     for t in traced:
 
@@ -122,4 +112,4 @@ def _one_by_one(problem: Problem, traced, point, moves):
             compiled += new
         gradient, spread, same = found
         out.append((np.asarray(gradient), np.asarray(spread), bool(same)))
-    return np.asarray(outputs), out, compiled
+    return out, compiled

@@ -43,12 +43,15 @@ class LeafRun:
 def far(x: np.ndarray, y: np.ndarray, values: np.ndarray, part: float, own: float | np.ndarray = 0.0) -> np.ndarray:
     """(G, n) where x differs from y by more than a part of its size and `own`: of each component's or, where that
     is more, its leaf's RMS in its unit. Everywhere if the leaf as a whole does, by norm."""
-    size = np.maximum(np.abs(y), typical(y, units(values)))
-    off = ~(np.abs(x - y) <= part * size + own)
+    allowed = np.maximum(np.abs(y), typical(y, units(values)))
+    allowed *= part
+    allowed += own
+    apart = np.abs(x - y)
+    off = ~(apart <= allowed)
     with np.errstate(all="ignore"):
-        spare = np.sqrt(np.sum(np.broadcast_to(own, y.shape) ** 2, axis=1))
-        whole = ~(np.linalg.norm(x - y, axis=1) <= part * np.linalg.norm(y, axis=1) + spare)
-    return off | (whole[:, None] & (x != y))
+        spare = norms(own) if isinstance(own, np.ndarray) else own * np.sqrt(y.shape[1])
+        whole = ~(norms(apart) <= part * norms(y) + spare)
+    return off | (whole[:, None] & (x != y)) if whole.any() else off
 
 
 def explained(bar: np.ndarray, values: np.ndarray) -> np.ndarray:

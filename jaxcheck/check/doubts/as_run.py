@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck import bars
+from jaxcheck import bars, threads
 from jaxcheck.check.settings import Case
 from jaxcheck.evidence import as_run, gather
 from jaxcheck.evidence.problem import LeafEvidence, Problem
@@ -224,7 +224,12 @@ class _Walk:
         """Leaves whose native run is off from its own formula by more than rounding explains."""
         must_catch, spacing = self.case.settings.must_catch, self.run.unit
         sound = [k for k in sorted(asked) if np.isfinite(self.leaf(k).native).all()]
-        suspect = [k for k in sound if judgement.lost(self.leaf(k), must_catch, spacing).any()]
+        lost = threads.each(
+            lambda k: bool(judgement.lost(self.leaf(k), must_catch, spacing).any()),
+            sound,
+            [self.leaves[k].m.size for k in sound],
+        )
+        suspect = [k for k, off in zip(sound, lost, strict=True) if off]
         if not suspect:
             return {}
         self.measure()
