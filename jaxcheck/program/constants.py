@@ -157,7 +157,7 @@ def _wide_operands(eqn: Any, suspects: Sequence[int]) -> Sequence[int]:
     if any(True for _ in interpret.sub_jaxprs(eqn.params)):
         found = []
         for role, inner in interpret.sub_jaxprs(eqn.params):
-            places = ((i, _place(eqn, role, inner, i)) for i in suspects)
+            places = ((i, place(eqn, role, inner, i)) for i in suspects)
             found += [
                 i for i, at in places if at is not None and str(interpret.opened(inner).invars[at].aval.dtype) in _WIDE
             ]
@@ -204,7 +204,7 @@ def mixed(program: Any, narrow: Sequence[int] = ()) -> bool:
         inner = list(interpret.sub_jaxprs(eqn.params))
         if inner:
             for role, sub in inner:
-                places = (_place(eqn, role, sub, i) for i in at)
+                places = (place(eqn, role, sub, i) for i in at)
                 if mixed(sub, [place for place in places if place is not None]):
                     return True
         elif at and (_mixes(eqn) or not _fits(eqn)):
@@ -218,7 +218,7 @@ def _mixes(eqn: Any) -> bool:
     return eqn.primitive.name != "convert_element_type" and interpret.is_64_bits(eqn.outvars)
 
 
-def _place(eqn: Any, role: str, inner: Any, position: int) -> int | None:
+def place(eqn: Any, role: str, inner: Any, position: int) -> int | None:
     """Which parameter of a nested program an operand becomes, or None where it is none."""
     invars = interpret.opened(inner).invars
     if eqn.primitive.name == "while":

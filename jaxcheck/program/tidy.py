@@ -7,14 +7,16 @@ from typing import Any
 from jax.extend import core
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxcheck.program import constants, interpret
+from jaxcheck.program import constants, interpret, thresholds
 from jaxcheck.program.quiet import quiet
 
 
 def tidy(program: Any, wide: bool, rounded: bool = False) -> Any:
-    """The program with its constants settled (`constants.settled`, whose arguments these are), without what only tells
-    (`quiet`), and every placement spelled out for each axis; the same object where nothing is to be done."""
-    return _whole_specs(quiet(constants.settled(program, wide, rounded)))
+    """The program with its constants settled (`constants.settled`, whose arguments these are), numbers that decide as
+    they are where it runs (`thresholds`), without what only tells (`quiet`), and every placement spelled out for each
+    axis; the same object where nothing is to be done."""
+    program = constants.settled(program, wide, rounded)
+    return _whole_specs(quiet(thresholds.as_run(program) if rounded or not wide else program))
 
 
 def _whole_specs(program: Any) -> Any:
