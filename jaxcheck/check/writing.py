@@ -112,7 +112,7 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
         said = _Said(verdict, Reason.NONFINITE, note)
     elif said.verdict is Verdict.PASS and not case.preface.native_finite:
         said = said.instead(Reason.NONFINITE, OVERFLOW)
-    if second is not None and said.verdict is Verdict.PASS:
+    if second is not None and (said.verdict is Verdict.PASS or second.instead):
         said = _Said(second.verdict, second.reason, second.note)
     bad = said.verdict is not Verdict.PASS or opinion.reason in (Reason.KINK, Reason.AUTODIFF_DIFFERS)
     as_run = said.reason is Reason.PRECISION_WRONG

@@ -17,21 +17,18 @@ import numpy as np
 
 from jaxcheck.bars import FINE_UNIT
 from jaxcheck.evidence.differences import Ladder
-from jaxcheck.evidence.maps import Map, MapEvidence
 from jaxcheck.evidence.parts import gradient as in_parts
 from jaxcheck.evidence.problem import Problem
-from jaxcheck.evidence.real_view import from_vector
 from jaxcheck.evidence.sketch import typical, units
-from jaxcheck.evidence.witnesses import measure, real_gradient
-from jaxcheck.formula import norm2
+from jaxcheck.evidence.witnesses import gradient_of, measure, real_gradient
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
-from jaxcheck.program.derived import gradient, own_values, plain
-from jaxcheck.program.float64.shadow import to_float64
+from jaxcheck.program.derived import gradient, plain
 from jaxcheck.program.narrower import narrower
 from jaxcheck.program.objective import Traced, data_apart, holds_numpy_data, in_float64
 from jaxcheck.program.rounding import round_off
+from jaxcheck.program.run.compile import execute
 from jaxcheck.there import there
 from jaxcheck.theta import Leaf
 
@@ -65,6 +62,11 @@ class Run:
         """The dtype in which the gradient under test computes, see `narrower`."""
         return "" if self.manual is None else narrower(self.manual, self.primal)
 
+    @functools.cached_property
+    def native_autodiff(self) -> Traced | None:
+        """`autodiff("native")`."""
+        return self.autodiff("native")
+
     def autodiff(self, precision: str) -> Traced | None:
         """The native loss's own derivative, without the user's rules; None where JAX has none."""
         try:
@@ -96,18 +98,18 @@ class Native:
 def one_formula(problem: Problem, run: Run) -> bool:
     """Whether loss and gradient are, natively, what they are in float64, but for rounding, and for the tolerance at
     which a loop stops."""
-    if run.manual is None or problem.manual is None or problem.primal is None:
+    if problem.primal is None or (run.manual is None) != (problem.manual is None):
         return run.manual is None
-    return alike(run.manual.program.closed, problem.manual.program.closed, tolerances=True) and alike(
-        run.primal.program.closed, problem.loss.program.closed, tolerances=True
-    )
+    pairs = [(run.primal, problem.primal), (run.manual, problem.manual)]
+    return all(alike(a.program.closed, b.program.closed, tolerances=True) for a, b in pairs if a is not None)
 
 
 def without_rounding(problem: Problem, run: Run) -> Problem | None:
     """The problem that is run, in float64; None where it cannot be lifted."""
     values = [*run.leaves, *run.extras]
-    primal, manual = in_float64(there(run.primal), values), in_float64(there(run.manual), values)
-    if primal is None or manual is None:
+    primal = in_float64(there(run.primal), values)
+    manual = None if run.manual is None else in_float64(run.manual, values)
+    if primal is None or (manual is None) != (run.manual is None):
         return None
     autodiff = None if problem.is_autodiff else run.autodiff("float64")
     return dataclasses.replace(problem, primal=primal, manual=manual, autodiff=autodiff)
@@ -116,22 +118,46 @@ def without_rounding(problem: Problem, run: Run) -> Problem | None:
 def at_point(problem: Problem, point: np.ndarray, ladder: Ladder, seed: int):
     """((G, P) gradient under test, autodiff or None, programs compiled) at the point alone."""
     _, m, a, compiled = measure(problem, point, np.zeros((1, point.size)), ladder, seed)
-    return there(m)[0], None if a is None else a[0], compiled
+    return there(problem.numbers) if m is None else m[0], None if a is None else a[0], compiled
 
 
-def measured(problem: Problem, run: Run, point: np.ndarray, manual: bool = True, unit: float = 0.0) -> Native:
+def autodiff_at(problem: Problem, run: Run, point: np.ndarray, native: np.ndarray) -> tuple[np.ndarray | None, int]:
+    """((G, P) autodiff as the caller's dtypes run it, programs compiled); None where JAX has none.
+
+    Args:
+        native: what the gradient under test gives so.
+    """
+    traced = run.native_autodiff
+    if traced is None:
+        return None, 0
+    if run.manual is not None and traced.program.is_same(run.manual.program):
+        return native, 0
+
+    def build(programs, point, extras):
+        return gradient_of(problem, traced, programs[0], point, extras)
+
+    with jax.enable_x64(True):
+        given = problem.place(point), tuple(problem.extras)
+        found, compiled = execute(("autodiff as run", tuple(problem.theta.leaves)), build, [traced.program], *given)
+    return np.asarray(found), compiled
+
+
+def measured(
+    problem: Problem, run: Run, point: np.ndarray, manual: bool = True, unit: float = 0.0, held: bool = False
+) -> Native:
     """What the native run gives, and how far rounding explains that it is off.
 
     Args:
         manual: whether the gradient under test is looked at, beside autodiff.
         unit: see `round_off`.
+        held: whether rounding changes no decision.
     """
-    autodiff = run.autodiff("native")
+    autodiff = run.native_autodiff
     tested = run.manual if manual else None
     traced = [t for t in (tested, autodiff) if t is not None]
     if not traced:
         return Native(None, None, None, None)
-    free = [not iterates(run.source.closed) and not iterates(t.closed) for t in traced]
+    free = [not held and not iterates(run.source.closed) and not iterates(t.closed) for t in traced]
     found, compiled = _rounded(problem, traced, point, free, unit)
     m = found.pop(0) if tested is not None else (None, None)
     a = found.pop(0) if autodiff is not None else (None, None)
@@ -150,7 +176,7 @@ def of_numbers(problem: Problem, run: Run, point: np.ndarray, loose: str = "") -
     if unit < FINE_UNIT or not point.size:
         return None
     own = max(float(jnp.finfo(leaf.native).eps) for leaf in problem.theta.leaves)
-    autodiff = run.autodiff("native") if own <= unit else problem.autodiff
+    autodiff = run.native_autodiff if own <= unit else problem.autodiff
     if autodiff is None:
         return None
     free = loose == "decisions" and not iterates(run.source.closed) and not iterates(autodiff.closed)
@@ -226,58 +252,6 @@ def _rounded(
     name, programs = (tuple(theta.leaves), columns), [t.program for t in traced]
     found, compiled = round_off(name, programs, inputs, results, given, free, unit, constants, factors)
     return [tuple(map(np.asarray, pair)) for pair in found], compiled
-
-
-def same_maps(one: Map, native: Map) -> bool:
-    """Whether a map's derivatives are, natively, what they are in float64, but for rounding."""
-    pairs = [(getattr(one, slot), getattr(native, slot)) for slot in ("primal", "tangent", "cotangent")]
-    return all((a is None) == (b is None) for a, b in pairs) and all(
-        alike(b.program.closed, a.program.closed, tolerances=True) for a, b in pairs if a is not None
-    )
-
-
-def narrower_map(native: Map) -> str:
-    """The dtype in which a derivative of a map computes, and the map does not, see `narrower`; else ""."""
-    return next(filter(None, (narrower(t, native.primal) for t in (native.tangent, native.cotangent) if t)), "")
-
-
-def map_without_rounding(native: Map) -> Map | None:
-    """A map that was traced natively, in float64; None where it cannot be lifted."""
-    point = list(native.point)
-    tangents = [np.zeros_like(x) for x in own_values(native.primal.closed, point)]
-    cts = [np.zeros(a.shape, a.dtype) for a in native.primal.closed.out_avals]
-    values = {
-        "primal": point,
-        "tangent": [*point, *tangents],
-        "cotangent": [*point, *cts],
-        "reference": [*point, *tangents],
-        "reference_pull": [*point, *cts],
-    }
-    lifted = {}
-    for slot, given in values.items():
-        traced = getattr(native, slot)
-        lifted[slot] = None if traced is None else in_float64(traced, given)
-        if traced is not None and lifted[slot] is None:
-            return None
-    return dataclasses.replace(native, **lifted)
-
-
-def constants_of_map(lifted: Map, evidence: MapEvidence, unit: float) -> float:
-    """What the rounding of constants to `unit` may change in the derivatives of a map: relative, of the leaf in which
-    it is most, along one direction each."""
-    largest = 0.0
-    values = [(lifted.tangent, evidence.directions), (lifted.cotangent, evidence.cotangents)]
-    point = list(map(to_float64, lifted.point))
-    for traced, rows in values:
-        if traced is None:
-            continue
-        rest = traced.program.closed.in_avals[len(point) :]
-        given = [*point, *(np.asarray(x) for x in from_vector(rows[0], rest))]
-        found, _ = round_off("map", [traced.program], list, list, given, [False], unit, constants=True)
-        for value, bar in zip(*found[0], strict=True):
-            size = norm2(value)
-            largest = max(largest, float(norm2(bar) / size) if size else 0.0)
-    return largest
 
 
 def range_of(leaf: Leaf) -> tuple[float, float]:

@@ -99,6 +99,15 @@ def lost(run: LeafRun, must_catch: float, spacing: float) -> np.ndarray:
     return off & sound
 
 
+def apart(run: LeafRun, must_catch: float, spacing: float) -> np.ndarray:
+    """(G, n) where the native run is off from autodiff, as run, by more than `lost` lets pass, and by more than the
+    bars explain as far as they are known."""
+    own = run.least
+    if run.bar is not None and run.autodiff_bar is not None:
+        own = own + bars.ROUNDED * (explained(run.bar, run.values) + explained(run.autodiff_bar, run.values))
+    return far(run.native, there(run.autodiff), run.values, max(must_catch, bars.SPACINGS * spacing), own)
+
+
 def gone(run: LeafRun, error: np.ndarray) -> bool:
     """Whether nothing is left of a gradient that is more than its own rounding in float64, `error`."""
     with np.errstate(all="ignore"):

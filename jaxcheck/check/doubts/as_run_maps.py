@@ -10,7 +10,7 @@ from jaxcheck import bars
 from jaxcheck.check.doubts import again
 from jaxcheck.check.drop_in import inconclusive
 from jaxcheck.check.settings import Settings
-from jaxcheck.evidence import as_run, maps
+from jaxcheck.evidence import as_run_maps, maps
 from jaxcheck.evidence.finite import is_finite
 from jaxcheck.evidence.maps import Map
 from jaxcheck.judgement.maps import Finding, judge
@@ -49,7 +49,7 @@ def beside(
 def narrower(native: Callable[[], Map]) -> tuple[str, ...]:
     """What a PASS in float64 does not say of a derivative that computes in a narrower dtype than its function."""
     try:
-        found = as_run.narrower_map(ask(native))
+        found = as_run_maps.narrower_map(ask(native))
     except Refused:
         return ()
     return (NARROWER.format(dtype=found),) if found else ()
@@ -71,16 +71,16 @@ def of_map(
         other = ask(native)
     except Refused:
         return findings
-    if as_run.same_maps(one, other):
+    if as_run_maps.same_maps(one, other):
         return findings
-    lifted = as_run.map_without_rounding(other)
+    lifted = as_run_maps.map_without_rounding(other)
     if lifted is None:
         return findings
     (evidence,), _ = maps.measure([lifted], settings.seed)
     granted = bars.CONSTANTS * spacing
     found = judge(evidence, settings.tolerance, settings.must_catch, granted)
     if any(map(_is_wrong, found)):
-        granted = max(granted, 2 * as_run.constants_of_map(lifted, evidence, spacing / 2))
+        granted = max(granted, 2 * as_run_maps.constants_of_map(lifted, evidence, spacing / 2))
         found = judge(evidence, settings.tolerance, settings.must_catch, granted)
     if any(map(_is_wrong, found)):
         loose = dataclasses.replace(

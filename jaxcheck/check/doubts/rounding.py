@@ -21,6 +21,7 @@ from jaxcheck.judgement import measures
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.options import Tolerance
 from jaxcheck.program.custom.census import has_stop_gradient, rules_in
+from jaxcheck.program.objective import Traced
 from jaxcheck.program.ways.signed import decisions
 from jaxcheck.result import Reason, Verdict
 from jaxcheck.there import there
@@ -49,10 +50,15 @@ PLACED = 8
 def may_deceive(problem: Problem) -> bool:
     """Whether anything in the loss could make its autodiff another derivative than that of what it computes: a
     stop_gradient, a rule, a decision. Otherwise autodiff is right up to its own round-off."""
-    if _hides(problem):
-        return True
+    return _hides(problem) or decides(problem.loss)
+
+
+def decides(traced: Traced | None) -> bool:
+    """Whether something is decided in a program."""
+    if traced is None:
+        return False
     with jax.enable_x64(True):
-        return bool(decisions(problem.loss.program.closed)[0])
+        return bool(decisions(traced.program.closed)[0])
 
 
 def _hides(problem: Problem) -> bool:

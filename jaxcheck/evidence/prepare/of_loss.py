@@ -254,7 +254,8 @@ def _as_run(call: Call, problem: Problem, preface: Preface, claim: Claim, own: T
     if claim.program is not None and call.precision == "float64" and narrow(problem.theta, problem.loss):
         manual = call.derived(own, "native", stripped=False) if call.user.grad is None else there(claim.own)
         return native_run(problem, preface, Run(own, manual, *arguments))
-    if claim.native is not None:
+    of_numbers = claim.numbers is not None and call.precision == "float64" and narrow(problem.theta, problem.loss)
+    if claim.native is not None or of_numbers:
         return dataclasses.replace(preface, run=Run(own, None, *arguments))
     return preface
 
