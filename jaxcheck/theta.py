@@ -47,6 +47,10 @@ def is_none(x: Any) -> bool:
     return x is None
 
 
+# Why a Python number that could be differentiated is carried along.
+_HELD = "whose gradient is None"
+
+
 def why_not_differentiable(leaf: Any) -> str:
     """Empty for an inexact leaf; otherwise the reason why it is carried along."""
     if leaf is None:
@@ -101,6 +105,11 @@ class Theta:
     def size(self) -> int:
         """Length of the real vector theta."""
         return self.leaves[-1].stop if self.leaves else 0
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The Python numbers that are carried along since their gradient is None, by their paths."""
+        return tuple(path for path, why in self.carried if why.endswith(_HELD))
 
     def inexact(self) -> list[Any]:
         """The differentiable leaves, as given."""
@@ -158,12 +167,18 @@ def _statistics(tree: Any) -> list[tuple[tuple[Any, ...], str]]:
 
 
 def take_apart(
-    tree: Any, root: str = "params", names: Sequence[str] | None = None, *, differentiated: bool = True
+    tree: Any,
+    root: str = "params",
+    names: Sequence[str] | None = None,
+    *,
+    differentiated: bool = True,
+    held: Sequence[str] = (),
 ) -> Theta:
     """Flatten `tree` into a `Theta`. `root` names a bare leaf; `names`, the items of a tuple of arguments.
 
     Args:
         differentiated: False for extra arguments, which may hold any object.
+        held: leaves, by their paths, that are no parameters, see `without_gradient`.
 
     Raises:
         TypeError: a leaf hides numbers from the check (see `foreign`).
@@ -178,6 +193,7 @@ def take_apart(
     for position, (name, (path, value)) in enumerate(zip(paths, with_paths, strict=True)):
         refuse(name, value, differentiated=differentiated)
         why = next((why for start, why in kept if path[: len(start)] == start), "") or why_not_differentiable(value)
+        why = why or (f"Python {type(value).__name__}, {_HELD}" if name in held else "")
         if why:
             carried.append((name, why))
             continue
@@ -190,6 +206,19 @@ def take_apart(
         start = stop
     values = tuple(value for _, value in with_paths)
     return Theta(treedef, values, paths, tuple(leaves), tuple(carried))
+
+
+def without_gradient(theta: Theta, grads: Any) -> tuple[str, ...]:
+    """The Python numbers that are fields of objects, by their paths, whose gradient is None where that of every array
+    is there: `equinox.filter_grad` differentiates arrays alone (the rate of a dropout layer is no parameter)."""
+    with_paths, _ = jax.tree_util.tree_flatten_with_path(grads, is_leaf=is_none)
+    given = {path_name(path, "(the whole gradient)"): g for path, g in with_paths}
+    fields = {path_name(path, "") for path, _ in with_paths if path and isinstance(path[-1], jax.tree_util.GetAttrKey)}
+    numbers = [leaf.path for leaf in theta.leaves if not hasattr(theta.values[leaf.position], "dtype")]
+    arrays = [leaf.path for leaf in theta.leaves if hasattr(theta.values[leaf.position], "dtype")]
+    if not arrays or any(given.get(path) is None for path in arrays):
+        return ()
+    return tuple(path for path in numbers if path in fields and given[path] is None)
 
 
 def _unfit(leaf: Leaf, g: Any) -> str:

@@ -12,7 +12,7 @@ from jaxcheck.evidence import repeat
 from jaxcheck.evidence.prepare import host
 from jaxcheck.evidence.prepare.beside import of_data
 from jaxcheck.evidence.prepare.preface import Preface, units
-from jaxcheck.evidence.prepare.user import StructureError, User, first_line, real_rows
+from jaxcheck.evidence.prepare.user import HeldFixed, StructureError, User, first_line, real_rows
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.result import Witness
 
@@ -41,7 +41,7 @@ def _given(user: User, autodiff: Callable | None, why: BaseException) -> Given:
                 f"pass grad=. JAX said: {first_line(why)}"
             ) from why
         return Given(autodiff)
-    if not callable(user.grad):
+    if not user.grad_is_function:
         picked = user.numbers()
         return Given(numbers=real_rows(user.theta, picked), unit=units(user.theta, picked))
     call, picked, note = host.gradient_on_host(user, None)
@@ -55,12 +55,18 @@ def _given(user: User, autodiff: Callable | None, why: BaseException) -> Given:
 
 
 def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
-    """A loss that cannot be traced: plain numbers, row by row."""
+    """A loss that cannot be traced: plain numbers, row by row.
+
+    Raises:
+        HeldFixed: the gradient leaves Python numbers out, with which the loss may be traced.
+    """
     primal, repeats, unit = host.loss_on_host(user, why)
     note = f"The loss cannot be traced by JAX ({first_line(why)}); it was evaluated on the host, row by row."
     autodiff, silent = host.autodiff_on_host(user)
     try:
         given, structure = _given(user, autodiff, why), ""
+    except HeldFixed:
+        raise
     except StructureError as error:
         given, structure = Given(), str(error)
     if user.grad is None:

@@ -21,6 +21,7 @@ from jaxcheck.evidence.prepare.of_host import prepare_host
 from jaxcheck.evidence.prepare.preface import Preface, effects, narrow, native_run, of_no_rule, seen, units
 from jaxcheck.evidence.prepare.twice import same
 from jaxcheck.evidence.prepare.user import (
+    HeldFixed,
     StructureError,
     User,
     first_line,
@@ -72,17 +73,20 @@ class Call:
 
 
 def prepare(
-    loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool, precision: str
+    loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool, precision: str, held: Sequence[str] = ()
 ) -> tuple[Problem, Preface]:
-    """Trace the witnesses. See `check_grad` for the arguments and what is raised."""
-    call = _call(loss, params, grad, args, has_aux, precision)
+    """Trace the witnesses. See `check_grad` for the arguments and what is raised; for `held`, `theta.take_apart`."""
+    call = _call(loss, params, grad, args, has_aux, precision, held)
     user, theta, extras = call.user, call.user.theta, call.extras
     # Natively first: JAX keeps some conversions of index arrays per object, and a 64-bit trace made
     # first would break the caller's own 32-bit code (jnp.zeros(n).at[np.arange(n)], JAX 0.10).
     try:
         own = ask(trace, user.outputs, call.leaves, extras, "native")
     except Refused as no:
-        return prepare_host(call.given, no.error)
+        try:
+            return prepare_host(call.given, no.error)
+        except HeldFixed as error:
+            return prepare(loss, params, grad, args, has_aux, precision, error.paths)
     nothing = Problem(theta, extras, own, None, None)
     try:
         # Under another name: JAX remembers the trace of a function it has seen.
@@ -94,6 +98,8 @@ def prepare(
     random = "" if same(own, again, [*call.leaves, *extras]) else repeat.TRACED.format("the function")
     try:
         primal, rules, claim = _claimed(call, own, bool(random))
+    except HeldFixed as error:
+        return prepare(loss, params, grad, args, has_aux, precision, error.paths)
     except StructureError as error:
         return nothing, Preface(user.name, (Witness("manual", "absent", str(error)),), (), structure=str(error))
     autodiff, said = (
@@ -119,7 +125,7 @@ def prepare(
 def _claimed(call: Call, own: Traced, random: bool) -> tuple[Traced, int, Claim]:
     """(the loss, how many rules of the user's it holds, the gradient under test). Raises StructureError."""
     user = call.user
-    given = None if not callable(user.grad) else _trace_gradient(call, "native")
+    given = None if not user.grad_is_function else _trace_gradient(call, "native")
     primal = own if call.precision == "native" else call.traced(user.outputs, call.precision)
     rules = count_rules(primal.closed, "user")
     if user.grad is None:
@@ -149,12 +155,14 @@ def _with_preface(
     return problem, _as_run(call, problem, preface, claim, own)
 
 
-def _call(loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool, precision: str) -> Call:
+def _call(
+    loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool, precision: str, held: Sequence[str]
+) -> Call:
     if not callable(loss):
         raise TypeError(f"loss must be a function loss(params, *args), not {type(loss).__name__}")
     refuse_no_tuple(args)
     refuse_tracing(params, args)
-    theta = take_apart(params)
+    theta = take_apart(params, held=held)
     if not theta.leaves:
         raise no_leaf(theta, "params has no differentiable leaf (float or complex); it holds")
     extras = take_apart(tuple(args), "args", argument_paths(args), differentiated=False)

@@ -44,8 +44,8 @@ class Batch:
         point holds all else as constants, and may have been chosen by it (what holds the leaves, static fields,
         dtypes)."""
         if self.listed is not None:
-            first = self._others[0]
-            if not all(_is_held_alike(other, first) for other in self._others[1:]):
+            first, *others = self._others(problem.theta)
+            if not all(_is_held_alike(other, first) for other in others):
                 return False
         if not problem.theta.carried:
             return True
@@ -59,13 +59,18 @@ class Batch:
         )
 
     @functools.cached_property
-    def _others(self) -> list[Theta]:
-        """The points of a list, taken apart."""
-        return [take_apart(tree) for tree in there(self.listed)]
+    def _apart(self) -> dict[tuple[str, ...], list[Theta]]:
+        return {}
+
+    def _others(self, theta: Theta) -> list[Theta]:
+        """The points of a list, taken apart as the first was."""
+        if theta.held not in self._apart:
+            self._apart[theta.held] = [take_apart(tree, held=theta.held) for tree in there(self.listed)]
+        return self._apart[theta.held]
 
     def refuse_others(self, theta: Theta) -> None:
         """Raise ValueError at the first point of a list whose differentiable leaves are not those of the first."""
-        for index, other in enumerate(self._others if self.listed is not None else ()):
+        for index, other in enumerate(self._others(theta) if self.listed is not None else ()):
             said = _otherwise(other, theta)
             if said:
                 raise ValueError(f"points[{index}] has other leaves or shapes than points[0]: {said}")
@@ -74,7 +79,7 @@ class Batch:
         """(n, P) real vectors theta."""
         theta = problem.theta
         if self.listed is not None:
-            return np.stack([other.ravel() for other in self._others])
+            return np.stack([other.ravel() for other in self._others(theta)])
         leaves = jax.tree_util.tree_leaves(self.stacked, is_leaf=is_none)
         parts = []
         for leaf in theta.leaves:

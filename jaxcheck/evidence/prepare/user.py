@@ -15,11 +15,19 @@ from jaxcheck.evidence.witnesses import real_gradient
 from jaxcheck.foreign import is_array, no_wider
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.mode import as_jax, is_traced
-from jaxcheck.theta import Theta, mismatch
+from jaxcheck.theta import Theta, mismatch, without_gradient
 
 
 class StructureError(Exception):
     """The gradient's structure is wrong; the text names the leaf."""
+
+
+class HeldFixed(StructureError):
+    """The gradient is right to leave out the leaves at `paths`, see `theta.without_gradient`."""
+
+    def __init__(self, paths: tuple[str, ...]):
+        super().__init__(f"the gradient of `{paths[0]}` is None")
+        self.paths = paths
 
 
 def refuse_no_tuple(args: Any) -> None:
@@ -98,6 +106,13 @@ class User:
                 raise TypeError(f"with has_aux=True loss must return (value, aux), not {kind}")
             out = out[0]
         return no_wider(out)
+
+    @property
+    def grad_is_function(self) -> bool:
+        """Whether the gradient is to be called: a module of the parameters' own kind is numbers, callable or not."""
+        if not callable(self.grad):
+            return False
+        return type(self.grad) is not type(jax.tree_util.tree_unflatten(self.theta.treedef, self.theta.values))
 
     def outputs(self, leaves: Any, extras: Any) -> Any:
         """(1,) outputs, for tracing."""
@@ -200,6 +215,9 @@ def select(theta: Theta, tree: Any, has_aux: bool = False) -> Selection:
     found, note = mismatch(theta, tree)
     if found is not None:
         return Selection(found, note)
+    for half in (tree, *tree) if isinstance(tree, tuple) and len(tree) == 2 else (tree,):
+        if held := without_gradient(theta, half):
+            raise HeldFixed(held)
     if not (isinstance(tree, tuple) and len(tree) == 2):
         raise StructureError(note)
     first, second = (mismatch(theta, half) for half in tree)
