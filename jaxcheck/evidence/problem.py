@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from jaxcheck.formula import norms_along
 from jaxcheck.program.objective import Traced
 from jaxcheck.there import there
 from jaxcheck.theta import Leaf, Theta
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -201,9 +203,14 @@ class LeafEvidence:
         return typical(self.m, self.units)
 
     @functools.cached_property
-    def known(self) -> dict[str, Any]:
-        """What was found of this evidence alone, by name; each takes passes over all components."""
+    def _known(self) -> dict[Callable, Any]:
         return {}
+
+    def once(self, find: Callable[[LeafEvidence], T]) -> T:
+        """`find(self)`, found once: it takes passes over all components."""
+        if find not in self._known:
+            self._known[find] = find(self)
+        return self._known[find]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -54,6 +54,16 @@ def _given(user: User, autodiff: Callable | None, why: BaseException) -> Given:
     )
 
 
+def _given_or_why(user: User, autodiff: Callable | None, why: BaseException) -> tuple[Given, str]:
+    """(`_given`, ""), or (nothing, what is wrong with its structure)."""
+    try:
+        return _given(user, autodiff, why), ""
+    except HeldFixed:
+        raise
+    except StructureError as error:
+        return Given(), str(error)
+
+
 def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
     """A loss that cannot be traced: plain numbers, row by row.
 
@@ -63,12 +73,7 @@ def prepare_host(user: User, why: BaseException) -> tuple[Problem, Preface]:
     primal, repeats, unit = host.loss_on_host(user, why)
     note = f"The loss cannot be traced by JAX ({first_line(why)}); it was evaluated on the host, row by row."
     autodiff, silent = host.autodiff_on_host(user)
-    try:
-        given, structure = _given(user, autodiff, why), ""
-    except HeldFixed:
-        raise
-    except StructureError as error:
-        given, structure = Given(), str(error)
+    given, structure = _given_or_why(user, autodiff, why)
     if user.grad is None:
         autodiff, silent = None, "same program as the gradient under test"
     witnesses = (

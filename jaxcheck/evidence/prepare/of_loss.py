@@ -73,20 +73,24 @@ class Call:
 
 
 def prepare(
-    loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool, precision: str, held: Sequence[str] = ()
+    loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool, precision: str
 ) -> tuple[Problem, Preface]:
-    """Trace the witnesses. See `check_grad` for the arguments and what is raised; for `held`, `theta.take_apart`."""
-    call = _call(loss, params, grad, args, has_aux, precision, held)
+    """Trace the witnesses. See `check_grad` for the arguments and what is raised."""
+    given = (loss, params, grad, args, has_aux, precision)
+    try:
+        return _prepared(_call(*given), own_gradient=grad is None)
+    except HeldFixed as error:
+        return _prepared(_call(*given, error.paths), own_gradient=grad is None)
+
+
+def _prepared(call: Call, own_gradient: bool) -> tuple[Problem, Preface]:
     user, theta, extras = call.user, call.user.theta, call.extras
     # Natively first: JAX keeps some conversions of index arrays per object, and a 64-bit trace made
     # first would break the caller's own 32-bit code (jnp.zeros(n).at[np.arange(n)], JAX 0.10).
     try:
         own = ask(trace, user.outputs, call.leaves, extras, "native")
     except Refused as no:
-        try:
-            return prepare_host(call.given, no.error)
-        except HeldFixed as error:
-            return prepare(loss, params, grad, args, has_aux, precision, error.paths)
+        return prepare_host(call.given, no.error)
     nothing = Problem(theta, extras, own, None, None)
     try:
         # Under another name: JAX remembers the trace of a function it has seen.
@@ -98,13 +102,13 @@ def prepare(
     random = "" if same(own, again, [*call.leaves, *extras]) else repeat.TRACED.format("the function")
     try:
         primal, rules, claim = _claimed(call, own, bool(random))
-    except HeldFixed as error:
-        return prepare(loss, params, grad, args, has_aux, precision, error.paths)
+    except HeldFixed:
+        raise
     except StructureError as error:
         return nothing, Preface(user.name, (Witness("manual", "absent", str(error)),), (), structure=str(error))
     autodiff, said = (
         _autodiff(call, primal, claim)
-        if grad is not None or rules
+        if not own_gradient or rules
         else (None, Witness("autodiff", "absent", "same program as the gradient under test"))
     )
     runnable = dataclasses.replace(primal, program=plain(primal))
@@ -116,7 +120,7 @@ def prepare(
         autodiff,
         numbers=claim.numbers,
         host_manual=claim.host,
-        is_autodiff=grad is None and not rules and not given_solves(primal.closed),
+        is_autodiff=own_gradient and not rules and not given_solves(primal.closed),
         layout=layout_of(theta),
     )
     return _with_preface(call, problem, claim, own, said, random)
@@ -156,7 +160,7 @@ def _with_preface(
 
 
 def _call(
-    loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool, precision: str, held: Sequence[str]
+    loss: Callable, params: Any, grad: Any, args: Any, has_aux: bool, precision: str, held: Sequence[str] = ()
 ) -> Call:
     if not callable(loss):
         raise TypeError(f"loss must be a function loss(params, *args), not {type(loss).__name__}")
