@@ -173,12 +173,16 @@ def _far(
     its own size; and by single components that are off by far more than round-off although too small a
     part of the leaf to move its norm.
     """
+    if explained.any():
+        m, a = np.where(explained, 0.0, m), np.where(explained, 0.0, a)
+    r = np.abs(m - a)
+    if not r.any():
+        return False
     bars = round_off(ev, ev.m_error, full) + round_off(ev, there(ev.a_error), full)
     bars += ev.m_given
     bars *= BARS
     if explained.any():
-        m, a, bars = (np.where(explained, 0.0, x) for x in (m, a, bars))
-    r = np.abs(m - a)
+        bars = np.where(explained, 0.0, bars)
     np.maximum(bars, typical(bars, ev.units), out=bars)
     rtol = tolerance.between_programs(ev.sharp)
     for size_of in (norms, lambda g: norms(influences(ev, g))):

@@ -190,13 +190,15 @@ def _coarser(cells: np.ndarray, axis: int) -> np.ndarray:
 def _columns(ev: LeafEvidence) -> np.ndarray:
     """(n,) the output in which each component is off most."""
     if len(ev.m) == 1:
-        return np.zeros(ev.m.shape[1], int)
+        return np.broadcast_to(0, ev.m.shape[1])
     off = np.abs(ev.m - ev.a) if ev.a is not None else np.abs(ev.m)
     return np.argmax(np.nan_to_num(off, posinf=np.finfo(float).max), axis=0)
 
 
 def _most_off(ev: LeafEvidence) -> tuple[np.ndarray, np.ndarray | None]:
     """(n,) M and A of each component, in the output in which it is off most."""
+    if len(ev.m) == 1:
+        return ev.m[0], None if ev.a is None else ev.a[0]
     columns, every = _columns(ev), np.arange(ev.m.shape[1])
     return ev.m[columns, every], None if ev.a is None else ev.a[columns, every]
 

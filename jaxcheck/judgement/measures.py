@@ -23,8 +23,13 @@ def influences(ev: LeafEvidence, g: np.ndarray) -> np.ndarray:
 
     A zero shows no size of its own; it takes the smallest, so that it does not drown what is known.
     """
+    return g * ev.once(_weights)
+
+
+def _weights(ev: LeafEvidence) -> np.ndarray:
     size = own_size(ev, "smallest")
-    return g * (size / size.max(initial=0.0) if size.any() else size)
+    largest = size.max(initial=0.0)
+    return size / largest if largest > 0 else size
 
 
 def reference(ev: LeafEvidence, g: np.ndarray, apart: bool = True) -> np.ndarray:
@@ -202,11 +207,12 @@ def numeric(ev: LeafEvidence) -> tuple[np.ndarray, np.ndarray]:
 def relative_numbers(ev: LeafEvidence, m: np.ndarray, a: np.ndarray | None) -> tuple[float, float, float, float]:
     """(difference to N, difference to A, relative error bar of N, norm of N)."""
     to_a = NAN if a is None else by_column(m, a)
-    n, error = numeric(ev)
-    if m.size and np.isfinite(n).all():
-        both = norm2(m) + norm2(n)
-        bar = float(norm2(error) / both) if both else NAN
-        return by_column(m, n), to_a, bar, float(norm2(n))
+    if any(p.directions is None for p in ev.probes):
+        n, error = numeric(ev)
+        if m.size and np.isfinite(n).all():
+            both = norm2(m) + norm2(n)
+            bar = float(norm2(error) / both) if both else NAN
+            return by_column(m, n), to_a, bar, float(norm2(n))
     dense = [p for p in ev.probes if p.directions is not None]
     if not dense:
         return NAN, to_a, NAN, NAN

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jaxcheck import threads
 from jaxcheck.bars import BARS, COMPONENT, FAINT, OBVIOUS, SIZES
 from jaxcheck.evidence.problem import LeafEvidence
 from jaxcheck.formula import norms
@@ -29,6 +30,8 @@ from jaxcheck.there import there
 MANY, SAMPLE = 16384, 4096
 # The first of the sizes, among which one is caught if any is.
 LARGE = 7
+# A floor that is not known.
+UNKNOWN = (NAN, NAN)
 
 
 def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence: np.ndarray) -> tuple[float, float]:
@@ -273,7 +276,7 @@ def unresolved(ev: LeafEvidence, must_catch: float) -> int:
 
 def influence(leaves: tuple[LeafEvidence, ...]) -> np.ndarray:
     """(G,) largest change of each output, to first order, for a move of one leaf by its own scale."""
-    return np.max([reach(ev) for ev in leaves], axis=0) if leaves else np.zeros(1)
+    return np.max(threads.each(reach, leaves, [ev.m.size for ev in leaves]), axis=0) if leaves else np.zeros(1)
 
 
 def reach(ev: LeafEvidence) -> np.ndarray:
@@ -295,6 +298,3 @@ def _reach(ev: LeafEvidence) -> np.ndarray:
                 value = value * size[probes.at][:, None]
             found.append(value.max(axis=0, initial=0.0))
     return np.max(found, axis=0)
-
-
-UNKNOWN = (NAN, NAN)

@@ -31,6 +31,8 @@ FARTHER, FARTHEST = 64.0, 4096.0
 def wide(ev: LeafEvidence, must_catch: float) -> np.ndarray:
     """(n,) components whose own bar is so wide that must_catch may be missed."""
     broad = np.zeros(ev.m.shape[1], bool)
+    if all(p.directions is not None for p in ev.probes):
+        return broad
     with np.errstate(all="ignore"):
         size = measures.reference(ev, ev.m, apart=False)
         narrow = np.zeros_like(broad)
