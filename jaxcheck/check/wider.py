@@ -16,8 +16,7 @@ from jaxcheck.bars import FINE_UNIT
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.mode import is_wide
-from jaxcheck.program.objective import holds_numpy_data
-from jaxcheck.result import Reason, Report, Verdict
+from jaxcheck.result import Reason, Report
 
 AT_FULL_LENGTH = (
     "The gradient is NumPy's, in float64. JAX's default mode rounds what the loss is given to float32, where it is "
@@ -45,24 +44,25 @@ def at_full_length(f: Callable[Parameters, Report]) -> Callable[Parameters, Repo
                 wide = ask(f, *args, **{**kwargs, "resume": None})
             except Refused:  # the caller's functions may be written for one mode alone
                 return report
+        if getattr(wide, "_stale", False):  # what JAX rounded, it remembers all the same
+            return report
         return dataclasses.replace(wide, notes=(AT_FULL_LENGTH, *wide.notes))
 
     return door
 
 
 def may_differ(report: Report, problem: Problem) -> Report:
-    """The report, with a mark where it may owe its FAIL to the 32-bit mode."""
-    convicted = report.verdict is Verdict.FAIL and any(leaf.reason is Reason.MANUAL_WRONG for leaf in report.failed)
-    if convicted and not is_wide() and _computed_elsewhere(problem):
+    """The report, with a mark where it may owe that it is no PASS to the 32-bit mode."""
+    doubted = any(leaf.reason in (Reason.MANUAL_WRONG, Reason.PRECISION) for leaf in report.leaves)
+    if not report.ok and doubted and not is_wide() and _computed_elsewhere(problem):
         object.__setattr__(report, "_may_differ", True)  # beside its fields: neither compared, saved nor pickled
+    if is_wide() and problem.primal is not None and problem.primal.stale:
+        object.__setattr__(report, "_stale", True)
     return report
 
 
 def _computed_elsewhere(problem: Problem) -> bool:
-    """Whether the gradient is given in float64, or NumPy's on numbers in float64, and the loss a program of JAX's."""
-    if problem.primal is None or problem.manual is not None:
+    """Whether the gradient is given as numbers in float64, and the loss is a program of JAX's."""
+    if problem.primal is None or problem.numbers is None:
         return False
-    if problem.numbers is not None:
-        return problem.numbers_unit is not None and bool(np.min(problem.numbers_unit, initial=1.0) < FINE_UNIT)
-    wide = any(leaf.dtype in ("float64", "complex128") for leaf in problem.theta.leaves)
-    return wide or problem.loss.rounded or holds_numpy_data(problem.loss)
+    return problem.numbers_unit is not None and bool(np.min(problem.numbers_unit, initial=1.0) < FINE_UNIT)

@@ -146,3 +146,14 @@ def test_a_constant_by_the_dtype():
             report = jc.check_grad(loss, p, grad)
             assert report.ok == (factor == 1), str(report)
     assert "as run in float32" in jc.check_grad(loss, p, jax.grad(loss)(p)).leaves[0].note
+
+
+def test_a_number_that_decides_in_one_program_alone_is_one_number():
+    """The loss clips by what the gradient multiplies with: both see the number that runs."""
+    x = np.array([0.5, -2.0, 3.0])
+
+    def loss(x):
+        return jnp.sum(0.7 * jnp.minimum(x, 0.7) + jnp.maximum(x, 0.7) ** 2)
+
+    report = jc.check_grad(loss, x, lambda x: 0.7 * (x < jnp.full(3, 0.7)) + jnp.where(x > 7 / 10, 2 * x, 0))
+    assert report.ok and report.difference_autodiff < 1e-14, str(report)

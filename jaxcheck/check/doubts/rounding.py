@@ -15,12 +15,14 @@ from jaxcheck.evidence import gather, second_look
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.gradient_bars import given_error
 from jaxcheck.evidence.problem import LeafEvidence, Problem
+from jaxcheck.evidence.rounded_inputs import of_inputs
 from jaxcheck.evidence.smooth import deciders
 from jaxcheck.evidence.witnesses import beside_zeros
 from jaxcheck.judgement import measures
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.options import Tolerance
 from jaxcheck.program.custom.census import has_stop_gradient, rules_in
+from jaxcheck.program.interpret import walk
 from jaxcheck.program.objective import Traced
 from jaxcheck.program.ways.signed import decisions
 from jaxcheck.result import Reason, Verdict
@@ -34,6 +36,12 @@ BELOW_THE_STEPS = (
     "autodiff agrees with the gradient, and the differences with neither, though they look at one "
     "analytic formula, whose derivative autodiff gives: it lives on a smaller scale than the steps"
 )
+SMALLER_THAN_STEPS = (
+    "autodiff agrees with the gradient, and the differences with neither, and nothing in the program could deceive "
+    "autodiff: the function lives on a smaller scale than the steps"
+)
+# Decisions by which a value changes hands where two are equal, and so does not jump.
+CONTINUOUS = frozenset({"sort", "max", "min", "clamp", "abs", "reduce_max", "reduce_min", "cummax", "cummin"})
 NARROW = (
     "the function is another formula within less than the smallest step around this point: a comparison "
     "decides so, and no difference looks at it there"
@@ -41,6 +49,10 @@ NARROW = (
 OTHERWISE = (
     "off by more than plain rounding explains, but not by more than it does where it takes another branch of the "
     "function, or where the factors of products have fewer bits: pass the gradient as a function"
+)
+ROUNDED_BEFORE = (
+    "off by no more than it takes to round the parameters and the data to float32, as JAX's default mode does: "
+    "turn on jax_enable_x64, or give numbers that were computed from float32"
 )
 FIXED = "a Python number, from which the loss holds derivatives back: not checked; make it an array to have it checked"
 # Kinks that are looked up in the program.
@@ -74,9 +86,27 @@ def analytic(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
         return opinion
     if _hides(case.problem):
         return opinion
+    note = BELOW_THE_STEPS
     if not sees_one_formula(ev):
-        return opinion
-    return dataclasses.replace(opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=BELOW_THE_STEPS)
+        if _may_jump(case.problem) or not _nothing_at_the_point(ev):
+            return opinion
+        note = SMALLER_THAN_STEPS
+    return dataclasses.replace(opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=note)
+
+
+def _may_jump(problem: Problem) -> bool:
+    """Whether something is decided in the loss that its value may jump by: an order of values, or which of them is the
+    largest, changes where two are equal."""
+    with jax.enable_x64(True):
+        names = {d.primitive for d in decisions(problem.loss.program.closed)[0]}
+    carried = any(e.primitive.name == "sort" and len(e.invars) > 1 for e, _ in walk(problem.loss.program.closed))
+    return carried or not names <= CONTINUOUS
+
+
+def _nothing_at_the_point(ev: LeafEvidence) -> bool:
+    """Whether nothing is decided at the point itself, as far as it was looked at: what looks like a kink is none."""
+    known = [p.crossed for p in ev.probes if p.crossed is not None]
+    return bool(known) and not any(crossed.any() for crossed in known)
 
 
 def beside(ev: LeafEvidence, opinion: Opinion) -> Opinion:
@@ -203,10 +233,12 @@ def decided_otherwise(case: Case, leaves: list[LeafEvidence], opinions: list[Opi
         # What is decided at the point itself was looked at on all its sides.
         decided = any(p.slopes.kink.any() or (p.crossed is not None and p.crossed.any()) for p in ev.probes)
         loose = "products" if decided else "decisions"
-        given = given_error(case.problem, case.point, m, where, loose)
+        given, note = given_error(case.problem, case.point, m, where, loose), OTHERWISE
+        if ev.leaf.dtype != ev.leaf.native:
+            given, note = given + of_inputs(case.problem, case.point, case.settings.seed)[:, where], ROUNDED_BEFORE
         wider = dataclasses.replace(ev, m_given=np.fmax(ev.m_given, given))
         if case.judge(wider).verdict is not Verdict.FAIL and case.judge(ev).verdict is Verdict.FAIL:
-            doubted = dict(verdict=Verdict.INCONCLUSIVE, reason=Reason.PRECISION, note=OTHERWISE)
+            doubted = dict(verdict=Verdict.INCONCLUSIVE, reason=Reason.PRECISION, note=note)
             leaves[k], opinions[k] = wider, dataclasses.replace(opinion, **doubted)
     return opinions
 
