@@ -15,7 +15,7 @@ from jaxcheck.evidence.problem import Problem
 from jaxcheck.formula import norm2
 from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, only_value, price
 from jaxcheck.program.abandoned import let_go, whole_tracebacks
-from jaxcheck.program.where import differences, kernels, of_rules, slips, source, wording
+from jaxcheck.program.where import differences, kernels, of_rules, slips, source, spoken, wording
 from jaxcheck.program.where import problem as passes
 from jaxcheck.program.where import smaller as small
 from jaxcheck.program.where.alias import with_aliases
@@ -167,10 +167,19 @@ def culprits(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]
 
 
 def _plain(one: passes.Problem, found: list[Found], i: int) -> Found:
-    """Of the changes of one line that are as likely as this one, the first that can be written down."""
+    """Of the changes of one line that are as likely as this one, the first that can be written down. One of a decision
+    that is not proved stands back behind what is almost as likely, and is."""
     this = found[i]
-    alike = [f for f in found if f.fields["where"] == this.fields["where"] and abs(f.price - this.price) < ONE_PRICE]
+    those = [f for f in found if f.fields["where"] == this.fields["where"]]
+    if this.fields["unproved"]:
+        this = min((f for f in those if _is_near(f, this)), key=lambda f: f.price, default=this)
+    alike = [f for f in those if abs(f.price - this.price) < ONE_PRICE and not f.fields["unproved"]]
     return next((f for f in (this, *alike) if wording.changed_line(one, f.edit)), this)
+
+
+def _is_near(one: Found, other: Found) -> bool:
+    told = not one.fields["unproved"] and not only_value(one.fields)
+    return told and one.price < min(other.price + NEAR_LINE, TOO_DEAR)
 
 
 def _searched(one: passes.Problem) -> list[Found]:
@@ -181,13 +190,14 @@ def _searched(one: passes.Problem) -> list[Found]:
 
 def _culprit(one: passes.Problem, found: Found, kind: str, wrong: tuple[str, ...]) -> Culprit:
     edit = found.edit
-    place, text = edit.site.place, source.text_of(edit.site.place)
+    place, text, unproved = edit.site.place, source.text_of(edit.site.place), found.fields["unproved"]
     return Culprit(
         place.file,
         place.line,
         text,
-        wording.changed_line(one, edit),
-        wording.in_words(one, edit) + ("" if text else f", in {wording.equation(one, edit.site)}"),
+        "" if unproved else wording.changed_line(one, edit),
+        (spoken.undecided(one, edit) if unproved else spoken.in_words(one, edit))
+        + ("" if text else f", in {spoken.equation(one, edit.site)}"),
         kind,
         wrong,
     )

@@ -32,6 +32,7 @@ class Weighed:
             that may be on this line as well as on the next.
         foreign: whether a value is brought in that the function around the line is not given.
         alike: whether a term that is brought in sums over the same axes as one that stands beside it.
+        unproved: whether it is one of what the program decides by, and does not stand at further points.
         renamed: whether the line reads a name that another line only gave another's value.
         same: what is done to which value: on the line that makes it, hands it on, or makes use of it.
         makes: whether it is done on the line that makes it. `returns`: on one that only gives it back.
@@ -50,6 +51,7 @@ class Weighed:
     between: bool = False
     foreign: bool = False
     alike: bool = False
+    unproved: bool = False
     renamed: bool = False
     same: Any = None
     makes: bool = False
@@ -79,9 +81,10 @@ SPEAKS = {
     "spare": -0.3,
     "foreign": 1.0,
     "alike": -0.6,
+    "unproved": 0.5,
 }
 # What a change costs at least where the value was right.
-_SELDOM = ("passed_on", "between", "foreign", "alike")
+_SELDOM = ("passed_on", "between", "foreign", "alike", "unproved")
 LEAST_RIGHT = min(COST.values()) + sum(x for name, x in SPEAKS.items() if name not in _SELDOM)
 VALUE = ("use", "cotangent")
 
@@ -107,6 +110,7 @@ def cost(change: Weighed) -> float:
         foreign=change.foreign,
         alike=change.alike,
         between=change.was and change.between,
+        unproved=change.unproved,
     )
     return total + sum(SPEAKS[name] for name, holds in said.items() if holds)
 

@@ -14,6 +14,7 @@ from jaxcheck.bars import ASTRAY, REPAIRED
 from jaxcheck.formula import norm2
 from jaxcheck.program.where.constants import Constants
 from jaxcheck.program.where.edits import Edit
+from jaxcheck.program.where.further import Further, as_result, second_point
 from jaxcheck.program.where.handed import with_handed
 from jaxcheck.program.where.matching import Known, reordered
 from jaxcheck.program.where.nonsense import tried
@@ -25,8 +26,6 @@ from jaxcheck.program.where.tape import Tape, record
 from jaxcheck.program.where.truths import truths
 from jaxcheck.there import there
 
-# How far the second point is from the first, relative to each number, and to the leaf's RMS.
-FAR, APART = 0.25, 0.05
 # Operations of one line that are looked at together.
 FEW = 4
 _ORDER = ("own", "forward", "local", "use", "cotangent")
@@ -50,6 +49,7 @@ class Problem:
     made: tuple[Edit, ...] = ()
     backward: tuple[str, str] = ("", "")  # file and name of a rule's backward pass
     short: Problem | None = None  # the same with fewer turns of its loops, see `shorter`
+    further: Further | None = None
 
     def __post_init__(self) -> None:
         every = sites(self.tape)
@@ -185,6 +185,7 @@ class Problem:
             tape=dataclasses.replace(self.tape, outputs=[self.tape.outputs[k]]),
             targets=[[row[k]] for row in self.targets],
             short=None if self.short is None else self.short.only(k),
+            further=None if self.further is None else self.further.only(k),
         )
 
     def after(self, edit: Edit) -> Problem:
@@ -260,14 +261,13 @@ def of_loss(
     back = as_called(with_handed(record(manual, [*values, *cotangents][: len(manual.in_avals)])), ahead)
     moving = range(count) if moving is None else moving
     other = [second_point(x, k) if k in moving else x for k, x in enumerate(back.values[i] for i in back.inputs)]
-    runs, losses = [back.values], [ahead.values]
+    seeds = dict(zip(ahead.outputs, (np.asarray(c, float) for c in cotangents), strict=True))
+    further = Further(back, ahead, seeds, moving, range(count))
     with np.errstate(all="ignore"):
-        runs.append(back.replay(back.values, dict(zip(back.inputs, other, strict=True))))
-        losses.append(ahead.replay(ahead.values, dict(zip(ahead.inputs, other[: len(ahead.inputs)], strict=True))))
-        seeds = dict(zip(ahead.outputs, (np.asarray(c, float) for c in cotangents), strict=True))
+        runs, losses = (list(both) for both in zip((back.values, ahead.values), further.runs(other), strict=True))
         known = [ahead.back(v, seeds) for v in losses]
     targets = [
-        [_as(total.get(i), run[o]) for i, o in zip(ahead.inputs[:count], back.outputs, strict=True)]
+        [as_result(total.get(i), run[o]) for i, o in zip(ahead.inputs[:count], back.outputs, strict=True)]
         for run, (total, _) in zip(runs, known, strict=True)
     ]
     if not all(np.isfinite(t).all() for row in targets for t in row):
@@ -277,21 +277,9 @@ def of_loss(
     sizes = {n for t in (ahead, back) for x in t.values for n in (*np.shape(x), np.size(x))}
     told = truths(ahead, losses, known, [ahead.inputs[k] for k in tangents])
     problem = Problem(back, runs, targets, told, Constants(sizes, literals, cut), deadline, (ahead, losses, seeds))
+    problem.further = further
     wrong = [problem.error(run, point) > ASTRAY for point, run in enumerate(runs)]
     astray = [problem.error(run, point) > REPAIRED for point, run in enumerate(runs)]
     if not all(w.any() for w in wrong) or any((a & ~w).any() for a, w in zip(astray, wrong, strict=True)):
         return None
     return problem
-
-
-def _as(x: np.ndarray | None, like: np.ndarray) -> np.ndarray:
-    return np.zeros(like.shape) if x is None else np.reshape(x, like.shape)
-
-
-def second_point(x: np.ndarray, k: int) -> np.ndarray:
-    """Another value of an input, of the same signs."""
-    if x.dtype.kind != "f":
-        return x
-    rng = np.random.default_rng([5, k])
-    rms = np.sqrt(np.mean(x**2)) if x.size else 0.0
-    return x * (1 + FAR * rng.uniform(-1, 1, x.shape)) + APART * rms * np.sign(x) * rng.uniform(0, 1, x.shape)

@@ -38,6 +38,12 @@ def text_of(place: Place) -> str:
     return linecache.getline(place.file, place.line).strip()
 
 
+def segment(file: str, node: ast.expr) -> str:
+    """The text of an expression that stands on one line."""
+    raw = linecache.getline(file, node.lineno).encode()
+    return raw[node.col_offset : node.end_col_offset].decode()
+
+
 def unparsed(node: ast.AST) -> str:
     """An expression as text."""
     return ast.unparse(node)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck.program.where import edits, names, source, terms
+from jaxcheck.program.where import decisions, edits, names, source, terms
 from jaxcheck.program.where.edits import Edit
 from jaxcheck.program.where.handed import is_argument, is_handed
 from jaxcheck.program.where.places import Place, frames
@@ -42,7 +42,8 @@ def weighed(problem: Problem, edit: Edit) -> dict[str, Any]:
     op, same = problem.tape.ops[edit.site.ops[0]], _same(problem, edit)
     makes = edit.slot == edits.OUT and not is_handed(op) and not is_argument(op)
     returns = is_handed(op) and names.is_returned(edit.site.place)
-    return _fields(problem, edit, becomes(problem, edit), first) | dict(same=same, makes=makes, returns=returns)
+    seen = dict(same=same, makes=makes, returns=returns, unproved=decisions.is_unproved(problem, edit))
+    return _fields(problem, edit, becomes(problem, edit), first) | seen
 
 
 def at_best(problem: Problem, edit: Edit) -> dict[str, Any]:
