@@ -6,7 +6,7 @@ import ast
 
 import numpy as np
 
-from jaxcheck.program.where import source
+from jaxcheck.program.where import source, syntax
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.handed import is_argument
 from jaxcheck.program.where.places import Place
@@ -53,7 +53,7 @@ def _named(problem: Problem, group: Group, site: Site) -> str:
         if op.stack[:1] not in last_users:  # another name for one turn's
             continue
         node = source.expression(op.stack[0]) if op.stack and _whole(tape, k) else None
-        used = None if node is None else source.operand(node, op.ins.index(group.ids[0]), len(op.ins))
+        used = None if node is None else syntax.operand(node, op.ins.index(group.ids[0]), len(op.ins))
         if isinstance(used, (ast.Name, ast.Subscript)) and used.lineno == used.end_lineno and _near((k,), site):
             found.append((source.segment(op.stack[0].file, used), op.stack[0]))
     for name, where in found:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from jaxcheck.notebook import cell
-from jaxcheck.program.where import source
+from jaxcheck.program.where import source, syntax
 from jaxcheck.program.where.places import Place
 from jaxcheck.program.where.sites import Site
 from jaxcheck.program.where.slip import Pull, Slip
@@ -268,7 +268,7 @@ _NAMES = {"max": "maximum", "min": "minimum", "select_n": "where", "integer_pow"
 
 def _operand(tape: Tape, op: Op, j: int) -> str:
     node = source.expression(op.stack[0])
-    part = source.operand(node, j, len(op.ins)) if node is not None else None
+    part = syntax.operand(node, j, len(op.ins)) if node is not None else None
     if part is not None:
         return f"`{source.unparsed(part)}`"
     made = tape.makers.get(op.ins[j])

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from jaxcheck.program.where import syntax
 from jaxcheck.program.where.places import Place
 
 _REPEATING = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -150,38 +151,10 @@ def whole(place: Place) -> ast.expr | None:
     return None if function is None else next((v for _, v in assigned(function) if spans(v, place)), None)
 
 
-def sign(node: ast.expr) -> str:
-    """The operator of an expression of two operands, "" for one that is not known."""
-    op = node.op if isinstance(node, ast.BinOp) else node.ops[0] if isinstance(node, ast.Compare) else None
-    return {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.MatMult: "@", ast.Gt: ">", ast.Lt: "<",
-            ast.GtE: ">=", ast.LtE: "<="}.get(type(op), "")  # fmt: skip
-
-
-def operand(node: ast.expr, slot: int, count: int) -> ast.expr | None:
-    """The part of an expression that stands for an operand of the operation that it makes."""
-    if isinstance(node, ast.BinOp) and count == 2:
-        return (node.left, node.right)[slot]
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and count == 1:
-        return node.left
-    if isinstance(node, ast.Compare) and len(node.ops) == 1 and count == 2:
-        return (node.left, node.comparators[0])[slot]
-    if isinstance(node, ast.UnaryOp) and count == 1:
-        return node.operand
-    if isinstance(node, ast.Attribute) and count == 1:
-        return node.value
-    if isinstance(node, ast.Call) and count == 1 and isinstance(node.func, ast.Attribute):
-        root: ast.expr = node.func.value
-        while isinstance(root, ast.Attribute):
-            root = root.value
-        module = isinstance(root, ast.Name) and root.id in ("jnp", "jax", "lax", "np")
-        return node.args[0] if module and node.args else None if module else node.func.value
-    return None
-
-
 def alias_before(place: Place, slot: int, count: int) -> list[Place]:
     """The statement `b = a` that gave an operand `b` of an expression its name, if that is how it came by it."""
     node = expression(place)
-    used = operand(node, slot, count) if node is not None and count else None
+    used = syntax.operand(node, slot, count) if node is not None and count else None
     function = function_at(place)
     if function is None or not isinstance(used, ast.Name):
         return []
@@ -216,13 +189,8 @@ def names_read(place: Place) -> frozenset[str]:
 def operand_names(place: Place, count: int) -> tuple[str, ...]:
     """The names that stand for the operands of the operation an expression makes, "" where no name does."""
     node = expression(place)
-    parts = [operand(node, j, count) for j in range(count)] if node is not None else []
+    parts = [syntax.operand(node, j, count) for j in range(count)] if node is not None else []
     return tuple(part.id if isinstance(part, ast.Name) else "" for part in parts)
-
-
-def _called(node: ast.Call) -> str:
-    """The last name of what is called."""
-    return getattr(node.func, "attr", getattr(node.func, "id", ""))
 
 
 @remembered
@@ -230,7 +198,7 @@ def repeats(place: Place) -> bool:
     """Whether an expression stands in a loop or a comprehension of its function, or in what is mapped over leaves."""
     function = function_at(place)
     return function is not None and any(
-        (isinstance(node, _REPEATING) or (isinstance(node, ast.Call) and _called(node) in _MAPPING))
+        (isinstance(node, _REPEATING) or (isinstance(node, ast.Call) and syntax.called(node) in _MAPPING))
         and (node.lineno, node.col_offset) <= place[1:3]
         and place[3:5] <= (node.end_lineno or 0, node.end_col_offset or 0)
         for node in ast.walk(function)
@@ -268,12 +236,19 @@ def holds(name: str, where: Place, place: Place) -> bool:
     return not any(first < line < last + after for line in stores)
 
 
-def same_meaning(one: str, other: str) -> bool:
-    """Whether two statements are the same but for parentheses."""
-    try:
-        return ast.dump(ast.parse(one)) == ast.dump(ast.parse(other))
-    except SyntaxError:
-        return False
+def replaced(place: Place, target: ast.expr, new: str) -> str:
+    """The line of a place, without its indentation, with an expression on it replaced by another, in parentheses where
+    it would not stand for the whole of what was there; "" where no program comes of it."""
+    lines = linecache.getlines(place.file)
+    raw = lines[place.line - 1].encode()
+    made = [
+        (raw[: target.col_offset] + said.encode() + raw[target.end_col_offset :]).decode() for said in (new, f"({new})")
+    ]
+    trees = [_tree(place.file, "".join([*lines[: place.line - 1], line, *lines[place.line :]])) for line in made]
+    if trees[1] is None:
+        return ""
+    same = trees[0] is not None and ast.dump(trees[0]) == ast.dump(trees[1])
+    return made[0 if same else 1].strip()
 
 
 # How many operands an operation has in the source.

@@ -55,18 +55,21 @@ def undecided(problem: Problem, edit: Edit) -> str:
     well."""
     op, values = problem.tape.ops[edit.site.ops[0]], problem.runs[0]
     decides = values[op.outs[0]].dtype == bool or edit.other is not None
-    mask = "another mask for " + (
-        "the result" if edit.slot == OUT else f"operand {edit.slot + 1} of `{edit.site.name}`"
-    )
-    of_it = f"another outcome of {f'`{edit.site.name}`' if decides else 'what it decides'}"
-    return f"{f'another mask for {what}' if is_of_mask(problem, edit) else of_it}; how it should be written, the points do not tell"
+    said = f"another outcome of {f'`{edit.site.name}`' if decides else 'what it decides'}"
+    if is_of_mask(problem, edit):
+        said = f"another mask for {'the result' if edit.slot == OUT else _operand(edit)}"
+    return f"{said}; how it should be written, the points do not tell"
+
+
+def _operand(edit: Edit) -> str:
+    return f"operand {edit.slot + 1} of `{edit.site.name}`"
 
 
 def _changed(problem: Problem, edit: Edit) -> str:
     if edit.slot == OUT:
         return "the result"
     number = literal(problem, edit)
-    return f"operand {edit.slot + 1} of `{edit.site.name}`" if number is None else f"the number {number:.6g}"
+    return _operand(edit) if number is None else f"the number {number:.6g}"
 
 
 def _number(c: float) -> str:

@@ -8,8 +8,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from jaxcheck.program.where import reductions, source, terms
-from jaxcheck.program.where.edits import OUT, Edit
+from jaxcheck.program.where import reductions, source, syntax, terms
+from jaxcheck.program.where.edits import OUT, Edit, fitted
 from jaxcheck.program.where.handed import is_argument
 from jaxcheck.program.where.naming import literal, value_name
 from jaxcheck.program.where.problem import Problem
@@ -41,12 +41,7 @@ def changed_line(problem: Problem, edit: Edit) -> str:
     new = _rewritten(problem, edit, node, target, text)
     if not new:
         return ""
-    raw = line.encode()
-    plain, held = (
-        (raw[: target.col_offset] + said.encode() + raw[target.end_col_offset :]).decode().strip()
-        for said in (new, f"({new})")
-    )
-    return plain if source.same_meaning(plain, held) else held
+    return source.replaced(place, target, new)
 
 
 def _op(problem: Problem, edit: Edit) -> Op:
@@ -55,8 +50,13 @@ def _op(problem: Problem, edit: Edit) -> Op:
 
 def _target(node: ast.expr, problem: Problem, edit: Edit) -> ast.expr | None:
     """What is changed within an expression, where that makes no more than it."""
-    operand = node if edit.slot == OUT else source.operand(node, edit.slot, len(_op(problem, edit).ins))
-    return operand if _alone(problem, edit) else None
+    if edit.slot == OUT:
+        return node if _alone(problem, edit) else None
+    op = _op(problem, edit)
+    if op.ins[edit.slot] in problem.tape.literals and isinstance(node, ast.Call):
+        # A number of the function's own, the one of `ones`: an array of it is that many times as large.
+        return node if op.name == "broadcast_in_dim" and edit.form == "scale" and _alone(problem, edit) else None
+    return syntax.operand(node, edit.slot, len(op.ins)) if _alone(problem, edit) else None
 
 
 def _number_in(node: ast.expr, problem: Problem, edit: Edit) -> ast.expr | None:
@@ -105,12 +105,12 @@ def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, t
     if edit.form == "scale":
         return _scaled(target, held, factor)
     if edit.form == "drop":
-        operand = source.operand(node, int(edit.detail), len(problem.tape.ops[edit.site.ops[0]].ins))
+        operand = syntax.operand(node, int(edit.detail), len(problem.tape.ops[edit.site.ops[0]].ins))
         return source.segment(edit.site.place.file, operand) if operand is not None else ""
     instead = edit.form == "instead" and edit.detail in _SIGNS
     if isinstance(node, (ast.BinOp, ast.Compare)) and (instead or edit.form == "exchange"):
-        left, right = (_held(edit.site.place.file, there(source.operand(node, j, 2))) for j in (0, 1))
-        sign = source.sign(node)
+        left, right = (_held(edit.site.place.file, there(syntax.operand(node, j, 2))) for j in (0, 1))
+        sign = syntax.sign(node)
         return f"{left} {_SIGNS[edit.detail]} {right}" if instead else f"{right} {sign} {left}" if sign else ""
     return _with_values(problem, edit, held, text, factor)
 
@@ -164,10 +164,15 @@ def _shaped(problem: Problem, group: Group, edit: Edit, shape: tuple[int, ...]) 
     name = value_name(problem, group, edit.site)
     if not name:
         return ""
-    own = problem.runs[0][group.ids[0]].shape
+    x = problem.runs[0][group.ids[0]]
+    meant = fitted(x, shape)
+    ways = {name: x, f"{name}.T": x.T, f"{name}[:, None]": x[:, None] if x.ndim == 1 else x}
+    return next((said for said, y in ways.items() if meant is not None and _is_so(y, meant)), "")
+
+
+def _is_so(x: np.ndarray, meant: np.ndarray) -> bool:
+    """Whether a value beside one of a shape is what is meant there."""
     try:
-        np.broadcast_shapes(own, shape)
-        plain = len(own) <= len(shape)
+        return np.array_equal(np.broadcast_to(x, meant.shape), meant)
     except ValueError:
-        plain = False
-    return name if plain else f"{name}.T" if own[::-1] == shape else ""
+        return False
