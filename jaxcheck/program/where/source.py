@@ -122,6 +122,16 @@ def name_of(place: Place) -> str:
     return next((name for name, value in assigned(function) if spans(value, place)), "")
 
 
+@remembered
+def is_given(place: Place) -> bool:
+    """Whether an expression is all that a statement gives a name, or returns."""
+    function = function_at(place)
+    kinds = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Return)
+    return function is not None and any(
+        isinstance(node, kinds) and node.value is not None and spans(node.value, place) for node in ast.walk(function)
+    )
+
+
 def aliases(place: Place) -> list[Place]:
     """The statements `b = a` through which alone the value of an expression `a = ...` goes on: they make no
     operation, so that what was forgotten there shows nowhere else."""

@@ -6,13 +6,18 @@ from fractions import Fraction
 
 import numpy as np
 
-from jaxcheck.program.where import reductions, terms
+from jaxcheck.program.where import reductions, source, terms
 from jaxcheck.program.where.decisions import is_of_mask
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.handed import is_argument
 from jaxcheck.program.where.naming import literal, value_name
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.sites import Group, Site
+
+# What of a line is repeated at most.
+LONGEST = 60
+# What gives a value only another shape or dtype.
+_SHAPING = ("broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "copy")
 
 
 def equation(problem: Problem, site: Site) -> str:
@@ -67,9 +72,31 @@ def _operand(edit: Edit) -> str:
 
 def _changed(problem: Problem, edit: Edit) -> str:
     if edit.slot == OUT:
-        return "the result"
+        return _result(problem, edit)
     number = literal(problem, edit)
-    return _operand(edit) if number is None else f"the number {number:.6g}"
+    if number is None:
+        return _operand(edit)
+    if edit.site.name == "broadcast_in_dim":  # an array of one number, which may be a function's own
+        return _result(problem, edit)
+    return f"the number {number:.6g}"
+
+
+def _result(problem: Problem, edit: Edit) -> str:
+    """The result of an operation: of which part of the line, where it is not what the line gives."""
+    place, tape = edit.site.place, problem.tape
+    node = source.expression(place)
+    if node is None or place.line != place.end_line:
+        return "the result"
+    text = source.segment(place.file, node)
+    last = edit.site.ops[0] + 1
+    while last < len(tape.ops) and tape.ops[last].name in _SHAPING:
+        last += 1
+    within = last < len(tape.ops) and tape.ops[last].stack == tape.ops[edit.site.ops[0]].stack
+    if len(text) > LONGEST:
+        return f"the result of `{edit.site.name}`"
+    if within:
+        return f"the result of `{edit.site.name}` in `{text}`"
+    return "the result" if source.is_given(place) else f"`{text}`"
 
 
 def _number(c: float) -> str:
