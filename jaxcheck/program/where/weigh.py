@@ -279,5 +279,6 @@ def becomes(problem: Problem, edit: Edit) -> float:
     if new in problem.known:
         return 1.0
     unit = abs(edit.factor)
-    told = any(g.what in ("use", "cotangent") for g in edit.groups)
+    # One value for all instances, a part of it for each: that says only what they make together.
+    told = any(g.what in ("use", "cotangent") and len(g.arrays[0]) == len(edit.site.ops) for g in edit.groups)
     return unit if told and unit not in (0, 1) and new / unit in problem.known else 0.0
