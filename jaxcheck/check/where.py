@@ -20,6 +20,7 @@ from jaxcheck.program.where import problem as passes
 from jaxcheck.program.where import smaller as small
 from jaxcheck.program.where.alias import with_aliases
 from jaxcheck.program.where.edits import OUT, Edit
+from jaxcheck.program.where.made_for import with_makers
 from jaxcheck.program.where.nonsense import NONSENSE
 from jaxcheck.program.where.search import Found, Search
 from jaxcheck.program.where.shorter import in_full, shortened
@@ -185,7 +186,7 @@ def _is_near(one: Found, other: Found) -> bool:
 def _searched(one: passes.Problem) -> list[Found]:
     asked = price, NEAR_LINE, TOO_DEAR, LEAST_RIGHT, only_value
     found = in_full(one, Search(one.short, *asked).go(), price) if one.short is not None else []
-    return with_aliases(one, found or Search(one, *asked).go(), price)
+    return with_makers(one, with_aliases(one, found or Search(one, *asked).go(), price), NEAR_LINE)
 
 
 def _culprit(one: passes.Problem, found: Found, kind: str, wrong: tuple[str, ...]) -> Culprit:

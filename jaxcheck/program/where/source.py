@@ -176,6 +176,18 @@ def alias_before(place: Place, slot: int, count: int) -> list[Place]:
     return [place_of(place, value)]
 
 
+def taken(place: Place, slot: int, count: int) -> Place | None:
+    """The statement `b = a[i]` on another line that gave an operand `b` of an expression its name, where nothing else
+    reads it."""
+    node, function = expression(place), function_at(place)
+    used = syntax.operand(node, slot, count) if node is not None else None
+    if function is None or not isinstance(used, ast.Name) or _loads(function)[used.id] > 1:
+        return None
+    given = [value for name, value in assigned(function) if name == used.id]
+    taken_from = len(given) == 1 and isinstance(given[0], ast.Subscript) and given[0].lineno != place.line
+    return place_of(place, given[0]) if taken_from else None
+
+
 def place_of(place: Place, node: ast.expr) -> Place:
     """The place of another expression of the same function."""
     end = node.end_lineno or node.lineno

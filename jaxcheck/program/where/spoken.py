@@ -71,7 +71,8 @@ def _operand(edit: Edit) -> str:
 
 
 def _changed(problem: Problem, edit: Edit) -> str:
-    if edit.slot == OUT:
+    op = problem.tape.ops[edit.site.ops[0]]
+    if edit.slot == OUT or edit.site.place not in op.stack:  # on a line that only hands it on
         return _result(problem, edit)
     number = literal(problem, edit)
     if number is None:

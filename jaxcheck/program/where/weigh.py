@@ -56,6 +56,7 @@ def _fields(problem: Problem, edit: Edit, unit: float, first: bool) -> dict[str,
     op = problem.tape.ops[edit.site.ops[0]]
     literal = edit.slot != edits.OUT and op.ins[edit.slot] in problem.tape.literals
     kind = "drop" if _is_left_out(problem, edit) else kind_of(edit, literal, is_argument(op))
+    kind = "transpose" if kind == "drop" and op.name == "transpose" else kind  # one too many
     factor = 1.0 if kind in ("moved", "sum over", "literal", "sign") or edit.form in edits.UNARY else edit.factor
     if kind == "plus" and _is_added(op, edit):
         kind, factor = ("scale", 1 + factor) if factor != -1 else ("drop", 1.0)
@@ -212,6 +213,8 @@ def _same(problem: Problem, edit: Edit) -> Any:
         return i
 
     ops = [tape.ops[k] for k in edit.site.ops]
+    if edit.form == "drop" and edit.site.name == "transpose":  # what is transposed is not to be
+        return tuple(made(op.ins[0]) for op in ops), "transpose", 1.0, (), ()
     if edit.other is not None:
         return None
     those = tuple(made(op.outs[0] if edit.slot == edits.OUT else op.ins[edit.slot]) for op in ops)

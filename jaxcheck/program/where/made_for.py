@@ -1,0 +1,87 @@
+"""Values that one line makes for another alone: what is wrong with them where they are used may be wrong where they are
+made, be they right as something else."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+
+from jaxcheck.program.where import source
+from jaxcheck.program.where.edits import OUT, Edit
+from jaxcheck.program.where.handed import is_argument
+from jaxcheck.program.where.problem import Problem
+from jaxcheck.program.where.search import Found
+from jaxcheck.program.where.sites import Site
+
+# Changes that leave nothing of a value, so that nobody would have made it; and such as bring in what it lacks.
+_INSTEAD, _LACKING = ("swap", "turned"), ("times", "over")
+# Lines that are named beside the one that makes use of a value.
+MOST = 3
+
+
+def with_makers(problem: Problem, found: Sequence[Found], margin: float) -> list[Found]:
+    """What was found, and for a line all of whose likeliest changes are of what another line makes for it alone, the
+    likeliest once more on that line.
+
+    Args:
+        margin: what costs less than that more than the cheapest of a line is as likely.
+    """
+    lines: dict[tuple[str, int], list[Found]] = defaultdict(list)
+    for one in sorted(found, key=lambda one: one.price):
+        lines[one.fields["where"]].append(one)
+    out = list(found)
+    for those in lines.values():
+        near = [one for one in those if one.price < those[0].price + margin]
+        if not all(_elsewhere(problem, one.edit) for one in near):
+            continue
+        for edit in _elsewhere(problem, near[0].edit):
+            fields = near[0].fields | dict(where=edit.site.place[:2], makes=True, same=None)
+            out.append(Found(edit, fields, near[0].price))
+    return out
+
+
+def _elsewhere(problem: Problem, edit: Edit) -> list[Edit]:
+    """A change of an operand as one of each line that makes it, or what it is a product with, for this use alone."""
+    found: list[Edit] = []
+    op = problem.tape.ops[edit.site.ops[0]]
+    # What a cotangent lacks is weighed for each link of its chain.
+    lacks = edit.form in _LACKING and edit.slot != OUT and problem.runs[0][op.ins[edit.slot]] not in problem.forward
+    queue = [] if lacks else [edit]
+    while queue and len(found) < MOST:
+        one = queue.pop(0)
+        made = _where_made(problem, one)
+        if made is None or not problem.repairs(made):
+            continue
+        found.append(made)
+        if one.form in _LACKING and made.site.name == "mul":
+            queue += [dataclasses.replace(made, slot=slot) for slot in (0, 1)]
+    return found or _where_taken(edit)
+
+
+def _where_made(problem: Problem, edit: Edit) -> Edit | None:
+    """A change of an operand as one of the line that makes it for this use alone; None where it is no such change."""
+    tape = problem.tape
+    if edit.slot == OUT or edit.other is not None or edit.form not in (*_INSTEAD, *_LACKING):
+        return None
+    makers = [tape.makers.get(tape.ops[k].ins[edit.slot]) for k in edit.site.ops]
+    alone = all(len(problem.users.get(tape.ops[k].ins[edit.slot], ())) == 1 for k in edit.site.ops)
+    site = next((s for s in problem.sites if list(s.ops) == makers), None) if alone else None
+    if site is None or not _is_another_line(site, edit.site) or is_argument(tape.ops[site.ops[0]]):
+        return None
+    late = any(g.what == "own" and g.made[0] >= site.ops[0] for g in edit.groups)
+    return None if late else dataclasses.replace(edit, site=site, slot=OUT)
+
+
+def _where_taken(edit: Edit) -> list[Edit]:
+    """Another value for an operand on the line that takes it from among others, `b = a[i]`, for this use alone: that
+    makes no operation where `a` is a list."""
+    if edit.slot == OUT or edit.form not in _INSTEAD:
+        return []
+    place = source.taken(edit.site.place, edit.slot, source.OPERANDS.get(edit.site.name, 1))
+    return [] if place is None else [dataclasses.replace(edit, site=dataclasses.replace(edit.site, place=place))]
+
+
+def _is_another_line(site: Site, other: Site) -> bool:
+    here, there = site.place, other.place
+    return (here.file, here.function) == (there.file, there.function) and here.line != there.line
