@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from jaxcheck.program.where import reductions, source, terms
+from jaxcheck.program.where import reductions, source, syntax, terms
 from jaxcheck.program.where.decisions import is_of_mask
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.handed import is_argument
@@ -77,8 +77,9 @@ def _changed(problem: Problem, edit: Edit) -> str:
     number = literal(problem, edit)
     if number is None:
         return _operand(edit)
-    if edit.site.name == "broadcast_in_dim":  # an array of one number, which may be a function's own
-        return _result(problem, edit)
+    node = source.expression(edit.site.place)
+    if edit.site.name == "broadcast_in_dim" and node is not None and not syntax.holds_number(node, number):
+        return _result(problem, edit)  # an array of a number that is the function's own
     return f"the number {number:.6g}"
 
 

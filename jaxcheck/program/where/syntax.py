@@ -52,3 +52,7 @@ def _argument(node: ast.Call) -> ast.expr | None:
 def called(node: ast.Call) -> str:
     """The last name of what is called."""
     return getattr(node.func, "attr", getattr(node.func, "id", ""))
+
+
+def holds_number(node: ast.expr, number: float) -> bool:
+    return any(isinstance(x, ast.Constant) and x.value == number for x in ast.walk(node))
