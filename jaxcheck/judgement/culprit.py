@@ -8,7 +8,7 @@ have meant what they make of the program, and a line is named only where no othe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from jaxcheck.bars import NEAR_LINE, NEAR_LINES, TOO_DEAR
@@ -139,6 +139,7 @@ def blame(changes: Sequence[Weighed]) -> Blame | None:
     near += _likewise(changes, told, near, costs[0])[: max(NEAR_LINES - len(near), 0)]
     if len(near) == 1:
         return Blame("line", (near[0],))
+    near += _along(changes, told, near, costs[0])[: max(NEAR_LINES - len(near), 0)]
     return Blame("one of", tuple(near)) if len(near) <= NEAR_LINES else None
 
 
@@ -146,11 +147,25 @@ def _likewise(changes: Sequence[Weighed], told: Sequence[int], near: Sequence[in
     """Changes that do the same to the same value on the line that makes it, the cheapest of each line."""
     lines = {changes[i].where for i in near}
     done = {changes[i].same for i in told if changes[i].where in lines and cost(changes[i]) < least + NEAR_LINE}
+    return _further(changes, (i for i in told if changes[i].makes and changes[i].same in done), lines, least)
+
+
+def _along(changes: Sequence[Weighed], told: Sequence[int], near: Sequence[int], least: float) -> list[int]:
+    """Of lines of which no single one is to blame, the others where the same is done to another value: what a chain of
+    values lacks may be missing at each of its links."""
+    done = {changes[i].same[1:] for i in near if changes[i].same is not None}
+    those = (i for i in told if changes[i].same is not None and changes[i].same[1:] in done)
+    return _further(changes, those, {changes[i].where for i in near}, least)
+
+
+def _further(
+    changes: Sequence[Weighed], those: Iterable[int], lines: Collection[tuple[str, int]], least: float
+) -> list[int]:
+    """Of changes the cheapest of each line that is not among `lines`, where it is not much dearer than the least."""
     found: dict[tuple[str, int], int] = {}
-    for i in sorted(told, key=lambda i: cost(changes[i])):
+    for i in sorted(those, key=lambda i: cost(changes[i])):
         c = changes[i]
-        also = c.makes and not c.foreign and c.same is not None and c.same in done and c.where not in lines
-        if also and cost(c) < least + 2 * NEAR_LINE:
+        if not c.foreign and c.same is not None and c.where not in lines and cost(c) < least + 2 * NEAR_LINE:
             found.setdefault(c.where, i)
     return list(found.values())
 

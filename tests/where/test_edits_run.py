@@ -74,7 +74,7 @@ GIVEN = {
         POLICY,
         {"w": draw(4, 3)},
         (draw(12, 4), np.arange(12) % 3, draw(12) + 2),
-        17,
+        15,
     ),
     "a subscript is no value": (GATES, {"w": draw(4, 3)}, (draw(6, 4),), 12),
 }
