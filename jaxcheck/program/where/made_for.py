@@ -17,7 +17,7 @@ from jaxcheck.program.where.sites import Site
 # Changes that leave nothing of a value, so that nobody would have made it; and such as bring in what it lacks.
 _INSTEAD, _LACKING = ("swap", "turned"), ("times", "over")
 # Lines that are named beside the one that makes use of a value.
-MOST = 3
+MOST = 2
 
 
 def with_makers(problem: Problem, found: Sequence[Found], margin: float) -> list[Found]:
