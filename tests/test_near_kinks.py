@@ -179,13 +179,14 @@ def test_eigenvalues_that_nearly_meet_are_not_accused(gap):
         assert report.verdict is not jc.Verdict.FAIL, str(report)
 
 
+@pytest.mark.slow
 def test_an_order_that_changes_within_every_step_accuses_nobody():
     """The sum over sorted waves is continuous, and its autodiff right: it lives on a smaller scale than any step."""
     x = np.linspace(0.5, 1.5, 3)
 
     def loss(x):
-        waves = jnp.sin(jnp.arange(60_000) * x.sum())
-        return jnp.sum(jnp.sort(waves) * jnp.cos(waves)) / 15_000 + jnp.sum(x**2)
+        waves = jnp.sin(13 * jnp.arange(40_000) * x.sum())
+        return jnp.sum(jnp.sort(waves) * jnp.cos(waves)) / 10_000 + jnp.sum(x**2)
 
     report = jc.check_grad(loss, x, jax.grad(loss), mode=jc.Exhaustive(step=1e-5))
     assert (report.verdict, report.reason) == (jc.Verdict.INCONCLUSIVE, jc.Reason.NOISE), str(report)

@@ -23,6 +23,9 @@ _CALLS = {"root": "jnp.sqrt({})", "exp": "jnp.exp({})", "log": "jnp.log({})", "t
 _SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "gt": ">", "lt": "<", "ge": ">=", "le": "<=", "eq": "==",
           "ne": "!="}  # fmt: skip
 
+# Characters of a number that somebody would have written. A choice.
+SHORT = 6
+
 
 def changed_line(problem: Problem, edit: Edit) -> str:
     """The line with the change made, without its indentation; "" where that cannot be written."""
@@ -147,7 +150,7 @@ def _summed(problem: Problem, edit: Edit, names: list[str], ndim: int) -> str:
 
 def _scaled(target: ast.expr | None, held: str, c: float) -> str:
     if isinstance(target, ast.Constant) and isinstance(target.value, (int, float)):
-        return f"{target.value * c:.12g}"
+        return _digits(target.value * c)
     if c == 1:
         return held
     if c == -1:
@@ -156,7 +159,14 @@ def _scaled(target: ast.expr | None, held: str, c: float) -> str:
     if abs(float(near) - c) <= 1e-12 * abs(c) and near.denominator > 1:
         times = "" if near.numerator == 1 else f"{near.numerator} * "
         return f"{times}{held} / {near.denominator}"
-    return f"{c:.12g} * {held}"
+    return f"{_digits(c)} * {held}"
+
+
+def _digits(x: float) -> str:
+    """A number as one would write it: one that is compared with is float32's nearest to that where it runs."""
+    short = str(np.float32(x))
+    near = abs(float(short) - x) <= np.finfo(np.float32).eps * abs(x)
+    return f"{float(short):.12g}" if near and len(short) <= SHORT else f"{x:.12g}"
 
 
 def _shaped(problem: Problem, group: Group, edit: Edit, shape: tuple[int, ...]) -> str:
