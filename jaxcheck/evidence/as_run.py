@@ -73,10 +73,9 @@ class Run:
             return ask(
                 gradient,
                 self.source,
-                len(self.leaves),
+                self.leaves,
+                self.extras,
                 stripped=True,
-                leaves=self.leaves,
-                extras=self.extras,
                 precision=precision,
             )
         except Refused:

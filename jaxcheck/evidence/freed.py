@@ -84,4 +84,4 @@ def _traced(problem: Problem) -> Traced | None:
         return None  # inside of a rule
     leaves = problem.theta.inexact()
     alone = dataclasses.replace(primal, closed=freed, mixed=False, source=None)
-    return gradient(alone, len(leaves), stripped=True, leaves=leaves, extras=problem.extras)
+    return gradient(alone, leaves, problem.extras, stripped=True)

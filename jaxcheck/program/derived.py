@@ -6,6 +6,7 @@ All are traced in the mode that the program was traced in, and lifted after: so 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,6 +27,13 @@ from jaxcheck.program.objective import Traced, as_it_is, coarsest, emitted_again
 from jaxcheck.program.run.compile import Program
 from jaxcheck.program.tidy import tidy
 
+# Inputs up to this many real numbers are pushed forward one by one, where there is no reverse mode.
+MOST_PUSHED = 1024
+
+
+class OutOfReach(Exception):
+    """Forward mode would not come to an end."""
+
 
 def base(traced: Traced, stripped: bool = False) -> Any:
     """The closed jaxpr that derivatives are made of: as traced, with the user's custom rules in force or without."""
@@ -35,24 +43,26 @@ def base(traced: Traced, stripped: bool = False) -> Any:
 
 def gradient(
     traced: Traced,
-    count: int,
-    *,
-    stripped: bool,
     leaves: Sequence[Any],
     extras: Sequence[Any],
+    *,
+    stripped: bool,
     precision: str = "float64",
+    forward: bool = False,
 ) -> Traced:
-    """Trace the gradients of a traced program, (G,) real outputs, with respect to its first `count` inputs.
+    """Trace the gradients of a traced program, (G,) real outputs, with respect to its first inputs, the leaves.
 
     The result's outputs are one array (G, *leaf) per input.
 
     Args:
         stripped: without the user's custom rules (the autodiff witness) or with them.
+        forward: by forward mode, one component after the other, which also goes through while loops.
 
     Raises:
+        OutOfReach: forward mode would take too many components, or complex ones.
         Whatever differentiating raises (reverse mode through while_loop: ValueError).
     """
-    columns = traced.closed.out_avals[0].shape[0]
+    columns, count = traced.closed.out_avals[0].shape[0], len(leaves)
     traced = dataclasses.replace(traced, closed=_of_scalar(traced.closed))
     closed = base(traced, stripped)
 
@@ -66,10 +76,39 @@ def gradient(
 
         return grad
 
+    if forward:
+        make = _pushed(closed.in_avals[:count], columns)
     native = own_values(closed, [*leaves, *extras])
     found = derivative(traced, make, [native[:count], native[count:]], stripped=stripped, precision=precision)
     # Nothing is differentiated after this: rules that are left over are only in the way.
     return dataclasses.replace(found, program=plain(found))
+
+
+def _pushed(avals: Sequence[Any], columns: int) -> Callable:
+    """What makes a function's gradients by forward mode. Raises OutOfReach."""
+    stops = list(itertools.accumulate(a.size for a in avals))
+    if stops[-1] > MOST_PUSHED or any(jnp.issubdtype(a.dtype, jnp.complexfloating) for a in avals):
+        raise OutOfReach("no reverse mode, and too many components, or complex ones, for forward mode")
+
+    def make(f: Callable) -> Callable:
+        def grad(inexact, rest):
+            flat = [x.astype(a.dtype) for x, a in zip(inexact, avals, strict=True)]
+
+            def along(k):
+                units = [
+                    (jnp.arange(stop - a.size, stop) == k).astype(a.dtype).reshape(a.shape)
+                    for a, stop in zip(avals, stops, strict=True)
+                ]
+                return jax.jvp(lambda xs: f(*xs, *rest)[0], (flat,), (units,))[1]
+
+            found = jax.lax.map(along, jnp.arange(stops[-1])).reshape(stops[-1], columns).T
+            return [
+                found[:, stop - a.size : stop].reshape(columns, *a.shape) for a, stop in zip(avals, stops, strict=True)
+            ]
+
+        return grad
+
+    return make
 
 
 def _of_scalar(closed: Any) -> Any:

@@ -19,13 +19,11 @@ from jaxcheck.evidence.maps import Map, MapEvidence
 from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.real_view import from_vector, to_vector
 from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program.derived import MOST_PUSHED
 from jaxcheck.program.objective import Traced, cast
 from jaxcheck.program.run.compile import Program
 from jaxcheck.there import there
 from jaxcheck.theta import Theta, take_apart
-
-# Inputs up to this many real numbers are pushed forward one by one, where there is no reverse mode.
-MOST_PUSHED = 1024
 
 
 def theta_of(one: Map, names: Sequence[str]) -> Theta:

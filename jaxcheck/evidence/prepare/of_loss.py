@@ -35,7 +35,7 @@ from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.custom.given_solves import given_solves
 from jaxcheck.program.custom.held import handed_out
 from jaxcheck.program.custom.strip import count_rules
-from jaxcheck.program.derived import gradient, plain
+from jaxcheck.program.derived import OutOfReach, gradient, plain
 from jaxcheck.program.identity import same_program
 from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, holds_numpy_data, trace
 from jaxcheck.program.run.factors import unit_of_products
@@ -66,10 +66,8 @@ class Call:
     def traced(self, f: Callable, precision: str) -> Traced:
         return trace(f, self.leaves, self.extras, precision)
 
-    def derived(self, primal: Traced, precision: str, stripped: bool) -> Traced:
-        return gradient(
-            primal, len(self.leaves), stripped=stripped, leaves=self.leaves, extras=self.extras, precision=precision
-        )
+    def derived(self, primal: Traced, precision: str, stripped: bool, forward: bool = False) -> Traced:
+        return gradient(primal, self.leaves, self.extras, stripped=stripped, precision=precision, forward=forward)
 
 
 def prepare(
@@ -78,15 +76,15 @@ def prepare(
     """Trace the witnesses. See `check_grad` for the arguments and what is raised."""
     given = (loss, params, grad, args, has_aux, precision)
     try:
-        return _prepared(_call(*given), own_gradient=grad is None)
+        return _prepared(_call(*given))
     except HeldFixed as error:
-        return _prepared(_call(*given, error.paths), own_gradient=grad is None)
+        return _prepared(_call(*given, error.paths))
 
 
-def _prepared(call: Call, own_gradient: bool) -> tuple[Problem, Preface]:
+def _prepared(call: Call) -> tuple[Problem, Preface]:
     user, theta, extras = call.user, call.user.theta, call.extras
-    # Natively first: JAX keeps some conversions of index arrays per object, and a 64-bit trace made
-    # first would break the caller's own 32-bit code (jnp.zeros(n).at[np.arange(n)], JAX 0.10).
+    # Natively first: JAX keeps some conversions of index arrays per object, and a 64-bit trace made first would break
+    # the caller's own 32-bit code (jnp.zeros(n).at[np.arange(n)], JAX 0.10).
     try:
         own = ask(trace, user.outputs, call.leaves, extras, "native")
     except Refused as no:
@@ -108,7 +106,7 @@ def _prepared(call: Call, own_gradient: bool) -> tuple[Problem, Preface]:
         return nothing, Preface(user.name, (Witness("manual", "absent", str(error)),), (), structure=str(error))
     autodiff, said = (
         _autodiff(call, primal, claim)
-        if not own_gradient or rules
+        if user.grad is not None or rules
         else (None, Witness("autodiff", "absent", "same program as the gradient under test"))
     )
     runnable = dataclasses.replace(primal, program=plain(primal))
@@ -120,7 +118,7 @@ def _prepared(call: Call, own_gradient: bool) -> tuple[Problem, Preface]:
         autodiff,
         numbers=claim.numbers,
         host_manual=claim.host,
-        is_autodiff=own_gradient and not rules and not given_solves(primal.closed),
+        is_autodiff=user.grad is None and not rules and not given_solves(primal.closed),
         layout=layout_of(theta),
     )
     return _with_preface(call, problem, claim, own, said, random)
@@ -234,14 +232,19 @@ def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: b
 
 
 def _autodiff(call: Call, primal: Traced, claim: Claim) -> tuple[Traced | None, Witness]:
+    note = ""
     try:
         autodiff = ask(call.derived, primal, call.precision, stripped=True)
     except Refused as no:
-        return None, Witness("autodiff", "absent", first_line(no.error))
+        try:
+            autodiff = ask(call.derived, primal, call.precision, stripped=True, forward=True)
+        except (Refused, OutOfReach):
+            return None, Witness("autodiff", "absent", first_line(no.error))
+        note = "by forward mode; there is no reverse mode"
     handed = given_solves(primal.closed)
     if handed and claim.program is not None and claim.program.program.is_same(autodiff.program):
         return None, Witness("autodiff", "absent", f"same program as the gradient under test, by {handed[0]}")
-    return autodiff, Witness("autodiff", autodiff.how, autodiff.note)
+    return autodiff, Witness("autodiff", autodiff.how, "; ".join(filter(None, (autodiff.note, note))))
 
 
 def _with_numbers(problem: Problem, call: Call, own: Traced, unit: np.ndarray) -> Problem:
@@ -263,11 +266,11 @@ def _coarse_products(call: Call, problem: Problem, own: Traced) -> tuple[str, ..
 def _as_run(call: Call, problem: Problem, preface: Preface, claim: Claim, own: Traced) -> Preface:
     """The same with M as the caller's own dtypes run it, where that is another program."""
     arguments = (tuple(call.leaves), call.extras)
-    if claim.program is not None and call.precision == "float64" and narrow(problem.theta, problem.loss):
+    otherwise = call.precision == "float64" and narrow(problem.theta, problem.loss)
+    if claim.program is not None and otherwise:
         manual = call.derived(own, "native", stripped=False) if call.user.grad is None else there(claim.own)
         return native_run(problem, preface, Run(own, manual, *arguments))
-    of_numbers = claim.numbers is not None and call.precision == "float64" and narrow(problem.theta, problem.loss)
-    if claim.native is not None or of_numbers:
+    if claim.native is not None or (claim.numbers is not None and otherwise):
         return dataclasses.replace(preface, run=Run(own, None, *arguments))
     return preface
 

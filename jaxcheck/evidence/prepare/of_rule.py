@@ -76,7 +76,7 @@ def _natively(one: Subject, problem: Problem, preface: Preface, own: Traced) -> 
         return preface
     leaves, extras = list(one.point), problem.extras
     try:
-        run = ask(gradient, own, len(leaves), stripped=False, leaves=leaves, extras=extras, precision="native")
+        run = ask(gradient, own, stripped=False, leaves=leaves, extras=extras, precision="native")
         return ask(native_run, problem, preface, Run(own, run, tuple(leaves), extras))
     except Refused as no:
         why = f"It was judged in float64 alone: {first_line(no.error)}"
@@ -108,7 +108,7 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
     left_out = 0 if finite is None else int((~finite).sum())
     if left_out:
         notes.append(f"{left_out} of {len(owner)} outputs are infinite or NaN at this point and were left out.")
-    take = functools.partial(gradient, primal, len(leaves), leaves=leaves, extras=extras, precision=precision)
+    take = functools.partial(gradient, primal, leaves, extras, precision=precision)
     manual, why, needs_numbers = _with_rules(take)
     host = None
     if needs_numbers:
