@@ -6,6 +6,7 @@ nobody else to say so.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import jax
@@ -17,7 +18,7 @@ from jaxcheck.evidence.witnesses import in_turn
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.custom.census import has_stop_gradient
 from jaxcheck.program.custom.strip import without_stops
-from jaxcheck.program.derived import base, gradient
+from jaxcheck.program.derived import OutOfReach, base, gradient
 from jaxcheck.program.objective import Traced
 from jaxcheck.there import there
 
@@ -62,10 +63,12 @@ def holds_back(problem: Problem) -> bool:
 
 def measure(problem: Problem, point: np.ndarray) -> Freed | None:
     """None where there is no such derivative, or it is no number."""
-    try:
-        made = ask(_traced, problem)
-    except Refused:
-        return None
+    made = None
+    with contextlib.suppress(Refused, OutOfReach):
+        try:
+            made = ask(_traced, problem)
+        except Refused:  # no reverse mode, it may be
+            made = ask(_traced, problem, forward=True)
     if made is None:
         return None
     alone = dataclasses.replace(problem, manual=None, autodiff=made)
@@ -77,11 +80,11 @@ def measure(problem: Problem, point: np.ndarray) -> Freed | None:
     return Freed(found[0], np.where(np.isfinite(there(bars)), there(bars), np.inf), compiled + new)
 
 
-def _traced(problem: Problem) -> Traced | None:
+def _traced(problem: Problem, forward: bool = False) -> Traced | None:
     primal = problem.loss
     freed = without_stops(base(primal, stripped=True))
     if has_stop_gradient(freed):
         return None  # inside of a rule
     leaves = problem.theta.inexact()
     alone = dataclasses.replace(primal, closed=freed, mixed=False, source=None)
-    return gradient(alone, leaves, problem.extras, stripped=True)
+    return gradient(alone, leaves, problem.extras, stripped=True, forward=forward)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
+from jaxcheck.program.derived import MOST_PUSHED
 from jaxcheck.test_util import check_grads
 
 A = jnp.asarray([0.3, -0.7, 1.1, 0.4], jnp.float32)
@@ -101,18 +102,39 @@ def test_what_has_steps_is_left_to_the_differences():
 
 
 def test_where_nobody_knows_the_derivative_without_it_autodiff_alone_convicts_nobody():
-    """A loop that reverse mode cannot go through, held back; the leaf is too small for the differences."""
+    """A loop that reverse mode cannot go through, held back, and too many components for forward mode; the leaf is too
+    small for the differences."""
 
     def count(x):
         return jax.lax.while_loop(lambda v: v < 10.0, lambda v: v * 1.5 + 1.0, x)
 
     def loss(p):
-        return 1e8 * jnp.sum(jnp.sin(p["a"])) + 1e-9 * jnp.sum(p["b"] ** 2 * held(count(jnp.sum(jnp.abs(p["b"])))))
+        rest = jnp.sum(p["c"] ** 2) + 1e8 * jnp.sum(jnp.sin(p["a"]))
+        return (
+            rest + 1e8 * jnp.sum(jnp.sin(p["a"])) + 1e-9 * jnp.sum(p["b"] ** 2 * held(count(jnp.sum(jnp.abs(p["b"])))))
+        )
 
     def other(p):
         factor = count(jnp.sum(jnp.abs(p["b"])))
-        return {"a": 1e8 * jnp.cos(p["a"]), "b": 3e-9 * p["b"] * factor}
+        return {"a": 1e8 * jnp.cos(p["a"]), "b": 3e-9 * p["b"] * factor, "c": 2 * p["c"]}
 
-    report = jc.check_grad(loss, {"a": A, "b": B}, other)
+    few = jc.check_grad(loss, {"a": A, "b": B, "c": jnp.ones(3)}, other)
+    assert (few["b"].verdict, few["b"].reason) == ("FAIL", "MANUAL_WRONG")
+    report = jc.check_grad(loss, {"a": A, "b": B, "c": jnp.ones(MOST_PUSHED)}, other)
     assert (report["b"].verdict, report["b"].reason) == ("INCONCLUSIVE", "NOISE")
     assert "stop_gradient" in str(report)
+
+
+@pytest.mark.parametrize("times", [2, 1])
+def test_before_a_loop_without_reverse_mode(times):
+    """Forward mode tells what nothing held back would give."""
+    size = 1e-10
+
+    def halved(x):
+        return jax.lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] / 2), (0, x))[1]
+
+    def loss(p):
+        return jnp.sum(jnp.sin(p["a"])) + size * jnp.sum(halved(p["b"] * held(p["b"])))
+
+    report = jc.check_grad(loss, {"a": A, "b": B}, lambda p: {"a": jnp.cos(p["a"]), "b": times * size / 8 * p["b"]})
+    assert report.ok == (times == 2), str(report)
