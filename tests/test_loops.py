@@ -312,7 +312,7 @@ def _linear(b, tol=1e-3):
 
 
 @pytest.mark.filterwarnings("ignore::jaxcheck.GradientCheckWarning")
-@pytest.mark.parametrize("f", [_root, _linear])
+@pytest.mark.parametrize("f", [_root, pytest.param(_linear, marks=pytest.mark.slow)])
 def test_roots_and_linear_solves_of_jax(f):
     check_grads(f, (jnp.asarray(0.7),), order=2)
     assert rule(f, (jnp.asarray(0.7),)).verdict is Verdict.PASS

@@ -67,7 +67,7 @@ def test_the_same_by_the_other_doors(factor):
             check_grads(rule, (WEIGHTS,), order=1, modes=["rev"])
 
 
-@pytest.mark.parametrize("bound", [0.1, 0.3, 0.7, 0.9, 1.1])
+@pytest.mark.parametrize("bound", [0.1, 0.9])
 @pytest.mark.parametrize("how", ["maximum", "clip", "where"])
 def test_a_parameter_at_the_bound(bound, how):
     """It lies on the kink, as it does where it runs: what lies between the slopes of both sides is right there."""

@@ -11,7 +11,7 @@ from tests.where.cases import CASES
 from tests.where.rates import report
 
 # Loops, whose instances feed each other; nets of many results.
-NETS = ("rnn_scan", "heads", "layernorm", "lstm")
+NETS = ("rnn_scan", "heads", "layernorm", pytest.param("lstm", marks=pytest.mark.slow))
 
 
 @pytest.mark.where

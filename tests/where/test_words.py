@@ -101,6 +101,7 @@ def test_the_result_of_a_whole_line_is_called_so():
     assert {culprit.what for culprit in report.culprits} == {"the result times 2"}
 
 
+@pytest.mark.slow
 def test_a_part_of_the_answer_is_no_value_of_one_call_of_a_helper():
     found = build.module("adjoint", ADJOINT)
     draw = np.random.default_rng(0).normal

@@ -234,7 +234,7 @@ def decided_otherwise(case: Case, leaves: list[LeafEvidence], opinions: list[Opi
         decided = any(p.slopes.kink.any() or (p.crossed is not None and p.crossed.any()) for p in ev.probes)
         loose = "products" if decided else "decisions"
         given, note = given_error(case.problem, case.point, m, where, loose), OTHERWISE
-        if ev.leaf.dtype != ev.leaf.native:
+        if ev.leaf.dtype != ev.leaf.native and case.problem.numbers is not None and not decided:
             given, note = given + of_inputs(case.problem, case.point, case.settings.seed)[:, where], ROUNDED_BEFORE
         wider = dataclasses.replace(ev, m_given=np.fmax(ev.m_given, given))
         if case.judge(wider).verdict is not Verdict.FAIL and case.judge(ev).verdict is Verdict.FAIL:
