@@ -251,10 +251,14 @@ def test_it_sorts_filters_and_folds(shown, browser):
 
 def test_two_thousand_leaves_with_hostile_names(shown, browser):
     from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
 
     find = shown(wide())
+    # A busy machine lays out a long page in parts.
+    WebDriverWait(browser, 30).until(lambda _: len(names(find)) >= 200)
     assert len(names(find)) == 200 and names(find)[:4] == [f"blocks[{k}].W" for k in (7, 507, 1007, 1507)]
     browser.find_element(By.CSS_SELECTOR, ".more button").click()
+    WebDriverWait(browser, 30).until(lambda _: len(names(find)) >= 2000)
     assert len(names(find)) == 2000
     browser.find_element(By.CSS_SELECTOR, "input[type=search]").send_keys("onerror")
     assert names(find) == [f"blocks[3].{HOSTILE}"]
