@@ -46,7 +46,7 @@ def blamed(report: Report, problem: Problem, where: Any, *, rules: bool) -> Repo
     """The report with its culprits.
 
     Nobody is looked for but after a FAIL that blames the gradient, or its own derivative, and nobody is named where
-    the search cannot see: code that is not JAX's own, complex numbers.
+    the search cannot see: code that is not JAX's own.
 
     Args:
         where: whether to look, or for how many seconds.
@@ -107,8 +107,6 @@ def _with_slips(report: Report, one: passes.Problem, deadline: float) -> Report:
 
 def _problems(report: Report, problem: Problem, rules: bool, deadline: float) -> Iterator[passes.Problem]:
     values = [kernels.held(x) for x in (*problem.theta.inexact(), *problem.extras)]
-    if any(np.iscomplexobj(x) for x in values):
-        return
     if rules:
         yield from filter(differences.agree, of_rules.problems(problem.loss, values, deadline))
         return

@@ -60,7 +60,8 @@ class Weighed:
 
 # How much a change asks of whoever made the mistake: small for a slip of the pen.
 COST = {
-    "transpose": 0.5, "instead": 0.7, "exchange": 0.7, "power": 0.6, "axes": 0.7, "sum over": 0.7, "not": 0.7,
+    "transpose": 0.5, "conjugate": 0.5, "adjoint": 0.6, "times i": 0.9, "over i": 0.9,
+    "instead": 0.7, "exchange": 0.7, "power": 0.6, "axes": 0.7, "sum over": 0.7, "not": 0.7,
     "drop": 0.9, "literal": 0.6, "sign": 0.7, "scale": 1.0, "swap": 0.8, "swap result": 1.3, "turned": 1.2,
     "times": 1.0, "over": 1.0,
     "plus": 1.2, "square": 0.8, "one minus": 0.9, "unary": 1.1, "moved": 1.3, "plus product": 1.8, "product": 1.8,

@@ -56,7 +56,8 @@ def as_edited(case: Case, checked: jc.Report) -> bool | None:
         pairs = found.grad(params, *args), jax.grad(found.loss)(params, *args)
     else:
         out, pull = jax.vjp(found.f, *params)
-        pairs = pull(jnp.cos(out)), jax.vjp(jc.strip_rules(found.f), *params)[1](jnp.cos(out))
+        seed = jax.tree.map(jnp.cos, out)
+        pairs = pull(seed), jax.vjp(jc.strip_rules(found.f), *params)[1](seed)
     flat = zip(*map(jax.tree.leaves, pairs), strict=True)
     return all(float(jnp.linalg.norm(x - y)) <= 1e-4 * float(jnp.linalg.norm(y)) for x, y in flat)
 

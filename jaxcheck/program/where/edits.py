@@ -130,6 +130,10 @@ FORMS: dict[str, Callable] = {
     "plus times sum": lambda v, c, p, *those, axes: v + c * _fit(p, v) * _total(np.sum, those, axes),
     "plus times mean": lambda v, c, p, *those, axes: v + c * _fit(p, v) * _total(np.mean, those, axes),
     "transpose": lambda v, c: np.swapaxes(v, -1, -2),
+    "conjugate": lambda v, c: np.conj(v),
+    "adjoint": lambda v, c: np.conj(np.swapaxes(v, -1, -2)),
+    "times i": lambda v, c: 1j * v,
+    "over i": lambda v, c: -1j * v,
     "square": lambda v, c: v * v,
     "root": lambda v, c: np.sqrt(v),
     "one minus": lambda v, c: 1 - v,
@@ -146,6 +150,7 @@ FORMS: dict[str, Callable] = {
     "earlier": lambda v, c: np.roll(v, 1, int(c)),
 }
 UNARY = ("square", "root", "one minus", "slope of tanh", "slope of sigmoid", "exp", "log", "tanh", "inverse", "cube")
+_OF_COMPLEX = ("conjugate", "times i", "over i", "square", "one minus", "exp", "inverse")
 
 _INSTEAD = {
     "add": ("sub", "mul", "max"), "sub": ("add", "mul"), "mul": ("div", "add"), "div": ("mul", "sub"),
@@ -156,7 +161,7 @@ _INSTEAD = {
     "scatter": ("scatter-add",), "add_any": ("sub",),
 }  # fmt: skip
 _DROPPED = ("transpose", "neg", "rev", "square", "integer_pow", "sqrt", "sign", "abs", "tanh", "exp", "log", "logistic",
-            "sort", "cumsum", "cumprod", "round", "floor", "ceil", "convert_element_type")  # fmt: skip
+            "sort", "cumsum", "cumprod", "round", "floor", "ceil", "convert_element_type", "conj")  # fmt: skip
 _COMMUTE = ("sub", "div", "gt", "lt", "ge", "le", "select_n", "dot_general", "pow")
 
 
@@ -231,11 +236,12 @@ def unary(tape: Tape, site: Site, slot: int, value: np.ndarray, operation: Op) -
     if value.dtype == bool:
         yield Edit(site, slot, "not")
         return
-    if value.dtype.kind != "f":
+    if value.dtype.kind not in "fc":
         return
-    if value.ndim >= 2 and value.shape[-1] == value.shape[-2] > 1:
-        yield Edit(site, slot, "transpose")
-    for name in UNARY:
+    square, is_complex = value.ndim >= 2 and value.shape[-1] == value.shape[-2] > 1, value.dtype.kind == "c"
+    for name in ("transpose",) * square + ("adjoint",) * (is_complex and square):
+        yield Edit(site, slot, name)
+    for name in _OF_COMPLEX if is_complex else UNARY:
         yield Edit(site, slot, name)
     if slot == OUT or operation.name in ("dot_general", "mul"):
         for axis in range(value.ndim):

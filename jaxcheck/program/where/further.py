@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -69,7 +69,7 @@ def as_result(x: np.ndarray | None, like: np.ndarray) -> np.ndarray:
 
 def second_point(x: np.ndarray, k: int) -> np.ndarray:
     """Another value of an input, of the same signs."""
-    return x if x.dtype.kind != "f" else _beside(x, np.random.default_rng([5, k]))
+    return _by_parts(x, lambda part: _beside(part, np.random.default_rng([5, k])))
 
 
 def _beside(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -79,8 +79,17 @@ def _beside(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _another(x: np.ndarray, n: int, k: int) -> np.ndarray:
     """An input's value at a further point; with other signs only where it has both, for it may have to be positive."""
-    if x.dtype.kind != "f":
-        return x
+    return _by_parts(x, lambda part: _elsewhere(part, n, k))
+
+
+def _by_parts(x: np.ndarray, f: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Another value of a number; of a complex one by its real and imaginary parts, of what is neither the same."""
+    if x.dtype.kind == "c":
+        return f(np.real(x)) + 1j * f(np.imag(x))
+    return f(x) if x.dtype.kind == "f" else x
+
+
+def _elsewhere(x: np.ndarray, n: int, k: int) -> np.ndarray:
     rng = np.random.default_rng([6, n, k])
     if n % 2:
         return _beside(x, rng)

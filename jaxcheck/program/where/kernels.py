@@ -92,12 +92,12 @@ _SCATTERS = {"scatter": jax.lax.scatter, "scatter-add": jax.lax.scatter_add, "sc
 
 
 def widened(params: dict[str, Any]) -> dict[str, Any]:
-    """Parameters that pin a narrow float, widened."""
+    """Parameters that pin a narrow float, or a complex of such, widened."""
     out = dict(params)
     for key in ("preferred_element_type", "dtype", "new_dtype"):
         kind = out.get(key)
-        if kind is not None and jax.dtypes.issubdtype(kind, np.floating):
-            out[key] = np.dtype(np.float64)
+        if kind is not None and jax.dtypes.issubdtype(kind, np.inexact):
+            out[key] = np.dtype(np.complex128 if jax.dtypes.issubdtype(kind, np.complexfloating) else np.float64)
     return out
 
 
@@ -107,6 +107,14 @@ def _power(x: Any, y: Any) -> Any:
 
 def _logistic(x: Any) -> Any:
     return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def sign(x: Any) -> Any:
+    """The direction of each number, of complex ones as well: before NumPy 2 that was another thing."""
+    if np.asarray(x).dtype.kind != "c":
+        return np.sign(x)
+    size = np.abs(x)
+    return np.divide(x, size, out=np.zeros_like(x), where=size > 0)
 
 
 def _divide(x: Any, y: Any) -> Any:
@@ -121,11 +129,12 @@ _PLAIN: dict[str, Callable] = {
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "sinh": np.sinh, "cosh": np.cosh, "atan": np.arctan,
     "logistic": _logistic, "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "cbrt": np.cbrt, "square": np.square,
     "one_minus_square": lambda x: (1 + x) * (1 - x), "log2": np.log2,
-    "abs": np.abs, "sign": np.sign, "max": np.maximum, "min": np.minimum, "pow": _power, "floor": np.floor,
+    "abs": np.abs, "sign": sign, "max": np.maximum, "min": np.minimum, "pow": _power, "floor": np.floor,
     "ceil": np.ceil, "gt": np.greater, "ge": np.greater_equal, "lt": np.less, "le": np.less_equal, "eq": np.equal,
     "ne": np.not_equal, "stop_gradient": lambda x: x, "copy": lambda x: x, "copy_p": lambda x: x,
     "reduce_precision": lambda x: x, "pvary": lambda x: x, "is_finite": np.isfinite,
     "atan2": np.arctan2, "real": np.real, "imag": np.imag, "conj": np.conj,
+    "complex": lambda x, y: x + 1j * y,
     "select_n": lambda which, *cases: (
         np.where(which, cases[1], cases[0]) if np.asarray(which).dtype == bool else np.choose(which, cases)),
     "clamp": lambda low, x, high: np.minimum(np.maximum(x, low), high),
@@ -189,6 +198,13 @@ def _slice(params: dict[str, Any]) -> Callable:
     return lambda x: x[index]
 
 
+def _fft(params: dict[str, Any]) -> Callable:
+    lengths, kind = params["fft_lengths"], params["fft_type"].name
+    axes = tuple(range(-len(lengths), 0))
+    f = {"FFT": np.fft.fftn, "IFFT": np.fft.ifftn, "RFFT": np.fft.rfftn, "IRFFT": np.fft.irfftn}[kind]
+    return lambda x: f(x, lengths, axes)
+
+
 def _over(f: Callable) -> Callable:
     return lambda params: lambda x: f(x, axis=tuple(params["axes"]))
 
@@ -205,7 +221,7 @@ def _running(f: Callable) -> Callable:
 
 _MADE: dict[str, Callable] = {
     "integer_pow": _integer_pow, "convert_element_type": _convert, "broadcast_in_dim": _broadcast, "dot_general": _dot,
-    "reshape": _reshape, "slice": _slice,
+    "reshape": _reshape, "slice": _slice, "fft": _fft,
     "squeeze": lambda p: lambda x: np.squeeze(x, tuple(p["dimensions"])),
     "expand_dims": lambda p: lambda x: np.expand_dims(x, tuple(p["dimensions"])),
     "transpose": lambda p: lambda x: np.transpose(x, p["permutation"]),

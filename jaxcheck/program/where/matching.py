@@ -20,22 +20,26 @@ class Known:
     """Arrays by what no order of axes changes: their size and their first three moments."""
 
     def __init__(self, arrays: Iterable[np.ndarray]):
-        self._by_size: dict[tuple[int, int], list[np.ndarray]] = defaultdict(list)
+        self._by_size: dict[tuple[int, int, int], list[np.ndarray]] = defaultdict(list)
         for x in arrays:
-            if (moments := _moments(x)) is not None:
-                self._by_size[np.size(x), _bin(moments)].append(moments)
+            # By hand a gradient is as often the conjugate of JAX's, and a real one is what it was.
+            for y in (x, np.conj(x)) if np.iscomplexobj(x) else (x,):
+                if (moments := _moments(y)) is not None:
+                    self._by_size[np.size(x), len(moments), _bin(moments)].append(moments)
 
     def __contains__(self, x: np.ndarray) -> bool:
         moments = _moments(x)
         if moments is None:
             return False
-        near = (m for step in (-1, 0, 1) for m in self._by_size.get((np.size(x), _bin(moments) + step), ()))
+        near = (
+            m for step in (-1, 0, 1) for m in self._by_size.get((np.size(x), len(moments), _bin(moments) + step), ())
+        )
         return any(bool((np.abs(m - moments) <= SAME_VALUE * np.maximum(1.0, np.abs(moments))).all()) for m in near)
 
 
 def reordered(x: np.ndarray, y: np.ndarray) -> bool:
     """Whether an array holds the numbers of another in another order than any of its axes, or any shape, has."""
-    if x.size != y.size or x.size < 2 or x.dtype.kind != "f" or y.dtype.kind != "f":
+    if x.size != y.size or x.size < 2 or x.dtype.kind not in "fc" or y.dtype.kind not in "fc":
         return False
     if not np.array_equal(np.sort(x, axis=None), np.sort(y, axis=None)):
         return False
@@ -44,9 +48,10 @@ def reordered(x: np.ndarray, y: np.ndarray) -> bool:
 
 
 def _moments(x: np.ndarray) -> np.ndarray | None:
-    """(4,) the logarithm of the norm; of the array over its norm the sum, the sum of sizes and the sum of cubes."""
+    """(4,) the logarithm of the norm; of the array over its norm the sum, the sum of sizes and the sum of cubes. Of a
+    complex array (6,), with both parts of the sums."""
     x = np.asarray(x)
-    if x.dtype.kind != "f" or not x.size or not np.abs(x).max() < _LARGE:
+    if x.dtype.kind not in "fc" or not x.size or not np.abs(x).max() < _LARGE:
         return None
     flat = x.ravel()
     if not flat.any() or (flat.size > 1 and (flat == flat[0]).all()) or not (flat * (flat - 1)).any():
@@ -55,7 +60,8 @@ def _moments(x: np.ndarray) -> np.ndarray | None:
     if not norm:
         return None
     flat = flat / norm
-    return np.array([np.log(norm), flat.sum(), np.abs(flat).sum(), (flat**3).sum()])
+    found = [np.log(norm), flat.sum(), np.abs(flat).sum(), (flat**3).sum()]
+    return np.array([part for y in found for part in ([y.real, y.imag] if np.iscomplexobj(y) else [y])])
 
 
 def _bin(moments: np.ndarray) -> int:

@@ -17,6 +17,7 @@ from jaxcheck.program.objective import Traced
 from jaxcheck.program.where import kernels, smaller, tape
 from jaxcheck.program.where.nonsense import NONSENSE, tried
 from jaxcheck.program.where.problem import Problem, of_loss
+from jaxcheck.program.where.projections import normal
 
 MOST = 8
 # A rule's equation, its operands, and what tells it from others.
@@ -134,7 +135,7 @@ def _wrong(made: Made) -> list[bool] | None:
     results = jaxpr_as_fun(manual)(*[*given, *cotangents][: len(manual.in_avals)])
     off = []
     for truth, result in zip(pull(cotangents), results, strict=True):
-        x, y = np.asarray(truth, float).ravel(), np.asarray(result, float).ravel()
+        x, y = kernels.wide(truth).ravel(), kernels.wide(result).ravel()
         off.append(float(np.linalg.norm(x - y) / max(np.linalg.norm(x), np.finfo(np.float32).tiny)))
     return None if any(RIGHT_AS_RUN < x < ASTRAY_AS_RUN for x in off) else [x >= ASTRAY_AS_RUN for x in off]
 
@@ -143,7 +144,7 @@ def _programs(eqn: Any, operands: list[np.ndarray]) -> Made | None:
     """(the function, its backward pass, operands with those that move first, how many these are, cotangents, the inputs
     that move, those that are tangents)."""
     first = eqn.params.get("num_consts", 0)
-    moving = [i for i, x in enumerate(operands) if i >= first and x.dtype.kind == "f"]
+    moving = [i for i, x in enumerate(operands) if i >= first and x.dtype.kind in "fc"]
     rest = [i for i in range(len(operands)) if i not in moving]
     primal = rules.primal(eqn)
     if primal is None or not moving or any(not rules.is_inexact(v.aval) for v in eqn.outvars):
@@ -163,10 +164,11 @@ def _programs(eqn: Any, operands: list[np.ndarray]) -> Made | None:
     def manual(*flat: Any) -> list[Any]:
         full = back(flat[: len(order)])
         grads = _pulled(eqn, full, list(flat[len(order) :]))[len(full) - len(eqn.invars) :]
-        return [jax.numpy.zeros(np.shape(full[i])) if grads[i - first] is None else grads[i - first] for i in moving]
+        nothing = {i: jax.numpy.zeros_like(full[i]) for i in moving}
+        return [nothing[i] if grads[i - first] is None else grads[i - first] for i in moving]
 
     rng = np.random.default_rng(13)
-    cotangents = [rng.normal(size=v.aval.shape).astype(v.aval.dtype) for v in eqn.outvars]
+    cotangents = [_normal(rng, v.aval) for v in eqn.outvars]
     ordered = [given[i] for i in order]
     programs = jax.make_jaxpr(loss)(*ordered), jax.make_jaxpr(manual)(*ordered, *cotangents)
     return *programs, ordered, len(moving), cotangents, tuple(range(len(moving))), ()
@@ -181,7 +183,7 @@ def _forward(eqn: Any, operands: list[np.ndarray]) -> Made | None:
         return None
     given = [np.asarray(x).astype(v.aval.dtype) for x, v in zip(operands, eqn.invars, strict=True)]
     rng = np.random.default_rng(13)
-    tangents = [rng.normal(size=given[i].shape).astype(given[i].dtype) for i in live]
+    tangents = [_normal(rng, given[i]) for i in live]
     weights = [np.ones(eqn.outvars[i].aval.shape, eqn.outvars[i].aval.dtype) for i in outs]
 
     def pushed(f: Any, flat: Sequence[Any]) -> list[Any]:
@@ -204,9 +206,14 @@ def _forward(eqn: Any, operands: list[np.ndarray]) -> Made | None:
 
     values = [*weights, *given, *tangents]
     programs = jax.make_jaxpr(loss)(*values), jax.make_jaxpr(manual)(*values)
-    moving = tuple(k for k, x in enumerate(values) if k >= len(outs) and x.dtype.kind == "f")
+    moving = tuple(k for k, x in enumerate(values) if k >= len(outs) and x.dtype.kind in "fc")
     first = len(outs) + len(given)
     return *programs, values, len(outs), weights, moving, tuple(range(first, len(values)))
+
+
+def _normal(rng: np.random.Generator, like: Any) -> np.ndarray:
+    """Random numbers of a shape and dtype."""
+    return normal(rng, np.zeros(like.shape, like.dtype)).astype(like.dtype)
 
 
 def _pulled(eqn: Any, operands: list[Any], cotangents: list[Any]) -> list[Any]:

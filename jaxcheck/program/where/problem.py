@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxcheck.bars import ASTRAY, REPAIRED
 from jaxcheck.formula import norm2
+from jaxcheck.program.where import kernels
 from jaxcheck.program.where.constants import Constants
 from jaxcheck.program.where.edits import Edit
 from jaxcheck.program.where.further import Further, as_result, second_point
@@ -131,7 +132,7 @@ class Problem:
             here = [self.tape.ops[s.ops[0]] for s in self.sites if s.place[:2] == line]
             own = {i for op in here for i in op.outs}
             ins = {i for op in here for i in op.ins} - own - self.tape.literals
-            arrays = [i for i in ins if self.runs[0][i].dtype.kind == "f" and self.runs[0][i].ndim]
+            arrays = [i for i in ins if self.runs[0][i].dtype.kind in "fc" and self.runs[0][i].ndim]
             self._entering[line] = bool(arrays) and all(map(self.knows, arrays))
         return self._entering[line]
 
@@ -261,7 +262,7 @@ def of_loss(
     back = as_called(with_handed(record(manual, [*values, *cotangents][: len(manual.in_avals)])), ahead)
     moving = range(count) if moving is None else moving
     other = [second_point(x, k) if k in moving else x for k, x in enumerate(back.values[i] for i in back.inputs)]
-    seeds = dict(zip(ahead.outputs, (np.asarray(c, float) for c in cotangents), strict=True))
+    seeds = dict(zip(ahead.outputs, map(kernels.wide, cotangents), strict=True))
     further = Further(back, ahead, seeds, moving, range(count))
     with np.errstate(all="ignore"):
         runs, losses = (list(both) for both in zip((back.values, ahead.values), further.runs(other), strict=True))

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxcheck.bars import NICE, SAME_VALUE
 from jaxcheck.program.where.edits import OUT, Edit
+from jaxcheck.program.where.kernels import wide
 from jaxcheck.program.where.nonsense import tried
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.sites import Site
@@ -31,6 +32,11 @@ _LINEAR = (
     "rev",
     "cumsum",
     "expand_dims",
+    "real",
+    "imag",
+    "conj",
+    "complex",
+    "fft",
 )
 
 
@@ -46,8 +52,8 @@ class Projections:
         for r in range(COUNT):
             seeds: dict[int, np.ndarray] = {}
             for o, t, s in zip(tape.outputs, problem.targets[0], problem.scales[0], strict=True):
-                g = rng.normal(size=np.shape(t)) / s
-                self.required[r] += (g * (t - values[o])).sum()
+                g = normal(rng, t) / s
+                self.required[r] += np.real((g * (t - values[o])).sum())
                 seeds[o] = seeds[o] + g if o in seeds else g
             with np.errstate(all="ignore"):
                 total, edges = tape.back(values, seeds)
@@ -69,10 +75,12 @@ class Projections:
     def _straight(self, site: Site) -> bool:
         tape, values = self.p.tape, self.p.runs[0]
         outs = [tape.ops[k].outs[0] for k in site.ops]
-        if any(len(tape.ops[k].outs) != 1 or values[o].dtype.kind != "f" for k, o in zip(site.ops, outs, strict=True)):
+        if any(
+            len(tape.ops[k].outs) != 1 or values[o].dtype.kind not in "fc" for k, o in zip(site.ops, outs, strict=True)
+        ):
             return False
         rng = np.random.default_rng(3)
-        steps = {o: rng.normal(size=values[o].shape) * (1 + np.abs(values[o])) for o in outs}
+        steps = {o: normal(rng, values[o]) * (1 + np.abs(values[o])) for o in outs}
         results = []
         for t in (1.0, 2.0):
             moved = {o: values[o] + t * step for o, step in steps.items()}
@@ -98,22 +106,23 @@ class Projections:
         for k, run in edit.at(tape, 0).items():
             op = tape.ops[k]
             (new,) = run([values[i] for i in op.ins], values)
-            step = np.asarray(new, float) - values[op.outs[0]]
+            step = wide(new) - values[op.outs[0]]
             if step.shape != values[op.outs[0]].shape:
                 return None
             for r in range(COUNT):
                 if op.outs[0] in self._values[r]:
-                    moved[r] += (self._values[r][op.outs[0]] * step).sum()
+                    moved[r] += np.real((self._values[r][op.outs[0]] * step).sum())
         return moved
 
     def slot(self, site: Site, slot: int) -> list[np.ndarray] | None:
-        """Per instance the weights (COUNT, n) of what is in a slot; None where the operation is not linear in it."""
+        """Per instance the weights (COUNT, n) of what is in a slot; None where the operation is not linear in it. What
+        complex weights and values make together counts by its real part."""
         tape, values = self.p.tape, self.p.runs[0]
         weights = []
         for k in site.ops:
             op = tape.ops[k]
             i = op.outs[0] if slot == OUT else op.ins[slot]
-            if values[i].dtype.kind != "f" or (slot != OUT and not _linear(op.name, slot, op.ins)):
+            if values[i].dtype.kind not in "fc" or (slot != OUT and not _linear(op.name, slot, op.ins)):
                 return None
             rows = [self._values[r].get(i) if slot == OUT else self._uses[r].get((k, slot)) for r in range(COUNT)]
             zero = np.zeros(values[i].shape)
@@ -129,6 +138,12 @@ class Projections:
         c = float(moved @ wanted) / size
         close = np.linalg.norm(c * moved - wanted) <= SAME_VALUE * np.linalg.norm(wanted)
         return c if close and abs(c) >= NICE else None
+
+
+def normal(rng: np.random.Generator, like: np.ndarray) -> np.ndarray:
+    """Random numbers, complex where those of another array are."""
+    x = rng.normal(size=np.shape(like))
+    return x + 1j * rng.normal(size=x.shape) if np.iscomplexobj(like) else x
 
 
 def _chained(problem: Problem, site: Site) -> bool:

@@ -108,6 +108,11 @@ def _unary(slope: Callable) -> Callable:
     return lambda params, xs, y, g: [g * slope(xs[0], y)]
 
 
+def _as_given(g: np.ndarray, x: np.ndarray) -> np.ndarray | None:
+    """A cotangent of what was converted to another dtype."""
+    return None if x.dtype.kind not in "fc" else np.real(g) if x.dtype.kind == "f" else g
+
+
 def _dot(params: dict[str, Any], xs: Sequence[np.ndarray], y: np.ndarray, g: np.ndarray) -> Cotangents:
     ((ca, cb), (ba, bb)) = params["dimension_numbers"]
     x, z = xs
@@ -179,10 +184,13 @@ _PULLS: dict[str, Callable] = {
     "sqrt": _unary(lambda x, y: 0.5 / y), "rsqrt": _unary(lambda x, y: -0.5 * y / x),
     "sin": _unary(lambda x, y: np.cos(x)),
     "cos": _unary(lambda x, y: -np.sin(x)), "square": _unary(lambda x, y: 2 * x),
-    "abs": _unary(lambda x, y: np.sign(x)),
-    "integer_pow": lambda p, xs, y, g: [g * p["y"] * np.asarray(xs[0], float) ** (p["y"] - 1)],
+    "abs": _unary(lambda x, y: kernels.sign(np.conj(x))),
+    "integer_pow": lambda p, xs, y, g: [g * p["y"] * kernels.wide(xs[0]) ** float(p["y"] - 1)],
     "copy": lambda p, xs, y, g: [g], "pvary": lambda p, xs, y, g: [g],
-    "convert_element_type": lambda p, xs, y, g: [g if xs[0].dtype.kind in "fc" else None],
+    "convert_element_type": lambda p, xs, y, g: [_as_given(g, xs[0])],
+    "real": lambda p, xs, y, g: [g + 0j], "imag": lambda p, xs, y, g: [-1j * g],
+    "conj": lambda p, xs, y, g: [np.conj(g)],
+    "complex": lambda p, xs, y, g: [np.real(g), -np.imag(g)],
     "max": _extreme(np.greater), "min": _extreme(np.less), "select_n": _select,
     "dot_general": _dot, "broadcast_in_dim": _broadcast, "reduce_sum": _reduce_sum, "reduce_max": _reduce_max,
     "slice": _slice, "concatenate": _concatenate,

@@ -122,7 +122,7 @@ class Search:
         for slot in self.slots(site):
             i = op.outs[0] if slot == OUT else op.ins[slot]
             value = tape.values[i]
-            if slot != OUT and i in tape.literals and not value.ndim:
+            if slot != OUT and i in tape.literals and not value.ndim and value.dtype.kind != "c":
                 for c in self.p.constants.other_literals(float(value)):
                     yield Edit(site, slot, "scale", factor=c)
             else:
@@ -139,7 +139,7 @@ class Search:
     def _foreign(self, site: Site, slot: int, groups: Sequence[Group]) -> Iterator[Edit]:
         """Other values brought in, without a constant to solve for."""
         olds = self.olds(site, slot)
-        floats = olds[0].dtype.kind == "f"
+        floats = olds[0].dtype.kind in "fc"
         if floats:
             for c in (-1.0, 2.0, 0.5):
                 yield Edit(site, slot, "scale", factor=c)
@@ -194,7 +194,7 @@ class Search:
     def _weighed(self, site: Site, slot: int, weights: Any, later: Any) -> None:
         """Changes of what is in a slot on which the projections depend linearly."""
         olds = self.olds(site, slot)
-        now = sum(w @ x.ravel() for w, x in zip(weights, olds, strict=True))
+        now = _along(weights, (x.ravel() for x in olds))
         self._solve(Edit(site, slot, "scale"), now, self.projections.required + now)
         for group in self.sources:
             if self.p.late():
@@ -220,24 +220,24 @@ class Search:
     def _with(self, site: Site, slot: int, group: Group, weights: list[np.ndarray], olds: list[np.ndarray]) -> None:
         required = self.projections.required
         flat = [x.ravel() for x in olds]
-        now = sum(w @ x for w, x in zip(weights, flat, strict=True))
+        now = _along(weights, flat)
         for backwards in (False, True) if len(site.ops) > 1 else (False,):
             given = self.given(group, site, olds, backwards)
             if given is None or all(np.array_equal(x, y) for x, y in zip(flat, given, strict=True)):
                 continue
-            straight = sum(w @ x for w, x in zip(weights, given, strict=True))
+            straight = _along(weights, given)
             made: dict[str, Any] = dict(groups=(group,), backwards=backwards)
             self._solve(Edit(site, slot, "swap", **made), straight, required + now)
             self._solve(Edit(site, slot, "plus", **made), straight, required)
             if group.what in _TERMS:
                 with np.errstate(all="ignore"):
-                    times = sum(w @ (x * y) for w, x, y in zip(weights, flat, given, strict=True))
-                    over = sum(w @ (x / y) for w, x, y in zip(weights, flat, given, strict=True))
+                    times = _along(weights, (x * y for x, y in zip(flat, given, strict=True)))
+                    over = _along(weights, (x / y for x, y in zip(flat, given, strict=True)))
                 self._solve(Edit(site, slot, "times", **made), times, required + now)
                 self._solve(Edit(site, slot, "over", **made), over, required + now)
             shape = olds[0].shape
             if len(shape) == 2 and shape[0] == shape[1] and len(olds) == 1:
-                turned = weights[0] @ given[0].reshape(shape).T.ravel()
+                turned = _along(weights, [given[0].reshape(shape).T.ravel()])
                 self._solve(Edit(site, slot, "turned", **made), turned, required + now)
 
     def given(self, group: Group, site: Site, olds: list[np.ndarray], backwards: bool) -> list[np.ndarray] | None:
@@ -252,10 +252,10 @@ class Search:
             if group.what == "own" and group.made[j] >= k:
                 return None
             x = self.p.runs[0][group.ids[j]] if group.what == "own" else group.arrays[0][j]
-            fits = x.dtype == old.dtype or (x.dtype.kind in "fb" and old.dtype.kind == "f")
-            if not fits or x.dtype.kind == "c" or x.size > old.size or (x := e.fitted(x, old.shape)) is None:
+            fits = x.dtype == old.dtype or (x.dtype.kind in "fb" and old.dtype.kind in "fc")
+            if not fits or x.size > old.size or (x := e.fitted(x, old.shape)) is None:
                 return None
-            given.append(np.asarray(x, float).ravel())
+            given.append(np.asarray(x, np.result_type(x, float)).ravel())
         return given
 
     def _solve(self, edit: Edit, moved: Any, wanted: np.ndarray) -> None:
@@ -290,3 +290,8 @@ class Search:
         if self.p.repairs(edit):
             fields = weighed(self.p, edit)
             self.found.append(Found(edit, fields, self.price(fields)))
+
+
+def _along(weights: Iterable[np.ndarray], values: Iterable[np.ndarray]) -> Any:
+    """What values with these weights come to, together, in each projection."""
+    return np.real(sum(w @ x for w, x in zip(weights, values, strict=True)))

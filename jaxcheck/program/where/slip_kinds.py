@@ -149,7 +149,7 @@ def _accumulated(tape: Tape, those: Sequence[Site]) -> Iterator[Slip]:
 def _set(operands: Sequence, results: Sequence, cotangents: Sequence, right: Sequence) -> list:
     """Rows gathered along the first axis, put back without adding up."""
     table, at = operands[0], np.ravel(operands[1])
-    out = np.zeros(np.shape(table))
+    out = np.zeros(np.shape(table), np.result_type(cotangents[0]))
     for row, g in zip(at, np.reshape(cotangents[0], (at.size, *np.shape(table)[1:])), strict=True):
         out[row] = g
     return [out, *right[1:]]

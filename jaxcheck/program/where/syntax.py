@@ -56,3 +56,10 @@ def called(node: ast.Call) -> str:
 
 def holds_number(node: ast.expr, number: float) -> bool:
     return any(isinstance(x, ast.Constant) and x.value == number for x in ast.walk(node))
+
+
+def conjugated(node: ast.expr) -> ast.expr | None:
+    """What an expression is the conjugate of, where it is written as one."""
+    if isinstance(node, ast.Call) and called(node) in ("conj", "conjugate"):
+        return operand(node, 0, 1)
+    return None

@@ -246,7 +246,7 @@ AS_IT_IS = (lambda x: (x,), lambda xs, ys, gs: [gs[0]])
 
 def _row(t: int) -> tuple[Callable, Callable]:
     def back(xs: Any, ys: Any, gs: Any) -> list[np.ndarray]:
-        out = np.zeros(xs[0].shape)
+        out = np.zeros(xs[0].shape, gs[0].dtype)
         out[t] = gs[0]
         return [out]
 

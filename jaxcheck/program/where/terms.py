@@ -77,8 +77,8 @@ class Terms:
             if not pairs or len(pairs) ** 2 * olds[0].size > MOST:
                 continue
             table = np.stack([x for _, x in pairs])
-            products = np.einsum("rs,is,js->ijr", weights[0], table, table, optimize=True)
-            now = weights[0] @ olds[0].ravel()
+            products = np.real(np.einsum("rs,is,js->ijr", weights[0], table, table, optimize=True))
+            now = np.real(weights[0] @ olds[0].ravel())
             for form, wanted in (("plus product", required), ("product", required + now)):
                 with np.errstate(all="ignore"):
                     c = (products @ wanted) / (products**2).sum(-1)
@@ -97,7 +97,7 @@ class Terms:
         """
         for slot in self._slots(site):
             olds, weights = self.search.olds(site, slot), self.search.projections.slot(site, slot)
-            if weights is None or not olds[0].ndim or len({x.ndim for x in olds}) > 1:
+            if weights is None or not olds[0].ndim or len({x.ndim for x in olds}) > 1 or olds[0].dtype.kind == "c":
                 continue
             outer: list[tuple[Group | None, list[np.ndarray]]] = [(None, [np.ones(x.size) for x in olds])]
             for g in self.search.sources:

@@ -98,4 +98,4 @@ ELEMENTWISE = (
 def _tells(x: Any) -> bool:
     """Whether a value is more than a constant or a mask."""
     x = np.asarray(x)
-    return x.dtype.kind == "f" and x.size > 0 and bool(np.isfinite(x).all())
+    return x.dtype.kind in "fc" and x.size > 0 and bool(np.isfinite(x).all())

@@ -91,6 +91,8 @@ def kind_of(edit: Edit, literal: bool, argument: bool) -> str:
         return "literal"
     if edit.form == "scale" and edit.factor == -1:
         return "sign"
+    if edit.form == "drop" and edit.site.name == "conj":
+        return "conjugate"
     if edit.form == "swap" and edit.slot == edits.OUT:
         return "swap" if argument else "swap result"
     if edit.form in _MOVED:
@@ -132,7 +134,7 @@ def inputs_right(problem: Problem, site: Site) -> bool:
     own = [
         i
         for i in tape.ops[site.ops[0]].ins
-        if i not in tape.literals and values[i].dtype.kind == "f" and values[i].ndim
+        if i not in tape.literals and values[i].dtype.kind in "fc" and values[i].ndim
     ]
     return bool(own) and all(map(problem.knows, own))
 

@@ -19,7 +19,8 @@ from jaxcheck.there import there
 
 _CALLS = {"root": "jnp.sqrt({})", "exp": "jnp.exp({})", "log": "jnp.log({})", "tanh": "jnp.tanh({})", "not": "~{}",
           "square": "{}**2", "cube": "{}**3", "one minus": "(1 - {})", "slope of tanh": "(1 - {}**2)",
-          "inverse": "(1 / {})", "transpose": "{}.T"}  # fmt: skip
+          "inverse": "(1 / {})", "transpose": "{}.T", "adjoint": "{}.conj().T", "times i": "1j * {}",
+          "over i": "-1j * {}"}  # fmt: skip
 _SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "gt": ">", "lt": "<", "ge": ">=", "le": "<=", "eq": "==",
           "ne": "!="}  # fmt: skip
 
@@ -107,6 +108,8 @@ def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, t
         return wrap.format(text if wrap.endswith("({})") else held)
     if edit.form == "scale":
         return _scaled(target, held, factor)
+    if edit.form == "conjugate":
+        return _conjugate(edit.site.place.file, target, text)
     if edit.form == "drop":
         operand = syntax.operand(node, int(edit.detail), len(problem.tape.ops[edit.site.ops[0]].ins))
         return source.segment(edit.site.place.file, operand) if operand is not None else ""
@@ -116,6 +119,16 @@ def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, t
         sign = syntax.sign(node)
         return f"{left} {_SIGNS[edit.detail]} {right}" if instead else f"{right} {sign} {left}" if sign else ""
     return _with_values(problem, edit, held, text, factor)
+
+
+def _conjugate(file: str, target: ast.expr, text: str) -> str:
+    """An expression conjugated; of the conjugate of one, transposed it may be, that one."""
+    inner = syntax.conjugated(target)
+    if inner is not None:
+        return source.segment(file, inner)
+    if isinstance(target, ast.Attribute) and target.attr in ("T", "mT"):
+        inner = syntax.conjugated(target.value)
+    return f"jnp.conj({text})" if inner is None else f"{_held(file, inner)}{text[text.rindex('.') :]}"
 
 
 def _with_values(problem: Problem, edit: Edit, held: str, text: str, factor: float) -> str:
