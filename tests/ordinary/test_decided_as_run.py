@@ -157,3 +157,32 @@ def test_a_number_that_decides_in_one_program_alone_is_one_number():
 
     report = jc.check_grad(loss, x, lambda x: 0.7 * (x < jnp.full(3, 0.7)) + jnp.where(x > 7 / 10, 2 * x, 0))
     assert report.ok and report.difference_autodiff < 1e-14, str(report)
+
+
+@pytest.mark.parametrize("count", [40, 800, 1500])
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_another_formula_where_the_leaf_is_seen_along_directions(count, factor):
+    """A loop without reverse mode; at 800 autodiff speaks by forward mode, at 1,500 not at all."""
+
+    def steps(b):
+        slopes, x = [], b
+        for _ in range(5):
+            slopes.append(0.9 + 0.1 * jnp.cos(x))
+            x = 0.9 * x + 0.1 * jnp.sin(x)
+        return x, slopes
+
+    def loss(b):
+        state = jax.lax.while_loop(lambda c: c[1] < 5, lambda c: (0.9 * c[0] + 0.1 * jnp.sin(c[0]), c[1] + 1), (b, 0))
+        return jnp.sum(jnp.sin(state[0]))
+
+    def grad(b):
+        x, slopes = steps(b)
+        found = jnp.cos(x)
+        for slope in slopes[::-1]:
+            found = found * slope
+        return found * (factor if found.dtype == jnp.float32 else 1.0)
+
+    b = np.random.default_rng(0).normal(size=count).astype(np.float32)
+    report = jc.check_grad(loss, b, grad)
+    wanted = jc.Verdict.PASS if factor == 1 else jc.Verdict.FAIL
+    assert report.verdict is wanted, str(report)

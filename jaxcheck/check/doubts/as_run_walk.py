@@ -136,7 +136,7 @@ class Walk:
             if self.constants is None:
                 self.constants, compiled = as_run.of_constants(problem, self.case.point, spacing / 2)
                 self.case.compiled += compiled
-            reference = ev.a if ev.a is not None else _numeric(ev)
+            reference = ev.a if ev.a is not None else _numeric(ev, self.leaf(k).wide)
             off = judgement.another_formula(self.leaf(k), reference, spacing)
             return self._wrong(k, off, reference) if off.any() else None
         other = judgement.another_formula(self.leaf(k), None, spacing).any()
@@ -211,9 +211,9 @@ class Walk:
         return found
 
 
-def _numeric(ev: LeafEvidence) -> np.ndarray:
-    """(G, n) N where it was taken component by component, else what M is."""
-    out = ev.m.copy()
+def _numeric(ev: LeafEvidence, wide: np.ndarray) -> np.ndarray:
+    """(G, n) N where it was taken component by component, else what M is in float64, where it was judged."""
+    out = wide.copy()
     for p in ev.probes:
         if p.directions is None:
             out[:, p.indices] = p.slopes.value.T
