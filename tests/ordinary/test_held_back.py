@@ -139,3 +139,36 @@ def test_before_a_loop_without_reverse_mode(times):
 
     report = jc.check_grad(loss, {"a": A, "b": B}, lambda p: {"a": jnp.cos(p["a"]), "b": times * size / 8 * p["b"]})
     assert report.ok == (times == 2), str(report)
+
+
+@pytest.mark.parametrize("part", [1e-6, 1e-5, 1e-4, 1e-3])
+@pytest.mark.parametrize(
+    ("given", "looped"),
+    [("none", False), ("autodiff", False), ("by hand", False), ("autodiff", True), ("by hand", True)],
+)
+def test_what_gradient_and_autodiff_leave_out_alike(part, given, looped):
+    """A term held back of which nobody but the differences knows: a part of the leaf that is no excuse."""
+    x = np.array([0.3, -0.7, 1.1])
+
+    def term(p):
+        return jnp.sum(p**3) + part * jnp.sum(held(jnp.sin(2 * p)))
+
+    def loss(p):
+        if not looped:
+            return term(p)
+        return jax.lax.while_loop(lambda c: c[0] < 2, lambda c: (c[0] + 1, c[1] + term(p)), (0, 0.0 * jnp.sum(p)))[1]
+
+    grads = {"none": None, "autodiff": jax.grad(term), "by hand": lambda p: 3 * p**2}
+    grad = grads[given] if not looped else lambda p: 2 * (grads[given](p))
+    report = jc.check_grad(loss, x, grad)
+    assert report.verdict is jc.Verdict.FAIL, str(report)
+    assert report.reason in ("NUMERIC_SUSPECT", "MANUAL_WRONG"), report.reason
+
+
+def test_one_component_that_both_leave_out():
+    x = np.array([0.3, -0.7, 1.1], np.float32)
+    report = jc.check_grad(
+        lambda p: 1e4 * jnp.sum(p[:2] ** 3) + jnp.sin(held(p[2])), x, lambda p: jnp.array([3e4, 3e4, 0.0]) * p**2
+    )
+    assert report.verdict is jc.Verdict.FAIL
+    assert [c.index for c in report.leaves[0].worst] == [(2,)]

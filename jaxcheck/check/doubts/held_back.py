@@ -21,6 +21,10 @@ ALONE = (
     "autodiff alone speaks against it, and the loss holds derivatives back from autodiff (stop_gradient): the "
     "differences are too coarse to say which of the two is right"
 )
+SIDES = (
+    "autodiff agrees, but the loss holds derivatives back from it (stop_gradient), and the differences speak against "
+    "both by more than their bars"
+)
 # What autodiff says, and what it says with nothing held back.
 JUDGED = (Reason.MANUAL_WRONG, Reason.AGREE, Reason.AUTODIFF_DIFFERS)
 
@@ -35,7 +39,14 @@ def _has_say(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
     claim = _autodiff(ev)
     if claim is None or not np.isfinite(claim).all() or not ev.leaf.size or opinion.reason not in JUDGED:
         return False
+    if _overrules(opinion):
+        return True
     return opinion.reason is not Reason.AGREE or not opinion.error_bar <= COUNTS * case.settings.must_catch
+
+
+def _overrules(opinion: Opinion) -> bool:
+    """Whether a leaf passed because M and autodiff agree, though the differences do not."""
+    return opinion.verdict is Verdict.PASS and opinion.doubtful
 
 
 def _autodiff(ev: LeafEvidence) -> np.ndarray | None:
@@ -62,6 +73,8 @@ def second_opinions(case: Case, leaves: list[LeafEvidence], opinions: list[Opini
                 closer = dataclasses.replace(leaves[k], a=value, a_error=error)
                 third = case.judge(closer)
                 leaves[k], second = (closer, third) if third.verdict is Verdict.FAIL else (leaves[k], second)
+            if second.verdict is Verdict.FAIL and _overrules(opinions[k]):  # M and autodiff leave out the same
+                second = dataclasses.replace(second, reason=Reason.NUMERIC_SUSPECT)
             opinions[k] = dataclasses.replace(second, note="; ".join(filter(None, (BY_FREED, second.note))))
     return opinions
 
@@ -84,9 +97,11 @@ def _bears_out(case: Case, known: Freed, ev: LeafEvidence) -> bool:
 
 
 def _not_alone(case: Case, ev: LeafEvidence, opinion: Opinion) -> Opinion:
-    """Undecided, where no difference speaks against M, and autodiff does."""
-    if opinion.verdict is not Verdict.FAIL:
-        return opinion
-    if case.judge(dataclasses.replace(ev, a=None, a_error=None)).verdict is not Verdict.PASS:
+    """Undecided, where no difference speaks against M, and autodiff does; or differences do, and autodiff alone does
+    not."""
+    alone = case.judge(dataclasses.replace(ev, a=None, a_error=None)).verdict
+    if _overrules(opinion) and alone is Verdict.FAIL:
+        return dataclasses.replace(opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NUMERIC_SUSPECT, note=SIDES)
+    if opinion.verdict is not Verdict.FAIL or alone is not Verdict.PASS:
         return opinion
     return dataclasses.replace(opinion, verdict=Verdict.INCONCLUSIVE, reason=Reason.NOISE, note=ALONE)
