@@ -15,9 +15,10 @@ from jax.extend import core
 from jaxcheck.program import asides, constants, draws, interpret
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.custom import owner, rules
-from jaxcheck.program.float64 import lifting, own_bits
+from jaxcheck.program.float64 import lifting
 from jaxcheck.program.float64.lifting import Unliftable
-from jaxcheck.program.float64.widths import is_low, lifted_dtype
+from jaxcheck.program.float64.narrow import islands, low_precision, narrow, programs_of, stuck_in, uses_random_bits
+from jaxcheck.program.float64.widths import lifted_dtype
 from jaxcheck.program.mode import is_traced, is_wide
 from jaxcheck.program.native import NativeTrace, trace_native
 from jaxcheck.program.tidy import tidy
@@ -27,63 +28,6 @@ __all__ = ["Traced", "Unliftable", "in_float64", "islands", "lift", "low_precisi
 
 # Not to be lifted, yet at home in both modes: Python, and programs that JAX itself splits.
 _PORTABLE = ("pure_callback", "io_callback", "shard_map", "xla_pmap")
-
-
-def _programs(closed_jaxpr: Any) -> tuple[Any, ...]:
-    """The program and the programs of the custom rules in it.
-
-    JAX's own rules are left out: they follow their operands' dtype, and tracing each takes time.
-    """
-    found = [closed_jaxpr]
-    with jax.enable_x64(interpret.has_64_bits(closed_jaxpr)):
-        for eqn, _ in interpret.walk(closed_jaxpr):
-            if rules.rule_kind(eqn) is not None and owner.owner(eqn).origin != "jax":
-                found += rules.rule_programs(eqn)
-    return tuple(found)
-
-
-def low_precision(closed_jaxpr: Any) -> tuple[str, ...]:
-    """What keeps a program out of pure float64: its narrow values, by the equation that makes them.
-
-    Empty means that the program, and every custom rule in it, computes in float64 throughout.
-    """
-    return _narrow(_programs(closed_jaxpr))
-
-
-def _narrow(programs: tuple[Any, ...]) -> tuple[str, ...]:
-    reasons: dict[str, None] = {}
-    for program in programs:
-        for jaxpr in map(interpret.opened, interpret.walk_jaxprs(program)):
-            for role, atoms in (("input", jaxpr.invars), ("constant", jaxpr.constvars)):
-                for atom in atoms:
-                    if is_low(getattr(atom.aval, "dtype", None)):
-                        reasons[f"{role} {atom.aval.dtype}"] = None
-            for eqn in jaxpr.eqns:
-                if own_bits.rounds(eqn):
-                    reasons[f"{eqn.primitive.name} to {eqn.params['mantissa_bits']} bits"] = None
-                for atom in (*eqn.outvars, *filter(interpret.is_literal, eqn.invars)):
-                    if is_low(getattr(atom.aval, "dtype", None)):
-                        reasons[f"{eqn.primitive.name} {atom.aval.dtype}"] = None
-    return tuple(reasons)
-
-
-def uses_random_bits(closed_jaxpr: Any) -> bool:
-    """Whether the program draws random numbers, which the 64-bit mode would draw differently."""
-    return any(map(draws.draws, _programs(closed_jaxpr)))
-
-
-def islands(closed_jaxpr: Any, unheard: frozenset[Any] = frozenset()) -> tuple[str, ...]:
-    """The primitives which cannot be lifted: kernels, foreign functions, callbacks but for those `unheard`."""
-    return _stuck(_programs(closed_jaxpr), unheard)
-
-
-def _stuck(programs: tuple[Any, ...], unheard: frozenset[Any] = frozenset()) -> tuple[str, ...]:
-    names: dict[str, None] = {}
-    for program in programs:
-        for eqn, _ in interpret.walk(program):
-            if lifting.is_island(eqn) and not asides.is_unheard(eqn, unheard):
-                names[eqn.primitive.name] = None
-    return tuple(names)
 
 
 def lift(
@@ -161,14 +105,14 @@ def trace_float64(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Traced:
         Whatever tracing `f` at its own dtypes raises.
     """
     traced, error = _promoted(f, args, kwargs)
-    programs = () if traced is None else _programs(traced.closed)
+    programs = () if traced is None else programs_of(traced.closed)
     error = error or _other_in_64_bits(programs)
     wide = not error
     if error or traced is None:
         traced, wide = trace_native(f, args, kwargs, _is_data), is_wide()
         traced = traced._replace(closed=tidy(traced.closed, wide))
-        programs = _programs(traced.closed)
-    reasons, stuck = _narrow(programs), _stuck(programs)
+        programs = programs_of(traced.closed)
+    reasons, stuck = narrow(programs), stuck_in(programs)
     # An island in pure float64 is no hindrance: the program can run as it stands.
     how = "float64" if not reasons else "native" if stuck else "lifted"
     if reasons and error:
@@ -206,10 +150,14 @@ def _try_callbacks(traced: NativeTrace) -> None:
     Raises:
         JaxRuntimeError: what a callback raises, or returns in another dtype than declared.
     """
-    calls = [any(name in ("pure_callback", "io_callback") for name in _stuck((p,))) for p in _programs(traced.closed)]
-    if not any(calls):
-        return
+
+    def calling(unheard: frozenset[Any] = frozenset()) -> list[bool]:
+        named = (stuck_in((p,), unheard) for p in programs_of(traced.closed))
+        return [any(name in ("pure_callback", "io_callback") for name in names) for names in named]
+
     data = [x for x, m in zip(traced.flat, traced.dynamic, strict=True) if m]
+    if not any(calling()) or not any(calls := calling(asides.silent(traced.closed, data, True))):
+        return
     f = core.jaxpr_as_fun(traced.closed)
     jax.block_until_ready(jax.jit(f)(*data))
     if any(calls[1:]):
@@ -234,8 +182,8 @@ def _other_in_64_bits(programs: tuple[Any, ...]) -> str:
     callback is Python, and may well work in float64 if its results are declared as such."""
     if any(map(draws.draws, programs)):
         return "random numbers are drawn"
-    names = _stuck(programs)
-    if names and (any(name not in _PORTABLE for name in names) or _narrow(programs)):
+    names = stuck_in(programs)
+    if names and (any(name not in _PORTABLE for name in names) or narrow(programs)):
         return "foreign code is called"
     return ""
 
