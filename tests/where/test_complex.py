@@ -16,6 +16,7 @@ NAMED = [
     Case(
         "filter", "dh = jnp.fft.irfft(jnp.conj(response) * g, 8, axis=1)", "dh = jnp.fft.irfft(response * g, 8, axis=1)"
     ),
+    Case("filter", 'ds = e[..., None] * p["v"]', "ds = e[..., None]"),  # a factor that spreads what it is of
     Case("phases", "dW = x.T @ dz", "dW = x.conj().T @ dz"),
     Case("phases", "e = 2 * (scale * power - y) / y.shape[0]", "e = (scale * power - y) / y.shape[0]"),
     Case("waves", "dlam = dlam + ds * s", "dlam = dlam + ds * jnp.conj(s)"),

@@ -9,7 +9,7 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck.judgement.culprit import Weighed, blame
-from jaxcheck.program.where import search, tape
+from jaxcheck.program.where import search, spreading, tape
 from jaxcheck.report import line
 from tests.where import build, rates
 from tests.where.cases import CASES
@@ -67,8 +67,14 @@ def test_a_value_that_is_right_as_something_else_does_not_point_on():
     assert rates.report(case("rule_pool", "da = x @ q"))[0].culprits == ()
 
 
-def test_two_lines_are_not_blamed_for_a_factor_before_both():
-    """Which would make it an array of another shape, so that it is not found: the two lines bring in the same."""
+def test_a_factor_that_makes_it_an_array_of_another_shape():
+    report, at = rates.report(case("mixture", "dz = -dj[:, :, None]"))
+    assert [(c.kind, c.line, c.edit) for c in report.culprits] == [("line", at, "dz = (-dj[:, :, None]) * z")]
+
+
+def test_two_lines_are_not_blamed_for_a_factor_before_both(monkeypatch):
+    """Where it is not found: the two lines bring in the same."""
+    monkeypatch.setattr(spreading, "factors", lambda *_: iter(()))
     assert rates.report(case("mixture", "dz = -dj[:, :, None]"))[0].culprits == ()
 
 

@@ -15,6 +15,8 @@ from jaxcheck.program.where.sites import Group, Site
 from jaxcheck.program.where.tape import Op, Tape
 
 OUT = -1
+# A factor that spreads a value along axes in which it has length 1.
+WIDER = "times wider"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,6 +53,8 @@ class Edit:
             if self.slot == OUT:
                 old = op.run(*operands)
                 new = self.made_of(old[0], *given)
+                if self.form == WIDER:
+                    return [new, *old[1:]]
                 return [same_shape(np.broadcast_to(new, old[0].shape) if self.axes else new, old[0]), *old[1:]]
             full, new = list(operands), self.made_of(operands[self.slot], *given)
             if self.form == "sum over":  # over other axes it keeps other ones
@@ -110,6 +114,21 @@ def _fit(x: np.ndarray, like: np.ndarray) -> np.ndarray:
     return found
 
 
+def widens(x: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether a value beside one of a shape gives one of more numbers, along axes that have length 1 there."""
+    try:
+        both = np.broadcast_shapes(x.shape, shape)
+    except ValueError:
+        return False
+    return len(both) == len(shape) and both != shape
+
+
+def _widened(v: np.ndarray, c: float, p: np.ndarray) -> np.ndarray:
+    if not widens(p, v.shape):
+        raise ValueError("no axis to be spread")
+    return c * v * p
+
+
 def _total(over: Callable, those: Sequence[np.ndarray], axes: tuple[int, ...]) -> np.ndarray:
     """A product, summed or averaged over axes that stay as axes of length 1."""
     return over(math.prod(those[1:], start=those[0]), axis=axes, keepdims=True)
@@ -121,6 +140,7 @@ FORMS: dict[str, Callable] = {
     "swap": lambda v, c, p: c * _fit(p, v),
     "turned": lambda v, c, p: c * _fit(p.T, v),
     "times": lambda v, c, p: c * v * _fit(p, v),
+    WIDER: _widened,
     "over": lambda v, c, p: c * v / _fit(p, v),
     "plus": lambda v, c, p: v + c * _fit(p, v),
     "plus product": lambda v, c, p, q: v + c * _fit(p, v) * _fit(q, v),

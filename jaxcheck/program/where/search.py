@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxcheck.program.where import edits as e
-from jaxcheck.program.where import source
+from jaxcheck.program.where import source, spreading
 from jaxcheck.program.where.cones import Cones
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.handed import is_argument, is_handed
@@ -162,6 +162,7 @@ class Search:
             if self.projections.fits(edit):
                 self._take(edit)
         later = self._depending(site)
+        self._enqueue(spreading.factors(self.p, site, self.sources))
         self._enqueue(edit for slot in self.slots(site) for edit in self._foreign(site, slot, later) if edit.groups)
         for slot in self.slots(site):
             weights = self.projections.slot(site, slot)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxcheck.program.where import reductions, source, syntax, terms
 from jaxcheck.program.where.decisions import is_of_mask
-from jaxcheck.program.where.edits import OUT, Edit
+from jaxcheck.program.where.edits import OUT, WIDER, Edit
 from jaxcheck.program.where.handed import is_argument
 from jaxcheck.program.where.naming import literal, value_name
 from jaxcheck.program.where.problem import Problem
@@ -36,7 +36,8 @@ def in_words(problem: Problem, edit: Edit) -> str:
     times = f", times {_number(factor)}" if c else ""
     said = {
         "scale": f"{on} times {_number(factor)}", "swap": f"{c}{given} for {on}",
-        "turned": f"{c}{given}, transposed, for {on}", "times": f"{on} times {c}{given}",
+        "turned": f"{c}{given}, transposed, for {on}",
+        **dict.fromkeys(("times", WIDER), f"{on} times {c}{given}"),
         "over": f"{on} divided by {given}{times}", "plus": f"{on} plus {c}{given}",
         "plus product": f"{on} plus {c}the product of {given}", "product": f"{c}the product of {given} for {on}",
         "transpose": f"{on} transposed", "conjugate": f"{on} conjugated",

@@ -91,6 +91,8 @@ def kind_of(edit: Edit, literal: bool, argument: bool) -> str:
         return "literal"
     if edit.form == "scale" and edit.factor == -1:
         return "sign"
+    if edit.form == edits.WIDER:
+        return "times"
     if edit.form == "drop" and edit.site.name == "conj":
         return "conjugate"
     if edit.form == "swap" and edit.slot == edits.OUT:
@@ -279,7 +281,7 @@ def becomes(problem: Problem, edit: Edit) -> float:
     """Whether what a change makes at the first instance is a value that the loss knows: 1, or in which unit, where a
     pass is in units of its own until it divides by the batch; 0 for no such value."""
     old, new = problem.runs[0][problem.tape.ops[edit.site.ops[0]].outs[0]], problem.first(edit)
-    if new is None or np.shape(new) != np.shape(old):
+    if new is None or (np.shape(new) != np.shape(old) and edit.form != edits.WIDER):
         return 0.0
     if new in problem.known:
         return 1.0

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from jaxcheck.program.where import reductions, source, syntax, terms
-from jaxcheck.program.where.edits import OUT, Edit, fitted
+from jaxcheck.program.where.edits import OUT, WIDER, Edit, fitted
 from jaxcheck.program.where.handed import is_argument
 from jaxcheck.program.where.naming import literal, value_name
 from jaxcheck.program.where.problem import Problem
@@ -145,7 +145,7 @@ def _with_values(problem: Problem, edit: Edit, held: str, text: str, factor: flo
     return {
         "swap": _scaled(None, names[0], factor),
         "turned": _scaled(None, f"{names[0]}.T", factor),
-        "times": f"{_scaled(None, held, factor)} * {names[0]}",
+        **dict.fromkeys(("times", WIDER), f"{_scaled(None, held, factor)} * {names[0]}"),
         "over": f"{_scaled(None, held, factor)} / {names[0]}",
         **dict.fromkeys(("plus", "plus product"), added + _scaled(None, " * ".join(names), abs(factor))),
     }.get(edit.form, "")
@@ -188,6 +188,8 @@ def _shaped(problem: Problem, group: Group, edit: Edit, shape: tuple[int, ...]) 
     if not name:
         return ""
     x = problem.runs[0][group.ids[0]]
+    if edit.form == WIDER:  # as it stands
+        return name
     meant = fitted(x, shape)
     ways = {name: x, f"{name}.T": x.T, f"{name}[:, None]": x[:, None] if x.ndim == 1 else x}
     return next((said for said, y in ways.items() if meant is not None and _is_so(y, meant)), "")
