@@ -20,5 +20,6 @@ def factors(problem: Problem, site: Site, sources: Sequence[Group]) -> Iterator[
         if group.what != "own" or len(group.ids) not in (1, len(outs)) or group.made[0] >= site.ops[0]:
             continue
         x, edit = values[group.ids[0]], Edit(site, OUT, WIDER, (group,))
-        if x.dtype.kind in "fc" and widens(x, outs[0].shape) and problem.first(edit) in problem.known:
+        new = problem.first(edit) if x.dtype.kind in "fc" and widens(x, outs[0].shape) else None
+        if new is not None and new in problem.known:
             yield edit
