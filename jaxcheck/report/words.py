@@ -103,8 +103,8 @@ def caught(report: Report) -> str:
 
 
 def precision(report: Report) -> list[str]:
-    """The worst loss of the native dtype, and every further leaf where it is worth naming."""
-    measured = [leaf for leaf in report.leaves if not math.isnan(leaf.precision)]
+    """The worst loss of the native dtype, if there is any, and every further leaf where it is worth naming."""
+    measured = [leaf for leaf in report.leaves if leaf.precision and not math.isnan(leaf.precision)]
     measured.sort(key=lambda leaf: -leaf.precision)
     shown = [
         leaf
