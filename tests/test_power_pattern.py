@@ -189,6 +189,25 @@ def test_entries_of_a_complex_leaf_are_counted_once():
     assert report.leaves[0].hint == "ratio 2.000 on all 4 entries"
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda g: g.at[1, 2].multiply(1.5), "1 of 12 entries is wrong, the others are right; ratio 1.5 there"),
+        (lambda g: g.at[1, 2].add(3.0), "1 of 12 entries is wrong, the others are right"),
+        (lambda g: g.at[1].multiply(2), "only row 1 is wrong (4 of 12 entries); ratio 2.000 there"),
+        (lambda g: g.at[:, 3].set(0), "only column 3 is wrong (3 of 12 entries); they are zero"),
+        (lambda g: jnp.roll(g, 1, 1), "rolled by 1 along axis 1"),
+    ],
+)
+def test_entries_of_a_complex_leaf_that_are_wrong(wrong, said):
+    rng = np.random.default_rng(4)
+    w, x = (rng.normal(size=s) + 1j * rng.normal(size=s) for s in ((3, 4), (5, 3)))
+    report = jc.check_grad(
+        lambda w: jnp.sum(jnp.abs(x @ w) ** 2), w, lambda w: wrong(2 * x.T @ jnp.conj(x @ w)), where=False
+    )
+    assert report.leaves[0].hint == said
+
+
 def evidence(m, a=None, n=None, error=0.0):
     """A leaf as measured: M, A and N per component, N with a bar."""
     m = np.atleast_2d(np.asarray(m, float))

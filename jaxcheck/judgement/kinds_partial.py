@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxcheck.bars import BARS, RATIO, UNITS
 from jaxcheck.formula import formula2
-from jaxcheck.judgement.kinds import View, number
+from jaxcheck.judgement.side_by_side import View, number
 
 # Shifts that are tried, and entries that a mask must have and leave to say something.
 SHIFTS, TELLING = 9, 3
@@ -16,8 +16,6 @@ SHIFTS, TELLING = 9, 3
 
 def moved(v: View) -> Iterator[str]:
     """Rolled, reversed, or shifted with zeros coming in."""
-    if v.ev.leaf.is_complex:
-        return
     m, t = v.shaped(v.m), v.shaped(v.t)
     for axis in range(1, t.ndim):
         size = t.shape[axis]
@@ -72,8 +70,8 @@ def wrong_entries(v: View) -> np.ndarray:
 
 
 def _wrong(v: View) -> np.ndarray:
-    """(*shape) which entries of a real leaf are wrong."""
-    return wrong_entries(v).reshape(v.ev.leaf.shape)
+    """(*shape) which entries of a leaf are wrong."""
+    return v.shaped(wrong_entries(v)[None])[0]
 
 
 def _lines(v: View, axis: int, plural: bool = False) -> str:
@@ -85,8 +83,6 @@ def _lines(v: View, axis: int, plural: bool = False) -> str:
 
 def summed(v: View) -> Iterator[str]:
     """Summed over an axis that it should have kept."""
-    if v.ev.leaf.is_complex:
-        return
     m, t = v.shaped(v.m), v.shaped(v.t)
     for axis in range(1, t.ndim):
         if t.shape[axis] > 1:
@@ -102,8 +98,6 @@ def summed(v: View) -> Iterator[str]:
 
 def partial(v: View) -> Iterator[str]:
     """Some entries wrong, the rest right: which row, column or entries, and how."""
-    if v.ev.leaf.is_complex:
-        return
     m, t, live = map(v.shaped, (v.m, v.t, v.live))
     wrong = _wrong(v)
     count, size = int(wrong.sum()), wrong.size
@@ -142,8 +136,11 @@ def _how(m: np.ndarray, t: np.ndarray, wrong: np.ndarray, live: np.ndarray) -> s
     if not some:
         return ""
     off = m[both] / t[both] - 1
-    if np.ptp(off) > RATIO * np.abs(off).max():  # of what they are off by: so near to 1 all ratios are alike
+    # Of what they are off by: so near to 1 all ratios are alike.
+    apart = max(np.hypot(np.ptp(off.real), np.ptp(off.imag)), np.abs(off.imag).max())
+    if apart > RATIO * np.abs(off).max():
         return ""
+    off = off.real
     all_of_them = some == wrong.sum()
     if m[both].any():
         return f"; ratio {number(1 + float(off.mean()))} {'there' if all_of_them else f'at {some} of them'}"
@@ -160,6 +157,8 @@ def _repeated(v: View, length: int) -> Iterator[np.ndarray]:
 
 def _mask(v: View, m: np.ndarray, t: np.ndarray, wrong: np.ndarray, live: np.ndarray) -> str:
     """What sets the wrong entries apart."""
+    if v.ev.leaf.is_complex:
+        return ""
     if np.array_equal(wrong, (m < 0).any(axis=0)) or np.array_equal(wrong, (t < 0).any(axis=0)):
         return " (exactly those with a negative gradient)"
     values = v.ev.values.reshape(wrong.shape)

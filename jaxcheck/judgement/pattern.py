@@ -15,9 +15,9 @@ from jaxcheck.evidence.prepare.beside import Beside
 from jaxcheck.evidence.problem import LeafEvidence, Probes
 from jaxcheck.formula import norm2
 from jaxcheck.judgement import kinds, kinds_partial
-from jaxcheck.judgement.kinds import View
 from jaxcheck.judgement.measures import nearest
 from jaxcheck.judgement.ranges import ranges
+from jaxcheck.judgement.side_by_side import View
 
 
 def truth(ev: LeafEvidence) -> np.ndarray | None:
