@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from jaxcheck.progress import Moment, line
+from jaxcheck.tracebacks import of_a_signal
 
 # Seconds that a check may take if the caller says nothing. A choice: what a person waits for.
 SECONDS = 60.0
@@ -171,6 +172,8 @@ class Budget:
         try:
             self._watch(Moment(doing, done, total, self.taken, self.seconds))
         except Exception as error:
+            if of_a_signal(error):
+                raise
             self._failure = error
 
     def close(self) -> None:

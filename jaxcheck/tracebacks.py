@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dis
+import functools
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any
 
 _OURS = str(Path(__file__).parent) + "/"
@@ -66,6 +68,34 @@ def in_the_call(error: BaseException) -> bool:
     frames = list(_walk(error.__traceback__))
     within = all(tb.tb_frame.f_code.co_filename.startswith((_OURS, *_jax())) for tb in frames)
     return within and not _by_us(frames[-1], said=True)
+
+
+def of_a_signal(error: BaseException) -> bool:
+    """Whether `error`, or what it was made of, was raised by a handler of a signal that is installed now.
+
+    Such a handler runs between any two lines: what it raises (a time limit, say) is meant for whoever installed it,
+    and no answer of the function that was running. One that the function installed and took back is its own affair.
+    """
+    handlers = {_code(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
+    seen: list[BaseException] = []
+    one: BaseException | None = error
+    while handlers and one is not None and all(one is not other for other in seen):
+        seen.append(one)
+        if any(tb.tb_frame.f_code in handlers for tb in _walk(one.__traceback__)):
+            return True
+        one = one.__cause__
+    return False
+
+
+def _code(handler: Any) -> CodeType | None:
+    """What runs first where a handler is called; None where that is no Python."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    if not callable(handler):
+        return None
+    if not hasattr(handler, "__code__") and not hasattr(handler, "__func__"):
+        handler = type(handler).__call__
+    return getattr(getattr(handler, "__func__", handler), "__code__", None)
 
 
 def _without(frames: list[TracebackType], hidden: tuple[str, ...]) -> TracebackType | None:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxcheck.check import script
 from jaxcheck.program.calm import calm
 from jaxcheck.result import Report, Verdict
+from jaxcheck.tracebacks import of_a_signal
 
 Parameters = ParamSpec("Parameters")
 Tree = dict[str, Any]
@@ -89,7 +90,9 @@ class _Search:
         options.pop("resume", None)  # the file is that of the first call
         try:
             report = self.f(*call.args, **options)
-        except Exception:  # what is smaller may be nonsense for the program in any way
+        except Exception as error:  # what is smaller may be nonsense for the program in any way
+            if of_a_signal(error):
+                raise
             return False
         alike = report.verdict is Verdict.FAIL and report.reason is self.reason
         return alike and (not self.wrong or any(leaf.path == self.wrong for leaf in report.failed))

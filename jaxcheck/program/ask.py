@@ -15,6 +15,7 @@ import jax
 
 from jaxcheck.program.abandoned import let_go, whole_tracebacks
 from jaxcheck.program.mode import NOT_TRACEABLE, is_traced
+from jaxcheck.tracebacks import of_a_signal
 
 _OURS = str(Path(__file__).resolve().parents[1])
 
@@ -38,7 +39,7 @@ def ask(f: Callable, *args: Any, **kwargs: Any) -> Any:
 
     Raises:
         Refused: with the exception of the caller's code or of JAX.
-        Whatever a line of this package raises, unchanged.
+        Whatever a line of this package or a handler of a signal raises, unchanged.
     """
     try:
         with whole_tracebacks():
@@ -47,7 +48,7 @@ def ask(f: Callable, *args: Any, **kwargs: Any) -> Any:
         raise
     except Exception as error:
         let_go(error)
-        if not hasattr(error, "on_purpose") and _is_ours(error, f):
+        if (not hasattr(error, "on_purpose") and _is_ours(error, f)) or of_a_signal(error):
             raise
         raise Refused(error) from error
 

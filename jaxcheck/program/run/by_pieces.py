@@ -5,7 +5,6 @@ To compile a program of fifty operations takes some 50 ms, and to run it so some
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import threading
 from collections.abc import Callable, Sequence
@@ -28,7 +27,7 @@ OPERATIONS, ELEMENTS = 4000, 1e7
 # takes no longer for more turns, and these here as long as it (some 100 ms).
 ONCE, TURNED = 50000, 300
 # What was traced to be run so, by what it computes; the last used last.
-_TRACED: collections.OrderedDict[Any, tuple[Any, Any]] = collections.OrderedDict()
+_TRACED: dict[Any, tuple[Any, Any]] = {}
 _KEPT, _LOCK = 32, threading.Lock()
 
 
@@ -118,13 +117,13 @@ def once(key: Any, f: Callable, args: Sequence[Any], programs: Sequence[Program]
     with _LOCK:
         known = _TRACED.get(key)
         if known is not None:
-            _TRACED.move_to_end(key)
+            _TRACED[key] = _TRACED.pop(key)
     if known is None:
         known = _traced(f, args) if all(map(_is_small, programs)) else (None, None)
         with _LOCK:
             _TRACED[key] = known
             while len(_TRACED) > _KEPT:
-                _TRACED.popitem(last=False)
+                del _TRACED[next(iter(_TRACED))]
     if known[0] is None:
         return None
     budget.current().ask()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import functools
 import itertools
 import threading
@@ -17,8 +16,8 @@ from jaxcheck.program import interpret
 from jaxcheck.program.run import memory, products
 
 # Compiled forms by what they compute, the last used last, with the memory each takes; bounded in number and in bytes
-# that they take.
-_CACHE: collections.OrderedDict[Any, tuple[Any, memory.Need]] = collections.OrderedDict()
+# that they take. A plain dict: an exception out of a signal's handler, while keys are compared, breaks an OrderedDict.
+_CACHE: dict[Any, tuple[Any, memory.Need]] = {}
 _CACHE_SIZE, _CACHE_BYTES = 256, 2**26
 # Programs compiled, and after how many of them memory is given back: that takes some 10 ms.
 _COMPILED, _GIVE_BACK = itertools.count(1), 32
@@ -41,7 +40,7 @@ def find(key: Any) -> tuple[Any, memory.Need] | None:
     with _LOCK:
         hit = _CACHE.get(key)
         if hit is not None:
-            _CACHE.move_to_end(key)
+            _CACHE[key] = _CACHE.pop(key)
         return hit
 
 
@@ -88,7 +87,7 @@ def _keep(key: Any, executable: Any, need: memory.Need) -> tuple[Any, memory.Nee
     with _LOCK:
         _CACHE[key] = kept
         while len(_CACHE) > 1 and (len(_CACHE) > _CACHE_SIZE or sum(n.code for _, n in _CACHE.values()) > _CACHE_BYTES):
-            _CACHE.popitem(last=False)
+            del _CACHE[next(iter(_CACHE))]
     if not next(_COMPILED) % _GIVE_BACK:
         memory.give_back()
     return kept
