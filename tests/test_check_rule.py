@@ -115,6 +115,25 @@ def test_surrogate_looks_at_structure_only():
     assert not jc.check_rule(through, 3 * V, surrogate=True).ok
 
 
+def test_surrogate_as_a_function_of_the_leaf():
+    through = jax.custom_vjp(lambda x, y: jnp.round(x) * y)
+    through.defvjp(lambda x, y: (jnp.round(x) * y, (jnp.round(x), y)), lambda saved, g: (g * saved[1], g * saved[0]))
+    report = jc.check_rule(through, 3 * V, V, surrogate=lambda path: path == "x")
+    reasons = {leaf.path: leaf.reason for leaf in report.leaves}
+    assert report.ok and reasons == {"x": jc.Reason.SURROGATE, "y": jc.Reason.AGREE}
+    assert {row.group for row in report.rows} <= {"forward"}
+    assert any(row.group == "law" for row in jc.check_rule(sine(), V, surrogate=lambda _: False, transforms=False).rows)
+
+
+@pytest.mark.parametrize("surrogate", [lambda _: 1 / 0, lambda: True], ids=["raises", "takes nothing"])
+@pytest.mark.parametrize("check", [lambda s: jc.check_rule(sine(), V, surrogate=s),
+                                   lambda s: jc.check_grad(lambda x: jnp.sum(x**2), V, surrogate=s)])  # fmt: skip
+def test_what_a_function_for_surrogate_raises_is_no_refusal_of_the_rules(surrogate, check):
+    with pytest.raises((ZeroDivisionError, TypeError)) as caught:
+        check(surrogate)
+    assert "raised by surrogate(" in "".join(caught.value.__notes__)
+
+
 def test_second_order_by_itself():
     f = sine(lambda x, g: (jnp.cos(lax.stop_gradient(x)) * g,))
     assert jc.check_rule(f, V, **FAST).ok

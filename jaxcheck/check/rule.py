@@ -64,7 +64,7 @@ def check_rule(
     tolerance: Tolerance | float | None = None,
     must_catch: float | None = None,
     precision: Literal["float64", "native"] = "float64",
-    surrogate: bool = False,
+    surrogate: bool | Callable[[str], bool] = False,
     algebra: bool = True,
     transforms: bool = True,
     level: Literal["quick", "full"] | None = None,
@@ -88,8 +88,9 @@ def check_rule(
         kwargs: keyword arguments of `f`.
         argnums: the arguments to differentiate; default all that can be.
         order: 2 checks the derivative of the rule's own result as well.
-        surrogate: the rule differs from the derivative on purpose (straight-through, clipping):
-            structure, finiteness and repeatability only.
+        surrogate: True, or a function of the leaf path, for rules that differ from the derivative on purpose
+            (straight-through, clipping): structure, finiteness and repeatability only. Where it holds for any leaf
+            the laws, the transformations and the second order, which are those of the whole rule, are left out.
         algebra, transforms: whether to test the laws and the transformations.
         level: "quick" is the rule against differences and autodiff, and its laws; "full" adds the transformations and
             dtypes, and the second order where `order` asks for it. None: full, but for a rule so slow that the
@@ -114,7 +115,7 @@ def check_rule(
     if level == "quick" and order == 2:
         raise ValueError('order=2 is part of level="full"; leave level out, or order')
     wanted = {"second order": order == 2, "law": algebra, "transformation": transforms and level != "quick"}
-    groups = {group for group, yes in wanted.items() if yes and not surrogate}
+    groups = {group for group, yes in wanted.items() if yes}
     with running(budget, hosts.watch(progress)), spread.over(devices, args, kwargs):
         report = None
         write = Called(lambda names: f"write check_rule(f, {', '.join(names)})", (f,), args, kwargs)
@@ -142,6 +143,9 @@ def _check(
         said: dict[str, Any] = dict(verdict=Verdict.INCONCLUSIVE, reason=Reason.NONDETERMINISTIC, notes=(str(why),))
         return Report("check_rule", name_of(f, name), seed=settings.seed, **said)
     problem, preface = prepare_rule(one, settings.seed, settings.precision)
+    settings = settings.asked_of(leaf.path for leaf in problem.theta.leaves)
+    if settings.surrogate:
+        asked = dataclasses.replace(asked, groups=set())
     if preface.random:
         return examine(problem, preface, settings, kind="check_rule", name=one.name, start=start)
     # First what is most worth knowing: the rule against differences and autodiff.

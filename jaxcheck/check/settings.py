@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from jaxcheck.judgement.measures import believed
 from jaxcheck.judgement.vote import Opinion, judge
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.there import there
+from jaxcheck.tracebacks import note
 
 
 def _mode(given: Any) -> Exhaustive | Sketch | None:
@@ -70,8 +71,19 @@ class Settings:
             raise TypeError("surrogate must be True, False or a function of the leaf path")
         return Settings(mode, tolerance, float(must_catch), surrogate, int(seed), precision)
 
+    def asked_of(self, paths: Iterable[str]) -> Settings:
+        """With `surrogate` known of all leaves: what a function of the caller's raises comes out here, where nobody
+        takes it for a refusal of what is checked."""
+        if not callable(self.surrogate):
+            return self
+        said = {path: self.is_surrogate(path) for path in paths}
+        return dataclasses.replace(self, surrogate=any(said.values()) and said.__getitem__)
+
     def is_surrogate(self, path: str) -> bool:
-        return bool(self.surrogate(path)) if callable(self.surrogate) else self.surrogate
+        if not callable(self.surrogate):
+            return self.surrogate
+        with note(f"raised by surrogate({path!r}): a function of the path of a leaf is asked of each"):
+            return bool(self.surrogate(path))
 
 
 @dataclasses.dataclass(eq=False)
