@@ -8,30 +8,21 @@ believed and measured again. Nothing in it is code.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from jaxcheck.store_file import as_bytes, opened, path_of, said, transaction
+
 if TYPE_CHECKING:
     import sqlite3
 
-# What marks the file as one of these ("jchk"), and the form of what is in it.
-MARK, FORM = 0x6A63686B, 1
 # What storing may take, as a part of what it stores took; and what it takes: seconds for each chunk, bytes a second.
 PART, EACH, RATE = 0.03, 1e-4, 1.5e8
-
-_TABLES = (
-    "CREATE TABLE about (what TEXT PRIMARY KEY, said TEXT NOT NULL, checksum BLOB NOT NULL)",
-    "CREATE TABLE chunks (key BLOB PRIMARY KEY, what TEXT NOT NULL, seconds REAL NOT NULL, "
-    "arrays TEXT NOT NULL, data BLOB NOT NULL, checksum BLOB NOT NULL)",
-)
 
 
 class Chunk(NamedTuple):
@@ -59,8 +50,8 @@ class Store:
         problem: stands for the problem that was claimed.
     """
 
-    def __init__(self, given: str, connection: sqlite3.Connection):
-        self.given, self._connection = given, connection
+    def __init__(self, given: str, connection: sqlite3.Connection, read_only: bool = False):
+        self.given, self._connection, self._read_only = given, connection, read_only
         self._asked: dict[bytes, int] = {}
         self.reused, self.problem = 0.0, ""
 
@@ -72,24 +63,8 @@ class Store:
             TypeError: no path. ValueError: the file is something else, or damaged.
             FileNotFoundError, PermissionError, BlockingIOError, OSError: it cannot be written; another run has it.
         """
-        if isinstance(given, bool) or not isinstance(given, (str, os.PathLike)):
-            raise TypeError(f"resume={given!r}: the path of a file in which to keep what was measured")
-        given = os.fspath(given) + more
-        path = Path(given)
-        if path.is_dir():
-            raise IsADirectoryError(f"resume={given!r} is a folder; give the path of a file in it")
-        if not path.absolute().parent.is_dir():
-            raise FileNotFoundError(f"resume={given!r}: there is no folder {path.absolute().parent}")
-        import sqlite3
-
-        with _said(given), contextlib.ExitStack() as undo:
-            if not path.exists():
-                undo.callback(_remove, path)  # where it cannot be made whole
-            connection = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
-            undo.callback(connection.close)
-            _begin(connection, given)
-            undo.pop_all()
-        return Store(given, connection)
+        path = path_of(given, more)
+        return Store(os.fspath(given) + more, *opened(path, os.fspath(given) + more))
 
     def claim(self, problem: dict[str, str]) -> None:
         """Say of what the file holds the evidence, each part by what it is and a text that is its own.
@@ -98,38 +73,48 @@ class Store:
             ValueError: it holds that of another problem; the text names what differs.
         """
         self.problem = json.dumps(problem, sort_keys=True)
-        with _said(self.given):
-            known = {
-                what.removeprefix("problem: "): said
-                for what, said in self._connection.execute("SELECT what, said FROM about WHERE what LIKE 'problem: %'")
-            }
-            if not known:
-                with _transaction(self._connection):
-                    for what, said in problem.items():
-                        self._write(f"problem: {what}", said)
-                return
+        with said(self.given):
+            rows = self._connection.execute("SELECT what, said, checksum FROM about WHERE what != 'report'").fetchall()
+        for what, text, checksum in rows:
+            if checksum != _of_row(what, text):  # before it is held against the caller
+                raise ValueError(
+                    f"resume={self.given!r} is damaged: what it says of its check is not what was written there; "
+                    "give another path, or delete it"
+                )
+        known = {what.removeprefix("problem: "): text for what, text, _ in rows if what.startswith("problem: ")}
+        if not known:
+            with said(self.given), transaction(self._connection):
+                for what, text in problem.items():
+                    self._write(f"problem: {what}", text)
+            return
         parts = [part for part in {**known, **problem} if known.get(part) != problem.get(part)]
         if parts:
-            said = "; ".join(_difference(part, known.get(part, ""), problem.get(part, "")) for part in parts)
+            differing = "; ".join(_difference(part, known.get(part, ""), problem.get(part, "")) for part in parts)
             raise ValueError(
-                f"resume={self.given!r} holds the evidence of another check: {said}. "
+                f"resume={self.given!r} holds the evidence of another check: {differing}. "
                 "Give another file, or delete this one"
             )
 
     def finished(self) -> str:
         """The text that `finish` was given, or ""."""
-        with _said(self.given):
+        with said(self.given):
             rows = self._connection.execute("SELECT said, checksum FROM about WHERE what = 'report'").fetchall()
-        return rows[0][0] if rows and rows[0][1] == digest(b"report", rows[0][0].encode()) else ""
+        return rows[0][0] if rows and rows[0][1] == _of_row("report", rows[0][0]) else ""
+
+    def begin(self) -> None:
+        """Before what is to be kept is measured. Raises PermissionError where the file can be read alone."""
+        if self._read_only:
+            raise PermissionError(
+                f"resume={self.given!r} cannot be written, and holds no finished check: the file and its folder have "
+                "to be writable"
+            )
 
     def finish(self, text: str) -> None:
-        with _said(self.given):
+        with said(self.given):
             self._write("report", text)
 
-    def _write(self, what: str, said: str) -> None:
-        self._connection.execute(
-            "INSERT OR REPLACE INTO about VALUES (?, ?, ?)", (what, said, digest(what.encode(), said.encode()))
-        )
+    def _write(self, what: str, text: str) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?, ?)", (what, text, _of_row(what, text)))
 
     def turn(self, key: bytes) -> bytes:
         """The key for this turn of asking: what is measured twice, to see whether it repeats, is stored twice."""
@@ -138,14 +123,14 @@ class Store:
 
     def get(self, key: bytes) -> Chunk | None:
         """What was stored under a key, whole; None where there is nothing, or nothing that can be believed."""
-        with _said(self.given):
+        with said(self.given):
             row = self._connection.execute(
                 "SELECT seconds, arrays, data, checksum FROM chunks WHERE key = ?", (key,)
             ).fetchone()
         if row is None:
             return None
         seconds, arrays, data, checksum = row
-        if checksum != digest(key, arrays.encode(), data):
+        if checksum != digest(key, as_bytes(arrays), as_bytes(data)):
             return None
         self.reused += seconds
         return Chunk(_unpacked(json.loads(arrays), data), seconds)
@@ -159,71 +144,19 @@ class Store:
             return
         form, data = packed
         arrays = json.dumps(form)
-        with _said(self.given):
+        with said(self.given):
             self._connection.execute(
                 "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?)",
                 (key, what, chunk.seconds, arrays, data, digest(key, arrays.encode(), data)),
             )
 
     def close(self) -> None:
-        with _said(self.given):
+        with said(self.given):
             self._connection.close()
 
 
-def _begin(connection: sqlite3.Connection, given: str) -> None:
-    """Take the file for this process, see whose it is, and make the tables."""
-    # Without shared memory, which folders of other machines do not have; the lock ends with the process.
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    mark, form = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-    empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if mark != MARK and not empty:
-        raise ValueError(f"resume={given!r} is a database of something else; give another path")
-    if mark == MARK and form != FORM:
-        raise ValueError(f"resume={given!r} was written by another version of jaxcheck; give another path")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    if not empty:
-        return
-    with _transaction(connection):
-        connection.execute(f"PRAGMA application_id = {MARK}")
-        connection.execute(f"PRAGMA user_version = {FORM}")
-        for table in _TABLES:
-            connection.execute(table)
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    with connection:  # commits, or rolls back
-        yield
-
-
-@contextlib.contextmanager
-def _said(given: str) -> Iterator[None]:
-    """What SQLite says of the file, as one error that names the argument and what to do."""
-    import sqlite3
-
-    try:
-        yield
-    except sqlite3.Error as error:
-        kept = "what was stored before is whole: the same call goes on from there"
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise BlockingIOError(
-                f"resume={given!r} is in use by another run, or open in a program that looks at "
-                "it; wait for its end, or give another path"
-            ) from error
-        if code == sqlite3.SQLITE_FULL:
-            raise OSError(f"resume={given!r}: the disk is full ({error}). Make room; {kept}") from error
-        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-            raise PermissionError(
-                f"resume={given!r} cannot be written ({error}): the file and its folder have to be writable"
-            ) from error
-        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            raise ValueError(
-                f"resume={given!r} is no results store, or it is damaged ({error}); give another path, or delete it"
-            ) from error
-        raise OSError(f"resume={given!r} cannot be written: {error}; {kept}") from error
+def _of_row(what: str, text: str) -> bytes:
+    return digest(as_bytes(what), as_bytes(text))
 
 
 def _difference(part: str, there: str, here: str) -> str:
@@ -270,11 +203,6 @@ def _unpacked(form: Any, data: bytes) -> Any:
         return found
 
     return value(form)
-
-
-def _remove(path: Path) -> None:
-    for name in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
-        name.unlink(missing_ok=True)
 
 
 __all__ = ["Chunk", "Store", "digest"]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck import budget, store, tracebacks
+from jaxcheck import budget, store_file, tracebacks
 from jaxcheck.check import door, made, minimise, where
 from jaxcheck.evidence.prepare import host, user
 from jaxcheck.faces import cases, pytest_grads
@@ -229,7 +229,7 @@ def test_the_others_hear_how_a_process_ended(monkeypatch):
 def test_a_file_is_written_whole_or_not(error):
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.execute("CREATE TABLE numbers (n)")
-    with contextlib.suppress(KeyError, KeyboardInterrupt), store._transaction(connection):
+    with contextlib.suppress(KeyError, KeyboardInterrupt), store_file.transaction(connection):
         connection.execute("INSERT INTO numbers VALUES (1)")
         if error is not None:
             raise error

@@ -37,6 +37,7 @@ LAYERS = (
         "threads",
         "records_drawn",
         "store",
+        "store_file",
     ),
     ("program",),
     ("evidence",),

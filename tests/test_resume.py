@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck import Reason, Verdict, budget, store
+from jaxcheck import Reason, Verdict, budget, store, store_file
 from jaxcheck.evidence import blocks
 from jaxcheck.program.run import kept, portable
 from jaxcheck.store import Chunk, Store
@@ -200,6 +202,11 @@ def test_what_cannot_be_a_file_is_said_before_anything_is_run(tmp_path):
         (tmp_path / "no" / "x", FileNotFoundError, "there is no folder"),
         (tmp_path / "text", ValueError, "is no results store"),
         (tmp_path / "other", ValueError, "something else"),
+        (":memory:", ValueError, "would keep nothing"),
+        ("", ValueError, "leave resume out"),
+        ("a\0b", ValueError, "no path"),
+        ("file:run.sqlite?mode=memory", ValueError, "is a URI"),
+        (os.devnull, ValueError, "a device or a pipe"),
     ):
         with pytest.raises(kind, match="resume=") as refused:
             jc.check_grad(**BASE, resume=given)
@@ -213,6 +220,92 @@ def test_a_folder_that_cannot_be_written():
         jc.check_grad(**BASE, resume="/proc/run.sqlite")
 
 
+@contextlib.contextmanager
+def nobody_may_write(path):
+    """The file and its folder can be read alone; whoever may write everywhere is somebody else meanwhile."""
+    for one, mode in ((path, 0o444), (path.parent, 0o555)):
+        one.chmod(mode)
+    me = os.geteuid()
+    os.seteuid(me or 65534)
+    try:
+        yield
+    finally:
+        os.seteuid(me)
+        path.parent.chmod(0o755)
+
+
+@pytest.fixture
+def open_folder():
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="no users")
+def test_where_nobody_may_write_a_finished_check_is_answered(open_folder):
+    path = open_folder / "run.sqlite"
+    first = jc.check_grad(**BASE, resume=path)
+    with nobody_may_write(path):
+        assert jc.check_grad(**BASE, resume=path) == first
+        with pytest.raises(ValueError, match="another check: seed"):
+            jc.check_grad(**BASE | dict(seed=3), resume=path)
+        with pytest.raises(PermissionError, match=r"new\.sqlite' cannot be written"):
+            jc.check_grad(**BASE, resume=open_folder / "new.sqlite")
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        file.execute("DELETE FROM about WHERE what = 'report'")
+        file.commit()
+    with nobody_may_write(path), pytest.raises(PermissionError, match="holds no finished check"):
+        jc.check_grad(**BASE, resume=path)
+    assert [x.name for x in open_folder.iterdir()] == ["run.sqlite"]
+
+
+def test_nothing_is_removed_where_that_is_refused(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    error = sqlite3.OperationalError("unable to open database file")
+    error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+    monkeypatch.setattr(store_file, "_begin", lambda *_: throw(error))
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(PermissionError, match="resume="):
+        Store.open(tmp_path / "run.sqlite")
+
+
+def throw(error):
+    raise error
+
+
+@pytest.mark.parametrize("column", ["said", "what", "checksum"])
+@pytest.mark.parametrize("damage", [b"\xff", b"0"], ids=["no text", "other text"])
+def test_a_file_that_is_damaged_is_not_held_against_the_caller(tmp_path, column, damage):
+    path = tmp_path / "run.sqlite"
+    jc.check_grad(**BASE, resume=path)
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        file.text_factory = bytes
+        (old,) = file.execute(f"SELECT {column} FROM about WHERE what = 'problem: grad'").fetchone()
+        kind = "BLOB" if column == "checksum" else "TEXT"
+        changed = old[:12] + damage + old[13:]
+        file.execute(f"UPDATE about SET {column} = CAST(? AS {kind}) WHERE what = 'problem: grad'", (changed,))
+        file.commit()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="is damaged") as refused:
+            jc.check_grad(**BASE, resume=path)
+        assert "another check" not in str(refused.value)
+
+
+@pytest.mark.parametrize("change", ["UPDATE about SET said = CAST(x'ff' AS TEXT) WHERE what = 'report'",
+                                    "UPDATE chunks SET arrays = CAST(x'ff' AS TEXT)"])  # fmt: skip
+def test_damaged_evidence_is_measured_again(tmp_path, plain, change):
+    path = tmp_path / "run.sqlite"
+    resumed.check(path)
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        file.execute(change)
+        if "chunks" in change:
+            file.execute("DELETE FROM about WHERE what = 'report'")
+        file.commit()
+    assert resumed.check(path) == plain
+
+
 def test_two_runs_on_one_file(tmp_path):
     path = tmp_path / "run.sqlite"
     first = Store.open(path)
@@ -224,7 +317,7 @@ def test_two_runs_on_one_file(tmp_path):
 
 def test_a_full_disk_ends_the_check_and_what_was_stored_stays(tmp_path, plain, stop_after, monkeypatch):
     path = tmp_path / "run.sqlite"
-    begin = store._begin
+    begin = store_file._begin
 
     def small(connection, given):
         begin(connection, given)
@@ -232,7 +325,7 @@ def test_a_full_disk_ends_the_check_and_what_was_stored_stays(tmp_path, plain, s
         connection.execute(f"PRAGMA max_page_count = {pages + 2}")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_begin", small)
+        patch.setattr(store_file, "_begin", small)
         with pytest.raises(OSError, match="the disk is full") as said:
             resumed.check(path)
         assert "goes on from there" in str(said.value)

@@ -66,6 +66,7 @@ class Resumed:
                 report.cost, reused=report.cost.reused + report.seconds, compiling=0.0, running=0.0, searching=0.0
             )
             return dataclasses.replace(report, seconds=current().taken, compiled=0, cost=again)
+        self._store.begin()
         kept = current().kept = Kept(self._store)
         kept.trust(list(problem.extras))
         return None
