@@ -177,6 +177,20 @@ def test_an_error_in_one_case_does_not_stop_the_others(cases, tmp_path):
     assert str(passing(name="check_good")) in shown.stdout
 
 
+def test_a_page_holds_the_errors_as_well(tmp_path):
+    said = ("a </script> <b>", "ValueError: \x1b[31mred\x00 <b> \ud800")
+    for path in (tmp_path / "old.html", tmp_path / "new.html", tmp_path / "new.json"):
+        save.save_all([passing(name="good")], path, [said] if path.stem == "new" else ())
+    page = (tmp_path / "new.html").read_text("utf-8")
+    assert "\\x1b[31mred\\x00 &lt;b&gt; \\ud800" in page and not re.search("[\x00-\x08\x1b]", page)
+    for name in ("new.html", "new.json"):
+        assert save.read(tmp_path / name)[1] == [said]
+    shown = call("show", str(tmp_path / "new.html"))
+    assert shown.exit_code == 2 and "error in case a </script> <b>: ValueError" in shown.stderr
+    result = call("diff", str(tmp_path / "old.html"), str(tmp_path / "new.html"))
+    assert result.exit_code == 1 and "is in error" in result.stdout
+
+
 def test_traceback_shows_the_line(cases):
     result = call("run", "--traceback", cases(BREAK))
     assert "raise RuntimeError('no data here')" in result.stderr

@@ -35,10 +35,11 @@ def fragment(report: Report) -> str:
     """The report as an HTML element, for a notebook. Without jinja2 it is the text in a `<pre>`."""
     templates = _templates()
     if templates is None:
-        return f"<pre>{escape(text.render(report))}</pre>"
-    return templates.get_template("fragment.html").render(
+        return _visible(f"<pre>{escape(text.render(report))}</pre>")
+    made = templates.get_template("fragment.html").render(
         view=_marked(view.of(report, "cell", page=False)), style=_file("style.css"), dark_hosts=_markup(_DARK_HOSTS)
     )
+    return _visible(made)
 
 
 def page(report: Report) -> str:
@@ -56,12 +57,12 @@ def pages(reports: Sequence[Report], errors: Sequence[tuple[str, str]] = ()) -> 
 
 def _page(title: str, reports: Sequence[Report], errors: Sequence[tuple[str, str]]) -> str:
     # Inert data for `embedded`: JSON needs no `<` outside of strings, and inside them has another way to write it.
-    data = stdlib_json.dumps([json.encode(report) for report in reports], allow_nan=False).replace("<", "\\u003c")
+    data = stdlib_json.dumps(json.encode_all(reports, errors), allow_nan=False).replace("<", "\\u003c")
     templates = _templates()
     if templates is None:
         body = "".join(f"<p>error in {escape(name)}: {escape(said)}</p>" for name, said in errors)
         body += "".join(f"<pre>{escape(text.render(report))}</pre>" for report in reports)
-        return _PLAIN.format(title=escape(title), body=body, data=data)
+        return _visible(_PLAIN.format(title=escape(title), body=body, data=data))
     views = [_marked(view.of(report, f"check-{k}", page=True)) for k, report in enumerate(reports)]
     several = len(reports) != 1 or bool(errors)
     index = [
@@ -81,7 +82,7 @@ def _page(title: str, reports: Sequence[Report], errors: Sequence[tuple[str, str
     index += [view.index_row(report, f"check-{k}") for k, report in enumerate(reports)]
     verdicts = [row["verdict"] for row in index]
     dates = sorted({report.made.date for report in reports if report.made.date})
-    return templates.get_template("page.html").render(
+    made = templates.get_template("page.html").render(
         title=title,
         views=views,
         index=index if several else [],
@@ -92,6 +93,15 @@ def _page(title: str, reports: Sequence[Report], errors: Sequence[tuple[str, str
         script=_file("page.js"),
         when=dates[-1].replace("T", " ").replace("Z", " UTC") if dates else "",
     )
+    return _visible(made)
+
+
+# What HTML has no way to write, not even escaped: a message that was raised may hold the colours of a terminal.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
+
+
+def _visible(page: str) -> str:
+    return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", page)
 
 
 def embedded(text: str) -> str:

@@ -13,13 +13,14 @@ import functools
 import math
 import types
 import typing
+from collections.abc import Sequence
 from typing import Any
 
 from jaxcheck import result
 from jaxcheck.result import Numbers, Report
 
 FORMAT = 1
-_VERSION_KEY = "jaxcheck_report"
+_VERSION_KEY, _ERROR = "jaxcheck_report", "jaxcheck_error"
 
 
 def encode(report: Report) -> dict[str, Any]:
@@ -37,6 +38,19 @@ def decode(data: dict[str, Any]) -> Report:
         raise ValueError(f"this report has format version {data[_VERSION_KEY]!r}; this jaxcheck reads version {FORMAT}")
     fields = {key: value for key, value in data.items() if key != _VERSION_KEY}
     return _decode_fields(Report, fields, "report")
+
+
+def encode_all(reports: Sequence[Report], errors: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any]]:
+    """Several reports, and (name, what was raised) of checks that came to none."""
+    return [*map(encode, reports), *({_ERROR: name, "raised": said} for name, said in errors)]
+
+
+def decode_all(data: Any) -> tuple[list[Report], list[tuple[str, str]]]:
+    """Inverse of `encode_all`, and of `encode`. Raises ValueError saying where and what is wrong."""
+    items = data if isinstance(data, list) else [data]
+    errors = [item for item in items if isinstance(item, dict) and _ERROR in item]
+    reports = [decode(item) for item in items if item not in errors]
+    return reports, [(str(item[_ERROR]), str(item.get("raised", ""))) for item in errors]
 
 
 def _encode_fields(item: Any) -> dict[str, Any]:

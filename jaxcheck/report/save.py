@@ -39,8 +39,7 @@ def save_all(
     """
     kind = kind or Path(path).suffix.lower().removeprefix(".")
     if kind == "json":
-        broken = [{_ERROR: name, "raised": said} for name, said in errors]
-        write(path, dumps([*(json.encode(report) for report in reports), *broken]))
+        write(path, dumps(json.encode_all(reports, errors)))
     elif kind == "html":
         write(path, html.pages(reports, errors))
     elif kind == "xml":
@@ -51,9 +50,6 @@ def save_all(
         raise ValueError(
             f"cannot save reports as {kind or 'a file without suffix'!r}: use .json, .html, .xml or .sarif"
         )
-
-
-_ERROR = "jaxcheck_error"
 
 
 def read(path: str | os.PathLike[str]) -> tuple[list[Report], list[tuple[str, str]]]:
@@ -69,10 +65,7 @@ def read(path: str | os.PathLike[str]) -> tuple[list[Report], list[tuple[str, st
         data = stdlib_json.loads(text)
     except stdlib_json.JSONDecodeError as error:
         raise ValueError(f"{os.fspath(path)} holds no report of jaxcheck: it is no JSON ({error})") from None
-    items = data if isinstance(data, list) else [data]
-    errors = [item for item in items if isinstance(item, dict) and _ERROR in item]
-    reports = [json.decode(item) for item in items if item not in errors]
-    return reports, [(str(item[_ERROR]), str(item.get("raised", ""))) for item in errors]
+    return json.decode_all(data)
 
 
 def load(path: str | os.PathLike[str]) -> list[Report]:
@@ -86,16 +79,17 @@ def dumps(data: Any) -> str:
 
 
 def write(path: str | os.PathLike[str], text: str) -> None:
-    """Write a file whole: into a neighbour first, which then takes the name in one step."""
+    """Write a file whole: into a neighbour first, which then takes the name in one step. Half a character, which a
+    message may hold, is written as Python and JSON write it."""
     target = Path(path)
     if target.exists() and not target.is_file():
         # A pipe or a terminal (/dev/stdout) cannot be replaced and must not be.
-        target.write_text(text, encoding="utf-8")
+        target.write_text(text, encoding="utf-8", errors="backslashreplace")
         return
     target = target.resolve()  # a link stays a link; what it points to is replaced
     neighbour = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        neighbour.write_text(text, encoding="utf-8")
+        neighbour.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(neighbour, target)
     except OSError as error:
         # Said of the file that was asked for: its neighbour is nobody's concern.
