@@ -95,7 +95,8 @@ def check_grad(
             takes a second or more are spread over them. Default all there are; but arrays that were committed to
             devices (`jax.device_put(x, device)`) stay there, and what `jax.default_device` says holds. The numbers
             are the same but for rounding. After `jax.distributed.initialize()` every process makes the same call, each
-            takes its share of the rows, and all return the report of process 0, which alone shows progress;
+            takes its share of the rows, and all return the report of process 0, which alone shows progress. (A check
+            that is too short to be split exchanges nothing: each process judges what it holds itself.)
             `jax.local_devices()` keeps a check to its own process.
         where: whether, after a FAIL, the wrong line of the backward pass is looked for, some 10 s at most
             (`Report.culprits`); a number is that of the seconds. False leaves that out.

@@ -1,8 +1,9 @@
 """One check in several processes, after `jax.distributed.initialize()`: each takes its share of the rows.
 
 Every process makes the same call and goes the same way through it. Where rows take long each computes every n-th part
-of them, and then they exchange what they have; the rest each does for itself. The report is the first one's. One check
-at a time: those of several threads would not exchange in the same order everywhere.
+of them, and then they exchange what they have; the rest each does for itself. The report is the first one's where they
+exchanged anything; where nothing took long each has checked by itself what it was given, and returns its own report.
+One check at a time: those of several threads would not exchange in the same order everywhere.
 """
 
 from __future__ import annotations
