@@ -34,6 +34,9 @@ def case(function: Any = None, /, *, name: str | None = None, check: str = "grad
     - a tuple of its positional arguments: `(loss, params, grad)`, or `(loss, params)`;
     - a `Report`.
 
+    The report goes by the name of the case, its function's or `name=` of the mark, by which it is chosen, run again
+    and compared; a `name` among the arguments gives way to that.
+
     The function itself comes back unchanged but for the mark, so it can still be called.
 
         @jaxcheck.case

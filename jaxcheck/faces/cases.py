@@ -114,6 +114,7 @@ def outcome(name: str, file: File, case: tuple[CaseInfo, Callable[[], Any]], res
         report, raised = _tried(_check, info, function)
     if raised is not None:
         return Outcome.raised(name, raised)
+    # By the case's name, which is known before it is run: by it others were chosen, and what is in error goes by it.
     made = dataclasses.replace(report.made, again=f"jaxcheck run {shlex.quote(f'{file.path}::{info.name}')}")
     return Outcome(name, dataclasses.replace(report, name=name, made=made))
 
