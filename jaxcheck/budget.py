@@ -174,6 +174,7 @@ class Budget:
         except Exception as error:
             if of_a_signal(error):
                 raise
+            error.add_note("raised by progress=, a function of one argument, what the check is doing")
             self._failure = error
 
     def close(self) -> None:

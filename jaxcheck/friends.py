@@ -160,9 +160,8 @@ def refuse_values(kwargs: Mapping[str, object]) -> None:
     """Raise TypeError or ValueError for what is no value of an option that takes yes or no, or a name."""
     for flag in _FLAGS:
         value = kwargs.get(flag, True)
-        if flag == "where" and isinstance(value, (int, float)):  # seconds
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"where={value!r}: True, False, or the seconds that the search for the line may take")
+        if flag == "where":
+            _refuse_seconds(value)
         elif not (isinstance(value, int) or type(value).__name__ == "bool") or value not in (0, 1):  # NumPy's bool, too
             raise TypeError(f"{flag}={value!r}: True or False")
     name = kwargs.get("name")
@@ -170,3 +169,11 @@ def refuse_values(kwargs: Mapping[str, object]) -> None:
         raise TypeError(f"name={name!r}: a string, by which the report calls the check")
     if name is not None and not name.isprintable():
         raise ValueError(f"name={name!r}: one line of text, for the report's first line")
+
+
+def _refuse_seconds(where: object) -> None:
+    what = "True, False, or a number, the seconds that the search for the line may take"
+    if not (isinstance(where, (int, float)) or type(where).__name__ == "bool"):
+        raise TypeError(f"where={where!r}: {what}")
+    if not 0 <= where < float("inf"):  # pyright: ignore[reportOperatorIssue]
+        raise ValueError(f"where={where!r}: {what}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from typing import Literal
+import operator
+from typing import Any, Literal
 
 from jaxcheck.bars import SHARP, TEXTBOOK
 
@@ -17,6 +18,30 @@ def _real(x: object) -> bool:
 def _whole(x: object) -> bool:
     """A whole number of at least 1, NumPy's own included."""
     return isinstance(x, numbers.Integral) and not isinstance(x, bool) and int(x) >= 1
+
+
+def places(argnums: Any, count: int, arguments: str) -> tuple[int, ...]:
+    """The places, from 0 on, that `argnums` names: a whole number or several, counted from the end where negative.
+
+    Args:
+        count: how many arguments there are.
+        arguments: how many of what, as it is said of a place that is not there.
+
+    Raises:
+        TypeError, ValueError: naming `argnums`.
+    """
+    found = []
+    for given in argnums if isinstance(argnums, (tuple, list)) else (argnums,):
+        # Of NumPy and of JAX as well; an array of several is none of them.
+        if isinstance(given, bool) or getattr(given, "ndim", 0) or not hasattr(given, "__index__"):
+            raise TypeError(f"argnums={argnums!r}: a whole number, the place of an argument, or a tuple of several")
+        at = operator.index(given)
+        if not -count <= at < count:
+            raise ValueError(f"argnums={argnums!r} is out of range: {arguments}")
+        found.append(at % count)
+    if len(set(found)) < len(found) or not found:
+        raise ValueError(f"argnums={argnums!r}: each place once, and one at least")
+    return tuple(found)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -177,7 +177,7 @@ RAISES = {
     "mode": (loss, {"mode": "all"}, ValueError, "mode='all'"),
     "mode type": (loss, {"mode": 3}, TypeError, "mode must be"),
     "tolerance": (loss, {"tolerance": "tight"}, TypeError, "tolerance must be a Tolerance(rtol=..., atol=...) or a"),
-    "tolerance negative": (loss, {"tolerance": -1e-3}, ValueError, "Tolerance(rtol=-0.001)"),
+    "tolerance negative": (loss, {"tolerance": -1e-3}, ValueError, "tolerance=-0.001: a relative bound"),
     "precision": (loss, {"precision": "float16"}, ValueError, "precision='float16'"),
     "surrogate": (loss, {"surrogate": "b"}, TypeError, "surrogate must be"),
 }

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jaxcheck.options import places
 from jaxcheck.tracebacks import OnError, in_the_call
 
 
@@ -36,6 +37,12 @@ def refuse_params_in_one(loss: Any, params: Any, args: Any, kwargs: Any) -> None
             f"params is the first argument of {_shown(loss)} alone, and holds {len(params)} here: "
             f"write check_grad({name}, params[0], args=params[1:]), with argnums=({places}) to differentiate by all"
         )
+
+
+def refuse_no_dict(kwargs: Any, whose: str) -> None:
+    """Raise TypeError for `kwargs` that hold no keyword arguments."""
+    if not isinstance(kwargs, dict):
+        raise TypeError(f"kwargs must be a dict of {whose} keyword arguments, not {type(kwargs).__name__}")
 
 
 def about_lists(params: Any) -> OnError:
@@ -122,6 +129,8 @@ def _misfit(f: Callable, args: Sequence[Any], kwargs: dict[str, Any], write: Cal
     except ValueError:  # built in: it has no signature
         return ""
     except TypeError as error:
+        if kwargs and _takes(f, args, {}):
+            return f"{_shown(f)} {error}: leave that out of kwargs={{{', '.join(f'{name!r}: ...' for name in kwargs)}}}"
         return f"{_shown(f)} was called with {len(args)} argument{'s' * (len(args) != 1)}: {error}; {write(_needed(f))}"
     lacking = [name for name, p in signature.parameters.items() if p.default is p.empty and name not in bound]
     lacking = [name for name in lacking if signature.parameters[name].kind not in _MANY]
@@ -165,16 +174,14 @@ def gathered(
     Raises:
         TypeError, ValueError: `argnums` is no place among (params, *args), or `kwargs` no dict.
     """
-    if not isinstance(kwargs, dict):
-        raise TypeError(f"kwargs must be a dict of the loss's keyword arguments, not {type(kwargs).__name__}")
+    refuse_no_dict(kwargs, "the loss's")
     if not isinstance(args, (tuple, list)):
         return loss, params, grad, args  # refused where the call becomes a problem
     argnums = 0 if argnums is None else argnums
     given = (params, *args)
     several = isinstance(argnums, (tuple, list))
-    chosen = [_place(i, argnums, len(given)) for i in (argnums if several else (argnums,))]
-    if len(set(chosen)) < len(chosen) or not chosen:
-        raise ValueError(f"argnums={argnums!r}: each place once, and one at least")
+    there_are = f"params and args are {len(given)} arguments" if args else "params is the only argument"
+    chosen = list(places(argnums, len(given), there_are))
     if not kwargs and chosen == [0] and not several:
         return loss, params, grad, args
     rest = [i for i in range(len(given)) if i not in chosen]
@@ -192,11 +199,3 @@ def gathered(
 
     tree = tuple(given[i] for i in chosen) if several else given[chosen[0]]
     return calling(loss), tree, calling(grad), tuple(given[i] for i in rest)
-
-
-def _place(i: Any, argnums: Any, count: int) -> int:
-    if isinstance(i, bool) or not isinstance(i, int):
-        raise TypeError(f"argnums={argnums!r}: whole numbers, the places among the arguments (params, *args)")
-    if not -count <= i < count:
-        raise ValueError(f"argnums={argnums!r} is out of range: params and args are {count} arguments")
-    return i % count

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from jaxcheck.budget import SECONDS, TELLING, current, running, until_stopped
-from jaxcheck.check.arguments import Called, refuse_all_in_one
+from jaxcheck.check.arguments import Called, refuse_all_in_one, refuse_no_dict
 from jaxcheck.check.door import door
 from jaxcheck.check.engine import examine
 from jaxcheck.check.minimise import minimisable
@@ -107,7 +107,9 @@ def check_rule(
         Whatever `f` raises when it is called.
     """
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
-    refuse_all_in_one(f, args, kwargs or {})
+    kwargs = {} if kwargs is None else kwargs
+    refuse_no_dict(kwargs, "f's")
+    refuse_all_in_one(f, args, kwargs)
     if order not in (1, 2):
         raise ValueError(f"order={order!r}: use 1 or 2")
     if level not in (None, "quick", "full"):
@@ -121,7 +123,7 @@ def check_rule(
         write = Called(lambda names: f"write check_rule(f, {', '.join(names)})", (f,), args, kwargs)
         with until_stopped(), write:
             asked = _Asked(groups, order, level, where)
-            report = _check(f, tuple(args), dict(kwargs or {}), argnums, name, settings, asked)
+            report = _check(f, tuple(args), dict(kwargs), argnums, name, settings, asked)
         if report is None:
             report = unprepared("check_rule", name_of(f, name), args, settings.seed)
         return hosts.same(finished(report, f))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -54,6 +55,8 @@ class Settings:
         if tolerance is None:
             tolerance = Tolerance()
         if isinstance(tolerance, numbers.Real) and not isinstance(tolerance, bool):
+            if not 0 <= float(tolerance) < math.inf:
+                raise ValueError(f"tolerance={tolerance!r}: a relative bound, finite and not negative")
             tolerance = Tolerance(rtol=float(tolerance))
         if not isinstance(tolerance, Tolerance):
             raise TypeError(

@@ -23,13 +23,14 @@ from jaxcheck.theta import Theta, is_none, take_apart
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batch:
     """n points: stacked leaves or a list, each with a label and a line that rebuilds it; `notes` on how they were
-    read."""
+    read, `source` is the function that made them, "" where they were given."""
 
     stacked: Any
     listed: tuple[Any, ...] | None
     labels: tuple[str, ...]
     lines: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    source: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -71,9 +72,13 @@ class Batch:
     def refuse_others(self, theta: Theta) -> None:
         """Raise ValueError at the first point of a list whose differentiable leaves are not those of the first."""
         for index, other in enumerate(self._others(theta) if self.listed is not None else ()):
-            said = _otherwise(other, theta)
+            said = _otherwise(other, theta, self._name(0))
             if said:
-                raise ValueError(f"points[{index}] has other leaves or shapes than points[0]: {said}")
+                raise ValueError(f"{self._name(index)} has other leaves or shapes than {self._name(0)}: {said}")
+
+    def _name(self, index: int) -> str:
+        """A point as the caller knows it."""
+        return f"{self.labels[index]} of {self.source}" if self.source else f"points[{index}]"
 
     def theta_rows(self, problem: Problem) -> np.ndarray:
         """(n, P) real vectors theta."""
@@ -92,18 +97,18 @@ class Batch:
         return np.concatenate(parts, axis=1)
 
 
-def _otherwise(other: Theta, first: Theta) -> str:
+def _otherwise(other: Theta, first: Theta, its_name: str) -> str:
     """In what the differentiable leaves differ, or nothing."""
     found, wanted = ({leaf.path: leaf for leaf in theta.leaves} for theta in (other, first))
     for path, leaf in found.items():
         if path not in wanted:
-            return f"it has a leaf `{path}`, points[0] has {_what(first, path)}"
+            return f"it has a leaf `{path}`, {its_name} has {_what(first, path)}"
         if (leaf.shape, leaf.is_complex) != (wanted[path].shape, wanted[path].is_complex):
             return (
                 f"leaf `{path}` is {leaf.dtype}{list(leaf.shape)}, there {wanted[path].dtype}{list(wanted[path].shape)}"
             )
     missing = next((path for path in wanted if path not in found), None)
-    return "" if missing is None else f"points[0] has a leaf `{missing}`, it has {_what(other, missing)}"
+    return "" if missing is None else f"{its_name} has a leaf `{missing}`, it has {_what(other, missing)}"
 
 
 def _what(theta: Theta, path: str) -> str:
@@ -157,6 +162,8 @@ def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
         raise TypeError(f"give either points (a stacked pytree or a list of pytrees) or init=; {both}")
     if (train_step is None) != (steps is None):
         raise TypeError("train_step= and steps= go together: steps=[0, 100] checks before and after 100 steps")
+    _refuse_no_function("init", "key", init)
+    _refuse_no_function("train_step", "params", train_step)
     if train_step is not None:
         if n is not None:
             raise TypeError("n= draws initialisations; with train_step= the points come from steps=")
@@ -179,6 +186,11 @@ def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
     return Batch(points, None, *_names(lengths.pop(), "jax.tree.map(lambda x: x[%d], points)"))
 
 
+def _refuse_no_function(name: str, of: str, given: Any) -> None:
+    if given is not None and not callable(given):
+        raise TypeError(f"{name} must be a function, {name}({of}) -> params, not {type(given).__name__}")
+
+
 def _drawn(init: Callable, n: Any, seed: int) -> Batch:
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"n={n!r}: how many points to draw from init, a whole number of at least 1")
@@ -189,10 +201,10 @@ def _drawn(init: Callable, n: Any, seed: int) -> Batch:
         # Traced each time, for `init` may close over what has changed; compiled where that made another program of it.
         drawn = ask(trace, lambda leaves, _: jax.vmap(init)(*leaves), [keys], [], "native")
         flat, _ = ask(execute, "init", lambda programs, keys: programs[0](keys), [drawn.program], keys)
-        return Batch(jax.tree_util.tree_unflatten(drawn.out_tree, flat), None, *names)
+        return Batch(jax.tree_util.tree_unflatten(drawn.out_tree, flat), None, *names, source="init")
     except Refused:
         # An init written in NumPy, or with Python control flow, is called key by key.
-        return Batch(None, tuple(init(key) for key in keys), *names)
+        return Batch(None, tuple(init(key) for key in keys), *names, source="init")
 
 
 def _listed(points: Any, n: Any, accepts: Callable) -> Batch | None:
@@ -256,7 +268,9 @@ def _trained(params, line, train_step, steps) -> Batch:
             clock.tell("training steps", step, max(wanted))
             clock.ask()
             params = train_step(params)
+            if params is None:
+                raise TypeError(f"train_step returned None at step {step + 1}: it returns the parameters after a step")
     order = sorted(set(wanted))
     labels = tuple(f"step {s}" for s in order)
     lines = tuple(f"functools.reduce(lambda p, _: train_step(p), range({s}), {line})" for s in order)
-    return Batch(None, tuple(found[s] for s in order), labels, lines)
+    return Batch(None, tuple(found[s] for s in order), labels, lines, source="train_step")

@@ -15,6 +15,7 @@ from jaxcheck.evidence.prepare.donated import donates, undonated
 from jaxcheck.evidence.prepare.preface import narrow
 from jaxcheck.evidence.prepare.user import first_line, refuse_tracing, to_array
 from jaxcheck.evidence.real_view import from_vector, to_vector
+from jaxcheck.options import places
 from jaxcheck.program import decided
 from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
 from jaxcheck.program.constants import own as owned
@@ -76,10 +77,7 @@ def _chosen(f: Callable, argnums: Any, names: Sequence[str]) -> tuple[int, ...]:
     if argnums is None:
         fixed = nondifferentiable(f, names)
         return tuple(i for i in range(count) if i not in fixed)
-    chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    if any(not isinstance(i, int) or not -count <= i < count for i in chosen):
-        raise ValueError(f"argnums={argnums!r} is out of range: f was given {count} arguments")
-    return tuple(i % count for i in chosen)
+    return places(argnums, count, f"f was given {count} argument{'s' * (count != 1)}")
 
 
 def subject(
