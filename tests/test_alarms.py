@@ -16,6 +16,7 @@ from jaxcheck import budget, tracebacks
 from jaxcheck.check import where
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.run import cache, memory
+from jaxcheck.program.where.nonsense import tried
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no SIGALRM")
 W = np.linspace(-1, 1, 4)
@@ -128,6 +129,15 @@ def test_the_search_for_the_line_is_left(monkeypatch):
     monkeypatch.setattr(where, "_problems", ring)
     with installed(), pytest.raises(TimeIsUp):
         jc.check_grad(lambda w: jnp.sum(w**3), W, lambda w: 2 * w**2, where=True)
+
+
+def test_nor_is_it_nonsense_of_a_change():
+    def late(*_):
+        raise ValueError("time is up")
+
+    with installed(late), pytest.raises(ValueError, match="time is up"):
+        tried(ring)
+    assert tried(lambda: [][1:] + 3) is None
 
 
 def test_a_failing_check_is_made_no_smaller():

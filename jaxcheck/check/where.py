@@ -28,7 +28,6 @@ from jaxcheck.program.where.tape import Unflattened
 from jaxcheck.records import Culprit
 from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.there import there
-from jaxcheck.tracebacks import of_a_signal
 
 # Seconds that the search may take, and what of the budget that is left; of these, what hints may take besides.
 SECONDS, PART, SLIPS = 10.0, 0.5, 0.2
@@ -77,7 +76,7 @@ def blamed(report: Report, problem: Problem, where: Any, *, rules: bool) -> Repo
     except Exception as error:
         let_go(error)
         # Whatever is met in a stranger's program, its verdict stands without a line.
-        if (STRICT and not isinstance(error, Unflattened)) or of_a_signal(error):
+        if STRICT and not isinstance(error, Unflattened):
             raise
         return report
     finally:

@@ -14,6 +14,8 @@ from typing import Any
 
 from jax._src import config
 
+from jaxcheck.tracebacks import of_a_signal
+
 
 def whole_tracebacks() -> contextlib.AbstractContextManager:
     """JAX takes its frames out of tracebacks; with them gone, what it raises looks like ours."""
@@ -22,7 +24,12 @@ def whole_tracebacks() -> contextlib.AbstractContextManager:
 
 
 def let_go(error: BaseException) -> None:
-    """Break the circles of all traces that `error`, or what it came from, ended, as far as its traceback is whole."""
+    """Before `error` is taken for an answer: break the circles of all traces that it, or what it came from, ended, as
+    far as its traceback is whole.
+
+    Raises:
+        error: a handler of a signal raised it, and it is no answer.
+    """
     seen: set[int] = set()
     pending: list[Any] = [error]
     while pending:
@@ -34,6 +41,8 @@ def let_go(error: BaseException) -> None:
         for frame, _ in traceback.walk_tb(one.__traceback__):
             if frame.f_code.co_filename.endswith("partial_eval.py"):
                 _break(frame.f_locals.get("trace"))
+    if of_a_signal(error):
+        raise error
 
 
 def _break(trace: Any) -> None:

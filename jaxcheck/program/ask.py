@@ -15,7 +15,6 @@ import jax
 
 from jaxcheck.program.abandoned import let_go, whole_tracebacks
 from jaxcheck.program.mode import NOT_TRACEABLE, is_traced
-from jaxcheck.tracebacks import of_a_signal
 
 _OURS = str(Path(__file__).resolve().parents[1])
 
@@ -48,7 +47,7 @@ def ask(f: Callable, *args: Any, **kwargs: Any) -> Any:
         raise
     except Exception as error:
         let_go(error)
-        if (not hasattr(error, "on_purpose") and _is_ours(error, f)) or of_a_signal(error):
+        if not hasattr(error, "on_purpose") and _is_ours(error, f):
             raise
         raise Refused(error) from error
 
