@@ -89,6 +89,7 @@ PARTS = {
     "tests/program/test_jaxpr.py": 1 / 3,
     "tests/program/test_perturbed.py": 1 / 3,
     "tests/program/test_signed.py": 1 / 2,
+    "tests/where/test_complex.py": 1 / 2,
     "tests/test_algebra.py": 1 / 2,
     "tests/test_around.py": 1 / 2,
     "tests/test_batch.py": 1 / 3,
