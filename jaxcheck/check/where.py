@@ -117,7 +117,11 @@ def _problems(report: Report, problem: Problem, rules: bool, deadline: float) ->
         if one is not None:
             yield one
             return
-    one = passes.of_loss(loss, manual, values, count, [np.ones(1)], deadline)
+    # Numbers that are handed over are others at the second point: a constant may be one of them by chance.
+    numbers = [k for k in range(count, len(values)) if values[k].dtype.kind == "f" and not values[k].ndim]
+    one = None
+    for moving in ([*range(count), *numbers], None) if numbers else (None,):
+        one = one or passes.of_loss(loss, manual, values, count, [np.ones(1)], deadline, moving)
     if one is not None and _agrees(report, one):
         yield shortened(one, (loss, manual), values, count)
 

@@ -34,6 +34,8 @@ class Weighed:
         alike: whether a term that is brought in sums over the same axes as one that stands beside it.
         unproved: whether it is one of what the program decides by, and does not stand at further points.
         renamed: whether the line reads a name that another line only gave another's value.
+        handed_in: whether the value that is replaced is a row that a loop is handed, and used on this line alone: the
+            wrong array may as well have been handed to the loop.
         same: what is done to which value: on the line that makes it, hands it on, or makes use of it.
         makes: whether it is done on the line that makes it. `returns`: on one that only gives it back.
     """
@@ -53,6 +55,7 @@ class Weighed:
     alike: bool = False
     unproved: bool = False
     renamed: bool = False
+    handed_in: bool = False
     same: Any = None
     makes: bool = False
     returns: bool = False
@@ -100,7 +103,7 @@ def cost(change: Weighed) -> float:
     total = COST[change.kind] + SOURCE[change.source]
     total += (CONSTANT_BESIDE if change.source else CONSTANT)[change.constant]
     # A factor is as well put on the next line, unless the value in between is known.
-    placed = change.becomes or change.kind not in ("sign", "scale", "times", "over")
+    placed = change.becomes or change.kind not in ("sign", "scale", "times", "over", "conjugate")
     said = dict(
         was=change.was,
         becomes=change.becomes,
@@ -134,9 +137,12 @@ def blame(changes: Sequence[Weighed]) -> Blame | None:
     costs = [cost(changes[i]) for i in ranked]
     if not costs or costs[0] > TOO_DEAR:
         return _value(changes)
+    if changes[ranked[0]].handed_in:
+        return None
     near = [i for i, c in zip(ranked, costs, strict=True) if c < costs[0] + NEAR_LINE]
     made = {changes[i].same for i in near if changes[i].makes}
-    near = [i for i in near if not (changes[i].returns and changes[i].same in made)]
+    # A gradient is conjugated where it is given back, as often as not.
+    near = [i for i in near if not (changes[i].returns and changes[i].same in made) or changes[i].kind == "conjugate"]
     near += _likewise(changes, told, near, costs[0])[: max(NEAR_LINES - len(near), 0)]
     if len(near) == 1:
         return Blame("line", (near[0],))

@@ -30,7 +30,7 @@ def check(right: str, wrong: str):
     ("right", "wrong", "edit"),
     [
         ("dx = dh * (1 - h**2)", "dx = dh * (1 - h)", "dx = dh * (1 - h**2)"),
-        ("dq = (q - y) / n", "dq = q - y", "dq = (q - y) / 600"),
+        ("dq = (q - y) / n", "dq = q - y", "dq = (q - y) / x.shape[0]"),
         ('dh = dz @ p["B"].T', 'dh = dz @ p["B"]', 'dh = dz @ p["B"].T'),
     ],
     ids=["another value", "a constant is the large one's", "square stays square"],

@@ -169,6 +169,8 @@ FORMS: dict[str, Callable] = {
     "later": lambda v, c: np.roll(v, -1, int(c)),
     "earlier": lambda v, c: np.roll(v, 1, int(c)),
 }
+# Changes that put another value, or other rows of it, in the place of one.
+REPLACED, MOVED = ("swap", "turned", "product"), ("flip", "later", "earlier")
 UNARY = ("square", "root", "one minus", "slope of tanh", "slope of sigmoid", "exp", "log", "tanh", "inverse", "cube")
 _OF_COMPLEX = ("conjugate", "times i", "over i", "square", "one minus", "exp", "inverse")
 
@@ -191,7 +193,7 @@ _AS_POWER = {"square": 2, "sqrt": 0.5, "rsqrt": -0.5}
 
 def _powers(site: Site, y: float) -> Iterator[Edit]:
     for power in {y - 2, y - 1, y + 1, y + 2, -y, 2 * y} - {0, y}:
-        yield Edit(site, OUT, "power", other=lambda op, xs, n=power: [np.asarray(xs[0], float) ** n], detail=str(power))
+        yield Edit(site, OUT, "power", other=lambda op, xs, n=power: [wide(xs[0]) ** float(n)], detail=str(power))
 
 
 def structural(tape: Tape, site: Site) -> Iterator[Edit]:

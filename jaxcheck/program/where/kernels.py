@@ -71,14 +71,27 @@ def bound(eqn: Any, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
     Raises:
         Whatever JAX raises of operands that do not fit.
     """
+    operands = [x if _is_key(x) else _of_kind(np.asarray(x), v.aval) for x, v in zip(operands, eqn.invars, strict=True)]
     with jax.enable_x64(True):
         try:
-            out = in_float64(eqn, [x if _is_key(x) else np.asarray(x) for x in operands])
+            out = in_float64(eqn, operands)
         except NONSENSE:
             pairs = zip(operands, eqn.invars, strict=True)
             narrow = [x if _is_key(x) else np.asarray(x).astype(a.aval.dtype) for x, a in pairs]
             out = interpret.bind(eqn, narrow)
         return [wide(x) for x in out]
+
+
+def _of_kind(x: np.ndarray, aval: Any) -> np.ndarray:
+    """A real number where a program is made for a complex one; the other way round it is nonsense.
+
+    Raises:
+        ValueError: see above.
+    """
+    meant = jax.dtypes.issubdtype(getattr(aval, "dtype", x.dtype), np.complexfloating)
+    if np.iscomplexobj(x) and not meant:
+        raise ValueError("complex numbers in a program of real ones")
+    return x.astype(np.complex128) if meant and not np.iscomplexobj(x) else x
 
 
 def in_float64(eqn: Any, operands: Sequence[Any]) -> list[Any]:

@@ -42,11 +42,11 @@ def value_name(problem: Problem, group: Group, site: Site) -> str:
 
 def _named(problem: Problem, group: Group, site: Site) -> str:
     tape, place = problem.tape, site.place
-    found: list[tuple[str, Place]] = []
+    found: list[tuple[str, Place, bool]] = []
     k = group.made[0]
     last = k + 1 == len(tape.ops) or tape.ops[k + 1].stack != tape.ops[k].stack  # else a part of the expression
     if group.place is not None and last and not is_argument(tape.ops[k]) and _near(group.made, site):
-        found.append((source.name_of(group.place), group.place))
+        found.append((source.name_of(group.place), group.place, False))
     last_users = {tape.ops[k].stack[:1] for k in problem.users.get(group.ids[-1], ())}
     for k in problem.users.get(group.ids[0], ()):
         op = tape.ops[k]
@@ -55,9 +55,9 @@ def _named(problem: Problem, group: Group, site: Site) -> str:
         node = source.expression(op.stack[0]) if op.stack and _whole(tape, k) else None
         used = None if node is None else syntax.operand(node, op.ins.index(group.ids[0]), len(op.ins))
         if isinstance(used, (ast.Name, ast.Subscript)) and used.lineno == used.end_lineno and _near((k,), site):
-            found.append((source.segment(op.stack[0].file, used), op.stack[0]))
-    for name, where in found:
-        if name and where[::5] == place[::5] and source.holds(name, where, place):
+            found.append((source.segment(op.stack[0].file, used), op.stack[0], True))
+    for name, where, read in found:
+        if name and where[::5] == place[::5] and source.holds(name, where, place, read):
             return name
     return ""
 

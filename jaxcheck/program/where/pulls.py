@@ -33,7 +33,7 @@ def pull(
         return [None] * len(operands)
     if name in _PULLS:
         found = _PULLS[name](eqn.params, operands, results[0], cotangents[0])
-        return [None if g is None else _summed(g, x) for g, x in zip(found, operands, strict=True)]
+        return [None if g is None else _as_given(_summed(g, x), x) for g, x in zip(found, operands, strict=True)]
     return _by_jax(eqn, operands, cotangents, compiled)
 
 
@@ -109,7 +109,7 @@ def _unary(slope: Callable) -> Callable:
 
 
 def _as_given(g: np.ndarray, x: np.ndarray) -> np.ndarray | None:
-    """A cotangent of what was converted to another dtype."""
+    """A cotangent in the kind of numbers that it is of: beside complex ones an operand may be real."""
     return None if x.dtype.kind not in "fc" else np.real(g) if x.dtype.kind == "f" else g
 
 
@@ -187,7 +187,7 @@ _PULLS: dict[str, Callable] = {
     "abs": _unary(lambda x, y: kernels.sign(np.conj(x))),
     "integer_pow": lambda p, xs, y, g: [g * p["y"] * kernels.wide(xs[0]) ** float(p["y"] - 1)],
     "copy": lambda p, xs, y, g: [g], "pvary": lambda p, xs, y, g: [g],
-    "convert_element_type": lambda p, xs, y, g: [_as_given(g, xs[0])],
+    "convert_element_type": lambda p, xs, y, g: [g],
     "real": lambda p, xs, y, g: [g + 0j], "imag": lambda p, xs, y, g: [-1j * g],
     "conj": lambda p, xs, y, g: [np.conj(g)],
     "complex": lambda p, xs, y, g: [np.real(g), -np.imag(g)],

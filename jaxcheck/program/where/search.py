@@ -229,7 +229,8 @@ class Search:
             straight = _along(weights, given)
             made: dict[str, Any] = dict(groups=(group,), backwards=backwards)
             self._solve(Edit(site, slot, "swap", **made), straight, required + now)
-            self._solve(Edit(site, slot, "plus", **made), straight, required)
+            if group.what in _TERMS or any(x.any() for x in flat):  # plus nothing it is that value itself
+                self._solve(Edit(site, slot, "plus", **made), straight, required)
             if group.what in _TERMS:
                 with np.errstate(all="ignore"):
                     times = _along(weights, (x * y for x, y in zip(flat, given, strict=True)))

@@ -240,8 +240,9 @@ def renamed(place: Place) -> bool:
     )
 
 
-def holds(name: str, where: Place, place: Place) -> bool:
-    """Whether a name that stands for a value at one place still stands for it at another, as far as lines tell."""
+def holds(name: str, where: Place, place: Place, read: bool = False) -> bool:
+    """Whether a name that stands for a value at one place still stands for it at another, as far as lines tell; where
+    it was `read`, the line may have given it to another value."""
     function = function_at(place)
     root = name.split("[")[0].split(".")[0]
     first, last = sorted((where.line, place.line))
@@ -255,7 +256,7 @@ def holds(name: str, where: Place, place: Place) -> bool:
         else []
     )
     after = where.line > place.line  # then what is stored there itself is stored in between
-    return not any(first < line < last + after for line in stores)
+    return not any(first - (read and not after) < line < last + after for line in stores)
 
 
 def replaced(place: Place, target: ast.expr, new: str) -> str:

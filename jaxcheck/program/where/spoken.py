@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from jaxcheck.program.where import reductions, source, syntax, terms
+from jaxcheck.program.where import lengths, reductions, source, syntax, terms
 from jaxcheck.program.where.decisions import is_of_mask
 from jaxcheck.program.where.edits import OUT, WIDER, Edit
 from jaxcheck.program.where.handed import is_argument
@@ -34,6 +34,8 @@ def in_words(problem: Problem, edit: Edit) -> str:
     c = "" if factor == 1 else f"{_number(factor)} times "
     on = "an argument" if is_argument(problem.tape.ops[edit.site.ops[0]]) else _changed(problem, edit)
     times = f", times {_number(factor)}" if c else ""
+    n = lengths.length_in(problem, edit)
+    of_axis = f" ({n}: a size here)" if n else ""
     said = {
         "scale": f"{on} times {_number(factor)}", "swap": f"{c}{given} for {on}",
         "turned": f"{c}{given}, transposed, for {on}",
@@ -55,7 +57,7 @@ def in_words(problem: Problem, edit: Edit) -> str:
         given = [_what(problem, g, edit.site) for g in edit.groups]
         summed = f"the {what} of {' times '.join(given[len(first) :])} over {over}{', '.join(map(str, edit.axes))}"
         return f"{on} plus {c}{given[0] + ' times ' if first else ''}{summed}"
-    return said.get(edit.form, f"{edit.form} of {on}")
+    return said.get(edit.form, f"{edit.form} of {on}") + of_axis
 
 
 def undecided(problem: Problem, edit: Edit) -> str:

@@ -97,7 +97,7 @@ class Terms:
         """
         for slot in self._slots(site):
             olds, weights = self.search.olds(site, slot), self.search.projections.slot(site, slot)
-            if weights is None or not olds[0].ndim or len({x.ndim for x in olds}) > 1 or olds[0].dtype.kind == "c":
+            if weights is None or not olds[0].ndim or len({x.ndim for x in olds}) > 1 or np.iscomplexobj(weights[0]):
                 continue
             outer: list[tuple[Group | None, list[np.ndarray]]] = [(None, [np.ones(x.size) for x in olds])]
             for g in self.search.sources:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck.program.where import decisions, edits, names, source, terms
+from jaxcheck.program.where import decisions, edits, names, rows, source, terms
 from jaxcheck.program.where.edits import Edit
 from jaxcheck.program.where.handed import is_argument, is_handed
 from jaxcheck.program.where.places import Place, frames
@@ -16,8 +16,6 @@ from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.sites import Group, Site
 from jaxcheck.program.where.tape import Op
 
-_MOVED = ("flip", "later", "earlier")
-_REPLACED = ("swap", "turned", "product")
 # Operations of one expression, or of one line after another, that are looked at together.
 FEW, MANY = 8, 64
 _ORDER = ("own", "forward", "local", "use", "cotangent")
@@ -77,6 +75,7 @@ def _fields(problem: Problem, edit: Edit, unit: float, first: bool) -> dict[str,
         between=known and link,
         alike=kind in terms.KINDS and terms.stands_beside(problem, edit),
         renamed=source.renamed(edit.site.place),
+        handed_in=rows.is_handed_in(problem, edit),
         inputs=inputs_right(problem, edit.site),
         entering=problem.entering(edit.site.place),
         passed_on=not literal
@@ -97,7 +96,7 @@ def kind_of(edit: Edit, literal: bool, argument: bool) -> str:
         return "conjugate"
     if edit.form == "swap" and edit.slot == edits.OUT:
         return "swap" if argument else "swap result"
-    if edit.form in _MOVED:
+    if edit.form in edits.MOVED:
         return "moved"
     if edit.form in terms.FORMS:
         return terms.KINDS[len(edit.groups) > 1]
@@ -157,9 +156,9 @@ def passed_on(problem: Problem, edit: Edit) -> bool:
         return False
     if edit.form == "swap" and edit.factor == 1 and any(_made_of(problem, i, g, edit.site.place) for g in edit.groups):
         return True
-    if edit.form in _REPLACED and not is_argument(op) and is_argument(tape.ops[k]):
+    if edit.form in edits.REPLACED and not is_argument(op) and is_argument(tape.ops[k]):
         return True
-    if problem.knows(i) and (edit.form in _REPLACED or problem.runs[0][i] in problem.forward):
+    if problem.knows(i) and (edit.form in edits.REPLACED or problem.runs[0][i] in problem.forward):
         return False
     stack = tape.ops[k].stack
     return bool(stack) and stack[0][:2] != edit.site.place[:2]

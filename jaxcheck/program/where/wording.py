@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from jaxcheck.program.where import reductions, source, syntax, terms
+from jaxcheck.program.where import lengths, reductions, source, syntax, terms
 from jaxcheck.program.where.edits import OUT, WIDER, Edit, fitted
 from jaxcheck.program.where.handed import is_argument
 from jaxcheck.program.where.naming import literal, value_name
@@ -43,9 +43,8 @@ def changed_line(problem: Problem, edit: Edit) -> str:
         return ""
     text = source.segment(place.file, target)
     new = _rewritten(problem, edit, node, target, text)
-    if not new:
-        return ""
-    return source.replaced(place, target, new)
+    changed = source.replaced(place, target, new) if new else ""
+    return "" if changed == line.strip() else changed  # the name that it goes by means another value there
 
 
 def _op(problem: Problem, edit: Edit) -> Op:
@@ -99,6 +98,12 @@ def _rewritten(problem: Problem, edit: Edit, node: ast.expr, target: ast.expr, t
         return reductions.axis_as(text, edit, problem.tape)
     held = _held(edit.site.place.file, target)
     factor = problem.constants.as_written(edit.factor)
+    n = lengths.length_in(problem, edit)
+    length = lengths.as_written(problem, edit, n) if n else ""
+    if n and not length:
+        return ""
+    if length:  # as a name, which stands for the number
+        return _with_length(problem, edit, held, text, n, length)
     if edit.form in _CALLS:
         op, tape = _op(problem, edit), problem.tape
         value = tape.values[op.outs[0] if edit.slot == OUT else op.ins[edit.slot]]
@@ -159,6 +164,30 @@ def _summed(problem: Problem, edit: Edit, names: list[str], ndim: int) -> str:
     axes = tuple(a - ndim if a == ndim - 1 else a for a in edit.axes)
     axis = f"{axes[0] if len(axes) == 1 else axes}, keepdims=True" if ndim > len(axes) else ""
     return f"{names[0]} * " * times + f"{call}.{edit.form.rsplit(' ', 1)[1]}({axis})"
+
+
+def _with_length(problem: Problem, edit: Edit, held: str, text: str, n: int, length: str) -> str:
+    """What is written where the constant is the length of an axis."""
+    c = abs(edit.factor)
+    times = next((k for k in (1.0, 2.0, 0.5) if np.isclose(c, k * n)), 0.0)
+    over = next((k for k in (1.0, 2.0, 0.5) if np.isclose(c, k / n)), 0.0)
+    sign = "-" if edit.factor < 0 else ""
+
+    def scaled(x: str) -> str:
+        k = times or over
+        said = x if k == 1 else f"{_digits(k)} * {x}"
+        return f"{sign}{said} {'*' if times else '/'} {length}"
+
+    if edit.form == "scale":
+        return scaled(held)
+    if edit.form in ("plus", "swap"):
+        old = problem.tape.ops[edit.site.ops[0]]
+        shape = problem.runs[0][old.outs[0] if edit.slot == OUT else old.ins[edit.slot]].shape
+        name = _shaped(problem, edit.groups[0], edit, shape)
+        if not name:
+            return ""
+        return scaled(name) if edit.form == "swap" else f"{text} {sign or '+'} {scaled(name).removeprefix('-')}"
+    return ""
 
 
 def _scaled(target: ast.expr | None, held: str, c: float) -> str:
