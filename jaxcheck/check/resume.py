@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -124,6 +125,7 @@ def fingerprint(call: Call, problem: Problem, preface: Preface, settings: Settin
     return described | {name: repr(value) for name, value in more.items()}
 
 
+@functools.cache  # whoever may read no more than the file may not read what is installed
 def _own_version() -> str:
     from importlib import metadata
 
