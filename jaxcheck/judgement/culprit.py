@@ -34,8 +34,8 @@ class Weighed:
         alike: whether a term that is brought in sums over the same axes as one that stands beside it.
         unproved: whether it is one of what the program decides by, and does not stand at further points.
         renamed: whether the line reads a name that another line only gave another's value.
-        handed_in: whether the value that is replaced is a row that a loop is handed, and used on this line alone: the
-            wrong array may as well have been handed to the loop.
+        handed_in: whether an operand is replaced, by what has no name there, of an operation for which alone a loop is
+            handed an array: that may as well be the wrong one.
         same: what is done to which value: on the line that makes it, hands it on, or makes use of it.
         makes: whether it is done on the line that makes it. `returns`: on one that only gives it back.
     """
