@@ -46,8 +46,11 @@ def in_words(problem: Problem, edit: Edit) -> str:
         "adjoint": f"{on} transposed and conjugated", "times i": f"{on} times i",
         "over i": f"{on} divided by i", "drop": f"`{edit.site.name}` left out",
         "instead": f"`{edit.detail}` for `{edit.site.name}`",
-        "exchange": f"the operands of `{edit.site.name}` exchanged", "power": f"the power {edit.detail}",
-        "not": f"{on} inverted", "reverse": "in the other direction",
+        "exchange": f"the operands of `{edit.site.name}` exchanged",
+        "power": f"the power {edit.detail} for `{edit.site.name}`",
+        "not": f"{on} inverted", "reverse": f"`{edit.site.name}` in the other direction",
+        "one minus": f"1 minus {on}", "flip": f"{on} flipped", "later": f"{on} rolled by -1",
+        "earlier": f"{on} rolled by 1",
     }  # fmt: skip
     if edit.form in reductions.FORMS:
         return f"over {reductions.in_words(edit)}"
