@@ -28,7 +28,7 @@ def norms(g: np.ndarray) -> np.ndarray:
     """Column 2-norms of (G, n), safe against overflow."""
     if g.size >= LONG:
         with np.errstate(all="ignore"):
-            found = np.sqrt(np.einsum("gn,gn->g", g, g))
+            found = np.sqrt(np.einsum("gn,gn->g", g, g)).astype(float)  # what bounds squares is no float32
         if ((found > SQUARES) & (found < 1 / SQUARES)).all():
             return found
     peak = np.abs(g).max(axis=1, initial=0.0)
@@ -54,7 +54,7 @@ def formula2(a: np.ndarray, b: np.ndarray) -> float:
     b = np.asarray(b).ravel()
     if a.size >= LONG:
         with np.errstate(all="ignore"):
-            one, other, apart = (np.linalg.norm(x) for x in (a, b, a - b))
+            one, other, apart = (float(np.linalg.norm(x)) for x in (a, b, a - b))  # what bounds squares is no float32
         if all(SQUARES < x < 1 / SQUARES for x in (one, other)):
             return float(apart / (one + other))
     scale = max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from handmade import failing, inconclusive, leaf, passing, strange, whole
 
-from jaxcheck.formula import formula2
+from jaxcheck.formula import formula2, norms
 from jaxcheck.report import save
 from jaxcheck.result import (
     NAN,
@@ -371,3 +371,10 @@ def test_diff(old, new, said):
     assert list(new.diff(old)) == said
     with pytest.raises(TypeError, match="not str"):
         new.diff("old")
+
+
+def test_the_measure_of_long_float32_arrays():
+    """Beyond the length at which nothing is scaled first; what bounds their squares overflows float32."""
+    x = np.random.default_rng(0).normal(size=70_000).astype(np.float32)
+    assert formula2(x, 1.01 * x) == pytest.approx(0.01 / 2.01, rel=1e-4)
+    assert norms(np.stack([x, 2 * x])) == pytest.approx(np.linalg.norm(x.astype(float)) * np.array([1, 2]), rel=1e-5)

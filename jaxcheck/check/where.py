@@ -117,13 +117,22 @@ def _problems(report: Report, problem: Problem, rules: bool, deadline: float) ->
         if one is not None:
             yield one
             return
-    # Numbers that are handed over are others at the second point: a constant may be one of them by chance.
-    numbers = [k for k in range(count, len(values)) if values[k].dtype.kind == "f" and not values[k].ndim]
-    one = None
-    for moving in ([*range(count), *numbers], None) if numbers else (None,):
-        one = one or passes.of_loss(loss, manual, values, count, [np.ones(1)], deadline, moving)
+    one = _of_loss(loss, manual, values, count, deadline)
     if one is not None and _agrees(report, one):
         yield shortened(one, (loss, manual), values, count)
+
+
+def _of_loss(
+    loss: Any, manual: Any, values: list[np.ndarray], count: int, deadline: float, cut: Any = None
+) -> passes.Problem | None:
+    """The problem of a whole backward pass. Numbers that are handed over are others at the second point, if the pass is
+    wrong alike there: what is taken for a constant may be one of them by chance."""
+    numbers = [k for k in range(count, len(values)) if values[k].dtype.kind == "f" and not values[k].ndim]
+    for moving in ([*range(count), *numbers], None) if numbers else (None,):
+        one = passes.of_loss(loss, manual, values, count, [np.ones(1)], deadline, moving, cut=cut)
+        if one is not None:
+            return one
+    return None
 
 
 def _cut_down(
@@ -134,7 +143,7 @@ def _cut_down(
         try:
             loss, manual = (small.resized(program, sizes) for program in large)
             given = [small.cut(x, sizes) for x in values]
-            one = passes.of_loss(loss, manual, given, count, [np.ones(1)], deadline, cut=sizes)
+            one = _of_loss(loss, manual, given, count, deadline, sizes)
         except (*NONSENSE, Unflattened) as error:  # at other sizes the program may be nonsense
             let_go(error)
             continue

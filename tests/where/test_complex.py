@@ -76,8 +76,8 @@ def test_what_an_expression_is_the_conjugate_of(text, inner):
 
 
 @pytest.mark.where
-def test_a_textbook_gradient_of_complex_parameters_is_no_line_of_its_own():
-    """The conjugate of every gradient: told as such, with no line that would be wrong in another convention."""
+def test_a_textbook_gradient_of_complex_parameters():
+    """The conjugate of JAX's: told as such, and where the other one is to be taken."""
     x = np.random.default_rng(5).normal(size=(4, 3)) * (1 + 0.5j)
 
     def loss(p):
@@ -89,3 +89,5 @@ def test_a_textbook_gradient_of_complex_parameters_is_no_line_of_its_own():
     checked = jc.check_grad(loss, {"w": np.array([1 + 1j, 0.5, 2j])}, grad)
     assert checked.verdict is jc.Verdict.FAIL
     assert "conj" in checked.leaves[0].hint
+    (culprit,) = checked.culprits
+    assert culprit.edit == 'return {"w": jnp.conj(2 * x.conj().T @ (x @ p["w"]))}'

@@ -75,9 +75,9 @@ def test_a_batch_is_divided_by_its_length_whatever_that_is():
     assert culprit.line == 10 and culprit.edit == "" and "(4: a size here)" in culprit.what
 
 
-@pytest.mark.parametrize("dt", [0.5, 0.25])
-def test_a_number_that_is_handed_over_is_no_constant(dt):
-    edits = [c.edit for c in named(DECAY, "g + 2 * lam * p", "g + lam * p", draw(4), draw(4, seed=1), dt, 0.3)]
+@pytest.mark.parametrize(("dt", "size"), [(0.5, 4), (0.25, 4), (0.5, 70_000)], ids=["0.5", "0.25", "cut down"])
+def test_a_number_that_is_handed_over_is_no_constant(dt, size):
+    edits = [c.edit for c in named(DECAY, "g + 2 * lam * p", "g + lam * p", draw(size), draw(size, seed=1), dt, 0.3)]
     assert "return g + 2 * (lam * p)" in edits and not any("/ dt" in edit for edit in edits)
 
 
@@ -85,7 +85,7 @@ def test_of_a_wrong_array_that_a_loop_is_handed_its_lines_are_innocent():
     params = {"lam": 0.7, "b": 0.4}
     for wrong in ("jnp.concatenate([jnp.zeros(1), hs[1:]])", "hs"):
         culprits = named(LOOP, "jnp.concatenate([jnp.zeros(1), hs[:-1]])", wrong, params, draw(6), draw(6, seed=1))
-        assert all(c.line < 20 for c in culprits), culprits
+        assert all(c.source.startswith("before") for c in culprits), culprits
 
 
 def test_a_wrong_value_in_a_loop_is_named_all_the_same():
