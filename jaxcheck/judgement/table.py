@@ -18,6 +18,7 @@ FILLED = (
     "on both sides of this point the function has one and the same slope, and the gradient another: that which its "
     "decisions (max, abs, where) give at the point alone. Move the point off them to test it on smooth ground"
 )
+OUTVOTED = "autodiff agrees; a difference is off by more than its bar, though not grossly"
 PASS, FAIL, OPEN = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 
 
@@ -135,7 +136,7 @@ TABLE: tuple[Row, ...] = (
         PASS,
         Reason.AGREE,
         "two witnesses against a bar that may be off a little",
-        "autodiff agrees; a difference is off by more than its bar, though not grossly",
+        OUTVOTED,
         doubtful=True,
     ),
     Row("jumps not apart", OPEN, Reason.JUMP, "at a jump the formula's derivative is not the function's"),

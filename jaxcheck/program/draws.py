@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from jaxcheck.program import interpret, jaxpr
 from jaxcheck.program.custom import rules
@@ -22,6 +23,8 @@ PRIMITIVES = ("random_bits", "threefry2x32", "rng_bit_generator", *NATIVE)
 _SAMPLERS = ("/jax/_src/random.py", "/jax/_src/random/")
 
 Flags = Sequence[bool]
+# Of each program, which of its outputs may move with which of its inputs: every equation around it asks again.
+_MOVING: WeakKeyDictionary[Any, dict[tuple[bool, ...], tuple[bool, ...]]] = WeakKeyDictionary()
 
 
 class Nested(NamedTuple):
@@ -110,7 +113,13 @@ def moving_results(eqn: Any, moving: Flags) -> list[bool]:
 
 def _moving_outputs(program: Any, moving: Flags) -> list[bool]:
     program = interpret.opened(program)
-    return _outputs(program, moving, moving_results) if any(moving) else [False] * len(program.outvars)
+    if not any(moving):
+        return [False] * len(program.outvars)
+    known = _MOVING.setdefault(program, {})
+    found = known.get(tuple(moving))
+    if found is None:
+        found = known[tuple(moving)] = tuple(_outputs(program, moving, moving_results))
+    return list(found)
 
 
 def _outputs(program: Any, moving: Flags, results: Callable[[Any, Flags], Flags]) -> list[bool]:
