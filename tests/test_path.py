@@ -424,6 +424,28 @@ def test_what_overflows_on_the_way_is_lost_and_autodiff_is_not():
     assert jc.check_grad(f, p, lambda p: jnp.exp(p) / (1 + jnp.exp(p)) ** 2).ok
 
 
+def test_a_loss_scale_that_overflows_in_half_precision_is_lost():
+    """Autodiff loses 4e-3 in bfloat16, which is more than must_catch; the scaled backprop loses all."""
+    rng = np.random.default_rng(6)
+    x, y, w = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in ((8, 5), (8, 3), (5, 3)))
+    half = lambda a: a.astype(jnp.bfloat16)  # noqa: E731
+
+    def loss(w):
+        return jnp.mean((jnp.tanh(half(x) @ half(w)).astype(jnp.float32) - y) ** 2)
+
+    def scaled(scale):
+        def grad(w):
+            h = jnp.tanh(half(x) @ half(w))
+            d = half(scale * 2 * (h.astype(jnp.float32) - y) / y.size)
+            return (half(x).T @ (d * (1 - h**2))).astype(jnp.float32) / scale
+
+        return grad
+
+    assert jc.check_grad(loss, w, scaled(1024.0)).ok
+    report = jc.check_grad(loss, w, scaled(1e38))
+    assert report.reason is Reason.PRECISION_WRONG, report
+
+
 def test_where_the_loss_itself_overflows_nobody_is_to_blame():
     p = jnp.asarray([12.0, 1.0], jnp.float16)
     f = lambda p: jnp.sum(jnp.exp(p))  # noqa: E731
@@ -512,3 +534,8 @@ def test_autodiff_that_is_lost_as_well_excuses():
     assert judgement.lost(leaf_run(zero[0], autodiff=truth, **fine), 1e-3, 1e-7).all()
     assert not judgement.lost(leaf_run(zero[0], autodiff=zero, **fine), 1e-3, 1e-7).any()
     assert not judgement.lost(leaf_run(zero[0], autodiff=0.5 * truth, **fine), 1e-3, 1e-7).any()
+    near, far = (truth * (1 - part) for part in (0.5 * bars.NEARLY_ALL, 1.5 * bars.NEARLY_ALL))
+    unknown = fine | dict(bar=np.full((1, 3), np.inf))
+    for known in (fine, unknown):
+        assert judgement.lost(leaf_run(zero[0], autodiff=near, **known), 1e-3, 1e-7).all()
+        assert not judgement.lost(leaf_run(zero[0], autodiff=far, **known), 1e-3, 1e-7).any()

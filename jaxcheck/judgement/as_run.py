@@ -90,11 +90,14 @@ def lost(run: LeafRun, must_catch: float, spacing: float) -> np.ndarray:
             bars.ROUNDED * explained(there(run.autodiff_bar), run.values) + run.least,
         )
         # Of a gradient of which rounding may take half, nothing is left: no precision of its own explains that where
-        # autodiff, as run, keeps all but must_catch of it. One that is zero but for rounding was not there to be lost:
-        # what float64 may leave of it is the measured bar in units of that.
-        real = norms(run.formula) > bars.ROUNDED * norms(known) * np.finfo(np.float64).eps / spacing
-        gone = real & (norms(run.native - run.formula) > bars.NOTHING_LEFT * norms(run.formula))
-        kept = norms(run.autodiff - run.autodiff_formula) <= part * norms(run.autodiff_formula)
+        # autodiff, as run, keeps nearly all of it. One that is zero but for rounding was not there to be lost: what
+        # float64 may leave of it is the measured bar in units of that (none where to round otherwise overflows).
+        beyond = np.nan_to_num(norms(known), nan=0.0, posinf=0.0) * np.finfo(np.float64).eps / spacing
+        real = norms(run.formula) > bars.ROUNDED * beyond
+        gone = real & ~(norms(run.native - run.formula) <= bars.NOTHING_LEFT * norms(run.formula))
+        loses = norms(run.autodiff - run.autodiff_formula)
+        kept = loses <= max(part, bars.NEARLY_ALL) * norms(run.autodiff_formula)
+        sound |= (gone & kept)[:, None]
         off |= (gone & kept)[:, None] & (run.native != run.formula)
     return off & sound
 

@@ -19,6 +19,11 @@ def narrower(derivative: Traced, primal: Traced) -> str:
     return str(own) if _eps(own) > max(_eps(known), derivative.unit) else ""
 
 
+def unit(closed: Any) -> float:
+    """The rounding unit of the coarsest floating dtype that is in a program; float64's where none is."""
+    return _eps(_narrowest(closed))
+
+
 def _narrowest(closed: Any) -> np.dtype:
     """The coarsest floating dtype that is in a program; float64 where none is."""
     values = [*interpret.opened(closed).invars, *(v for eqn, _ in interpret.walk(closed) for v in eqn.outvars)]

@@ -66,3 +66,20 @@ def test_what_is_handed_out_or_written_into_stays_as_it_was():
 
     assert jc.check_grad(loss, w, clobbers, args=(X,), where=False).ok
     assert np.array_equal(w, W)
+
+
+def test_half_precision_of_numpys_is_no_other_branch():
+    """NumPy rounds every product of bfloat16, where JAX traces the same lines: 2e-3 apart, and nobody is wrong."""
+    half = jnp.bfloat16
+    y = RNG.normal(size=(5, 3)).astype(np.float32)
+
+    def mixed(w, x):
+        return jnp.mean(((x.astype(half) @ w.astype(half)).astype(jnp.float32) - y) ** 2)
+
+    def grad(w, x, wrong=1.0):
+        d = 2 * ((x.astype(half) @ w.astype(half)).astype(jnp.float32) - y) / y.size
+        return wrong * (x.astype(half).T @ d.astype(half)).astype(jnp.float32)
+
+    w, x = W.astype(np.float32), X.astype(np.float32)
+    assert jc.check_grad(mixed, w, grad, args=(x,), where=False).ok
+    assert jc.check_grad(mixed, w, lambda w, x: grad(w, x, 1.02), args=(x,), where=False).verdict is jc.Verdict.FAIL

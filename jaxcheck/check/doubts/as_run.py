@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxcheck import bars
-from jaxcheck.check.doubts.as_run_walk import Second, Walk, is_wrong
+from jaxcheck.check.doubts.as_run_walk import NOTHING_LEFT, Second, Walk, is_wrong
 from jaxcheck.check.settings import Case
 from jaxcheck.evidence import as_run
 from jaxcheck.evidence.problem import LeafEvidence
@@ -19,7 +19,6 @@ from jaxcheck.judgement.vote import Opinion
 from jaxcheck.result import Reason, Verdict
 from jaxcheck.there import there
 
-NOTHING_LEFT = "right in float64; of the gradient as run in {dtype} rounding leaves nothing"
 NOT_LOOKED_AT = "right in float64; what is run in {dtype} was not looked at"
 
 

@@ -26,6 +26,7 @@ DECIDED = (
     '(precision="native" judges what is run)'
 )
 NARROWER = "; it computes in {dtype}, which the loss does not: where that is meant, grant it (`tolerance=`)"
+NOTHING_LEFT = "right in float64; of the gradient as run in {dtype} rounding leaves nothing"
 UNKNOWN = "right in float64; in {dtype} another path is run, and there it could not be judged"
 
 
@@ -181,7 +182,12 @@ class Walk:
             off = judgement.lost(run, must_catch, spacing)
             if off.any():
                 found[k] = self._wrong(k, off)
-        return found | self._decided_otherwise([k for k in suspect if k not in found])
+        found |= self._decided_otherwise([k for k in suspect if k not in found])
+        for k in suspect:
+            if k not in found and judgement.gone(self.leaf(k), self.leaves[k].m_error):
+                said = NOTHING_LEFT.format(dtype=self.leaf(k).leaf.native)
+                found[k] = Second(Verdict.INCONCLUSIVE, Reason.PRECISION, said)
+        return found
 
     def _beside_autodiff(self, suspect: list[int]) -> list[int]:
         """Those of the leaves that are off from autodiff as well, as run: it is a program that rounds and decides as

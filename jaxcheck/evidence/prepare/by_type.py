@@ -10,11 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcheck.bars import MUST_CATCH
+from jaxcheck.bars import MUST_CATCH, SPACINGS
 from jaxcheck.evidence.prepare.user import User
 from jaxcheck.formula import formula2
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.derived import own_values
+from jaxcheck.program.narrower import unit
 from jaxcheck.program.objective import Traced
 from jaxcheck.program.run.by_numpy import all_known
 from jaxcheck.program.run.eagerly import run_eagerly
@@ -57,7 +58,8 @@ def otherwise(user: User, handed: User, traced: Traced, leaves: list[Any], extra
         return "", False
     apart = [_apart(one, other) for one, other in zip(found, others, strict=True)]
     k = int(np.nanargmax([*apart, 0.0]))
-    if not (k < len(apart) and apart[k] > MUST_CATCH):
+    # NumPy rounds every product and sum of half precision, where a compiler need not.
+    if not (k < len(apart) and apart[k] > max(MUST_CATCH, SPACINGS * unit(traced.closed))):
         return "", False
     try:
         right = run_eagerly(jax.grad(lambda leaves: user.value(leaves, extras)), leaves)
