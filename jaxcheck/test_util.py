@@ -20,9 +20,10 @@ import numpy as np
 from jaxcheck.check.bounds import bounds_of
 from jaxcheck.check.derivative import check, on_numbers
 from jaxcheck.check.door import door
-from jaxcheck.evidence import derivatives, maps
-from jaxcheck.evidence.prepare.subject import by_values
+from jaxcheck.evidence import maps
 from jaxcheck.foreign import is_array
+from jaxcheck.problem import derivatives
+from jaxcheck.problem.subject import by_values
 from jaxcheck.program.objective import NOT_TRACEABLE, Traced
 from jaxcheck.result import GradientInconclusive, GradientMismatch, Verdict
 from jaxcheck.theta import Theta

@@ -17,7 +17,7 @@ import jaxcheck as jc
 from jaxcheck import Reason, Verdict, bars
 from jaxcheck.check.doubts import rounding
 from jaxcheck.evidence.differences import Slopes
-from jaxcheck.evidence.problem import Probes
+from jaxcheck.evidence.measured import Probes
 from jaxcheck.judgement import as_run, kinds, measures
 from jaxcheck.judgement.vote import beyond_rounding
 from jaxcheck.options import Tolerance

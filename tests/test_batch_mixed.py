@@ -12,7 +12,7 @@ import pytest
 import jaxcheck as jc
 from jaxcheck import Tolerance, Verdict
 from jaxcheck.evidence import roundoff
-from jaxcheck.evidence.prepare.of_loss import prepare
+from jaxcheck.problem.of_loss import prepare
 from jaxcheck.there import there
 
 N = 24

@@ -8,7 +8,8 @@ import pytest
 import jaxcheck as jc
 from jaxcheck.budget import running
 from jaxcheck.evidence import bisect
-from jaxcheck.evidence.problem import LeafEvidence, Problem
+from jaxcheck.evidence.measured import LeafEvidence
+from jaxcheck.problem.problem import Problem
 from jaxcheck.theta import take_apart
 
 RNG = np.random.default_rng(0)

@@ -16,8 +16,8 @@ import pytest
 import jaxcheck as jc
 from jaxcheck import budget, store_file, tracebacks
 from jaxcheck.check import door, made, minimise, where
-from jaxcheck.evidence.prepare import host, user
 from jaxcheck.faces import cases, pytest_grads
+from jaxcheck.problem import host, user
 from jaxcheck.program import ask as gate
 from jaxcheck.program import kernels, native
 from jaxcheck.program.custom import owner, rules

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck.evidence.prepare.guarded import Guarded
+from jaxcheck.problem.guarded import Guarded
 
 
 def assertion(p):

@@ -7,7 +7,7 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck.evidence import roundoff
-from jaxcheck.evidence.prepare.of_loss import prepare
+from jaxcheck.problem.of_loss import prepare
 from jaxcheck.test_util import check_jvp, check_vjp
 
 

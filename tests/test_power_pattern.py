@@ -10,7 +10,7 @@ import pytest
 import jaxcheck as jc
 from jaxcheck import Reason, Verdict
 from jaxcheck.evidence.differences import Slopes
-from jaxcheck.evidence.problem import LeafEvidence, Probes
+from jaxcheck.evidence.measured import LeafEvidence, Probes
 from jaxcheck.judgement.pattern import hint
 from jaxcheck.theta import Leaf
 

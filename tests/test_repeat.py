@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck.evidence import repeat
+from jaxcheck.problem import repeat
 
 W = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
 

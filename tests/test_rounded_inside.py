@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck.evidence.prepare.host import _pinned, _rounded_inside
+from jaxcheck.problem.host import _pinned, _rounded_inside
 
 N = np.arange(1, 21)
 

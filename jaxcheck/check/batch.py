@@ -21,12 +21,12 @@ from jaxcheck.check.resume import Call, Resumed, resuming
 from jaxcheck.check.settings import Settings
 from jaxcheck.check.stopping import finished
 from jaxcheck.evidence import as_run, batched, batched_sides
-from jaxcheck.evidence.prepare.of_loss import prepare
-from jaxcheck.evidence.prepare.points import Batch, collect
-from jaxcheck.evidence.prepare.subject import name_of
-from jaxcheck.evidence.prepare.user import copies, refuse_no_tuple, to_array
-from jaxcheck.evidence.problem import Problem
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.problem.of_loss import prepare
+from jaxcheck.problem.points import Batch, collect
+from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.subject import name_of
+from jaxcheck.problem.user import copies, refuse_no_tuple, to_array
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.run import hosts, spread
 from jaxcheck.result import Reason, Report, Verdict

@@ -11,7 +11,7 @@ from jaxcheck.budget import until_stopped
 from jaxcheck.check.doubts import implicit, limits
 from jaxcheck.check.settings import Settings
 from jaxcheck.evidence import batched, batched_little
-from jaxcheck.evidence.problem import Problem
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.converge import LONG, SHORT
 
 # Kinds of evidence against a gradient: none that needs no second look; it is off by much; by little, but beyond doubt.

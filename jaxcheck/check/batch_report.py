@@ -12,8 +12,8 @@ from jaxcheck.check.batch_numbers import Numbers
 from jaxcheck.check.settings import Settings
 from jaxcheck.check.stopping import unprepared
 from jaxcheck.evidence import batched
-from jaxcheck.evidence.prepare.points import Batch
-from jaxcheck.evidence.problem import Problem
+from jaxcheck.problem.points import Batch
+from jaxcheck.problem.problem import Problem
 from jaxcheck.result import NAN, Point, Reason, Report, Verdict
 
 # Failing points that are examined one by one for the report; the others are counted and listed.

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 from jaxcheck.check.engine import examine
 from jaxcheck.check.settings import Settings
-from jaxcheck.evidence import maps
-from jaxcheck.evidence.prepare import map_problem
-from jaxcheck.evidence.prepare.preface import Preface
+from jaxcheck.evidence import map_problem, maps
 from jaxcheck.judgement.maps import Finding
+from jaxcheck.problem.preface import Preface
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Report, Verdict, Witness
 

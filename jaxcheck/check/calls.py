@@ -28,9 +28,9 @@ from jaxcheck.check.settings import Settings
 from jaxcheck.check.stopping import finished, unprepared
 from jaxcheck.check.where import blamed
 from jaxcheck.check.wider import at_full_length, may_differ
-from jaxcheck.evidence.prepare.of_loss import prepare
-from jaxcheck.evidence.prepare.subject import name_of
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.problem.of_loss import prepare
+from jaxcheck.problem.subject import name_of
 from jaxcheck.program.run import hosts, spread
 from jaxcheck.result import Report
 

@@ -23,13 +23,13 @@ from jaxcheck.check.engine import examine
 from jaxcheck.check.made import made
 from jaxcheck.check.settings import Settings
 from jaxcheck.evidence import maps
-from jaxcheck.evidence.prepare import twice
-from jaxcheck.evidence.prepare.of_rule import prepare_rule
-from jaxcheck.evidence.prepare.preface import narrow
-from jaxcheck.evidence.prepare.subject import argument_names, subject
-from jaxcheck.evidence.prepare.user import first_line, refuse_tracing, to_array
 from jaxcheck.judgement.findings import Finding
 from jaxcheck.judgement.maps import judge
+from jaxcheck.problem import twice
+from jaxcheck.problem.of_rule import prepare_rule
+from jaxcheck.problem.preface import narrow
+from jaxcheck.problem.subject import argument_names, subject
+from jaxcheck.problem.user import first_line, refuse_tracing, to_array
 from jaxcheck.program import decided
 from jaxcheck.program.constants import own
 from jaxcheck.program.objective import NOT_TRACEABLE, Traced, trace

@@ -19,12 +19,13 @@ from jaxcheck.check.writing import write
 from jaxcheck.evidence import exhaustive, flat, gather, witnesses
 from jaxcheck.evidence.as_run import spacing_of
 from jaxcheck.evidence.differences import Ladder
-from jaxcheck.evidence.prepare import solvers
-from jaxcheck.evidence.prepare.preface import Preface
-from jaxcheck.evidence.problem import Evidence, LeafEvidence, Problem
-from jaxcheck.evidence.repeat import GRADIENT, LOSS, differ
+from jaxcheck.evidence.measured import Evidence, LeafEvidence
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.options import Exhaustive
+from jaxcheck.problem import solvers
+from jaxcheck.problem.preface import Preface
+from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.repeat import GRADIENT, LOSS, differ
 from jaxcheck.program.ask import Refused
 from jaxcheck.result import NAN, Reason, Report, Verdict
 

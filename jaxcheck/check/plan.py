@@ -11,8 +11,8 @@ from jaxcheck.budget import DIRECTIONS, TELLING, current
 from jaxcheck.check.settings import Settings
 from jaxcheck.evidence import sketch
 from jaxcheck.evidence.differences import Ladder
-from jaxcheck.evidence.problem import Problem
 from jaxcheck.options import Exhaustive, Sketch
+from jaxcheck.problem.problem import Problem
 from jaxcheck.theta import Leaf
 
 # Random directions of each leaf.

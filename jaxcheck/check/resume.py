@@ -19,8 +19,8 @@ import numpy as np
 
 from jaxcheck.budget import Budget, current
 from jaxcheck.check.settings import Settings
-from jaxcheck.evidence.prepare.preface import Preface
-from jaxcheck.evidence.problem import Problem
+from jaxcheck.problem.preface import Preface
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.mode import is_wide
 from jaxcheck.program.objective import Traced

@@ -18,14 +18,14 @@ from jaxcheck.check.settings import Settings
 from jaxcheck.check.stopping import finished, unprepared
 from jaxcheck.check.where import blamed
 from jaxcheck.evidence.laws.algebra import laws
-from jaxcheck.evidence.prepare.of_rule import prepare_rule
-from jaxcheck.evidence.prepare.preface import Preface
-from jaxcheck.evidence.prepare.subject import KeepsTracer, Subject, finite_outputs, name_of, subject
-from jaxcheck.evidence.prepare.user import first_line
-from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.transforms.compared import transformations
 from jaxcheck.notebook import cell
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.problem.of_rule import prepare_rule
+from jaxcheck.problem.preface import Preface
+from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.subject import KeepsTracer, Subject, finite_outputs, name_of, subject
+from jaxcheck.problem.user import first_line
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.objective import holds_numpy_data

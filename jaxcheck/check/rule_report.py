@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from jaxcheck.check.settings import Settings
-from jaxcheck.evidence.prepare.of_rule import HIDDEN
-from jaxcheck.evidence.prepare.preface import Preface
-from jaxcheck.evidence.prepare.subject import Subject
+from jaxcheck.problem.of_rule import HIDDEN
+from jaxcheck.problem.preface import Preface
+from jaxcheck.problem.subject import Subject
 from jaxcheck.result import Reason, Report, Row, Verdict
 
 

@@ -10,11 +10,12 @@ import numpy as np
 from jaxcheck.bars import SYMMETRIC
 from jaxcheck.check.doubts import again, as_run_maps, limits_maps
 from jaxcheck.check.settings import Settings
-from jaxcheck.evidence import derivatives, maps
-from jaxcheck.evidence.prepare.of_rule import second_order, second_order_forward
-from jaxcheck.evidence.prepare.subject import Subject
-from jaxcheck.evidence.prepare.user import first_line
+from jaxcheck.evidence import maps
 from jaxcheck.judgement.maps import Finding, judge
+from jaxcheck.problem import derivatives
+from jaxcheck.problem.of_rule import second_order, second_order_forward
+from jaxcheck.problem.subject import Subject
+from jaxcheck.problem.user import first_line
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import NAN, Reason, Row, Verdict
 from jaxcheck.there import there

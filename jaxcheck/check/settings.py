@@ -15,13 +15,14 @@ from jaxcheck.bars import GRANTED, MUST_CATCH
 from jaxcheck.budget import current
 from jaxcheck.evidence import as_run, bisect, roundoff, staircase
 from jaxcheck.evidence.differences import Ladder
-from jaxcheck.evidence.prepare.preface import Preface
-from jaxcheck.evidence.problem import LeafEvidence, Problem
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.evidence.roundoff import RoundOff
 from jaxcheck.judgement import power
 from jaxcheck.judgement.measures import believed
 from jaxcheck.judgement.vote import Opinion, judge
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
+from jaxcheck.problem.preface import Preface
+from jaxcheck.problem.problem import Problem
 from jaxcheck.there import there
 from jaxcheck.tracebacks import note
 

@@ -12,7 +12,7 @@ from jaxcheck.check.doubts.suspects import FOLLOW_UP, farther, suspects, wide
 from jaxcheck.check.settings import Case
 from jaxcheck.evidence import gather, second_look
 from jaxcheck.evidence.differences import Ladder
-from jaxcheck.evidence.problem import LeafEvidence, Probes
+from jaxcheck.evidence.measured import LeafEvidence, Probes
 from jaxcheck.judgement import measures
 from jaxcheck.judgement.table import OUTVOTED
 from jaxcheck.judgement.vote import Opinion, beyond_rounding

@@ -18,7 +18,7 @@ from jaxcheck.budget import Budget, current, until_stopped
 from jaxcheck.check.doubts import limits
 from jaxcheck.check.made import made
 from jaxcheck.check.settings import Case
-from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.judgement import measures
 from jaxcheck.judgement.vote import Opinion, beyond_rounding, judge
 from jaxcheck.notebook import cell

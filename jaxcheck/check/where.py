@@ -11,9 +11,9 @@ import numpy as np
 
 from jaxcheck.bars import MUST_CATCH, NEAR_LINE, TOO_DEAR
 from jaxcheck.budget import current
-from jaxcheck.evidence.problem import Problem
 from jaxcheck.formula import norm2
 from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, only_value, price
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.abandoned import let_go, whole_tracebacks
 from jaxcheck.program.where import differences, kernels, of_rules, slips, source, spoken, wording
 from jaxcheck.program.where import problem as passes

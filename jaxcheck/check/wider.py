@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxcheck.bars import FINE_UNIT
-from jaxcheck.evidence.problem import Problem
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.mode import is_wide
 from jaxcheck.result import Reason, Report

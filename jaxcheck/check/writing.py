@@ -11,12 +11,12 @@ import numpy as np
 
 from jaxcheck import threads
 from jaxcheck.bars import COUNTS, FINE_UNIT
-from jaxcheck.evidence.prepare import guarded
-from jaxcheck.evidence.problem import Evidence, LeafEvidence
+from jaxcheck.evidence.measured import Evidence, LeafEvidence
 from jaxcheck.formula import formula2, norm2
 from jaxcheck.judgement import keep, locate, pattern, power
 from jaxcheck.judgement.measures import by_column, numeric, on_edge
 from jaxcheck.options import Exhaustive
+from jaxcheck.problem import guarded
 from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict
 from jaxcheck.there import there
 

@@ -8,7 +8,6 @@ a problem like any other, free of rounding. What rounding itself does to the nat
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -17,69 +16,19 @@ import numpy as np
 
 from jaxcheck.bars import FINE_UNIT
 from jaxcheck.evidence.differences import Ladder
-from jaxcheck.evidence.parts import gradient as in_parts
-from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.sketch import typical, units
-from jaxcheck.evidence.witnesses import gradient_of, measure, real_gradient
+from jaxcheck.evidence.witnesses import measure
+from jaxcheck.problem.at_theta import gradient_of, real_gradient
+from jaxcheck.problem.parts import gradient as in_parts
+from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.run import Run
 from jaxcheck.program.alike import alike
-from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
-from jaxcheck.program.derived import gradient, plain
-from jaxcheck.program.narrower import narrower
-from jaxcheck.program.objective import Traced, data_apart, holds_numpy_data, in_float64
+from jaxcheck.program.objective import data_apart, holds_numpy_data, in_float64
 from jaxcheck.program.rounding import round_off
 from jaxcheck.program.run.compile import execute
 from jaxcheck.there import there
 from jaxcheck.theta import Leaf
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Run:
-    """The caller's programs as they are run. `source` is the loss with its rules in place, to be differentiated;
-    `manual` is the gradient under test, None where it is no program."""
-
-    source: Traced
-    manual: Traced | None
-    leaves: tuple[Any, ...]
-    extras: tuple[Any, ...]
-
-    @property
-    def primal(self) -> Traced:
-        return dataclasses.replace(self.source, program=plain(self.source))
-
-    @property
-    def stops(self) -> bool:
-        """Whether a loop inside stops at a tolerance: rounding alone may make it stop earlier or later."""
-        return iterates(self.source.closed) or (self.manual is not None and iterates(self.manual.closed))
-
-    @property
-    def unit(self) -> float:
-        """The spacing of the coarsest dtype that goes in or comes out."""
-        return self.manual.unit if self.manual is not None else self.source.unit
-
-    @functools.cached_property
-    def narrower(self) -> str:
-        """The dtype in which the gradient under test computes, see `narrower`."""
-        return "" if self.manual is None else narrower(self.manual, self.primal)
-
-    @functools.cached_property
-    def native_autodiff(self) -> Traced | None:
-        """`autodiff("native")`."""
-        return self.autodiff("native")
-
-    def autodiff(self, precision: str) -> Traced | None:
-        """The native loss's own derivative, without the user's rules; None where JAX has none."""
-        try:
-            return ask(
-                gradient,
-                self.source,
-                self.leaves,
-                self.extras,
-                stripped=True,
-                precision=precision,
-            )
-        except Refused:
-            return None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -163,14 +112,21 @@ def measured(
     return Native(*m, *a, compiled)
 
 
-def of_numbers(problem: Problem, run: Run, point: np.ndarray, loose: str = "") -> np.ndarray | None:
+def of_numbers(problem: Problem, loose: str = "") -> np.ndarray | None:
     """(1, P) how far a gradient that was given as numbers may be off: what rounding in their precision does to
-    autodiff's. None where that cannot be measured, or they are in float64.
+    autodiff's, at the point of the check. None where that cannot be measured, or they are in float64. Measured once.
 
     Args:
         loose: "products": their factors are rounded to what this device rounds them to. "decisions": that, and rounding
             may decide otherwise next to a threshold, which explains whatever a function does by jumping there.
     """
+    run = there(problem.numbers_run)
+    if loose not in run.known:
+        run.known[loose] = _of_numbers(problem, run, problem.theta.ravel(), loose)
+    return run.known[loose]
+
+
+def _of_numbers(problem: Problem, run: Run, point: np.ndarray, loose: str) -> np.ndarray | None:
     unit = float(there(problem.numbers_unit).max(initial=0.0))
     if unit < FINE_UNIT or not point.size:
         return None

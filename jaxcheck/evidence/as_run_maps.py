@@ -6,9 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from jaxcheck.evidence.maps import Map, MapEvidence
-from jaxcheck.evidence.real_view import from_vector
+from jaxcheck.evidence.maps import MapEvidence
 from jaxcheck.formula import norm2
+from jaxcheck.problem.map import Map
+from jaxcheck.problem.real_view import from_vector
 from jaxcheck.program.alike import alike
 from jaxcheck.program.derived import own_values
 from jaxcheck.program.float64.shadow import to_float64

@@ -14,9 +14,9 @@ from jaxcheck import budget
 from jaxcheck.bars import GROSS
 from jaxcheck.evidence import blocks, rows, sketch
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
-from jaxcheck.evidence.problem import Problem
-from jaxcheck.evidence.witnesses import gradient_of, outputs_of
 from jaxcheck.options import Tolerance
+from jaxcheck.problem.at_theta import gradient_of, outputs_of
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.objective import Traced
 from jaxcheck.program.run import kept, spread
 from jaxcheck.program.run.compile import execute

@@ -12,8 +12,8 @@ import numpy as np
 from jaxcheck.bars import BARS, OBVIOUS
 from jaxcheck.evidence import roundoff
 from jaxcheck.evidence.batched import SURE, Table
-from jaxcheck.evidence.problem import Problem
 from jaxcheck.options import Tolerance
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.objective import data_apart
 from jaxcheck.there import there
 

@@ -13,8 +13,8 @@ import numpy as np
 from jaxcheck.bars import MUST_CATCH
 from jaxcheck.evidence import sides, sketch
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
-from jaxcheck.evidence.problem import Problem
-from jaxcheck.evidence.witnesses import gradient_of, outputs_of
+from jaxcheck.problem.at_theta import gradient_of, outputs_of
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.run.compile import execute
 from jaxcheck.there import there
 

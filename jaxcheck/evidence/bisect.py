@@ -15,9 +15,10 @@ import numpy as np
 
 from jaxcheck.bars import BARS, FINE_UNIT
 from jaxcheck.evidence.differences import EPS, Ladder
-from jaxcheck.evidence.problem import LeafEvidence, Problem
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.evidence.sketch import own_scale
 from jaxcheck.evidence.witnesses import measure
+from jaxcheck.problem.problem import Problem
 
 # Components that are looked for, rounds of fresh signs, and wrong blocks of one level beyond which nobody goes on.
 MOST, ROUNDS, SPREAD = 16, 4, 12

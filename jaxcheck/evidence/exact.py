@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxcheck.budget import current
 from jaxcheck.evidence.differences import Slopes
-from jaxcheck.evidence.problem import Probes, Problem
+from jaxcheck.evidence.measured import Probes
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.ways import exact
 

@@ -16,9 +16,10 @@ import numpy as np
 from jaxcheck import budget
 from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.differences import two_steps
-from jaxcheck.evidence.problem import Probes, Problem
+from jaxcheck.evidence.measured import Probes
 from jaxcheck.evidence.projected import exact
-from jaxcheck.evidence.sketch import component_scale
+from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.scale import component_scale
 from jaxcheck.program.mode import as_jax
 from jaxcheck.program.objective import call
 from jaxcheck.program.run import columns, kept, spread

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcheck.evidence.maps import Map
+from jaxcheck.problem.map import Map
 from jaxcheck.program.ask import ask
 from jaxcheck.program.custom.rules import is_inexact
 from jaxcheck.program.derived import own_values

@@ -17,13 +17,14 @@ import numpy as np
 from jaxcheck import threads
 from jaxcheck.bars import FINE_UNIT
 from jaxcheck.budget import until_stopped
-from jaxcheck.evidence import repeat
 from jaxcheck.evidence.differences import EPS, Ladder, Slopes, slopes
 from jaxcheck.evidence.gradient_bars import bar, of_leaf
-from jaxcheck.evidence.problem import Evidence, Probes, Problem
+from jaxcheck.evidence.measured import Evidence, Probes
 from jaxcheck.evidence.scatter import gradients
 from jaxcheck.evidence.sketch import directions as leaf_directions
 from jaxcheck.evidence.witnesses import measure
+from jaxcheck.problem import repeat
+from jaxcheck.problem.problem import Problem
 from jaxcheck.there import there
 from jaxcheck.theta import Leaf
 

@@ -13,8 +13,9 @@ import jax
 import numpy as np
 
 from jaxcheck.evidence import exact, roundoff
-from jaxcheck.evidence.problem import LeafEvidence, Probes, Problem
+from jaxcheck.evidence.measured import LeafEvidence, Probes
 from jaxcheck.evidence.witnesses import in_turn
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.custom.census import has_stop_gradient
 from jaxcheck.program.custom.strip import without_stops

@@ -8,12 +8,15 @@ import numpy as np
 
 from jaxcheck.bars import FINE_UNIT
 from jaxcheck.budget import until_stopped
-from jaxcheck.evidence import path, repeat
+from jaxcheck.evidence import path
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
 from jaxcheck.evidence.gradient_bars import barred, of_leaf
-from jaxcheck.evidence.problem import Evidence, Probes, Problem
-from jaxcheck.evidence.sketch import component_scale, own_scale
+from jaxcheck.evidence.measured import Evidence, Probes
+from jaxcheck.evidence.sketch import own_scale
 from jaxcheck.evidence.witnesses import is_long, measure
+from jaxcheck.problem import repeat
+from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.scale import component_scale
 from jaxcheck.there import there
 
 # Smallest step scale of a component, relative to its leaf's RMS.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from jaxcheck import threads
-from jaxcheck.evidence.problem import LeafEvidence, Probes, Problem
+from jaxcheck.evidence.as_run import of_numbers
+from jaxcheck.evidence.measured import LeafEvidence, Probes
 from jaxcheck.evidence.sketch import typical, units
-from jaxcheck.there import there
+from jaxcheck.problem.problem import Problem
 from jaxcheck.theta import Leaf
 
 # A gradient (G, P) and its bars, or nothing.
@@ -70,7 +71,7 @@ def given_error(problem: Problem, point: np.ndarray, m: np.ndarray, where: slice
     part = m[:, where]
     if problem.numbers_unit is None:
         return np.zeros_like(part)
-    known = there(problem.numbers_loosely)(loose) if loose else problem.numbers_bar
+    known = of_numbers(problem, loose) if problem.numbers_run is not None else None
     if known is not None and np.isfinite(known[:, where]).all():
         bar = known[:, where] * (problem.numbers_unit[where] > 0)
         return bar + typical(bar, units(point[where])) + problem.numbers_unit[where] * np.abs(part)

@@ -8,26 +8,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence.sketch import component_scale
+from jaxcheck.problem.leaves import belongs, groups
+from jaxcheck.problem.scale import component_scale
 from jaxcheck.theta import to_real
 
-# Leaves that get a direction or a cotangent of their own; of more leaves several share one.
-OWN = 16
 # A component that a direction moves by more than this times its own size may be met far outside its scale.
 WIDE = 1e3
-
-
-def belongs(arrays: Sequence[Any]) -> np.ndarray:
-    """The number of the leaf to which each entry of `to_vector(arrays)` belongs."""
-    sizes = [int(np.prod(x.shape)) * (2 if jnp.issubdtype(x.dtype, jnp.complexfloating) else 1) for x in arrays]
-    return np.repeat(np.arange(len(sizes)), sizes)
-
-
-def groups(owner: np.ndarray, room: float) -> list[np.ndarray]:
-    """Masks that pick one leaf each, where there are several and `room` is for as many; else several leaves each."""
-    leaves = np.unique(owner)
-    count = int(min(len(leaves), OWN, room))
-    return [np.isin(owner, leaves[k::count]) for k in range(count)] if count > 1 else []
 
 
 def directions_of(point: Sequence[Any], rng: np.random.Generator, count: int, room: float) -> np.ndarray:

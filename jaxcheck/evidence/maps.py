@@ -21,9 +21,11 @@ import numpy as np
 from jaxcheck.bars import HALF_PRECISION
 from jaxcheck.evidence import rows
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
-from jaxcheck.evidence.leafwise import LARGE, belongs, cotangents_of, directions_of, is_wide, own_size
-from jaxcheck.evidence.real_view import from_vector, to_vector
+from jaxcheck.evidence.leafwise import LARGE, cotangents_of, directions_of, is_wide, own_size
 from jaxcheck.evidence.sides import AT, without_kinks_beside
+from jaxcheck.problem.leaves import belongs
+from jaxcheck.problem.map import Map
+from jaxcheck.problem.real_view import from_vector, to_vector
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.objective import Traced
 from jaxcheck.program.run.compile import execute
@@ -33,30 +35,6 @@ from jaxcheck.there import there
 LADDER = Ladder(first=0.1, ratio=5.0, count=10)
 # Elements computed, and kept, for the sake of directions of single leaves: beyond it the dense ones must do.
 OWN_WORK, OWN_SIZE = 2e8, 1e7
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Map:
-    """One function on flat inexact inputs, with its derivatives traced as programs.
-
-    `tangent` and `cotangent` are under test (None where not asked for); `reference` is the tangent of
-    the program without the user's rules (None without such rules, or where JAX has no forward mode; then
-    `reference_pull` is its cotangent). `own`: what is under test is JAX's own derivative, of a function without
-    rules of the user's, or of a derivative, whose code any other derivative shares.
-    """
-
-    name: str
-    primal: Traced
-    point: tuple[np.ndarray, ...]
-    tangent: Traced | None
-    cotangent: Traced | None
-    reference: Traced | None
-    reference_pull: Traced | None = None
-    own: bool = False
-
-    @property
-    def cost(self) -> float:
-        return self.primal.program.cost
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

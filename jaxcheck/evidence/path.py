@@ -16,8 +16,8 @@ import numpy as np
 
 from jaxcheck.evidence import blocks
 from jaxcheck.evidence.differences import Slopes
-from jaxcheck.evidence.problem import Problem
-from jaxcheck.evidence.witnesses import gradient_of, outputs_of
+from jaxcheck.problem.at_theta import gradient_of, outputs_of
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.run.compile import execute
 from jaxcheck.there import there
 

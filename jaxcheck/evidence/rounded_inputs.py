@@ -6,9 +6,10 @@ import jax
 import numpy as np
 
 from jaxcheck.evidence.as_run import of_data
-from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.sketch import typical, units
-from jaxcheck.evidence.witnesses import gradient_of, signs
+from jaxcheck.evidence.witnesses import signs
+from jaxcheck.problem.at_theta import gradient_of
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.run.compile import execute
 
 

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.evidence import blocks, rows
-from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.sketch import typical, units
-from jaxcheck.evidence.witnesses import real_gradient
+from jaxcheck.problem.at_theta import real_gradient
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.objective import Traced, cast
 from jaxcheck.program.run.by_pieces import once
 from jaxcheck.program.run.compile import execute

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence import blocks, repeat
-from jaxcheck.evidence.problem import Problem
-from jaxcheck.evidence.repeat import differ
-from jaxcheck.evidence.witnesses import gradient_of, nearby, on_host, signs
+from jaxcheck.evidence import blocks
+from jaxcheck.evidence.witnesses import nearby, on_host, signs
+from jaxcheck.problem import repeat
+from jaxcheck.problem.at_theta import gradient_of
+from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.repeat import differ
 from jaxcheck.program.run.compile import execute
 
 

@@ -9,10 +9,12 @@ import numpy as np
 
 from jaxcheck.evidence.differences import Ladder, slopes
 from jaxcheck.evidence.gather import FLOOR, moves_of, per_component
-from jaxcheck.evidence.problem import Probes, Problem
-from jaxcheck.evidence.sketch import component_scale, own_scale
+from jaxcheck.evidence.measured import Probes
+from jaxcheck.evidence.sketch import own_scale
 from jaxcheck.evidence.smooth import pieces
 from jaxcheck.evidence.witnesses import measure
+from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.scale import component_scale
 
 
 def tied_directions(values: np.ndarray, seed: int) -> np.ndarray:

@@ -16,9 +16,10 @@ import numpy as np
 
 from jaxcheck.bars import ALIKE, BARS
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
-from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.sketch import own_scale
-from jaxcheck.evidence.witnesses import gradient_of, measure
+from jaxcheck.evidence.witnesses import measure
+from jaxcheck.problem.at_theta import gradient_of
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.run.compile import execute
 from jaxcheck.there import there
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.formula import norm2, norms
+from jaxcheck.problem.scale import component_scale
 from jaxcheck.there import there
 from jaxcheck.theta import Leaf
 
@@ -22,21 +23,6 @@ from jaxcheck.theta import Leaf
 SPAN = float(Ladder().steps[Ladder().count // 2] / Ladder().first)
 # Least scale in the directions that follow the components' own sizes, relative to the RMS.
 PROPORTION = 1e-3
-# How far a component that is zero, and has no size of its own, moves at least, relative to the RMS. A choice.
-ZERO_MOVES = 1e-2
-
-
-def component_scale(values: np.ndarray, floor: float) -> np.ndarray:
-    """How far each component may move: its own size, at least `floor` of the leaf's RMS; 1 in a zero leaf."""
-    size = np.abs(values)
-    if not size.size:
-        return size
-    peak = size.max()
-    if not np.isfinite(peak) or peak == 0:
-        return np.ones_like(size)
-    rms = peak * np.sqrt(np.mean((size / peak) ** 2))
-    # A zero component has no size of its own.
-    return np.where(size == 0, max(floor, ZERO_MOVES) * rms, np.maximum(size, floor * rms))
 
 
 def own_scale(values: np.ndarray, floor: float) -> np.ndarray:

@@ -18,8 +18,8 @@ import numpy as np
 
 from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.differences import ENOUGH, Ladder
-from jaxcheck.evidence.problem import Problem
 from jaxcheck.notebook import cell
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.objective import cast
 from jaxcheck.program.run.compile import execute
 from jaxcheck.program.run.hoisting import as_inputs

@@ -13,9 +13,9 @@ import itertools
 import numpy as np
 
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
-from jaxcheck.evidence.problem import Problem
 from jaxcheck.evidence.smooth import Pieces, pieces
 from jaxcheck.evidence.witnesses import measure
+from jaxcheck.problem.problem import Problem
 
 # Members of a larger tie that are moved against the others, one at a time.
 FLIPS = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from jaxcheck.evidence.real_view import from_vector, to_vector
+from jaxcheck.problem.real_view import from_vector, to_vector
 from jaxcheck.program.derived import plain
 from jaxcheck.program.objective import Traced
 from jaxcheck.program.run.compile import execute

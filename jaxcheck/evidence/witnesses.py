@@ -11,45 +11,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck import budget
 from jaxcheck.evidence import blocks, rows
 from jaxcheck.evidence.differences import Ladder
-from jaxcheck.evidence.parts import Parts, gradient
-from jaxcheck.evidence.problem import Problem
-from jaxcheck.evidence.sketch import component_scale
-from jaxcheck.program.objective import Traced, call
+from jaxcheck.problem.at_theta import gradient_of, outputs_of
+from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.scale import component_scale
+from jaxcheck.program.objective import Traced
 from jaxcheck.program.run import kept
 from jaxcheck.program.run.compile import execute
-from jaxcheck.theta import Leaf
-
-
-def real_gradient(leaf: Leaf, gradient: Any, xp: Any = jnp) -> Any:
-    """(G, *shape) in JAX's convention to (G, n) in the real view."""
-    flat = gradient.reshape(gradient.shape[0], -1)
-    if not leaf.is_complex:
-        return flat.real if xp.iscomplexobj(flat) else flat
-    return xp.concatenate([flat.real, -flat.imag], axis=1)
-
-
-def outputs_of(problem: Problem, program: Any, vector: Any, extras: Sequence[Any]) -> Any:
-    """(G,) outputs at a traced real vector theta."""
-    out = call(program, problem.loss.program.closed.in_avals, [*problem.theta.unravel(vector), *extras])[0]
-    return out.reshape(-1).astype(jnp.float64)
-
-
-def gradient_of(problem: Problem, traced: Traced, program: Any, vector: Any, extras: Sequence[Any]) -> Any:
-    """(G, P) gradient at a traced real vector theta."""
-    out = call(program, traced.program.closed.in_avals, [*problem.theta.unravel(vector), *extras])
-    found = [g.reshape(problem.columns, *leaf.shape) for leaf, g in zip(problem.theta.leaves, out, strict=True)]
-    if isinstance(vector, Parts):
-        return gradient(found, problem.theta.leaves)
-    return jnp.concatenate(
-        [real_gradient(leaf, g).astype(jnp.float64) for leaf, g in zip(problem.theta.leaves, found, strict=True)],
-        axis=1,
-    )
 
 
 def nearby(point: np.ndarray, seed: int, unit: float) -> np.ndarray:

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from jaxcheck.bars import MISSED, SIZES
-from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.formula import norms, norms_along
 from jaxcheck.judgement.looks import look
 from jaxcheck.judgement.measures import reference

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from jaxcheck.bars import BARS, BESIDE_LEAF, COMPONENT
-from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.evidence.sketch import typical
 from jaxcheck.formula import formula2, norms
 from jaxcheck.judgement import looks as seeing

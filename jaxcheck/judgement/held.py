@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxcheck.bars import BARS
-from jaxcheck.evidence.problem import LeafEvidence, Probes
+from jaxcheck.evidence.measured import LeafEvidence, Probes
 from jaxcheck.judgement.findings import Finding
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.judgement.vote import judge as vote

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxcheck.bars import BARS, HUGE
-from jaxcheck.evidence.problem import LeafEvidence, Probes
+from jaxcheck.evidence.measured import LeafEvidence, Probes
 from jaxcheck.judgement.looks import round_off
 from jaxcheck.records_drawn import Curve, Grid, Numbers, Sample
 from jaxcheck.result import NAN, LeafResult, Reason, Verdict

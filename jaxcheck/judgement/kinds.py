@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxcheck.bars import ADDED_UP, ENTRY, EXPLAINS, LEAVES, RATIO
-from jaxcheck.evidence.prepare.beside import Beside
 from jaxcheck.formula import formula2, norm2
 from jaxcheck.judgement.side_by_side import View, number
+from jaxcheck.problem.beside import Beside
 
 
 def ratio_of(m: np.ndarray, t: np.ndarray) -> float:

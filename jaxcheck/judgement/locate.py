@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jaxcheck.bars import ROUND_OFF
-from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.judgement.measures import nearest
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.result import NAN, Component

@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from jaxcheck.bars import ALIKE, BARS, GROSS, SCATTER, SCATTER_ON_KINK, UNITS
-from jaxcheck.evidence.problem import LeafEvidence, Probes
+from jaxcheck.evidence.measured import LeafEvidence, Probes
 from jaxcheck.formula import norms_along
 from jaxcheck.judgement import ranges
 from jaxcheck.judgement.measures import coarse, reference

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxcheck.bars import MUST_CATCH, ROUND_OFF
 from jaxcheck.evidence.maps import MapEvidence
-from jaxcheck.evidence.problem import Probes
+from jaxcheck.evidence.measured import Probes
 from jaxcheck.evidence.projected import transposed
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.judgement.findings import Finding, at_worst

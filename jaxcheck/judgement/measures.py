@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxcheck.bars import BARS, CLOSER, CONFIRMED, NEXT_TO_NOTHING, ONLY_ROUNDING
 from jaxcheck.evidence.differences import Slopes
-from jaxcheck.evidence.problem import LeafEvidence, Probes
+from jaxcheck.evidence.measured import LeafEvidence, Probes
 from jaxcheck.formula import formula2, norm2, norms, norms_along
 from jaxcheck.result import NAN
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from jaxcheck.bars import ABOUT, BARS, EXPLAINS, FITS, MOST_OF_IT, RATIO, READABLE
-from jaxcheck.evidence.prepare.beside import Beside
-from jaxcheck.evidence.problem import LeafEvidence, Probes
+from jaxcheck.evidence.measured import LeafEvidence, Probes
 from jaxcheck.formula import norm2
 from jaxcheck.judgement import kinds, kinds_partial
 from jaxcheck.judgement.measures import nearest
 from jaxcheck.judgement.ranges import ranges
 from jaxcheck.judgement.side_by_side import View
+from jaxcheck.problem.beside import Beside
 
 
 def truth(ev: LeafEvidence) -> np.ndarray | None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxcheck import threads
 from jaxcheck.bars import BARS, COMPONENT, FAINT, OBVIOUS, SIZES
-from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.formula import norms
 from jaxcheck.judgement.chance import from_differences, hidden
 from jaxcheck.judgement.looks import look

@@ -9,7 +9,7 @@ import numpy as np
 from jaxcheck.bars import BARS, GROSS, OBVIOUS, ROUND_OFF
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.maps import MapEvidence
-from jaxcheck.evidence.problem import Probes
+from jaxcheck.evidence.measured import Probes
 from jaxcheck.evidence.projected import exact, projected
 from jaxcheck.judgement.findings import Finding, at_worst
 from jaxcheck.judgement.held import Held, leaf_evidence, unless_steep, worst_of

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxcheck.bars import ALIKE, BARS
 from jaxcheck.evidence.differences import Slopes
-from jaxcheck.evidence.problem import LeafEvidence, Probes
+from jaxcheck.evidence.measured import LeafEvidence, Probes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxcheck.bars import ENTRY, EXPLAINS, FITS, LEAVES
-from jaxcheck.evidence.prepare.beside import Beside
-from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.formula import formula2
+from jaxcheck.problem.beside import Beside
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxcheck.bars import BARS, FAINT, OBVIOUS
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.maps import MapEvidence
-from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.formula import norms
 from jaxcheck.judgement.findings import Finding
 from jaxcheck.judgement.measures import own_size, reference

@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from jaxcheck.bars import GROSS, MUST_CATCH, OBVIOUS
-from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.formula import norms
 from jaxcheck.judgement import facts, table
 from jaxcheck.judgement.measures import relative_numbers

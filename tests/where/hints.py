@@ -15,9 +15,9 @@ from functools import cache
 import jax
 import numpy as np
 
-from jaxcheck.evidence.prepare.beside import Beside, of_data
-from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.judgement.pattern import hint
+from jaxcheck.problem.beside import Beside, of_data
 from jaxcheck.theta import Leaf
 from tests.where import build
 from tests.where.cases import CASES, HELD_BACK

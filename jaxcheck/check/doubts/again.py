@@ -15,14 +15,16 @@ import numpy as np
 from jaxcheck.check.doubts import implicit, limits_maps
 from jaxcheck.check.engine import opinions_of
 from jaxcheck.check.settings import Settings
-from jaxcheck.evidence.maps import Map, MapEvidence
-from jaxcheck.evidence.prepare import map_problem
-from jaxcheck.evidence.problem import LeafEvidence, Problem
+from jaxcheck.evidence import map_problem
+from jaxcheck.evidence.maps import MapEvidence
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.judgement.findings import Finding
 from jaxcheck.judgement.held import STEEP, worst_of
 from jaxcheck.judgement.measures import steep
 from jaxcheck.judgement.unseen import dark, partly, poor, unseen
 from jaxcheck.judgement.vote import Opinion
+from jaxcheck.problem.map import Map
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Reason, Verdict
 from jaxcheck.there import there

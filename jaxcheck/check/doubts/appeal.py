@@ -10,7 +10,7 @@ from jaxcheck.bars import BARS
 from jaxcheck.check.doubts import rounding
 from jaxcheck.check.settings import Case
 from jaxcheck.evidence import exact
-from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.formula import norms
 from jaxcheck.judgement import power
 from jaxcheck.judgement.measures import without

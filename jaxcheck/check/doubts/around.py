@@ -10,7 +10,7 @@ import numpy as np
 from jaxcheck.bars import BARS, LEAST_MOVE, NUDGE
 from jaxcheck.check.settings import Case
 from jaxcheck.evidence import gather, sketch
-from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.evidence.sides import AS_MUCH, autodiff_at
 from jaxcheck.evidence.witnesses import on_host
 from jaxcheck.judgement.measures import believed

@@ -11,7 +11,7 @@ from jaxcheck import bars
 from jaxcheck.check.doubts.as_run_walk import NOTHING_LEFT, Second, Walk, is_wrong
 from jaxcheck.check.settings import Case
 from jaxcheck.evidence import as_run
-from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.formula import norm2
 from jaxcheck.judgement import as_run as judgement
 from jaxcheck.judgement import locate

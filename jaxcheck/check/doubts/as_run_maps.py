@@ -12,9 +12,9 @@ from jaxcheck.check.drop_in import inconclusive
 from jaxcheck.check.settings import Settings
 from jaxcheck.evidence import as_run_maps, maps
 from jaxcheck.evidence.finite import is_finite
-from jaxcheck.evidence.maps import Map
 from jaxcheck.judgement.maps import Finding, judge
 from jaxcheck.options import Tolerance
+from jaxcheck.problem.map import Map
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Reason, Report, Verdict
 

@@ -12,10 +12,11 @@ from jaxcheck import bars, threads
 from jaxcheck.check.doubts.rounding import decides
 from jaxcheck.check.settings import Case
 from jaxcheck.evidence import as_run, gather
-from jaxcheck.evidence.problem import LeafEvidence, Problem
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.judgement import as_run as judgement
 from jaxcheck.judgement import locate
 from jaxcheck.judgement.vote import Opinion
+from jaxcheck.problem.problem import Problem
 from jaxcheck.result import Component, Reason, Verdict
 from jaxcheck.there import there
 

@@ -11,7 +11,7 @@ from jaxcheck.bars import ALIKE, BARS, COUNTS
 from jaxcheck.check.settings import Case
 from jaxcheck.evidence import freed
 from jaxcheck.evidence.freed import Freed
-from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.result import Reason, Verdict
 from jaxcheck.there import there

@@ -13,7 +13,7 @@ import dataclasses
 import numpy as np
 
 from jaxcheck.check.settings import Case
-from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.judgement.maps import Finding
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.program import draws

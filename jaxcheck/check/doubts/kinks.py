@@ -11,7 +11,7 @@ from jaxcheck.check.doubts import rounding
 from jaxcheck.check.doubts.around import cancelled, excused_by_itself, scale_of
 from jaxcheck.check.settings import Case
 from jaxcheck.evidence import gather, ties
-from jaxcheck.evidence.problem import LeafEvidence
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.evidence.sides import Sides, sides
 from jaxcheck.evidence.witnesses import measure
 from jaxcheck.judgement.looks import round_off

@@ -16,10 +16,11 @@ import numpy as np
 from jaxcheck.bars import BARS, FADED, FAR_BELOW, RESTS, SAME
 from jaxcheck.check.settings import Case
 from jaxcheck.evidence import gather
-from jaxcheck.evidence.problem import LeafEvidence, Problem
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.evidence.sketch import typical, units
 from jaxcheck.formula import formula2, norm2, norms
 from jaxcheck.judgement.vote import Opinion
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.converge import LONG, SHORT, Patience, further, iterates
 from jaxcheck.result import Reason, Verdict
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from jaxcheck.evidence.maps import Map
+from jaxcheck.problem.map import Map
 from jaxcheck.program.converge import LONG, Patience, further, iterates
 
 PROGRAMS = ("primal", "tangent", "cotangent", "reference", "reference_pull")

@@ -14,13 +14,14 @@ from jaxcheck.check.settings import Case
 from jaxcheck.evidence import gather, second_look
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.gradient_bars import given_error
-from jaxcheck.evidence.problem import LeafEvidence, Problem
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.evidence.rounded_inputs import of_inputs
 from jaxcheck.evidence.smooth import deciders
 from jaxcheck.evidence.witnesses import beside_zeros
 from jaxcheck.judgement import measures
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.options import Tolerance
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.custom.census import has_stop_gradient, rules_in
 from jaxcheck.program.interpret import walk
 from jaxcheck.program.objective import Traced
@@ -217,7 +218,7 @@ def coarser(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
 
 def may_be_otherwise(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
     """Whether a leaf of numbers is convicted, which rounding may have taken elsewhere."""
-    return opinion.verdict is Verdict.FAIL and case.problem.numbers_loosely is not None
+    return opinion.verdict is Verdict.FAIL and case.problem.numbers_run is not None
 
 
 def decided_otherwise(case: Case, leaves: list[LeafEvidence], opinions: list[Opinion]) -> list[Opinion]:

@@ -10,10 +10,10 @@ from jaxcheck.bars import FAR_BELOW, LEAST_COST, WORK
 from jaxcheck.budget import current
 from jaxcheck.check.settings import Case
 from jaxcheck.evidence import gather, second_look
-from jaxcheck.evidence.problem import LeafEvidence
-from jaxcheck.evidence.sketch import component_scale
+from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.judgement import locate, measures
 from jaxcheck.judgement.vote import Opinion
+from jaxcheck.problem.scale import component_scale
 from jaxcheck.result import Reason, Verdict
 
 # Components of one leaf that get the full ladder when they are suspected.

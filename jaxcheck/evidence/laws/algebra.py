@@ -17,7 +17,7 @@ from jaxcheck.evidence.laws import eager, linear
 from jaxcheck.evidence.laws.adjoint import Adjoint
 from jaxcheck.evidence.laws.rounding import with_rounding
 from jaxcheck.evidence.laws.run import Answer, Job, Pulled, run
-from jaxcheck.evidence.laws.site import (  # fmt: skip
+from jaxcheck.evidence.laws.site import (
     Site,
     build,
     finite,

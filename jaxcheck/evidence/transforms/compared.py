@@ -16,7 +16,7 @@ import numpy as np
 from jaxcheck.bars import FINE_UNIT
 from jaxcheck.evidence.laws.rounding import allowed, at_points, settled
 from jaxcheck.evidence.laws.run import Pulled
-from jaxcheck.evidence.laws.site import (  # fmt: skip
+from jaxcheck.evidence.laws.site import (
     Arrays,
     Site,
     build,

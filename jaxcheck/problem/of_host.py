@@ -8,12 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxcheck.evidence import repeat
-from jaxcheck.evidence.prepare import host
-from jaxcheck.evidence.prepare.beside import of_data
-from jaxcheck.evidence.prepare.preface import Preface, units
-from jaxcheck.evidence.prepare.user import HeldFixed, StructureError, User, first_line, real_rows
-from jaxcheck.evidence.problem import Problem
+from jaxcheck.problem import host, repeat
+from jaxcheck.problem.beside import of_data
+from jaxcheck.problem.preface import Preface, units
+from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.user import HeldFixed, StructureError, User, first_line, real_rows
 from jaxcheck.result import Witness
 
 

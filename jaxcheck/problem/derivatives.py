@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence.maps import Map
+from jaxcheck.problem.map import Map
 from jaxcheck.program.ask import Refused, ask, on_purpose
 from jaxcheck.program.custom.given_solves import given_solves
 from jaxcheck.program.custom.strip import count_rules

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxcheck.budget import current
-from jaxcheck.evidence.prepare.user import first_line
+from jaxcheck.problem.user import first_line
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.run.memory import is_exhausted
 

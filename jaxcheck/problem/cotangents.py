@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxcheck.evidence.leafwise import groups
+from jaxcheck.problem.leaves import groups
 
 # Outputs up to this number get one cotangent each, besides a random one; more get random ones.
 ROWS = 6

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence.prepare.guarded import Guarded
-from jaxcheck.evidence.prepare.user import real_rows
+from jaxcheck.problem.guarded import Guarded
+from jaxcheck.problem.user import real_rows
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.theta import Theta
 

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence.prepare.donated import donates, undonated
-from jaxcheck.evidence.prepare.preface import narrow
-from jaxcheck.evidence.prepare.user import first_line, refuse_tracing, to_array
-from jaxcheck.evidence.real_view import from_vector, to_vector
 from jaxcheck.options import places
+from jaxcheck.problem.donated import donates, undonated
+from jaxcheck.problem.preface import narrow
+from jaxcheck.problem.real_view import from_vector, to_vector
+from jaxcheck.problem.user import first_line, refuse_tracing, to_array
 from jaxcheck.program import decided
 from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
 from jaxcheck.program.constants import own as owned

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.budget import current
-from jaxcheck.evidence import repeat
-from jaxcheck.evidence.as_run import Run
-from jaxcheck.evidence.prepare.beside import Beside
-from jaxcheck.evidence.problem import Problem
-from jaxcheck.evidence.witnesses import gradient_of, outputs_of
 from jaxcheck.notebook import cell
+from jaxcheck.problem import repeat
+from jaxcheck.problem.at_theta import gradient_of, outputs_of
+from jaxcheck.problem.beside import Beside
+from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.run import Run
 from jaxcheck.program.constants import own as owned
 from jaxcheck.program.custom.census import rules_in
 from jaxcheck.program.custom.given_solves import given_solves

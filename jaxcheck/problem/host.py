@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.budget import current
-from jaxcheck.evidence.prepare.guarded import Guarded, gradient
-from jaxcheck.evidence.prepare.user import StructureError, User, check_scalar, first_line, real_rows
-from jaxcheck.evidence.repeat import differ
-from jaxcheck.evidence.sketch import component_scale
+from jaxcheck.problem.guarded import Guarded, gradient
+from jaxcheck.problem.repeat import differ
+from jaxcheck.problem.scale import component_scale
+from jaxcheck.problem.user import StructureError, User, check_scalar, first_line, real_rows
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.mode import as_jax, is_wide
 from jaxcheck.tracebacks import note

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxcheck.budget import current
-from jaxcheck.evidence.problem import Problem
+from jaxcheck.problem.problem import Problem
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.mode import as_jax, is_traced
 from jaxcheck.program.objective import trace

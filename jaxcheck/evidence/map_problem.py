@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence.cotangents import cotangents
-from jaxcheck.evidence.maps import Map, MapEvidence
-from jaxcheck.evidence.problem import Problem
-from jaxcheck.evidence.real_view import from_vector, to_vector
+from jaxcheck.evidence.maps import MapEvidence
+from jaxcheck.problem.cotangents import cotangents
+from jaxcheck.problem.map import Map
+from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.real_view import from_vector, to_vector
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.derived import MOST_PUSHED
 from jaxcheck.program.objective import Traced, cast

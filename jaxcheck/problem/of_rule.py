@@ -9,17 +9,18 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence import derivatives, maps, repeat
-from jaxcheck.evidence.as_run import Run
-from jaxcheck.evidence.cotangents import ROWS, cotangents
-from jaxcheck.evidence.leafwise import belongs
-from jaxcheck.evidence.prepare.beside import Beside, of_outputs
-from jaxcheck.evidence.prepare.eager_rule import on_numbers
-from jaxcheck.evidence.prepare.preface import Preface, narrow, native_run, of_no_rule
-from jaxcheck.evidence.prepare.subject import Subject, inexact_outputs, outputs_at
-from jaxcheck.evidence.prepare.twice import same
-from jaxcheck.evidence.prepare.user import first_line
-from jaxcheck.evidence.problem import Problem
+from jaxcheck.problem import derivatives, repeat
+from jaxcheck.problem.beside import Beside, of_outputs
+from jaxcheck.problem.cotangents import ROWS, cotangents
+from jaxcheck.problem.eager_rule import on_numbers
+from jaxcheck.problem.leaves import belongs
+from jaxcheck.problem.map import Map
+from jaxcheck.problem.preface import Preface, narrow, native_run, of_no_rule
+from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.run import Run
+from jaxcheck.problem.subject import Subject, inexact_outputs, outputs_at
+from jaxcheck.problem.twice import same
+from jaxcheck.problem.user import first_line
 from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
 from jaxcheck.program.custom.given_solves import given_solves
 from jaxcheck.program.custom.strip import count_rules
@@ -131,12 +132,12 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
     return problem, preface if precision == "native" else _natively(one, problem, preface, own)
 
 
-def second_order(one: Subject) -> tuple[maps.Map | None, str]:
+def second_order(one: Subject) -> tuple[Map | None, str]:
     """The cotangents of x as a function of x and of those of the outputs; why not."""
     return _derived(one, derivatives.pulled_map, ("fwd", "rev"), ("rev",), ("fwd",))
 
 
-def second_order_forward(one: Subject) -> tuple[maps.Map | None, str]:
+def second_order_forward(one: Subject) -> tuple[Map | None, str]:
     """The tangents of the outputs as a function of x and of its tangents: to be seen where a forward rule is the
     user's own, for no transposed tangent shows what it does beside being linear. (None, "") without such a rule."""
     if not any(r.origin != "jax" and r.kind != "custom_vjp" for r in one.rules):
@@ -144,7 +145,7 @@ def second_order_forward(one: Subject) -> tuple[maps.Map | None, str]:
     return _derived(one, derivatives.pushed_map, ("fwd",))
 
 
-def _derived(one: Subject, build: Callable, *ways: tuple[str, ...]) -> tuple[maps.Map | None, str]:
+def _derived(one: Subject, build: Callable, *ways: tuple[str, ...]) -> tuple[Map | None, str]:
     try:
         inner, point = ask(build, one.primal, one.point)
     except Refused as no:

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence.witnesses import real_gradient
 from jaxcheck.foreign import is_array, no_wider
+from jaxcheck.problem.at_theta import real_gradient
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.mode import as_jax, is_traced
 from jaxcheck.theta import Theta, mismatch, without_gradient

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from jaxcheck.bars import MUST_CATCH, SPACINGS
-from jaxcheck.evidence.prepare.user import User
 from jaxcheck.formula import formula2
+from jaxcheck.problem.user import User
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.derived import own_values
 from jaxcheck.program.narrower import unit

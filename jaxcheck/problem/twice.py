@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.bars import UNITS
-from jaxcheck.evidence.real_view import to_vector
+from jaxcheck.problem.real_view import to_vector
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.custom.rules import is_inexact
 from jaxcheck.program.derived import derivative, own_values, plain

@@ -11,16 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence import as_run, repeat
-from jaxcheck.evidence.as_run import Run
-from jaxcheck.evidence.parts import layout_of
-from jaxcheck.evidence.prepare import by_type, host
-from jaxcheck.evidence.prepare.beside import of_data
-from jaxcheck.evidence.prepare.claim import Claim
-from jaxcheck.evidence.prepare.of_host import prepare_host
-from jaxcheck.evidence.prepare.preface import Preface, effects, narrow, native_run, of_no_rule, seen, units
-from jaxcheck.evidence.prepare.twice import same
-from jaxcheck.evidence.prepare.user import (
+from jaxcheck.problem import by_type, host, repeat
+from jaxcheck.problem.beside import of_data
+from jaxcheck.problem.claim import Claim
+from jaxcheck.problem.of_host import prepare_host
+from jaxcheck.problem.parts import layout_of
+from jaxcheck.problem.preface import Preface, effects, narrow, native_run, of_no_rule, seen, units
+from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.run import Run
+from jaxcheck.problem.twice import same
+from jaxcheck.problem.user import (
     HeldFixed,
     StructureError,
     User,
@@ -30,7 +30,6 @@ from jaxcheck.evidence.prepare.user import (
     refuse_tracing,
     to_array,
 )
-from jaxcheck.evidence.problem import Problem
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.custom.given_solves import given_solves
 from jaxcheck.program.custom.held import handed_out
@@ -143,7 +142,8 @@ def _with_preface(
     """The problem with what is said before anything is measured; `said` is of autodiff."""
     user, theta, primal = call.user, problem.theta, problem.loss
     if claim.unit is not None:
-        problem = _with_numbers(problem, call, own, claim.unit)
+        run = Run(own, None, tuple(call.leaves), call.extras)
+        problem = dataclasses.replace(problem, numbers_unit=claim.unit, numbers_run=run)
     preface = Preface(
         user.name,
         (claim.witness, Witness("numeric", primal.how, primal.note), said),
@@ -245,14 +245,6 @@ def _autodiff(call: Call, primal: Traced, claim: Claim) -> tuple[Traced | None, 
     if handed and claim.program is not None and claim.program.program.is_same(autodiff.program):
         return None, Witness("autodiff", "absent", f"same program as the gradient under test, by {handed[0]}")
     return autodiff, Witness("autodiff", autodiff.how, "; ".join(filter(None, (autodiff.note, note))))
-
-
-def _with_numbers(problem: Problem, call: Call, own: Traced, unit: np.ndarray) -> Problem:
-    problem = dataclasses.replace(problem, numbers_unit=unit)
-    measure = functools.partial(
-        as_run.of_numbers, problem, Run(own, None, tuple(call.leaves), call.extras), problem.theta.ravel()
-    )
-    return dataclasses.replace(problem, numbers_bar=measure(), numbers_loosely=functools.cache(measure))
 
 
 def _coarse_products(call: Call, problem: Problem, own: Traced) -> tuple[str, ...]:
