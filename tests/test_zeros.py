@@ -135,3 +135,31 @@ def test_dead_units_of_a_network_whose_gradient_is_autodiffs_own():
     assert any((np.asarray(g) == 0).any() for g in jax.tree.leaves(jax.grad(loss)(params)))
     report = jc.check_grad(loss, params)
     assert report.verdict is Verdict.PASS and report.reason in (Reason.AGREE, Reason.KINK)
+
+
+# Functions whose domain ends at zero, of which autodiff is NaN there: with the gradient by hand, None where there is
+# none (the slope is infinite).
+EDGES = {
+    "p sqrt p": (lambda p: 2 * p + p * jnp.sqrt(p), lambda p: 2 + 1.5 * jnp.sqrt(p)),
+    "distance": (lambda p: jnp.arccosh(1 + p) ** 2, lambda p: 2 - 2 * p / 3),
+    "power": (lambda p: p + p**1.5, lambda p: 1 + 1.5 * jnp.sqrt(p)),
+    "sqrt": (jnp.sqrt, None),
+    "quarter": (lambda p: p**0.25, None),
+    "arccosh": (lambda p: jnp.arccosh(1 + p), None),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", EDGES)
+def test_zeros_at_the_edge_of_the_domain(name, dtype):
+    """The floats next to zero are zero to a compiled program: a step of them shows a function that never moves."""
+    f, grad = EDGES[name]
+    p = np.zeros(3, dtype)
+    loss = lambda p: jnp.sum(f(p))  # noqa: E731
+    if grad is not None:
+        for right in (jc.check_grad(loss, p, grad), jc.check_batch(loss, [p, p], grad)):
+            assert right.verdict is not Verdict.FAIL, right
+    wrong = (lambda p: 0 * p, lambda p: 1.1 * grad(p)) if grad is not None else (lambda p: 0 * p, lambda p: 0 * p + 1)
+    for bad in wrong:
+        for report in (jc.check_grad(loss, p, bad), jc.check_batch(loss, [p, p], bad)):
+            assert report.verdict is not Verdict.PASS, report

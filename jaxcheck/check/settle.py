@@ -21,6 +21,8 @@ from jaxcheck.result import Reason, Verdict
 FINER = Ladder(first=1e-5, ratio=4.0, count=10)
 # Steps of a component in units of its own spacing: whole numbers of it, for others would not move it by what they say.
 FLOATS = Ladder(first=4.0**12, ratio=4.0, count=13)
+# Of float64 that XLA does not flush to zero.
+SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 def settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opinion]:
@@ -107,9 +109,12 @@ def _beside_edges(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
     if indices.size:
         single, _ = _finer(case, number, ev, indices)
         ev = dataclasses.replace(ev, probes=measures.believed((*ev.probes, single)))
-    indices = np.flatnonzero(measures.on_one_side(ev) | (wide(ev, must_catch) & measures.near_edge(ev)))[:FOLLOW_UP]
+    spacing = np.spacing(np.abs(ev.values))
+    # Not of a zero, or next to it: floats as small as their spacing are zero to a compiled program.
+    narrow = (measures.on_one_side(ev) | (wide(ev, must_catch) & measures.near_edge(ev))) & (spacing >= SMALLEST)
+    indices = np.flatnonzero(narrow)[:FOLLOW_UP]
     if indices.size:
-        scale = np.spacing(np.abs(ev.values[indices]))
+        scale = spacing[indices]
         (single, _), spent, compiled = second_look.follow_up(
             case.problem, case.point, number, indices, FLOATS, case.settings.seed, scale=scale
         )
