@@ -6,7 +6,6 @@ JAX is imported by the commands that need it, when they run: `--help` answers at
 from __future__ import annotations
 
 import contextlib
-import io
 import shutil
 import sys
 from collections.abc import Generator
@@ -15,7 +14,7 @@ from typing import Any
 
 import click
 
-from jaxcheck.faces import cases
+from jaxcheck.faces import cases, printing
 from jaxcheck.faces.cases import Outcome
 from jaxcheck.faces.cli_options import file_names, make, on_device, words, writable
 
@@ -29,8 +28,7 @@ _epilog = "Exit code: 0 PASS, 1 FAIL, 2 could not be run, 3 INCONCLUSIVE; the wo
 @click.version_option(package_name="jaxcheck")
 def main() -> None:
     """Check gradients of JAX programs, and say which leaf is wrong."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a lost letter must not lose the report
+    printing.prepare()
 
 
 @main.command()
@@ -40,9 +38,9 @@ def demo() -> None:
 
     wrong, right = demonstration.reports()
     click.echo("A 3-layer network whose hand-written backprop has two mistakes: dW2 doubled, db1 times 4.\n")
-    _show(wrong)
+    printing.show(wrong)
     click.echo("\nThe same network with the right backprop.\n")
-    _show(right)
+    printing.show(right)
     if not demonstration.as_designed(wrong, right):
         click.echo("\nThis did not go as it should: please report it, with the text above.", err=True)
         sys.exit(_FAIL)
@@ -101,19 +99,22 @@ def run(
     try:
         with on_device(device), contextlib.closing(_found(wanted, keyword, resume, processes, device)) as found:
             for one in found:
-                if not quiet:
-                    click.echo(f"case {one.name}")
+                with printing.heard_or_not():
+                    if not quiet:
+                        click.echo(f"case {one.name}")
                 done.append(one.start())
-                _say(done[-1], quiet, with_traceback)
+                with printing.heard_or_not():
+                    printing.say(done[-1], quiet, with_traceback)
                 interrupted |= _interrupted(done[-1])
                 # Of several processes, those that were under way have something to say as well.
-                if (interrupted and processes == 1) or (stop and not _passed(done[-1])):
+                if (interrupted and processes == 1) or (stop and not printing.passed(done[-1])):
                     break
     except KeyboardInterrupt:
         interrupted = True
     if not done and not interrupted:
         raise click.UsageError(f"no case's name holds {keyword!r}" if keyword else "no case was found")
-    _summarise(done)
+    with printing.heard_or_not():
+        printing.summarise(done)
     _write(done, outputs)
     if interrupted:
         click.echo("interrupted", err=True)
@@ -142,9 +143,10 @@ def show(paths: tuple[str, ...]) -> None:
         found, broken = _read(path)
         reports += found
         errors += broken
-    for report in reports:
-        _show(report)
-        click.echo("")
+    with printing.heard_or_not():
+        for report in reports:
+            printing.show(report)
+            click.echo("")
     for name, said in errors:
         click.echo(f"error in case {name}: {said}", err=True)
     sys.exit(_UNUSABLE if errors else _exit_code(reports))
@@ -179,15 +181,15 @@ def explain(what: str | None) -> None:
 
     width = shutil.get_terminal_size().columns
     if what is None:
-        _echo(explanation.listing(width))
+        printing.echo(explanation.listing(width))
         return
     if Path(what).suffix.lower() in (".json", ".html"):
         if not Path(what).is_file():
             raise click.UsageError(f"no such file: {what}")
-        _echo(explanation.of_reports(_read(what)[0], width))
+        printing.echo(explanation.of_reports(_read(what)[0], width))
         return
     try:
-        _echo(explanation.of_word(what, width))
+        printing.echo(explanation.of_word(what, width))
     except KeyError as error:
         raise click.UsageError(error.args[0]) from error
 
@@ -204,77 +206,6 @@ def _read(path: str) -> tuple[list[Any], list[tuple[str, str]]]:
 def _interrupted(outcome: Outcome) -> bool:
     """Whether Ctrl-C ended its check: whoever presses it in a run means the run; what is known is kept."""
     return outcome.report is not None and outcome.report.cost.stopped == "user"
-
-
-def _passed(one: Outcome) -> bool:
-    return not one.error and one.report.ok
-
-
-def _say(one: Outcome, quiet: bool, with_traceback: bool) -> None:
-    if one.printed:
-        click.echo(one.printed, nl=not one.printed.endswith("\n"))
-    if one.error:
-        if with_traceback:
-            click.echo(one.trace, err=True, nl=False)
-        hint = "" if with_traceback else " (--traceback shows where)"
-        click.echo(f"error in case {one.name}: {one.error}{hint}", err=True)
-    elif quiet:
-        _show_line(one)
-    else:
-        _show(one.report)
-    if not quiet:
-        click.echo("")
-
-
-def _show_line(one: Outcome) -> None:
-    """An outcome in a line: on a terminal folded under itself, elsewhere one line for whoever reads on."""
-    from jaxcheck.report import grid, line, tables
-
-    verdict = "error" if one.error else one.report.verdict.value
-    told = one.error.splitlines()[0] if one.error else line.about(one.report)
-    said = f"{verdict:<12} {one.name}: {told}"
-    if not sys.stdout.isatty():
-        click.echo(said)
-        return
-    from rich.console import Console
-
-    console = Console()
-    for number, text in enumerate(grid.paragraph(said, console.width, indent=" " * 13)):
-        if number == 0:
-            text.stylize("red" if one.error else tables.COLOURS[one.report.verdict], 0, len(verdict))
-        console.print(text)
-
-
-def _echo(said: str) -> None:
-    from jaxcheck.report import text
-
-    click.echo(text.printable(said))
-
-
-def _show(report: Any) -> None:
-    if sys.stdout.isatty():
-        from rich.console import Console
-
-        Console().print(report)
-    else:
-        click.echo(str(report))
-
-
-def _summarise(done: list[Outcome]) -> None:
-    """The counts, and what did not pass once more: the reports above may be long."""
-    if len(done) < 2:
-        return
-    verdicts = [one.report.verdict.value for one in done if not one.error]
-    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)]
-    errors = [one for one in done if one.error]
-    counts += [f"{len(errors)} in error"] if errors else []
-    for verdict in ("INCONCLUSIVE", "FAIL"):
-        for one in done:
-            if not one.error and one.report.verdict.value == verdict:
-                _show_line(one)
-    for one in errors:
-        _show_line(one)
-    click.echo(f"{len(done)} checks: {', '.join(counts)}")
 
 
 def _write(done: list[Outcome], outputs: dict[str, str | None]) -> None:

@@ -393,3 +393,27 @@ def test_gradients_whose_squares_overflow_are_judged(size):
         )
         assert report.ok == (factor == 2), report
         assert report.leaves[0].norm_manual == pytest.approx(factor * size * np.linalg.norm(x))
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda x: jc.check_grad(lambda p: jnp.sum(p["w"]), {"w": x}), "params holds .* deleted .*`w`"),
+        (lambda x: jc.check_grad(lambda p, x: jnp.sum(p * x), np.ones(3), args=(x,)), "args holds .* deleted"),
+        (lambda x: jc.check_batch(lambda p: jnp.sum(p), [x, x]), "points holds .* deleted"),
+        (lambda x: jc.check_rule(lambda p: jnp.sum(p), x), "args holds .* deleted"),
+        (lambda x: jc.check_batch(lambda p: jnp.sum(p), []), "points holds no point"),
+    ],
+)
+def test_arrays_and_points_that_are_not_there(call, said):
+    x = jnp.ones(3)
+    x.delete()
+    with pytest.raises(ValueError, match=said):
+        call(x)
+
+
+def test_a_batch_says_what_is_wrong_with_points():
+    with pytest.raises(TypeError, match="points has no differentiable leaf .* make them floats"):
+        jc.check_batch(lambda p: p**2.0, np.arange(1, 4), lambda p: 2 * p)
+    with pytest.raises(TypeError, match="while JAX is tracing"):
+        jax.jit(lambda x: jc.check_batch(lambda p: jnp.sum(p**2), x))(np.ones((3, 2)))

@@ -332,6 +332,19 @@ def test_python_dash_m_works_where_only_ascii_can_be_printed(tmp_path):
     assert b"FAIL check_grad(loss)" in done.stdout
 
 
+@pytest.mark.parametrize("gone", [">/dev/full", ">&-", "| true"])
+def test_what_nobody_hears_is_written_all_the_same(cases, tmp_path, gone):
+    """A disk that is full, a standard output that is closed, a reader that has left."""
+    if gone == ">/dev/full" and not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    file = cases("def check_a(): return passing()\ndef check_b(): return failing()\n")
+    script = f"{sys.executable} -m jaxcheck run '{file}' --json '{tmp_path}/r.json'; echo $? > '{tmp_path}/code'"
+    done = subprocess.run(["sh", "-c", f"({script}) {gone}"], capture_output=True, text=True, check=False)
+    assert (tmp_path / "code").read_text().strip() == "1"
+    assert len(save.read(str(tmp_path / "r.json"))[0]) == 2
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr, done.stderr
+
+
 def test_demo_finds_what_is_planted():
     result = call("demo")
     assert result.exit_code == 0, result.output

@@ -25,12 +25,13 @@ from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.problem.of_loss import prepare
 from jaxcheck.problem.points import Batch, collect
 from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.refused import refuse_tracing
 from jaxcheck.problem.subject import name_of
 from jaxcheck.problem.user import copies, refuse_no_tuple, to_array
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.run import hosts, spread
 from jaxcheck.result import Reason, Report, Verdict
-from jaxcheck.theta import argument_paths, take_apart
+from jaxcheck.theta import argument_paths, no_leaf, take_apart
 from jaxcheck.tracebacks import OnError
 
 
@@ -80,6 +81,7 @@ def check_batch(
         TypeError, ValueError, OSError: as `check_grad`; the points do not stack; or mode="exhaustive".
     """
     refuse_no_tuple(args)
+    refuse_tracing(points=points, args=args)
     settings = Settings.make(mode, tolerance, must_catch, surrogate, seed, precision)
     if isinstance(settings.mode, Exhaustive):
         raise ValueError("check_batch looks along random directions; use mode=Sketch(...) or leave mode out")
@@ -193,6 +195,9 @@ def _beside_kinks(
 
 
 def _first(loss: Callable, batch: Batch, grad: Any, args: tuple, has_aux: bool, precision: str) -> Any:
+    theta = take_apart(batch.tree(0), "points[0]")
+    if not theta.leaves:
+        raise no_leaf(theta, "points has no differentiable leaf (float or complex); it holds")
     with OnError(lambda error: _one_point(error, loss, batch, args)):
         return prepare(loss, batch.tree(0), grad, args, has_aux, precision)
 

@@ -28,8 +28,9 @@ from jaxcheck.judgement.maps import judge
 from jaxcheck.problem import twice
 from jaxcheck.problem.of_rule import prepare_rule
 from jaxcheck.problem.preface import narrow
+from jaxcheck.problem.refused import refuse_tracing
 from jaxcheck.problem.subject import argument_names, subject
-from jaxcheck.problem.user import first_line, refuse_tracing, to_array
+from jaxcheck.problem.user import first_line, to_array
 from jaxcheck.program import decided
 from jaxcheck.program.constants import own
 from jaxcheck.program.objective import NOT_TRACEABLE, Traced, trace
@@ -122,7 +123,7 @@ def _traced(flat: Callable, point: list[Any], random: Report, err_msg: str) -> t
 
 
 def _taken_apart(args: tuple[Any, ...]) -> Theta:
-    refuse_tracing(args)
+    refuse_tracing(args=args)
     theta = take_apart(args, "args")
     if not theta.leaves:
         raise no_leaf(theta, "args has no differentiable leaf (float or complex); it holds")

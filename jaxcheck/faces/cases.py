@@ -26,7 +26,7 @@ _MODULE = "jaxcheck_run_file"
 # What a directory is searched for: to import every file of a project would run its scripts.
 _PATTERNS = ("check_*.py", "*_check.py", "*_checks.py", "checks.py")
 _EXPECTED = (
-    "expected functions marked with @jaxcheck.case that return the arguments of a calls, "
+    "expected functions marked with @jaxcheck.case that return the arguments of a call, "
     "or functions named check_* without parameters that return a Report"
 )
 

@@ -18,6 +18,7 @@ from jaxcheck.problem.of_host import prepare_host
 from jaxcheck.problem.parts import layout_of
 from jaxcheck.problem.preface import Preface, effects, narrow, native_run, of_no_rule, seen, units
 from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.refused import refuse_tracing
 from jaxcheck.problem.run import Run
 from jaxcheck.problem.twice import same
 from jaxcheck.problem.user import (
@@ -27,7 +28,6 @@ from jaxcheck.problem.user import (
     first_line,
     real_rows,
     refuse_no_tuple,
-    refuse_tracing,
     to_array,
 )
 from jaxcheck.program.ask import Refused, ask
@@ -163,7 +163,7 @@ def _call(
     if not callable(loss):
         raise TypeError(f"loss must be a function loss(params, *args), not {type(loss).__name__}")
     refuse_no_tuple(args)
-    refuse_tracing(params, args)
+    refuse_tracing(params=params, args=args)
     theta = take_apart(params, held=held)
     if not theta.leaves:
         raise no_leaf(theta, "params has no differentiable leaf (float or complex); it holds")

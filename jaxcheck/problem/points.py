@@ -147,6 +147,12 @@ def _item(x: Any, index: int) -> Any:
     return x[index]
 
 
+def _no_array(points: Any) -> Exception:
+    if isinstance(points, (list, tuple)) and not points:
+        return ValueError("points holds no point: the list is empty")
+    return TypeError("points holds no array; give a pytree whose leaves have a leading axis, or a list of pytrees")
+
+
 def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
     """Validate the three ways to name points.
 
@@ -177,7 +183,7 @@ def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
         return listed
     leaves = [x for x in jax.tree_util.tree_leaves(points) if hasattr(x, "shape")]
     if not leaves:
-        raise TypeError("points holds no array; give a pytree whose leaves have a leading axis, or a list of pytrees")
+        raise _no_array(points)
     lengths: set[Any] = {x.shape[0] if x.ndim else None for x in leaves}
     if len(lengths) != 1 or None in lengths:
         raise ValueError(f"points must have one leading axis of equal length on every leaf; found lengths {lengths}")

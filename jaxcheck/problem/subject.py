@@ -15,7 +15,8 @@ from jaxcheck.options import places
 from jaxcheck.problem.donated import donates, undonated
 from jaxcheck.problem.preface import narrow
 from jaxcheck.problem.real_view import from_vector, to_vector
-from jaxcheck.problem.user import first_line, refuse_tracing, to_array
+from jaxcheck.problem.refused import refuse_tracing
+from jaxcheck.problem.user import first_line, to_array
 from jaxcheck.program import decided
 from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
 from jaxcheck.program.constants import own as owned
@@ -92,7 +93,7 @@ def subject(
     """
     if not callable(f):
         raise TypeError(f"f must be a function, not {type(f).__name__}")
-    refuse_tracing(args, kwargs)
+    refuse_tracing(args=args, kwargs=kwargs)
     names = argument_names(f, len(args))
     chosen = _chosen(f, argnums, names)
     theta = take_apart(tuple(args[i] for i in chosen), names=[names[i] for i in chosen])

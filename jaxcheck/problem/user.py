@@ -36,16 +36,6 @@ def refuse_no_tuple(args: Any) -> None:
         raise TypeError(f"args must be a tuple of extra arguments, not {type(args).__name__}; write args=(x,)")
 
 
-def refuse_tracing(*trees: Any) -> None:
-    """Raise TypeError when called under jit, grad or vmap."""
-    traced = any(is_traced(x) for x in jax.tree_util.tree_leaves(trees))
-    if traced or is_traced(as_jax(np.zeros(()))):
-        raise TypeError(
-            "a gradient check was called while JAX is tracing (inside jit, grad, vmap or scan); "
-            "call it outside, on concrete parameters: it is for debugging, not for the training step"
-        )
-
-
 def to_array(x: Any) -> Any:
     """A leaf as an array: Python numbers become weakly typed scalars, as in JAX, where they take the type of what they
     meet (2.0 times a float16 is a float16)."""
