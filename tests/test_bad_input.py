@@ -413,7 +413,7 @@ def test_arrays_and_points_that_are_not_there(call, said):
 
 
 def test_a_batch_says_what_is_wrong_with_points():
-    with pytest.raises(TypeError, match="points has no differentiable leaf .* make them floats"):
+    with pytest.raises(TypeError, match=r"points has no differentiable leaf .* make them floats"):
         jc.check_batch(lambda p: p**2.0, np.arange(1, 4), lambda p: 2 * p)
     with pytest.raises(TypeError, match="while JAX is tracing"):
         jax.jit(lambda x: jc.check_batch(lambda p: jnp.sum(p**2), x))(np.ones((3, 2)))

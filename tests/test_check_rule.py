@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import pickle
 import sysconfig
 
@@ -295,3 +296,18 @@ def test_the_rule_of_an_installed_package_is_named_as_that():
         assert "installed packages" in said and f"twice ({where}:" in said and "but JAX's own" not in said
     plain = jc.check_grad(lambda x: jnp.sum(jax.nn.relu(x)), x)  # a rule of JAX's own is none
     assert "No custom rule but JAX's own" in " ".join(plain.notes)
+
+
+def test_a_rule_that_jax_refuses_once_it_is_traced():
+    """The forward rule gives a plain pair where the function gives a named one: JAX differentiates it as it is called,
+    and raises inside of jit."""
+    pair = collections.namedtuple("pair", "sum product")
+
+    @jax.custom_vjp
+    def f(x):
+        return pair(jnp.sum(x), jnp.prod(x))
+
+    f.defvjp(lambda x: ((jnp.sum(x), jnp.prod(x)), x), lambda x, g: (g[0] + g[1] * jnp.prod(x) / x,))
+    report = jc.check_rule(f, np.array([0.5, 1.5]))
+    assert report.reason is jc.Reason.STRUCTURE and "runs as it is called" in str(report), report
+    assert "no reverse mode" not in str(report)

@@ -23,6 +23,12 @@ def counted(rows: list[Row]) -> list[str]:
     return notes
 
 
+ONLY_AS_CALLED = (
+    "its reverse mode runs as it is called, and JAX refuses it wherever the function is traced first (jit, scan, "
+    "remat, and this check); the formula was not judged: {}"
+)
+
+
 def without_reverse(one: Subject, preface: Preface, rows: Sequence[Row], settings: Settings) -> Report:
     """A function that only forward mode can differentiate: the forward rows decide."""
     forward = [r for r in rows if r.group == "forward"]
@@ -35,6 +41,8 @@ def without_reverse(one: Subject, preface: Preface, rows: Sequence[Row], setting
     if why == HIDDEN or any(r.name == "no hidden state" and r.status == "WRONG" for r in rows):
         verdict, reason = Verdict.FAIL, Reason.LAW_BROKEN
         why = why if why == HIDDEN else f"{HIDDEN} ({why})"
+    elif any(r.name == "eager" and r.status == "OK" for r in rows):
+        why = ONLY_AS_CALLED.format(why)
     else:
         why = f"no reverse mode: {why}"
     return unjudged(one, preface, rows, settings, why, verdict, reason)
