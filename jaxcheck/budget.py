@@ -54,7 +54,7 @@ class Budget:
         row_seconds: of one evaluation among many, pair_seconds: of one loss with its gradient, each as it was last
             measured; NaN where none was.
         said: what memory was missing, or what would not have fitted into the time.
-        kept: the file in which chunks of evidence are kept (`program.kept.Kept`), None without one.
+        kept: the file in which chunks of evidence are kept (`program.run.kept.Kept`), None without one.
     """
 
     def __init__(self, seconds: float | None = None, watch: Callable[[Moment], None] | None = None):

@@ -20,9 +20,9 @@ import numpy as np
 from jaxcheck.check.bounds import bounds_of
 from jaxcheck.check.derivative import check, on_numbers
 from jaxcheck.check.door import door
-from jaxcheck.evidence import maps
 from jaxcheck.foreign import is_array
 from jaxcheck.problem import derivatives
+from jaxcheck.problem.map import Map
 from jaxcheck.problem.subject import by_values
 from jaxcheck.program.objective import NOT_TRACEABLE, Traced
 from jaxcheck.result import GradientInconclusive, GradientMismatch, Verdict
@@ -71,10 +71,10 @@ def check_grads(
         raise ValueError(f"order={order!r}: a whole number, at least 1")
     bounds = bounds_of(rtol, atol)
 
-    def make(primal: Traced, point: tuple[Any, ...], theta: Theta) -> list[maps.Map]:
+    def make(primal: Traced, point: tuple[Any, ...], theta: Theta) -> list[Map]:
         return list(derivatives.orders("", primal, point, int(order), modes))
 
-    def native(primal: Traced, point: tuple[Any, ...], theta: Theta) -> maps.Map:
+    def native(primal: Traced, point: tuple[Any, ...], theta: Theta) -> Map:
         return derivatives.make("", primal, point, modes, precision="native")
 
     def valued(primal: Traced, point: tuple[Any, ...], theta: Theta) -> dict[str, Traced]:
@@ -149,7 +149,7 @@ def check_vjp(
 def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Callable, Callable]:
     """What makes the map of a derivative of the caller's: in float64 (a list of it), and natively; and the values."""
 
-    def make(primal: Traced, point: tuple[Any, ...], theta: Theta, precision: str = "float64") -> maps.Map:
+    def make(primal: Traced, point: tuple[Any, ...], theta: Theta, precision: str = "float64") -> Map:
         return derivatives.given(theta, primal, point, f_jvp, f_vjp, precision)
 
     def valued(primal: Traced, point: tuple[Any, ...], theta: Theta) -> dict[str, Traced]:

@@ -26,6 +26,7 @@ from jaxcheck.problem.of_loss import prepare
 from jaxcheck.problem.points import Batch, collect
 from jaxcheck.problem.problem import Problem
 from jaxcheck.problem.refused import refuse_tracing
+from jaxcheck.problem.run import Run
 from jaxcheck.problem.subject import name_of
 from jaxcheck.problem.user import copies, refuse_no_tuple, to_array
 from jaxcheck.program.ask import Refused, ask
@@ -160,7 +161,7 @@ def _check(
     return batch_report.settled(batch, problem, numbers, alone, label, settings, preface.run is not None)
 
 
-def _numbers(problem: Problem, run: as_run.Run | None, rows: np.ndarray, settings: Settings) -> batch_numbers.Numbers:
+def _numbers(problem: Problem, run: Run | None, rows: np.ndarray, settings: Settings) -> batch_numbers.Numbers:
     """What one program says of all points, and one of the path that is run where that is another."""
     directions, path = _directions(settings), None
     table = batched.measure(problem, rows, settings.seed, directions)

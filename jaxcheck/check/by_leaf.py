@@ -9,13 +9,14 @@ from jaxcheck.check.engine import examine
 from jaxcheck.check.settings import Settings
 from jaxcheck.evidence import map_problem, maps
 from jaxcheck.judgement.maps import Finding
+from jaxcheck.problem.map import Map
 from jaxcheck.problem.preface import Preface
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Report, Verdict, Witness
 
 
 def by_leaf(
-    one: maps.Map, ev: maps.MapEvidence, names: Sequence[str], finding: Finding, settings: Settings
+    one: Map, ev: maps.MapEvidence, names: Sequence[str], finding: Finding, settings: Settings
 ) -> Report | None:
     """What is wrong, leaf by leaf and component by component; None where it is nowhere to be seen in that light."""
     theta = map_problem.theta_of(one, names)

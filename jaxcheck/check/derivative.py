@@ -26,6 +26,7 @@ from jaxcheck.evidence import maps
 from jaxcheck.judgement.findings import Finding
 from jaxcheck.judgement.maps import judge
 from jaxcheck.problem import twice
+from jaxcheck.problem.map import Map
 from jaxcheck.problem.of_rule import prepare_rule
 from jaxcheck.problem.preface import narrow
 from jaxcheck.problem.refused import refuse_tracing
@@ -131,7 +132,7 @@ def _taken_apart(args: tuple[Any, ...]) -> Theta:
 
 
 def _findings(
-    found: Sequence[maps.Map], evidence: Sequence[maps.MapEvidence], settings: Settings
+    found: Sequence[Map], evidence: Sequence[maps.MapEvidence], settings: Settings
 ) -> list[tuple[str, Finding]]:
     """What is found of each derivative, by its name; whoever is in doubt examined until the first that is wrong."""
     findings: list[tuple[str, Finding]] = []

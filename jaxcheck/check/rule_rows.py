@@ -13,6 +13,7 @@ from jaxcheck.check.settings import Settings
 from jaxcheck.evidence import maps
 from jaxcheck.judgement.maps import Finding, judge
 from jaxcheck.problem import derivatives
+from jaxcheck.problem.map import Map
 from jaxcheck.problem.of_rule import second_order, second_order_forward
 from jaxcheck.problem.subject import Subject
 from jaxcheck.problem.user import first_line
@@ -82,7 +83,7 @@ def _not_run(group: str, title: str, error: Exception) -> Row:
 _ERROR = re.compile(r"[\w.]*(Error|Exception|Warning)\b.*:")
 
 
-def _symmetry(one: maps.Map, evidence: maps.MapEvidence, settings: Settings) -> Row:
+def _symmetry(one: Map, evidence: maps.MapEvidence, settings: Settings) -> Row:
     """u . H v = v . H u for two directions, H the derivative of the rule's own gradient (Schwarz)."""
     gap, detail = _asymmetry(evidence), ""
     if not gap <= SYMMETRIC and limits_maps.stops(one):
@@ -100,7 +101,7 @@ def _asymmetry(evidence: maps.MapEvidence) -> float:
         return float(abs(products[0, 1] - products[1, 0]) / size) if size else 0.0
 
 
-def _findings(one: maps.Map, settings: Settings, symmetric: bool = False) -> tuple[list[Finding], maps.MapEvidence]:
+def _findings(one: Map, settings: Settings, symmetric: bool = False) -> tuple[list[Finding], maps.MapEvidence]:
     """What is found of one map, and from what."""
     (evidence,), _ = maps.measure([one], settings.seed, symmetric=symmetric)
     return again.settled(one, evidence, judge(evidence, settings.tolerance, settings.must_catch), settings), evidence

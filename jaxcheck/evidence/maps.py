@@ -4,7 +4,7 @@ A `Map` is one function to differentiate: f itself, or (at second order) the JVP
 function of its own inputs. Its tangents are checked against the ladder, elementwise; its cotangents by
 adjointness, <g, J v> = <J^T g, v>, against tangents that the ladder has confirmed.
 
-Real view as in `witnesses`: complex numbers are pairs, and a cotangent g in the real view stands for
+Real view as in `problem.problem`: complex numbers are pairs, and a cotangent g in the real view stands for
 JAX's g_re - i g_im.
 """
 

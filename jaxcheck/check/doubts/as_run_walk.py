@@ -17,6 +17,7 @@ from jaxcheck.judgement import as_run as judgement
 from jaxcheck.judgement import locate
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.problem.problem import Problem
+from jaxcheck.problem.run import Run
 from jaxcheck.result import Component, Reason, Verdict
 from jaxcheck.there import there
 
@@ -49,7 +50,7 @@ def is_wrong(said: Opinion) -> bool:
 class Walk:
     """What is asked of the native run of one check; each thing is measured once, when it is first asked for."""
 
-    def __init__(self, case: Case, run: as_run.Run, leaves: Sequence[LeafEvidence], native, wide):
+    def __init__(self, case: Case, run: Run, leaves: Sequence[LeafEvidence], native, wide):
         self.case, self.run, self.leaves = case, run, leaves
         self.native, self.wide = native, wide
         self.formula_m = wide
