@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcheck.evidence.laws.algebra import laws
+from jaxcheck.check.laws.algebra import laws
 
 
 def numbers(*shape, seed=0):

@@ -53,7 +53,7 @@ MAY_IMPORT_BY_NAME = {"records", "__init__"}
 
 LONGEST = 300
 # What passes sentence, and who may not.
-SENTENCES = {"Verdict", "Reason"}
+SENTENCES = {"Verdict", "Reason", "Status", "Row"}
 MEASURES = ("program", "problem", "evidence")
 
 
@@ -123,7 +123,7 @@ def _violations_of(name: str, source: str, known: set[str]) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         taken = {alias.name for alias in node.names} if isinstance(node, ast.ImportFrom) else set()
         if room in MEASURES and taken & SENTENCES:
-            yield f"{name}:{node.lineno} knows verdicts; judgement alone passes sentence"
+            yield f"{name}:{node.lineno} knows verdicts; what measures passes no sentence"
         if isinstance(node, ast.Assert):
             yield f"{name}:{node.lineno} has an assert; python -O removes it, raise instead"
         called = node.func if isinstance(node, ast.Call) else None
@@ -181,7 +181,7 @@ HOUSE = dict.fromkeys([*ROOMS.split(), "judgement.vote", "report", "report.text"
         ("theta", "from .check import check_grad", "theta imports jaxcheck.check, a layer above"),
         ("theta", "from . import check", "theta imports jaxcheck.check, a layer above"),
         ("evidence.rows", "from ..judgement.vote import vote", "imports jaxcheck.judgement.vote, a layer above"),
-        ("evidence.rows", "from jaxcheck.result import Verdict", "judgement alone passes sentence"),
+        ("evidence.rows", "from jaxcheck.result import Verdict", "what measures passes no sentence"),
         ("evidence.rows", "def f():\n    from jaxcheck import check", "imports jaxcheck.check, a layer above"),
         ("evidence.rows", "if TYPE_CHECKING:\n    from jaxcheck.check import x", "a layer above"),
         ("program", "from .. import evidence", "program imports jaxcheck.evidence, a layer above"),

@@ -10,7 +10,7 @@ from jax import lax
 
 import jaxcheck as jc
 from jaxcheck import Reason, Verdict
-from jaxcheck.evidence.laws.algebra import laws
+from jaxcheck.check.laws.algebra import laws
 from jaxcheck.program.converge import SHORT, is_decided_by, iterates, run_on
 from jaxcheck.program.run.compile import Program
 from jaxcheck.test_util import check_grads

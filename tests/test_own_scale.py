@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
-from jaxcheck.evidence.laws.algebra import laws
+from jaxcheck.check.laws.algebra import laws
 from jaxcheck.test_util import check_grads, check_vjp
 
 X = jnp.linspace(-1.0, 1.0, 9)

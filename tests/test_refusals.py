@@ -9,10 +9,10 @@ import pytest
 from jax.experimental import io_callback
 
 import jaxcheck as jc
+from jaxcheck.check.laws import adjoint, algebra, eager, linear
+from jaxcheck.check.transforms import compared, sharded
+from jaxcheck.check.transforms import dtype as transforms_dtype
 from jaxcheck.evidence import maps
-from jaxcheck.evidence.laws import adjoint, algebra, eager, linear
-from jaxcheck.evidence.transforms import compared, sharded
-from jaxcheck.evidence.transforms import dtype as transforms_dtype
 from jaxcheck.program import ask as gate
 from jaxcheck.program.run.cache import clear
 from jaxcheck.result import Reason, Row, Verdict

@@ -8,9 +8,9 @@ import jax.scipy.special as special
 import numpy as np
 import pytest
 
-from jaxcheck.evidence.laws.algebra import laws
-from jaxcheck.evidence.laws.site import worst
-from jaxcheck.evidence.transforms.compared import transformations
+from jaxcheck.check.laws.algebra import laws
+from jaxcheck.check.laws.site import worst
+from jaxcheck.check.transforms.compared import transformations
 
 HILBERT = 1 / (1 + jnp.arange(8.0)[:, None] + jnp.arange(8.0))
 

@@ -11,8 +11,8 @@ import pytest
 from jax.custom_derivatives import SymbolicZero
 
 import jaxcheck as jc
-from jaxcheck.evidence.laws.algebra import laws
-from jaxcheck.evidence.transforms import dtype as transforms_dtype
+from jaxcheck.check.laws.algebra import laws
+from jaxcheck.check.transforms import dtype as transforms_dtype
 from jaxcheck.test_util import check_grads
 
 X = jnp.array([0.3, 0.7, 1.1], jnp.float32)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_algebra import RIGHT, W, X, layer
 
-from jaxcheck.evidence.transforms.compared import TRANSFORMED, Matrix, transformations
+from jaxcheck.check.transforms.compared import TRANSFORMED, Matrix, transformations
 from jaxcheck.program.alike import alike
 
 NAMES = ["eager", "jit", "vmap over primals", "vmap over cotangents", "vmap over both", "scan", "remat", "jvp of vjp",

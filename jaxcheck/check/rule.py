@@ -11,14 +11,14 @@ from jaxcheck.budget import SECONDS, TELLING, current, running, until_stopped
 from jaxcheck.check.arguments import Called, refuse_all_in_one, refuse_no_dict
 from jaxcheck.check.door import door
 from jaxcheck.check.engine import examine
+from jaxcheck.check.laws.algebra import laws
 from jaxcheck.check.minimise import minimisable
 from jaxcheck.check.rule_report import as_asked, counted, named, unjudged, with_rows, without_reverse
 from jaxcheck.check.rule_rows import forward, second
 from jaxcheck.check.settings import Settings
 from jaxcheck.check.stopping import finished, unprepared
+from jaxcheck.check.transforms.compared import transformations
 from jaxcheck.check.where import blamed
-from jaxcheck.evidence.laws.algebra import laws
-from jaxcheck.evidence.transforms.compared import transformations
 from jaxcheck.notebook import cell
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.problem.of_rule import prepare_rule

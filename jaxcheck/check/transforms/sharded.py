@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcheck.evidence.laws.site import pull
+from jaxcheck.check.laws.site import pull
 from jaxcheck.program.ask import ask
 from jaxcheck.program.interpret import walk
 from jaxcheck.program.mode import is_laid_out

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence.laws.site import Arrays, pull
+from jaxcheck.check.laws.site import Arrays, pull
 from jaxcheck.program.mode import is_laid_out, laid_out
 
 # The points of the other batches that are mapped over both: a batching rule may squeeze a batch of one, or cut a long

@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcheck.evidence.laws.rounding import allowed, at_points, settled
-from jaxcheck.evidence.laws.run import Once
-from jaxcheck.evidence.laws.site import Arrays, Site, finite, host, norm, pull, unit_in, worst
-from jaxcheck.evidence.transforms.programs import stacked
+from jaxcheck.check.laws.rounding import allowed, at_points, settled
+from jaxcheck.check.laws.run import Once
+from jaxcheck.check.laws.site import Arrays, Site, finite, host, norm, pull, unit_in, worst
+from jaxcheck.check.transforms.programs import stacked
 from jaxcheck.notebook import cell
 from jaxcheck.program import interpret
 from jaxcheck.program.ask import Refused, ask

@@ -13,11 +13,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcheck.evidence.laws import eager, linear
-from jaxcheck.evidence.laws.adjoint import Adjoint
-from jaxcheck.evidence.laws.rounding import with_rounding
-from jaxcheck.evidence.laws.run import Answer, Job, Pulled, run
-from jaxcheck.evidence.laws.site import (
+from jaxcheck.check.laws import eager, linear
+from jaxcheck.check.laws.adjoint import Adjoint
+from jaxcheck.check.laws.rounding import with_rounding
+from jaxcheck.check.laws.run import Answer, Job, Pulled, run
+from jaxcheck.check.laws.site import (
     Site,
     build,
     finite,

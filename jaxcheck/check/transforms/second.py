@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck.evidence.laws.rounding import of_leaf
-from jaxcheck.evidence.laws.site import Arrays, norm
+from jaxcheck.check.laws.rounding import of_leaf
+from jaxcheck.check.laws.site import Arrays, norm
 
 # The step; what the differences may be off by beside their own scatter, as a part of their size, and of what they are
 # differences of; and bars of the rounding of that. Choices.

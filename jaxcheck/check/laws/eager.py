@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence.laws import state
-from jaxcheck.evidence.laws.run import Job, run
-from jaxcheck.evidence.laws.site import Arrays, Site, draw, finite, host, norm, unit_of, unsupported, worst
+from jaxcheck.check.laws import state
+from jaxcheck.check.laws.run import Job, run
+from jaxcheck.check.laws.site import Arrays, Site, draw, finite, host, norm, unit_of, unsupported, worst
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.run.eagerly import as_it_is
 from jaxcheck.result import Row

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from jaxcheck.evidence.laws.site import unit_in
-from jaxcheck.evidence.transforms.programs import TRANSFORMED
+from jaxcheck.check.laws.site import unit_in
+from jaxcheck.check.transforms.programs import TRANSFORMED
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import ask
 from jaxcheck.program.mode import stack_type

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxcheck.bars import FINE_UNIT, TEXTBOOK
-from jaxcheck.evidence.laws.run import Answer, Job, run
-from jaxcheck.evidence.laws.site import Arrays, Site, draw, finite, host, natural, norm, pull, push, unsupported, worst
+from jaxcheck.check.laws.run import Answer, Job, run
+from jaxcheck.check.laws.site import Arrays, Site, draw, finite, host, natural, norm, pull, push, unsupported, worst
 from jaxcheck.program.custom.census import has_stop_gradient
 from jaxcheck.program.mode import laid_out
 from jaxcheck.result import Row

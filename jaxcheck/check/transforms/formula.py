@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcheck.evidence.laws.site import Arrays, Site, finite, host, norm, pull
+from jaxcheck.check.laws.site import Arrays, Site, finite, host, norm, pull
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.custom.strip import strip_rules

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 from jaxcheck.bars import FINE_UNIT
-from jaxcheck.evidence.laws.rounding import allowed, at_points, settled
-from jaxcheck.evidence.laws.run import Pulled
-from jaxcheck.evidence.laws.site import (
+from jaxcheck.check.laws.rounding import allowed, at_points, settled
+from jaxcheck.check.laws.run import Pulled
+from jaxcheck.check.laws.site import (
     Arrays,
     Site,
     build,
@@ -33,13 +33,13 @@ from jaxcheck.evidence.laws.site import (
     unsupported,
     worst,
 )
-from jaxcheck.evidence.transforms import dtype
-from jaxcheck.evidence.transforms.batching import by_hand_too
-from jaxcheck.evidence.transforms.eager import as_eagerly
-from jaxcheck.evidence.transforms.known import BOTH, at_a_point, in_a_batch
-from jaxcheck.evidence.transforms.programs import BATCHES, SINGLE, TRANSFORMED, batch, stacked
-from jaxcheck.evidence.transforms.second import astray
-from jaxcheck.evidence.transforms.sharded import sharded
+from jaxcheck.check.transforms import dtype
+from jaxcheck.check.transforms.batching import by_hand_too
+from jaxcheck.check.transforms.eager import as_eagerly
+from jaxcheck.check.transforms.known import BOTH, at_a_point, in_a_batch
+from jaxcheck.check.transforms.programs import BATCHES, SINGLE, TRANSFORMED, batch, stacked
+from jaxcheck.check.transforms.second import astray
+from jaxcheck.check.transforms.sharded import sharded
 from jaxcheck.program.ask import Refused, ask, leaks
 from jaxcheck.program.custom.strip import strip_rules
 from jaxcheck.program.interpret import walk

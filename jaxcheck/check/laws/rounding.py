@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxcheck.bars import FINE_UNIT, ROUNDED, SHARP
-from jaxcheck.evidence.laws.run import Answer, Job
-from jaxcheck.evidence.laws.site import finite, norm
+from jaxcheck.check.laws.run import Answer, Job
+from jaxcheck.check.laws.site import finite, norm
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.rounding import round_off

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence.laws.run import Answer
-from jaxcheck.evidence.laws.site import Arrays, draw, finite, host, norm, unsupported, worst
+from jaxcheck.check.laws.run import Answer
+from jaxcheck.check.laws.site import Arrays, draw, finite, host, norm, unsupported, worst
 from jaxcheck.program import interpret
 from jaxcheck.program.custom.rules import is_inexact
 from jaxcheck.result import Row

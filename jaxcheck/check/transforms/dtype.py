@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from jaxcheck.evidence.laws.site import build, reason, unit_of, unsupported
-from jaxcheck.evidence.transforms.wide_rule import Wide, as_in
+from jaxcheck.check.laws.site import build, reason, unit_of, unsupported
+from jaxcheck.check.transforms.wide_rule import Wide, as_in
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Row
 

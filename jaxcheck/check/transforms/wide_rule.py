@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 from jaxcheck.bars import ALIKE, FINE_UNIT
-from jaxcheck.evidence.laws.rounding import rounding, settled
-from jaxcheck.evidence.laws.run import Once, Pulled
-from jaxcheck.evidence.laws.site import Site, draw, finite, host, nearby, norm, pull, unit_in, unit_of, unsupported
-from jaxcheck.evidence.transforms.formula import Formula
+from jaxcheck.check.laws.rounding import rounding, settled
+from jaxcheck.check.laws.run import Once, Pulled
+from jaxcheck.check.laws.site import Site, draw, finite, host, nearby, norm, pull, unit_in, unit_of, unsupported
+from jaxcheck.check.transforms.formula import Formula
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.custom.strip import strip_rules

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import jax
 
-from jaxcheck.evidence.laws.rounding import rounding, settled
-from jaxcheck.evidence.laws.run import Pulled
-from jaxcheck.evidence.laws.site import Site, draw, finite, host, nearby, norm, pull, unit_in, worst
+from jaxcheck.check.laws.rounding import rounding, settled
+from jaxcheck.check.laws.run import Pulled
+from jaxcheck.check.laws.site import Site, draw, finite, host, nearby, norm, pull, unit_in, worst
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.run.eagerly import run_eagerly

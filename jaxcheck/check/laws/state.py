@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcheck.evidence.laws.rounding import of_leaf
-from jaxcheck.evidence.laws.run import Job, run
-from jaxcheck.evidence.laws.site import Arrays, Site, draw, finite, moved, norm, pull, unit_of
+from jaxcheck.check.laws.rounding import of_leaf
+from jaxcheck.check.laws.run import Job, run
+from jaxcheck.check.laws.site import Arrays, Site, draw, finite, moved, norm, pull, unit_of
 from jaxcheck.program.alike import alike
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates

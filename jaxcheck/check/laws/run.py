@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcheck.evidence.laws.site import host, unit_in, unit_of
+from jaxcheck.check.laws.site import host, unit_in, unit_of
 from jaxcheck.program import interpret
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import run_on
