@@ -14,9 +14,10 @@ import pytest
 import jaxcheck as jc
 from jaxcheck import budget, session
 from jaxcheck.check.doubts import as_run, kinks
-from jaxcheck.evidence import blocks, flat, rows
+from jaxcheck.evidence import blocks, flat, rows, sketch
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.result import Cost
+from jaxcheck.theta import take_apart
 
 # Evaluations along one direction, but for that at the point.
 STEPS = len(Ladder().offsets) - 1
@@ -321,3 +322,12 @@ def test_a_program_that_would_take_too_long_to_compile_is_not_compiled(monkeypat
     report = jc.check_grad(lambda w: jnp.sum(jnp.tanh(w) ** 3), np.linspace(0.123, 0.9, 7), budget=60)
     assert report.reason is jc.Reason.INTERRUPTED
     assert "what comes next takes about 1e+03 s" in str(report)
+
+
+def test_the_clock_is_asked_while_directions_are_drawn():
+    """A million directions of six parameters took a minute to draw, whatever the budget."""
+    leaf = take_apart(np.linspace(0.1, 1, 6)).leaves[0]
+    with budget.running(1e-6, None):
+        time.sleep(1e-3)
+        with pytest.raises(budget.Stopped):
+            sketch.directions(leaf, np.linspace(0.1, 1, 6), 10**6, 0)

@@ -12,6 +12,7 @@ import zlib
 
 import numpy as np
 
+from jaxcheck.budget import current
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.formula import norm2, norms
 from jaxcheck.problem.scale import component_scale
@@ -21,6 +22,8 @@ from jaxcheck.theta import Leaf
 # Moved by more than 1 / SPAN of its own size, a component is seen at its own scale by the finer half of the
 # ladder's steps at most.
 SPAN = float(Ladder().steps[Ladder().count // 2] / Ladder().first)
+# Directions that are drawn before the clock is asked again: some hundredths of a second's worth. A choice.
+OFTEN = 1024
 # Least scale in the directions that follow the components' own sizes, relative to the RMS.
 PROPORTION = 1e-3
 
@@ -146,15 +149,21 @@ def directions(leaf: Leaf, values: np.ndarray, count: int, seed: int, apart: boo
     Args:
         apart: move each unit alone as well, where there are several: what the small ones do may be
             nothing beside what the large ones do.
+
+    Raises:
+        budget.Stopped: the time is spent.
     """
     n = leaf.stop - leaf.start
     rng = np.random.default_rng([seed, zlib.crc32(leaf.path.encode())])
-    scales = [own_scale(values, 1.0 if k % 2 == 0 else PROPORTION) for k in range(count)]
+    both = own_scale(values, 1.0), own_scale(values, PROPORTION)
+    scales = [both[k % 2] for k in range(count)]
     found = units(values)
     if apart and len(found.levels) > 1:
         several = sorted(size for size, _ in found.levels)
         scales += [np.where(found.sizes == s, own_scale(values, 1.0), 0.0) for s in several]
     out = np.empty((len(scales), n))
     for k, scale in enumerate(scales):
+        if k % OFTEN == 0:
+            current().ask()
         out[k] = (2.0 * rng.integers(0, 2, n, dtype=np.int8) - 1) * rng.uniform(0.5, 1.5, n) * scale
     return out
