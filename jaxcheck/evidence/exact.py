@@ -12,6 +12,7 @@ from jaxcheck.budget import current
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.measured import Probes
 from jaxcheck.problem.problem import Problem
+from jaxcheck.program import bits
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.ways import exact
 
@@ -20,8 +21,11 @@ WORK = 3e5
 
 
 def affordable(problem: Problem, wanted: int) -> int:
-    """How many of the wanted directional derivatives can be had: none of what JAX cannot trace, or stops by floats."""
+    """How many of the wanted directional derivatives can be had: none of what JAX cannot trace, stops by floats,
+    or makes floats of bits."""
     if problem.primal is None or not exact.available() or iterates(problem.loss.program.closed):
+        return 0
+    if bits.loses_derivatives(problem.loss.program.closed, len(problem.theta.leaves)):
         return 0
     return int(min(wanted, WORK // max(problem.cost, 1.0)))
 

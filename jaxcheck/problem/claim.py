@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
+from jaxcheck.problem.preface import units
+from jaxcheck.problem.user import User, real_rows
 from jaxcheck.program.objective import Traced
 from jaxcheck.result import Witness
+from jaxcheck.theta import Theta
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,3 +35,15 @@ class Claim:
         if self.program is None:
             return Witness("manual", "numbers" if self.numbers is not None else "host")
         return Witness("manual", self.program.how, self.program.note)
+
+
+def of_numbers(user: User) -> Claim:
+    """The numbers that were given. Raises StructureError."""
+    picked = user.numbers()
+    return Claim(numbers=real_rows(user.theta, picked), unit=units(user.theta, picked))
+
+
+def unit_of(theta: Theta, avals: Sequence[Any], held: Sequence[bool]) -> np.ndarray:
+    """(P,) rounding unit of the leaves that were `held` as numbers, zero for the others."""
+    units = [float(jnp.finfo(a.dtype).eps) if h else 0.0 for a, h in zip(avals, held, strict=True)]
+    return np.concatenate([np.full(leaf.stop - leaf.start, u) for leaf, u in zip(theta.leaves, units, strict=True)])

@@ -9,14 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxcheck.problem import by_type, host, repeat
 from jaxcheck.problem.beside import of_data
-from jaxcheck.problem.claim import Claim
+from jaxcheck.problem.claim import Claim, of_numbers, unit_of
 from jaxcheck.problem.of_host import prepare_host
 from jaxcheck.problem.parts import layout_of
-from jaxcheck.problem.preface import Preface, effects, narrow, native_run, of_no_rule, seen, units
+from jaxcheck.problem.preface import Preface, effects, narrow, native_run, of_no_rule, seen
 from jaxcheck.problem.problem import Problem
 from jaxcheck.problem.refused import refuse_tracing
 from jaxcheck.problem.run import Run
@@ -30,7 +29,8 @@ from jaxcheck.problem.user import (
     refuse_no_tuple,
     to_array,
 )
-from jaxcheck.program.ask import Refused, ask
+from jaxcheck.program import bits
+from jaxcheck.program.ask import Refused, ask, on_purpose
 from jaxcheck.program.custom.given_solves import given_solves
 from jaxcheck.program.custom.held import handed_out
 from jaxcheck.program.custom.strip import count_rules
@@ -40,7 +40,7 @@ from jaxcheck.program.objective import NOT_TRACEABLE, LeakedTracer, Traced, hold
 from jaxcheck.program.run.factors import unit_of_products
 from jaxcheck.result import Witness
 from jaxcheck.there import there
-from jaxcheck.theta import Theta, argument_paths, no_leaf, take_apart
+from jaxcheck.theta import argument_paths, no_leaf, take_apart
 
 # What JAX says where a trace left something behind that another one stumbles over.
 LEAKED = (LeakedTracer, jax.errors.UnexpectedTracerError)
@@ -132,7 +132,7 @@ def _claimed(call: Call, own: Traced, random: bool) -> tuple[Traced, int, Claim]
     if user.grad is None:
         return primal, rules, _of_autodiff(call, primal, rules)
     if given is None:
-        return primal, rules, _of_numbers(user)
+        return primal, rules, of_numbers(user)
     return primal, rules, _of_function(call, given, random, not holds_numpy_data(own))
 
 
@@ -180,6 +180,7 @@ def _call(
 def _of_autodiff(call: Call, primal: Traced, rules: int) -> Claim:
     """jax.grad of the loss, with whatever rules it holds."""
     notes = [] if rules else [of_no_rule(primal.closed)]
+    notes += [f"{bits.LOST}."] if not rules and bits.loses_derivatives(primal.closed, len(call.leaves)) else []
     try:
         return Claim(call.derived(primal, call.precision, stripped=False), notes=tuple(notes))
     except (*LEAKED, *NOT_TRACEABLE) as error:
@@ -188,17 +189,6 @@ def _of_autodiff(call: Call, primal: Traced, rules: int) -> Claim:
         if run is None:
             raise
         return Claim(host=run, notes=(f"The gradient was computed eagerly: {first_line(error)}", *notes))
-
-
-def _of_numbers(user: User) -> Claim:
-    picked = user.numbers()
-    return Claim(numbers=real_rows(user.theta, picked), unit=units(user.theta, picked))
-
-
-def _unit_of(theta: Theta, avals: Sequence[Any], held: Sequence[bool]) -> np.ndarray:
-    """(P,) rounding unit of the leaves that were `held` as numbers, zero for the others."""
-    units = [float(jnp.finfo(a.dtype).eps) if h else 0.0 for a, h in zip(avals, held, strict=True)]
-    return np.concatenate([np.full(leaf.stop - leaf.start, u) for leaf, u in zip(theta.leaves, units, strict=True)])
 
 
 def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: bool, loss_wide: bool) -> Claim:
@@ -225,7 +215,7 @@ def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: b
             said, numpys = by_type.otherwise(user, call.given, own, call.leaves, call.extras)
             notes = (*notes, said) if said else notes
         if wide is not None and not numpys:
-            unit = _unit_of(user.theta, own.closed.out_avals, held) if any(held) else None
+            unit = unit_of(user.theta, own.closed.out_avals, held) if any(held) else None
             return Claim(wide, own, unit=unit, notes=notes, random=differs)
     run, picked, note = host.gradient_on_host(user, failure, loss_wide)
     return Claim(host=run, native=real_rows(user.theta, picked), notes=(*notes, *([note] if note else [])))
@@ -233,6 +223,8 @@ def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: b
 
 def _autodiff(call: Call, primal: Traced, claim: Claim) -> tuple[Traced | None, Witness]:
     note = ""
+    if bits.loses_derivatives(primal.closed, len(call.leaves)):
+        return None, Witness("autodiff", "absent", bits.LOST)
     try:
         autodiff = ask(call.derived, primal, call.precision, stripped=True)
     except Refused as no:
@@ -273,7 +265,12 @@ def _trace_gradient(call: Call, precision: str) -> tuple[Any, BaseException | No
 
     def f(leaves, extras, before=lambda *given: None):
         before(leaves, extras)
-        chosen = user.selection(leaves, extras)
+        try:
+            chosen = user.selection(leaves, extras)
+        except StructureError as error:
+            if precision == "native":
+                raise
+            raise on_purpose(ValueError(str(error))) from error  # right in its own dtypes, it is lifted from there
         found["note"], found["pair"] = chosen.note, chosen.value is not None
         return [jnp.asarray(g)[None] for g in chosen.leaves]
 

@@ -21,6 +21,7 @@ from jaxcheck.problem.run import Run
 from jaxcheck.problem.subject import Subject, inexact_outputs, outputs_at
 from jaxcheck.problem.twice import same
 from jaxcheck.problem.user import first_line
+from jaxcheck.program import bits
 from jaxcheck.program.ask import Refused, ask, holds_tracer, leaks
 from jaxcheck.program.custom.given_solves import given_solves
 from jaxcheck.program.custom.strip import count_rules
@@ -116,6 +117,8 @@ def prepare_rule(one: Subject, seed: int, precision: str, finite: np.ndarray | N
         host = on_numbers(one.theta, projected, g)
         notes.append(f"The rule cannot be traced ({why}); it was called on numbers.")
     autodiff, silent = _without_rules(take) if rules else (None, "no custom rule of yours to remove")
+    if bits.loses_derivatives(primal.closed, len(leaves)):
+        autodiff, silent = None, bits.LOST
     witnesses = (
         Witness("manual", manual.how if manual else "host" if host else "absent", why),
         Witness("numeric", primal.how, primal.note),

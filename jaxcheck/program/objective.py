@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from jaxcheck.program import asides, constants, foreign
+from jaxcheck.program import asides, bits, constants, foreign
 from jaxcheck.program.float64.shadow import Unliftable, islands, lift, to_float64, trace_float64
 from jaxcheck.program.float64.widths import lifted_dtype
 from jaxcheck.program.interpret import constants as constants_of
@@ -63,7 +63,7 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
     seen, closed = traced.closed, without_kernels(traced.closed)
     refuse_leaks(seen, "the function")
     unheard = asides.silent(closed, [*leaves, *extras], traced.wide)
-    native = islands(closed, unheard)
+    native = (*islands(closed, unheard), *bits.narrow(closed, len(leaves)))
     mixed = traced.wide and constants.mixed(closed)
     if traced.how != "float64" or native or closed.effects or mixed or unheard or foreign.holds_foreign(closed):
         # Re-emitted once and traced again: from here on it is an ordinary float64 program.

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxcheck.program import asides, constants, draws, interpret
+from jaxcheck.program import asides, bits, constants, draws, interpret
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.custom import owner, rules
 from jaxcheck.program.float64 import lifting
@@ -182,6 +182,8 @@ def _other_in_64_bits(programs: tuple[Any, ...]) -> str:
     callback is Python, and may well work in float64 if its results are declared as such."""
     if any(map(draws.draws, programs)):
         return "random numbers are drawn"
+    if any(bits.other_bits(eqn) for program in programs for eqn, _ in interpret.walk(program)):
+        return "the bits of numbers are read"
     names = stuck_in(programs)
     if names and (any(name not in _PORTABLE for name in names) or narrow(programs)):
         return "foreign code is called"
