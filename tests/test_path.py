@@ -446,6 +446,17 @@ def test_a_loss_scale_that_overflows_in_half_precision_is_lost():
     assert report.reason is Reason.PRECISION_WRONG, report
 
 
+@pytest.mark.parametrize(("dtype", "large"), [(jnp.float16, 12), (jnp.bfloat16, 89.5), (jnp.float32, 89.5)])
+@pytest.mark.parametrize("part", [0.01, 0.2])
+def test_a_component_that_overflows_to_zero_is_lost(dtype, large, part):
+    """exp(x) / (1 + exp(x)), its NaN taken for 0: autodiff, as run, has a number there."""
+    f = jax.custom_vjp(lambda x: jnp.log1p(jnp.exp(-jnp.abs(x))) + jnp.maximum(x, 0))
+    f.defvjp(lambda x: (f(x), x), lambda x, g: (g * jnp.nan_to_num(jnp.exp(x) / (1 + jnp.exp(x)), nan=0.0),))
+    x, w = jnp.asarray([large, 0.5, -1.0], dtype), jnp.asarray([part, 1, 1], dtype)
+    report = jc.check_grad(lambda x: jnp.sum(f(x) * w), x)
+    assert report.reason is Reason.PRECISION_WRONG and report.leaves[0].worst[0].index == (0,), report
+
+
 def test_where_the_loss_itself_overflows_nobody_is_to_blame():
     p = jnp.asarray([12.0, 1.0], jnp.float16)
     f = lambda p: jnp.sum(jnp.exp(p))  # noqa: E731

@@ -67,12 +67,19 @@ def another_formula(run: LeafRun, reference: np.ndarray | None, spacing: float) 
     return far(run.formula, wanted, run.values, bars.CONSTANTS * spacing, own)
 
 
+def zeroed(native: np.ndarray, other: np.ndarray, values: np.ndarray, must_catch: float) -> np.ndarray:
+    """(G, n) where a run gives 0, or no number, and another a number of some size beside its leaf."""
+    size = must_catch * typical(other, units(values))
+    return ((native == 0) | ~np.isfinite(native)) & (np.abs(other) > size)
+
+
 def lost(run: LeafRun, must_catch: float, spacing: float) -> np.ndarray:
     """(G, n) where the native run is off from its formula by more than anybody would call rounding, and more than
     measured round-off explains, once that is known."""
     part = max(must_catch, bars.SPACINGS * spacing)
+    zero = zeroed(run.native, run.formula, run.values, must_catch)
     if run.bar is None and run.autodiff_bar is None:
-        return far(run.native, run.formula, run.values, part, run.least)
+        return far(run.native, run.formula, run.values, part, run.least) | zero
     known = there(run.bar if run.bar is not None else run.autodiff_bar)
     own = bars.ROUNDED * explained(known, run.values) + run.least
     off = far(run.native, run.formula, run.values, part, own) & np.isfinite(known)
@@ -99,6 +106,10 @@ def lost(run: LeafRun, must_catch: float, spacing: float) -> np.ndarray:
         kept = loses <= max(part, bars.NEARLY_ALL) * norms(run.autodiff_formula)
         sound |= (gone & kept)[:, None]
         off |= (gone & kept)[:, None] & (run.native != run.formula)
+        # The same of single components that are 0 as run, which no rounding makes of a number.
+        alone = zero & ~(np.abs(run.formula) <= bars.ROUNDED * np.where(np.isfinite(known), known, 0.0))
+        alone &= np.abs(run.autodiff - run.autodiff_formula) <= bars.NEARLY_ALL * np.abs(run.autodiff_formula)
+        off, sound = off | alone, sound | alone
     return off & sound
 
 
@@ -108,7 +119,9 @@ def apart(run: LeafRun, must_catch: float, spacing: float) -> np.ndarray:
     own = run.least
     if run.bar is not None and run.autodiff_bar is not None:
         own = own + bars.ROUNDED * (explained(run.bar, run.values) + explained(run.autodiff_bar, run.values))
-    return far(run.native, there(run.autodiff), run.values, max(must_catch, bars.SPACINGS * spacing), own)
+    autodiff = there(run.autodiff)
+    zero = zeroed(run.native, autodiff, run.values, must_catch)
+    return far(run.native, autodiff, run.values, max(must_catch, bars.SPACINGS * spacing), own) | zero
 
 
 def gone(run: LeafRun, error: np.ndarray) -> bool:

@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcheck.bars import MUST_CATCH, SPACINGS
+from jaxcheck.bars import COMPONENT, FINE_UNIT, MUST_CATCH, TEXTBOOK
 from jaxcheck.formula import formula2
+from jaxcheck.problem import repeat
 from jaxcheck.problem.user import User
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.derived import own_values
@@ -56,18 +57,27 @@ def otherwise(user: User, handed: User, traced: Traced, leaves: list[Any], extra
         others = run_eagerly(traced.program, *own_values(traced.closed, [*leaves, *extras]))
     except Refused:
         return "", False
-    apart = [_apart(one, other) for one, other in zip(found, others, strict=True)]
+    coarse = unit(traced.closed)
+    apart = [_apart(one, other, coarse) for one, other in zip(found, others, strict=True)]
     k = int(np.nanargmax([*apart, 0.0]))
-    # NumPy rounds every product and sum of half precision, where a compiler need not.
-    if not (k < len(apart) and apart[k] > max(MUST_CATCH, SPACINGS * unit(traced.closed))):
+    # NumPy rounds every product and sum of half precision, where a compiler need not. Formula (2) halves an error.
+    least = TEXTBOOK if coarse < FINE_UNIT else max(MUST_CATCH / 2, repeat.units_of(coarse) * coarse)
+    if not (k < len(apart) and apart[k] > least):
         return "", False
     try:
         right = run_eagerly(jax.grad(lambda leaves: user.value(leaves, extras)), leaves)
-        numpys = _apart(found[k], right[k]) > _apart(others[k], right[k])
+        numpys = _apart(found[k], right[k], coarse) > _apart(others[k], right[k], coarse)
     except Refused:
         numpys = True
     return OTHERWISE.format(apart[k], handed.theta.leaves[k].path, "former" if numpys else "latter"), numpys
 
 
-def _apart(x: Any, y: Any) -> float:
-    return formula2(*(np.asarray(a).reshape(-1) for a in (x, y)))
+def _apart(x: Any, y: Any, unit: float) -> float:
+    """By formula (2) of the leaf; or of a component, which may be off by `COMPONENT` more, and have another unit, where
+    that is beyond the rounding of its leaf."""
+    x, y = (np.asarray(a).reshape(-1) for a in (x, y))
+    with np.errstate(all="ignore"):
+        off, size = np.abs(x - y), np.abs(x) + np.abs(y)
+        beyond = off > repeat.units_of(unit) * unit * np.nanmax(size, initial=0.0)
+        alone = np.where(beyond, off / size, 0.0) / COMPONENT
+    return max(formula2(x, y), float(np.nanmax(alone, initial=0.0)))

@@ -83,3 +83,17 @@ def test_half_precision_of_numpys_is_no_other_branch():
     w, x = W.astype(np.float32), X.astype(np.float32)
     assert jc.check_grad(mixed, w, grad, args=(x,), where=False).ok
     assert jc.check_grad(mixed, w, lambda w, x: grad(w, x, 1.02), args=(x,), where=False).verdict is jc.Verdict.FAIL
+
+
+@pytest.mark.parametrize("wrong", ["little", "another unit"])
+def test_in_float64_little_is_enough(wrong):
+    """The branch for NumPy off by 2e-3 of the leaf, and by 200 % in components of another unit."""
+    units, off = (1.0, 1.0019) if wrong == "little" else (np.array([1e-6, 1, 1, 1]), np.array([1, -1, 3, 0]))
+    w = np.array([0.3, 0.5, 0.7, 0.2]) * units
+
+    def grad(w):
+        return np.cos(w / units) / units * off if isinstance(w, np.ndarray) else jnp.cos(w / units) / units
+
+    with jax.enable_x64(True):
+        report = jc.check_grad(lambda w: jnp.sum(jnp.sin(w / units)), w, grad, where=False)
+    assert report.reason is Reason.MANUAL_WRONG, report
