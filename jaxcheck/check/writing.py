@@ -14,6 +14,7 @@ from jaxcheck.bars import COUNTS, FINE_UNIT
 from jaxcheck.evidence.measured import Evidence, LeafEvidence
 from jaxcheck.formula import formula2, norm2
 from jaxcheck.judgement import keep, locate, pattern, power
+from jaxcheck.judgement.influence import influence as influence_of
 from jaxcheck.judgement.measures import by_column, numeric, on_edge
 from jaxcheck.options import Exhaustive
 from jaxcheck.problem import guarded
@@ -22,7 +23,7 @@ from jaxcheck.there import there
 
 
 def write(case, evidence, opinions, seconds, extra, head, mode, why, value, start) -> Report:
-    influence = power.influence(evidence.leaves)
+    influence = influence_of(evidence.leaves)
     results = threads.each(
         lambda number: _leaf_result(case, evidence, number, opinions[number], seconds.get(number), influence, extra),
         range(len(opinions)),

@@ -14,13 +14,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxcheck import threads
 from jaxcheck.bars import BARS, COMPONENT, FAINT, OBVIOUS, SIZES
 from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.formula import norms
 from jaxcheck.judgement.chance import from_differences, hidden
+from jaxcheck.judgement.influence import reach
 from jaxcheck.judgement.looks import look
 from jaxcheck.judgement.measures import own_size, reference
+from jaxcheck.judgement.table import OUTVOTED
 from jaxcheck.judgement.vote import judge
 from jaxcheck.options import Tolerance
 from jaxcheck.result import NAN, Reason, Verdict
@@ -39,12 +40,12 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
 
     A component of another unit than the leaf's largest is held to what it does to the output (`reference`).
 
-    A leaf whose gradient is zero has no scale of its own; errors are then measured against `influence`,
-    the largest influence of any leaf on the outputs (in units of the output, for a move by the leaf's
-    own scale), and both numbers are that floor. So are they in an output that the leaf does not move.
+    A leaf whose gradient is zero has no scale of its own; errors are then measured against `influence`, the largest
+    influence of any leaf on the outputs (in units of the output, for a move by the leaf's own scale), and both are that
+    floor. So are they in an output that the leaf does not move.
 
     Args:
-        influence: (G,) per output, see `influence`.
+        influence: (G,) per output, see `influence.influence`.
     """
     if without_scale(ev, influence):
         zero = _zero_floor(ev, tolerance, float(influence.max(initial=0.0)))
@@ -54,8 +55,8 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     if believed and ev.m.shape[1] > MANY:
         ev = _sample(ev, _hardest(ev, tolerance, _kinked(ev), _shown(ev, influence))[1])
     kinked = _kinked(ev)
-    if believed and judge(ev, tolerance, must_catch=must_catch).reason is Reason.AUTODIFF_DIFFERS:
-        believed = False
+    said = judge(ev, tolerance, must_catch=must_catch)
+    believed &= said.reason is not Reason.AUTODIFF_DIFFERS
     # On a kink a range of gradients is right, and M's own choice stays.
     truth = np.where(kinked, ev.m, there(ev.a)) if believed else ev.m
     shown = _shown(ev, influence)
@@ -83,7 +84,8 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     alone = truth.shape[1] == 1 and column == where and counts_for == abs(truth[column, 0])
     of_all = _smallest(lambda s: caught(whole, s), guess)
     of_one = of_all if alone else _smallest(lambda s: caught(one, s), guess)
-    off, single = _off(whole_leaf, believed, influence)
+    # What the differences say against M and autodiff, and were not believed in, may be wrong with both.
+    off, single = _off(whole_leaf, believed and said.note != OUTVOTED, influence)
     return max(of_all, off, 0.0 if believed else hidden(ev, tolerance, shown)), max(of_one, single)
 
 
@@ -272,29 +274,3 @@ def unresolved(ev: LeafEvidence, must_catch: float) -> int:
             elif not ev.m.any():
                 moving |= np.any(blind, axis=0)[:, None]
     return int(((ev.m == 0) & moving & ~told).any(axis=0).sum())
-
-
-def influence(leaves: tuple[LeafEvidence, ...]) -> np.ndarray:
-    """(G,) largest change of each output, to first order, for a move of one leaf by its own scale."""
-    return np.max(threads.each(reach, leaves, [ev.m.size for ev in leaves]), axis=0) if leaves else np.zeros(1)
-
-
-def reach(ev: LeafEvidence) -> np.ndarray:
-    """(G,) change of each output, to first order, for a move of one leaf by its own scale, as any witness sees it."""
-    return ev.once(_reach)
-
-
-def _reach(ev: LeafEvidence) -> np.ndarray:
-    size, found = own_size(ev), [np.zeros(len(ev.m))]
-    with np.errstate(all="ignore"):
-        for claim in (ev.m, ev.a):
-            if claim is not None:
-                found.append(norms(np.nan_to_num(claim) * size))
-        for probes in ev.probes:
-            s = probes.slopes
-            value = np.where(np.abs(s.value) > BARS * s.error, np.abs(s.value), 0.0)
-            value = np.where(s.kink, np.fmax(value, np.fmax(np.abs(s.left), np.abs(s.right))), value)
-            if probes.directions is None:
-                value = value * size[probes.at][:, None]
-            found.append(value.max(axis=0, initial=0.0))
-    return np.max(found, axis=0)

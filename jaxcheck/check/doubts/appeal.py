@@ -13,6 +13,7 @@ from jaxcheck.evidence import exact
 from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.formula import norms
 from jaxcheck.judgement import power
+from jaxcheck.judgement.influence import influence as influence_of
 from jaxcheck.judgement.measures import without
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.result import Reason, Verdict
@@ -25,7 +26,7 @@ def second_opinions(case: Case, leaves: list[LeafEvidence], opinions: list[Opini
     opinions = list(opinions)
     if not exact.affordable(case.problem, 1):
         return opinions
-    influence = power.influence(tuple(leaves))
+    influence = influence_of(tuple(leaves))
     for number, (ev, opinion) in enumerate(zip(leaves, opinions, strict=True)):
         if not _undecided(case, ev, opinion, influence) or _too_coarse(ev, opinion, case.settings.must_catch):
             continue
