@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck.bars import ASTRAY, REPAIRED
+from jaxcheck.bars import ASTRAY, CANCELLED, CANCELLED_SIZE, REPAIRED
 from jaxcheck.formula import norm2
 from jaxcheck.program.where import kernels
 from jaxcheck.program.where.constants import Constants
@@ -61,7 +61,7 @@ class Problem:
             for i in op.ins:
                 self.users.setdefault(i, []).append(k)
         self.reach = Reach(self.tape, self.users, len(self.loss[0].inputs), self.backward)
-        self.scales = [[max(float(np.linalg.norm(t)), np.finfo(float).tiny) for t in row] for row in self.targets]
+        self.scales = [_scales(row) for row in self.targets]
         inputs = [self.runs[0][i] for i in self.tape.inputs]
         forward = [x for g in self.truths if g.what == "forward" for x in g.arrays[0]]
         self.forward = Known([*forward, *inputs])
@@ -227,6 +227,15 @@ class Problem:
             if values is None or not (self.error(values, point) <= REPAIRED).all():
                 return False
         return True
+
+
+def _scales(targets: Sequence[np.ndarray]) -> list[float]:
+    """What the error of each result is relative to: its norm, or, of one that is zero but for rounding, as that in a
+    bias before batch norm is, a part of the largest one's."""
+    norms = [float(np.linalg.norm(t)) for t in targets]
+    largest = max(norms, default=0.0)
+    sizes = [n if n > CANCELLED * largest else CANCELLED_SIZE * largest for n in norms]
+    return [max(n, float(np.finfo(float).tiny)) for n in sizes]
 
 
 def of_loss(
