@@ -90,7 +90,8 @@ def same_shape(x: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def fitted(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-    """A value in a shape: as it is, broadcast, without axes of length 1 or with more of them, transposed; or None."""
+    """A value in a shape: as it is, broadcast, without axes of length 1 or with more of them, transposed, along the
+    first axes (a mask of rows, `m[..., None]`); or None."""
     if x.shape == shape:
         return x
     try:
@@ -102,8 +103,8 @@ def fitted(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
         return x.reshape(shape)
     if x.ndim == 2 and x.T.shape == shape:
         return x.T
-    if x.ndim == 1 and len(shape) == 2 and shape[0] == x.shape[0]:
-        return np.broadcast_to(x[:, None], shape)
+    if 0 < x.ndim < len(shape) and x.shape == shape[: x.ndim]:
+        return np.broadcast_to(x.reshape(*x.shape, *[1] * (len(shape) - x.ndim)), shape)
     return None
 
 

@@ -220,7 +220,8 @@ def _shaped(problem: Problem, group: Group, edit: Edit, shape: tuple[int, ...]) 
     if edit.form == WIDER:  # as it stands
         return name
     meant = fitted(x, shape)
-    ways = {name: x, f"{name}.T": x.T, f"{name}[:, None]": x[:, None] if x.ndim == 1 else x}
+    rows = x.reshape(*x.shape, *[1] * (len(shape) - x.ndim)) if 0 < x.ndim < len(shape) else x
+    ways = {name: x, f"{name}.T": x.T, f"{name}[{':, ' * x.ndim}{', '.join(['None'] * (rows.ndim - x.ndim))}]": rows}
     return next((said for said, y in ways.items() if meant is not None and _is_so(y, meant)), "")
 
 
