@@ -188,8 +188,8 @@ def underflow(smallest_normal: float, smallest: float) -> float:
 SAME_VALUE = 1e-7
 # A change makes the gradients right when each leaf is off by less of its norm. A choice.
 REPAIRED = 1e-8
-# A result of less than this part of the largest one's norm is taken for one that cancels: float64's rounding leaves some
-# 1e-16 of what is added up there. A choice.
+# A result of less than this part of the largest one's norm is taken for one that cancels: float64's rounding leaves
+# some 1e-16 of what is added up there. A choice.
 CANCELLED = 1e-13
 # And off by its error over this part of that norm, so that rounding is less than REPAIRED of it. A choice.
 CANCELLED_SIZE = 1e-4

@@ -8,14 +8,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from jaxcheck.program.where import source
+from jaxcheck.program.where.decisions import is_of_mask
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.handed import is_argument
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.search import Found
 from jaxcheck.program.where.sites import Site
+from jaxcheck.program.where.summed import where_summed
 
 # Changes that leave nothing of a value, so that nobody would have made it; and such as bring in what it lacks.
 _INSTEAD, _LACKING = ("swap", "turned"), ("times", "over")
+# What gives a mask a shape, or makes numbers of it.
+_SHAPING = ("broadcast_in_dim", "convert_element_type", "reshape", "squeeze", "expand_dims")
 # Lines that are named beside the one that makes use of a value.
 MOST = 2
 
@@ -33,12 +37,18 @@ def with_makers(problem: Problem, found: Sequence[Found], margin: float) -> list
     out = list(found)
     for those in lines.values():
         near = [one for one in those if one.price < those[0].price + margin]
+        for edit in where_summed(problem, near[0].edit):
+            out.append(_on(near[0], edit))
         if not all(_elsewhere(problem, one.edit) for one in near):
             continue
         for edit in _elsewhere(problem, near[0].edit):
-            fields = near[0].fields | dict(where=edit.site.place[:2], makes=True, same=None)
-            out.append(Found(edit, fields, near[0].price))
+            out.append(_on(near[0], edit))
     return out
+
+
+def _on(one: Found, edit: Edit) -> Found:
+    """What was found as a change of another line, as likely."""
+    return Found(edit, one.fields | dict(where=edit.site.place[:2], makes=True, same=None), one.price)
 
 
 def _elsewhere(problem: Problem, edit: Edit) -> list[Edit]:
@@ -62,15 +72,29 @@ def _elsewhere(problem: Problem, edit: Edit) -> list[Edit]:
 def _where_made(problem: Problem, edit: Edit) -> Edit | None:
     """A change of an operand as one of the line that makes it for this use alone; None where it is no such change."""
     tape = problem.tape
-    if edit.slot == OUT or edit.other is not None or edit.form not in (*_INSTEAD, *_LACKING):
+    if edit.slot == OUT or edit.other is not None:
         return None
-    makers = [tape.makers.get(tape.ops[k].ins[edit.slot]) for k in edit.site.ops]
-    alone = all(len(problem.users.get(tape.ops[k].ins[edit.slot], ())) == 1 for k in edit.site.ops)
+    mask = is_of_mask(problem, edit)  # the loss knows none, so that nothing says where it went wrong
+    if not mask and edit.form not in (*_INSTEAD, *_LACKING):
+        return None
+    made = [_made(problem, tape.ops[k].ins[edit.slot], mask) for k in edit.site.ops]
+    makers, alone = [k for k, _ in made], all(single for _, single in made)
     site = next((s for s in problem.sites if list(s.ops) == makers), None) if alone else None
     if site is None or not _is_another_line(site, edit.site) or is_argument(tape.ops[site.ops[0]]):
         return None
     late = any(g.what == "own" and g.made[0] >= site.ops[0] for g in edit.groups)
     return None if late else dataclasses.replace(edit, site=site, slot=OUT)
+
+
+def _made(problem: Problem, i: int, mask: bool) -> tuple[int | None, bool]:
+    """(the operation that makes a value, whether it does so for one use alone); of a mask the one that decides, and not
+    the one that makes numbers of it."""
+    tape = problem.tape
+    k, alone = tape.makers.get(i), len(problem.users.get(i, ())) == 1
+    while mask and k is not None and tape.ops[k].name in _SHAPING:
+        (i,) = tape.ops[k].ins[:1]
+        k, alone = tape.makers.get(i), alone and len(problem.users.get(i, ())) == 1
+    return k, alone
 
 
 def _where_taken(edit: Edit) -> list[Edit]:

@@ -6,7 +6,7 @@ import ast
 from collections import Counter
 from collections.abc import Iterator
 
-from jaxcheck.program.where import source
+from jaxcheck.program.where import source, syntax
 from jaxcheck.program.where.places import Place
 
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
@@ -83,6 +83,19 @@ def _suites(function: ast.AST, line: int) -> Iterator[tuple[list[ast.stmt], ast.
                     inside = statement
         node = None if isinstance(inside, _FUNCTIONS) else inside
     return reversed(found)
+
+
+@source.remembered
+def listed(place: Place) -> frozenset[str]:
+    """The names that the loops around an expression give what they take from lists, numbers they count by not among
+    them."""
+    function, found = source.function_at(place), set()
+    for node in ast.walk(function) if function is not None else ():
+        around = isinstance(node, ast.For) and node.lineno <= place.line <= (node.end_lineno or 0)
+        if not around or (isinstance(node.iter, ast.Call) and syntax.called(node.iter) == "range"):
+            continue
+        found |= {n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)}
+    return frozenset(found)
 
 
 @source.remembered
