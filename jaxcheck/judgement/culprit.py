@@ -68,7 +68,7 @@ COST = {
     "drop": 0.9, "literal": 0.6, "sign": 0.7, "scale": 1.0, "swap": 0.8, "swap result": 1.3, "turned": 1.2,
     "times": 1.0, "over": 1.0,
     "plus": 1.2, "square": 0.8, "one minus": 0.9, "unary": 1.1, "moved": 1.3, "plus product": 1.8, "product": 1.8,
-    "plus sum": 1.4, "plus sum of product": 1.8, "reverse": 0.9,
+    "plus sum": 1.4, "plus sum of product": 1.8, "reverse": 0.9, "shift": 0.8,
 }  # fmt: skip
 SOURCE = {"": 0.0, "own": 0.0, "forward": 0.5, "local": 0.5, "use": 0.9, "cotangent": 0.9}
 # Of a constant, the plainest first; and of one that comes with another value.

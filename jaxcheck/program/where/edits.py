@@ -130,6 +130,11 @@ def _widened(v: np.ndarray, c: float, p: np.ndarray) -> np.ndarray:
     return c * v * p
 
 
+def _softmax(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    e = np.exp(x - x.max(axis=axes, keepdims=True))
+    return e / e.sum(axis=axes, keepdims=True)
+
+
 def _total(over: Callable, those: Sequence[np.ndarray], axes: tuple[int, ...]) -> np.ndarray:
     """A product, summed or averaged over axes that stay as axes of length 1."""
     return over(math.prod(those[1:], start=those[0]), axis=axes, keepdims=True)
@@ -137,6 +142,9 @@ def _total(over: Callable, those: Sequence[np.ndarray], axes: tuple[int, ...]) -
 
 FORMS: dict[str, Callable] = {
     "sum over": lambda v, c, p, axes: p.sum(axis=axes, keepdims=True),
+    "softmax over": lambda v, c, p, axes: _softmax(p, axes),
+    "log softmax over": lambda v, c, p, axes: np.log(_softmax(p, axes)),
+    "index": lambda v, c: v + c,
     "scale": lambda v, c: c * v,
     "swap": lambda v, c, p: c * _fit(p, v),
     "turned": lambda v, c, p: c * _fit(p.T, v),

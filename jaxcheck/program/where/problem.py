@@ -17,6 +17,7 @@ from jaxcheck.program.where.constants import Constants
 from jaxcheck.program.where.edits import Edit
 from jaxcheck.program.where.further import Further, as_result, second_point
 from jaxcheck.program.where.handed import with_handed
+from jaxcheck.program.where.loops import scans
 from jaxcheck.program.where.matching import Known, reordered
 from jaxcheck.program.where.nonsense import tried
 from jaxcheck.program.where.places import Place
@@ -56,6 +57,7 @@ class Problem:
         every = sites(self.tape)
         self.sites = live(self.tape, every)
         self.own = own_values(self.tape, [*every, *self.sites])
+        self.scans = scans(self.tape)
         self.users: dict[int, list[int]] = {}
         for k, op in enumerate(self.tape.ops):
             for i in op.ins:

@@ -11,22 +11,25 @@ import numpy as np
 
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.sites import Group, Site
-from jaxcheck.program.where.tape import Tape
+from jaxcheck.program.where.tape import Op, Tape
 
 # The forms of such changes.
-FORMS = ("axes", "sum over")
+FORMS = ("axes", "sum over", "softmax over", "log softmax over")
 # Axes that a sum may have been meant to go over, together.
 MOST_AXES = 3
+# Operations that give a value only its shape, or stop its derivative.
+_SHAPING = ("broadcast_in_dim", "reshape", "expand_dims", "stop_gradient")
 # Operations that bring an axis of length 1 back to what the other operand has there.
 _BESIDE = ("add", "sub", "mul", "div", "max", "min")
 
 
 def reductions(tape: Tape, site: Site, users: dict[int, list[int]]) -> Iterator[Edit]:
-    """A sum over other axes, where its result goes back to the shape of what it sums.
+    """A sum over other axes, where its result goes back to the shape of what it sums; a softmax over another axis.
 
     Args:
         users: the operations that use a value.
     """
+    yield from _softmaxes(tape, site)
     op = tape.ops[site.ops[0]]
     if op.name not in ("reduce_sum", "reduce_max") or "axes" not in op.eqn.params:
         return
@@ -58,6 +61,38 @@ def reductions(tape: Tape, site: Site, users: dict[int, list[int]]) -> Iterator[
         for new in others:
             one = Site(site.place, ops, tape.ops[ops[0]].name)
             yield Edit(one, kept[0][1], "sum over", (summed,), detail=str(new), axes=new)
+
+
+def _softmaxes(tape: Tape, site: Site) -> Iterator[Edit]:
+    """JAX's softmax, or its logarithm, over another axis: there what is taken off before exp changes with the sum."""
+    inputs = [_softmax_of(tape, tape.ops[k]) for k in site.ops]
+    ids = tuple(i for i in inputs if i is not None)
+    if len(ids) < len(inputs):
+        return
+    form = "softmax over" if site.name == "div" else "log softmax over"
+    group = Group("own", ids, None, made=tuple(tape.makers.get(i, -1) for i in ids))
+    for axis in range(tape.values[ids[0]].ndim):
+        yield Edit(site, OUT, form, (group,), detail=str((axis,)), axes=(axis,))
+
+
+def _softmax_of(tape: Tape, op: Op) -> int | None:
+    """What an operation is the last one of the softmax of, or of its logarithm; None where it is none."""
+
+    def made(i: int, *names: str) -> Op | None:
+        k = tape.makers.get(i)
+        while k is not None and tape.ops[k].name in _SHAPING:
+            k = tape.makers.get(tape.ops[k].ins[0])
+        return tape.ops[k] if k is not None and tape.ops[k].name in names and tape.ops[k].stack == op.stack else None
+
+    if op.name not in ("div", "sub"):
+        return None
+    top, log = made(op.ins[0], "exp" if op.name == "div" else "sub"), made(op.ins[1], "log")
+    total = made(op.ins[1], "reduce_sum") if op.name == "div" else made(log.ins[0], "reduce_sum") if log else None
+    less = top if op.name == "sub" or top is None else made(top.ins[0], "sub")
+    if total is None or less is None or less.name != "sub" or made(total.ins[0], "exp") is None:
+        return None
+    most = made(less.ins[1], "max", "reduce_max")
+    return None if most is None else less.ins[0]
 
 
 def _spread(tape: Tape, k: int, shape: tuple[int, ...], users: dict[int, list[int]]) -> int | None:

@@ -8,7 +8,7 @@ from jaxcheck.program.where.edits import MOVED, OUT, REPLACED, Edit
 from jaxcheck.program.where.handed import is_argument
 from jaxcheck.program.where.naming import value_name
 from jaxcheck.program.where.problem import Problem
-from jaxcheck.program.where.tape import Op
+from jaxcheck.program.where.tape import STACKED, Op
 
 # Operations between a row and the one that it is for: what gives it a shape.
 FEW = 3
@@ -58,7 +58,7 @@ def _is_row(problem: Problem, i: int) -> bool:
         if k is None or len(problem.users.get(i, ())) > 1:
             return False
         op = problem.tape.ops[k]
-        if op.label is not None:
+        if op.label is not None and op.label[1] != STACKED:
             return True
         if len(op.ins) != 1:
             return False

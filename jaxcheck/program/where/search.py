@@ -13,9 +13,11 @@ from jaxcheck.program.where import source, spreading
 from jaxcheck.program.where.cones import Cones
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.handed import is_argument, is_handed
+from jaxcheck.program.where.loops import turned
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.projections import Projections, downstream
 from jaxcheck.program.where.reductions import reductions
+from jaxcheck.program.where.shifts import shifts
 from jaxcheck.program.where.sites import Group, Site
 from jaxcheck.program.where.terms import Terms
 from jaxcheck.program.where.weigh import at_best, is_cotangent, was_right, weighed
@@ -65,6 +67,7 @@ class Search:
         those = [s for s in self.p.sites if self._matters(s)]
         right = [s for s in those if was_right(self.p, s) and not self._handed(s)]
         # What gives a value that the loss knows is seldom to blame; a cotangent may lack the next link of its chain.
+        self._enqueue(iter(turned(self.p.scans)))
         self._look(s for s in those if s not in right or is_cotangent(self.p, s))
         if self._best() + self.margin >= self.least_right:
             self._look(s for s in right if not is_cotangent(self.p, s))
@@ -118,7 +121,7 @@ class Search:
         """The changes that bring no other value in."""
         tape, op = self.p.tape, self.p.tape.ops[site.ops[0]]
         yield from e.structural(tape, site)
-        yield from reductions(tape, site, self.p.users)
+        yield from (*reductions(tape, site, self.p.users), *shifts(tape, site))
         for slot in self.slots(site):
             i = op.outs[0] if slot == OUT else op.ins[slot]
             value = tape.values[i]
@@ -141,8 +144,7 @@ class Search:
         olds = self.olds(site, slot)
         floats = olds[0].dtype.kind in "fc"
         if floats:
-            for c in (-1.0, 2.0, 0.5):
-                yield Edit(site, slot, "scale", factor=c)
+            yield from (Edit(site, slot, "scale", factor=c) for c in (-1.0, 2.0, 0.5))
         for group in groups:
             terms = group.what in _TERMS or group.what == "use"
             for backwards in (False, True) if len(site.ops) > 1 else (False,):
@@ -244,8 +246,7 @@ class Search:
 
     def given(self, group: Group, site: Site, olds: list[np.ndarray], backwards: bool) -> list[np.ndarray] | None:
         """A source's values per instance, flat and in the shape of what is changed; None where that cannot be."""
-        count = len(site.ops)
-        length = len(group.ids) or len(group.arrays[0])
+        count, length = len(site.ops), len(group.ids) or len(group.arrays[0])
         if length not in (1, count) or (backwards and length == 1):
             return None
         given = []

@@ -72,15 +72,15 @@ class _Known:
     """The sites and values of a problem by those of the same one with fewer turns."""
 
     def __init__(self, short: Problem, one: Problem):
-        keys, ids = ({ids: key for key, ids in _named(short)}, dict(_named(one)))
-        own = {g.ids: g for g in one.own}
+        self.keys, self.ids = ({ids: key for key, ids in _named(short)}, dict(_named(one)))
+        self.own = {g.ids: g for g in one.own}
         self.sites = {id(a): b for a, b in zip(short.sites, one.sites, strict=True)}
+        self.sites |= {id(a): b for a, b in zip(short.scans, one.scans, strict=False)}
         self.groups = {id(a): b for a, b in zip(short.truths, one.truths, strict=True)}
-        self.groups |= {id(g): own.get(ids.get(keys.get(g.ids), ())) for g in short.own}
 
     def edit(self, edit: Edit) -> Edit | None:
         """A change of the short problem as one of the other; None where it is none."""
-        groups = [self.groups[id(g)] for g in edit.groups]
+        groups = [self.groups.get(id(g)) or self.own.get(self.ids.get(self.keys.get(g.ids), ())) for g in edit.groups]
         if id(edit.site) not in self.sites or None in groups:
             return None
         return dataclasses.replace(edit, site=self.sites[id(edit.site)], groups=tuple(groups))

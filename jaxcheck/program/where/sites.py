@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxcheck.program.where import source
 from jaxcheck.program.where.places import Place
-from jaxcheck.program.where.tape import Op, Tape
+from jaxcheck.program.where.tape import STACKED, Op, Tape
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,7 +117,7 @@ def carried(tape: Tape) -> list[tuple[int, ...]]:
     """What each value of a loop's body is, turn by turn."""
     rows: dict[Any, list[int]] = defaultdict(list)
     for op in tape.ops:
-        if op.label is not None:
+        if op.label is not None and op.label[1] != STACKED:
             rows[op.label].append(op.outs[0])
     return [tuple(ids) for ids in rows.values()]
 

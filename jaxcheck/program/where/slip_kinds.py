@@ -13,7 +13,7 @@ from jaxcheck.program.where import source, syntax
 from jaxcheck.program.where.places import Place
 from jaxcheck.program.where.sites import Site
 from jaxcheck.program.where.slip import Pull, Slip
-from jaxcheck.program.where.tape import Op, Tape
+from jaxcheck.program.where.tape import STACKED, Op, Tape
 
 
 def _slopes(tape: Tape, those: Sequence[Site]) -> Iterator[Slip]:
@@ -212,7 +212,7 @@ def _rows(tape: Tape, those: Sequence[Site]) -> list[tuple[int, ...]]:
     """The values that come once a step."""
     labelled: dict[object, list[int]] = {}
     for op in tape.ops:
-        if op.label is not None:
+        if op.label is not None and op.label[1] != STACKED:
             labelled.setdefault(op.label, []).append(op.outs[0])
     found = [tuple(tape.ops[k].outs[0] for k in site.ops) for site in those]
     for site in those:

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from jaxcheck.program.where import lengths, reductions, source, syntax, terms
+from jaxcheck.program.where import lengths, reductions, shifts, source, syntax, terms
 from jaxcheck.program.where.decisions import is_of_mask
 from jaxcheck.program.where.edits import OUT, WIDER, Edit
 from jaxcheck.program.where.handed import is_argument
@@ -54,6 +54,8 @@ def in_words(problem: Problem, edit: Edit) -> str:
     }  # fmt: skip
     if edit.form in reductions.FORMS:
         return f"over {reductions.in_words(edit)}"
+    if edit.form in shifts.FORMS:
+        return shifts.in_words(edit, on)
     if edit.form in terms.FORMS:
         *first, what = edit.form.removeprefix("plus ").split()
         over = "axes " if len(edit.axes) > 1 else "axis "

@@ -1,5 +1,5 @@
-"""A constant that a line lacks, and a sum on another line that should have been a mean, or a mean that should have been a
-sum: one is as likely as the other."""
+"""A constant that a line lacks, and a sum on another line that should have been a mean, or a mean that should have been
+a sum: one is as likely as the other."""
 
 from __future__ import annotations
 

@@ -17,6 +17,8 @@ from jaxcheck.program.where.places import Place, stack_of
 from jaxcheck.program.where.rest import run_on
 
 LONGEST = 20_000
+# The second part of the label of what puts the turns of a scan together, where others have the number of a value.
+STACKED = -1
 _FOREIGN = ("callback", "pallas", "ffi", "custom_call", "infeed", "outfeed")
 
 
@@ -42,7 +44,8 @@ class Op:
 
 @dataclasses.dataclass(eq=False)
 class Tape:
-    """`literals` are the values that stand in the program as numbers; `makers` the operation that made a value."""
+    """`literals` are the values that stand in the program as numbers; `makers` the operation that made a value; `scans`
+    where each scan stands, and how many values it carries, by the first part of its operations' labels."""
 
     values: list[np.ndarray]
     ops: list[Op]
@@ -51,6 +54,7 @@ class Tape:
     literals: set[int]
     makers: dict[int, int]
     compiled: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    scans: dict[int, tuple[tuple[Place, ...], int]] = dataclasses.field(default_factory=dict)
 
     def needed(self) -> set[int]:
         """The values that results depend on."""
@@ -226,6 +230,7 @@ def _scan(way: Recording, eqn: Any, operands: list[int]) -> list[int]:
     length = eqn.params["length"]
     order = range(length - 1, -1, -1) if eqn.params["reverse"] else range(length)
     rows: dict[int, list[int]] = {}
+    way.tape.scans[id(eqn)] = stack_of(eqn, way.callers[:-1]), carry
     way.turns.append(0)
     for turn, t in enumerate(order):
         way.turns[-1] = turn
@@ -237,7 +242,10 @@ def _scan(way: Recording, eqn: Any, operands: list[int]) -> list[int]:
     stacked = []
     for j, var in enumerate(eqn.outvars[carry:]):
         parts = [rows[t][j] for t in range(length)]
-        stacked += way.add("", None, parts, *_stack(length)) if parts else [way.new(np.zeros(var.aval.shape))]
+        label = id(eqn), STACKED
+        stacked += (
+            way.add("", None, parts, *_stack(length), label=label) if parts else [way.new(np.zeros(var.aval.shape))]
+        )
     return [*carried, *stacked]
 
 

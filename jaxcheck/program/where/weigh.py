@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxcheck.program.where import decisions, edits, names, rows, source, terms
+from jaxcheck.program.where import decisions, edits, names, reductions, rows, shifts, source, terms
 from jaxcheck.program.where.edits import Edit
 from jaxcheck.program.where.handed import is_argument, is_handed
 from jaxcheck.program.where.places import Place, frames
@@ -98,6 +98,10 @@ def kind_of(edit: Edit, literal: bool, argument: bool) -> str:
         return "swap" if argument else "swap result"
     if edit.form in edits.MOVED:
         return "moved"
+    if edit.form in reductions.FORMS:
+        return "axes" if edit.form == "axes" else "sum over"
+    if edit.form in shifts.FORMS:
+        return "shift"
     if edit.form in terms.FORMS:
         return terms.KINDS[len(edit.groups) > 1]
     return "unary" if edit.form in edits.UNARY and edit.form not in ("square", "one minus") else edit.form

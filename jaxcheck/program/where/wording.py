@@ -168,9 +168,7 @@ def _summed(problem: Problem, edit: Edit, names: list[str], ndim: int) -> str:
 
 def _with_length(problem: Problem, edit: Edit, held: str, text: str, n: int, length: str) -> str:
     """What is written where the constant is the length of an axis."""
-    c = abs(edit.factor)
-    times = next((k for k in (1.0, 2.0, 0.5) if np.isclose(c, k * n)), 0.0)
-    over = next((k for k in (1.0, 2.0, 0.5) if np.isclose(c, k / n)), 0.0)
+    times, over = _in_lengths(edit.factor, n)
     sign = "-" if edit.factor < 0 else ""
 
     def scaled(x: str) -> str:
@@ -178,6 +176,11 @@ def _with_length(problem: Problem, edit: Edit, held: str, text: str, n: int, len
         said = x if k == 1 else f"{_digits(k)} * {x}"
         return f"{sign}{said} {'*' if times else '/'} {length}"
 
+    if edit.form == "scale" and not (times or over):  # what stands there becomes a length
+        times, over = _in_lengths(edit.factor * (literal(problem, edit) or 0), n)
+        if not (times or over):
+            return ""
+        return f"{sign}{_digits(over)} / {length}" if over else f"{sign}{f'{_digits(times)} * ' * (times != 1)}{length}"
     if edit.form == "scale":
         return scaled(held)
     if edit.form in ("plus", "swap"):
@@ -188,6 +191,12 @@ def _with_length(problem: Problem, edit: Edit, held: str, text: str, n: int, len
             return ""
         return scaled(name) if edit.form == "swap" else f"{text} {sign or '+'} {scaled(name).removeprefix('-')}"
     return ""
+
+
+def _in_lengths(c: float, n: int) -> tuple[float, float]:
+    """(how many times a length a constant is, how many times one over it), each 0 where it is none."""
+    one, other = (next((k for k in (1.0, 2.0, 0.5) if np.isclose(abs(c), k * x)), 0.0) for x in (n, 1 / n))
+    return one, other
 
 
 def _scaled(target: ast.expr | None, held: str, c: float) -> str:
