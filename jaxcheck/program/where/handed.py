@@ -78,7 +78,7 @@ def _given_by_call(stack: tuple[Place, ...], depth: int) -> Iterator[tuple[str, 
 
 def _way(tape: Tape, op: Op, slot: int, ids: _Ids) -> _Way:
     """How an operand came to where it is read."""
-    depth, statements = _by(op, slot, ids)
+    depth, statements = _by(tape, op, slot, ids)
     entered = [d for d in range(len(op.stack) - 1) if _enters(tape, op, slot, d)]
     steps = [(d, 1, (ARGUMENT, op.stack[d + 1 :])) for d in entered] + [(depth, 0, (NAME, s)) for s in statements]
     return (*(step for _, _, step in sorted(steps, key=lambda item: item[:2])), *_returned(tape, op, slot, ids))
@@ -116,7 +116,7 @@ def _enters(tape: Tape, op: Op, slot: int, depth: int) -> bool:
     return bool(stack) and not (len(stack) > len(around) and stack[-len(around) :] == around)
 
 
-def _by(op: Op, slot: int, ids: _Ids) -> tuple[int, tuple[tuple[Place, ...], ...]]:
+def _by(tape: Tape, op: Op, slot: int, ids: _Ids) -> tuple[int, tuple[tuple[Place, ...], ...]]:
     """(how far out they stand, the statements through which an operand came to the name it is read by, the last first,
     each with the calls around it); none where that is not plain."""
     for depth, place in enumerate(op.stack):
@@ -127,10 +127,18 @@ def _by(op: Op, slot: int, ids: _Ids) -> tuple[int, tuple[tuple[Place, ...], ...
             others = {other for other, _ in chain}
             if not chain or (others & reads and (slot >= len(names) or names[slot] != name)):
                 continue
+            if _is_read(tape, op, slot, names[slot : slot + 1] == (name,)):
+                return depth, tuple((statement, *op.stack[depth + 1 :]) for _, statement in chain)
             stands = others | {name} if names_of.is_given_once(place, name) else others
             if any(op.ins[slot] in ids[source.function_of(place), x] for x in stands):
                 return depth, tuple((statement, *op.stack[depth + 1 :]) for _, statement in chain)
     return 0, ()
+
+
+def _is_read(tape: Tape, op: Op, slot: int, named: bool) -> bool:
+    """Whether an operand is what stands for it in the expression, and a row of a scan that nothing else tells of."""
+    k = tape.makers.get(op.ins[slot])
+    return named and k is not None and tape.ops[k].label is not None
 
 
 class _Rewriting:

@@ -84,7 +84,7 @@ class Search:
         return is_argument(self.p.tape.ops[site.ops[0]]) or source.handed_on(site.place, site.name)
 
     def _best(self) -> float:
-        return min((f.price for f in self.found), default=np.inf)
+        return min((f.price for f in self.found if not self.only_value(f.fields)), default=np.inf)
 
     def _look(self, those: Iterable[Site]) -> None:
         for site in those:
