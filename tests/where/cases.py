@@ -42,6 +42,8 @@ HELD_BACK = (
     "phases",
     "waves",
     "rule_carrier",
+    "weighted",
+    "prenorm",
 )
 
 
@@ -548,5 +550,39 @@ CASES = [
         ("dgain = jnp.sum(jnp.real(dout * u), axis=0)", "dgain = jnp.sum(jnp.real(dout * jnp.conj(u)), axis=0)"),
         ("dphase = jnp.sum(jnp.real(1j * u * du), axis=0)", "dphase = jnp.sum(jnp.real(u * du), axis=0)"),
         ("dphase = jnp.sum(jnp.real(1j * u * du), axis=0)", "dphase = jnp.sum(jnp.imag(u * du), axis=0)"),
+    ),
+    *_of(
+        "dropnorm",
+        ("dt = dh * drop", "dt = dh"),
+        ("ds = dt * (1 - t**2)", "ds = dt * (1 - h**2)"),
+        ("ds = dt * (1 - t**2)", "ds = dh * (1 - t**2)"),
+        ("gV = h.T @ d", "gV = t.T @ d"),
+        ("ggamma = jnp.sum(ds * zn, axis=0)", "ggamma = jnp.sum(ds * z, axis=0)"),
+        ("dz = (n * dzn - s1 - zn * s2) / (n * std)", "dz = (n * dzn - s1 - zn * s2) / std"),
+        ("dz = (n * dzn - s1 - zn * s2) / (n * std)", "dz = (n * dzn - zn * s2) / (n * std)"),
+        ("std = jnp.sqrt(var + 0.1)", "std = jnp.sqrt(var) + 0.1"),
+        ("gV = h.T @ d", "gV = h.T @ jnp.abs(d)"),
+    ),
+    *_of(
+        "weighted",
+        ("dmu = scale * (mu - y) * prec", "dmu = scale * (y - mu) * prec"),
+        ("dmu = scale * (mu - y) * prec", "dmu = (mu - y) * prec"),
+        ("dmu = scale * (mu - y) * prec", "dmu = scale * (mu - y) * logvar"),
+        ("dlv = scale * 0.5 * (1 - (mu - y) ** 2 * prec)", "dlv = scale * (1 - (mu - y) ** 2 * prec)"),
+        ("scale = w[:, None] / jnp.sum(w)", "scale = 1 / jnp.sum(w)"),
+        ("scale = w[:, None] / jnp.sum(w)", "scale = w[:, None] / len(w)"),
+        ("dh += dlv @ S.T", "dh = dlv @ S.T"),
+        ("dh += dlv @ S.T", "dh += dlv @ M.T"),
+        ("da = dh * jax.nn.sigmoid(a)", "da = dh * jax.nn.sigmoid(h)"),
+    ),
+    *_of(
+        "prenorm",
+        ("inv = 1 / jnp.sqrt(var + EPS)", "inv = 1 / jnp.sqrt(var)"),
+        ("ds = dy * (cdf + s * pdf)", "ds = dy * cdf"),
+        ("ds = dy * (cdf + s * pdf)", "ds = dy * (cdf + y * pdf)"),
+        ("ggamma = jnp.sum(ds * n, axis=0)", "ggamma = jnp.sum(ds * a, axis=0)"),
+        ("ggamma = jnp.sum(ds * n, axis=0)", "ggamma = jnp.sum(dy * n, axis=0)"),
+        ("da = ln_backward(ds, n, inv, p[\"gamma\"])", "da = ln_backward(dy, n, inv, p[\"gamma\"])"),
+        ("da = ln_backward(ds, n, inv, p[\"gamma\"])", "da = ln_backward(ds, s, inv, p[\"gamma\"])"),
     ),
 ]  # fmt: skip

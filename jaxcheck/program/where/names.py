@@ -89,10 +89,12 @@ def _suites(function: ast.AST, line: int) -> Iterator[tuple[list[ast.stmt], ast.
 def listed(place: Place) -> frozenset[str]:
     """The names that the loops around an expression give what they take from lists, numbers they count by not among
     them."""
-    function, found = source.function_at(place), set()
+    function = source.function_at(place)
+    found: set[str] = set()
     for node in ast.walk(function) if function is not None else ():
-        around = isinstance(node, ast.For) and node.lineno <= place.line <= (node.end_lineno or 0)
-        if not around or (isinstance(node.iter, ast.Call) and syntax.called(node.iter) == "range"):
+        if not isinstance(node, ast.For) or not node.lineno <= place.line <= (node.end_lineno or 0):
+            continue
+        if isinstance(node.iter, ast.Call) and syntax.called(node.iter) == "range":
             continue
         found |= {n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)}
     return frozenset(found)

@@ -26,7 +26,7 @@ def where_summed(problem: Problem, edit: Edit) -> list[Edit]:
     sum of a mean."""
     if edit.form != "scale" or len(edit.site.ops) > 1:
         return []
-    tape, (k,) = problem.tape, edit.site.ops
+    tape, k = problem.tape, edit.site.ops[0]
     line, function = edit.site.place[:2], edit.site.place.function
     queue = [tape.ops[k].ins[edit.slot]] if edit.slot != OUT else _passed(tape.ops[k])
     for _ in range(MOST):
