@@ -139,7 +139,8 @@ def blame(changes: Sequence[Weighed]) -> Blame | None:
         return _value(changes)
     if changes[ranked[0]].handed_in:
         return None
-    near = [i for i, c in zip(ranked, costs, strict=True) if c < costs[0] + NEAR_LINE]
+    # A line is innocent of what is handed to its loop, where another line is as likely.
+    near = [i for i, c in zip(ranked, costs, strict=True) if c < costs[0] + NEAR_LINE and not changes[i].handed_in]
     made = {changes[i].same for i in near if changes[i].makes}
     # A gradient is conjugated where it is given back, as often as not.
     near = [i for i in near if not (changes[i].returns and changes[i].same in made) or changes[i].kind == "conjugate"]

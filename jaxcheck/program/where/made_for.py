@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from jaxcheck.program.where import source
 from jaxcheck.program.where.decisions import is_of_mask
@@ -39,11 +40,22 @@ def with_makers(problem: Problem, found: Sequence[Found], margin: float) -> list
         near = [one for one in those if one.price < those[0].price + margin]
         for edit in where_summed(problem, near[0].edit):
             out.append(_on(near[0], edit))
-        if not all(_elsewhere(problem, one.edit) for one in near):
+        every = _by_product(near)
+        if not all(any(_elsewhere(problem, one.edit) for one in alike) for alike in every):
             continue
-        for edit in _elsewhere(problem, near[0].edit):
+        for edit in next(filter(None, (_elsewhere(problem, one.edit) for one in every[0]))):
             out.append(_on(near[0], edit))
     return out
+
+
+def _by_product(near: Sequence[Found]) -> list[list[Found]]:
+    """Changes as they are, but those of both operands of one matrix product together: a factor of either is one."""
+    found: dict[Any, list[Found]] = defaultdict(list)
+    for n, one in enumerate(near):
+        edit = one.edit
+        product = edit.site.name == "dot_general" and edit.slot != OUT and edit.form in _LACKING
+        found[(edit.site.ops, edit.form, edit.factor, *map(id, edit.groups)) if product else n].append(one)
+    return list(found.values())
 
 
 def _on(one: Found, edit: Edit) -> Found:

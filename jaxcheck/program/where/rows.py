@@ -20,14 +20,14 @@ def is_handed_in(problem: Problem, edit: Edit) -> bool:
     op = problem.tape.ops[edit.site.ops[0]]
     if edit.form not in (*REPLACED, *MOVED, "plus") or all(value_name(problem, g, edit.site) for g in edit.groups):
         return False
-    if _is_listed(problem, edit):
+    if all(g.what != "own" for g in edit.groups) and _is_listed(problem, edit):
         return True
     return edit.slot != OUT and edit.form != "plus" and any(_is_row(problem, i) for i in op.ins)
 
 
 def _is_listed(problem: Problem, edit: Edit) -> bool:
-    """Whether an operand, or an argument, is one of the things that a loop of Python's own takes from a list: the list
-    may as well hold the wrong ones."""
+    """Whether an operand, or an argument, is one of the things that a loop of Python's own takes from a list: where it
+    is to be what the pass has nowhere, the list may as well hold the wrong ones."""
     tape, place = problem.tape, edit.site.place
     op = tape.ops[edit.site.ops[0]]
     if len(edit.site.ops) < 2 or (edit.slot == OUT and not is_argument(op)):

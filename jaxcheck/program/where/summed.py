@@ -24,7 +24,7 @@ MOST = 16
 def where_summed(problem: Problem, edit: Edit) -> list[Edit]:
     """A change by a constant, as one of what another line sums for this one alone, where it makes a mean of a sum, or a
     sum of a mean."""
-    if edit.form != "scale" or len(edit.site.ops) > 1:
+    if edit.form != "scale" or len(edit.site.ops) != 1:
         return []
     tape, k = problem.tape, edit.site.ops[0]
     line, function = edit.site.place[:2], edit.site.place.function
