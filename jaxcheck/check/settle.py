@@ -14,7 +14,6 @@ from jaxcheck.evidence import gather, second_look
 from jaxcheck.evidence.differences import Ladder
 from jaxcheck.evidence.measured import LeafEvidence, Probes
 from jaxcheck.judgement import measures
-from jaxcheck.judgement.table import OUTVOTED
 from jaxcheck.judgement.vote import Opinion, beyond_rounding
 from jaxcheck.result import Reason, Verdict
 
@@ -42,7 +41,7 @@ def settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opi
     if done or case.problem.primal is None or beyond_rounding(ev, opinion):
         return ev, opinion
     # A difference that M and A outvote is off by less than `GROSS`: no closer look would have it convict anybody.
-    if plain or opinion.note == OUTVOTED:
+    if plain or opinion.outvoted:
         return rounding.weighed(case, ev, opinion), opinion
     accused = opinion.verdict is Verdict.FAIL
     ev = _beside_edges(case, number, rounding.closer(case, number, ev, suspects(case, number, ev, opinion), ladder))

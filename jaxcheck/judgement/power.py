@@ -21,7 +21,6 @@ from jaxcheck.judgement.chance import from_differences, hidden
 from jaxcheck.judgement.influence import reach
 from jaxcheck.judgement.looks import look
 from jaxcheck.judgement.measures import own_size, reference
-from jaxcheck.judgement.table import OUTVOTED
 from jaxcheck.judgement.vote import judge
 from jaxcheck.options import Tolerance
 from jaxcheck.result import NAN, Reason, Verdict
@@ -85,7 +84,7 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     of_all = _smallest(lambda s: caught(whole, s), guess)
     of_one = of_all if alone else _smallest(lambda s: caught(one, s), guess)
     # What the differences say against M and autodiff, and were not believed in, may be wrong with both.
-    off, single = _off(whole_leaf, believed and said.note != OUTVOTED, influence)
+    off, single = _off(whole_leaf, believed and not said.outvoted, influence)
     return max(of_all, off, 0.0 if believed else hidden(ev, tolerance, shown)), max(of_one, single)
 
 

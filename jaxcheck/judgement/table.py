@@ -1,7 +1,7 @@
 """The verdicts as a table that can be read: the first row whose facts are so has the say.
 
 A row names the facts that must hold, and after "not" those that must not; what it does not name may be either. "on a
-kink" says what a PASS is called where something lies on a kink.
+kink" says what a PASS is called where something lies on a kink; "outvoted" that the differences stood alone against it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ FILLED = (
     "on both sides of this point the function has one and the same slope, and the gradient another: that which its "
     "decisions (max, abs, where) give at the point alone. Move the point off them to test it on smooth ground"
 )
-OUTVOTED = "autodiff agrees; a difference is off by more than its bar, though not grossly"
 PASS, FAIL, OPEN = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
 
 
@@ -33,6 +32,7 @@ class Row:
     note: str = ""
     on_a_kink: Reason | None = None
     doubtful: bool = False
+    outvoted: bool = False
 
     def holds(self, facts: Facts) -> bool:
         wanted, unwanted = self._named
@@ -136,8 +136,9 @@ TABLE: tuple[Row, ...] = (
         PASS,
         Reason.AGREE,
         "two witnesses against a bar that may be off a little",
-        OUTVOTED,
+        "autodiff agrees; a difference is off by more than its bar, though not grossly",
         doubtful=True,
+        outvoted=True,
     ),
     Row("jumps not apart", OPEN, Reason.JUMP, "at a jump the formula's derivative is not the function's"),
     Row("not apart", PASS, Reason.AGREE, "all witnesses agree", on_a_kink=KINK),

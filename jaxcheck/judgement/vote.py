@@ -26,7 +26,7 @@ class Opinion:
 
     `residual` (G, n) is what is believed wrong with M per component (NaN where unknown);
     `difference`, `difference_autodiff`, `error_bar` are relative, as in `LeafResult`. `doubtful`: the witnesses do not
-    all say so, and a closer look may say otherwise.
+    all say so, and a closer look may say otherwise. `outvoted`: the differences alone say otherwise, by little.
     """
 
     verdict: Verdict
@@ -39,6 +39,7 @@ class Opinion:
     kinks: int
     note: str = ""
     doubtful: bool = False
+    outvoted: bool = False
 
 
 def judge(
@@ -62,7 +63,9 @@ def judge(
         numbers = relative_numbers(ev, m, a)
         found = facts.find(ev, tolerance, m, numbers, must_catch, surrogate)
     row = table.first(found.facts)
-    return Opinion(row.verdict, row.name(found.facts), *numbers, found.residual, found.kinks, row.note, row.doubtful)
+    return Opinion(
+        row.verdict, row.name(found.facts), *numbers, found.residual, found.kinks, row.note, row.doubtful, row.outvoted
+    )
 
 
 def beyond_rounding(ev: LeafEvidence, opinion: Opinion) -> bool:
