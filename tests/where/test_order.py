@@ -3,10 +3,12 @@ named; and with it the one that may as well be the wrong one."""
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 
 import jaxcheck as jc
+from jaxcheck.program.where import kernels
 from tests.where import build
 
 pytestmark = pytest.mark.where
@@ -229,3 +231,11 @@ def test_with_the_next_line_which_may_be_it_as_well(source, right, wrong):
 def test_nobody_where_a_loop_may_have_been_handed_the_wrong_things():
     _, _, edits = named(LISTED, "kept.append((h, u))", "kept.append((new, u))")
     assert not edits
+
+
+def test_a_mask_in_the_place_of_numbers_is_told_by_nobodys_log(capfd):
+    """JAX hands a jitted function's program what it is given; XLA writes an error of operands that do not fit."""
+    with jax.enable_x64(True):
+        closed = jax.make_jaxpr(jax.jit(lambda x, y: x @ y))(np.ones((3, 3)), np.ones(3))
+    (found,) = kernels.bound(closed.jaxpr.eqns[0], [np.ones((3, 3)), np.array([True, False, True])])
+    assert found.tolist() == [2, 2, 2] and "E0102" not in capfd.readouterr().err

@@ -84,7 +84,8 @@ def bound(eqn: Any, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _of_kind(x: np.ndarray, aval: Any) -> np.ndarray:
-    """A real number where a program is made for a complex one; the other way round it is nonsense.
+    """A real number where a program is made for a complex one, and a mask where it is made for real ones; the other way
+    round it is nonsense.
 
     Raises:
         ValueError: see above.
@@ -92,7 +93,10 @@ def _of_kind(x: np.ndarray, aval: Any) -> np.ndarray:
     meant = jax.dtypes.issubdtype(getattr(aval, "dtype", x.dtype), np.complexfloating)
     if np.iscomplexobj(x) and not meant:
         raise ValueError("complex numbers in a program of real ones")
-    return x.astype(np.complex128) if meant and not np.iscomplexobj(x) else x
+    if meant:
+        return x if np.iscomplexobj(x) else x.astype(np.complex128)
+    # A mask in the place of numbers: a compiled program would say so in XLA's log.
+    return x.astype(np.float64) if x.dtype == bool and jax.dtypes.issubdtype(aval.dtype, np.floating) else x
 
 
 def in_float64(eqn: Any, operands: Sequence[Any]) -> list[Any]:
