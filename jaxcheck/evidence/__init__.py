@@ -1,0 +1,1 @@
+"""What is measured of a problem: numbers with their bars, never a verdict."""

@@ -106,7 +106,7 @@ def lost(run: LeafRun, must_catch: float, spacing: float) -> np.ndarray:
         kept = loses <= max(part, bars.NEARLY_ALL) * norms(run.autodiff_formula)
         sound |= (gone & kept)[:, None]
         off |= (gone & kept)[:, None] & (run.native != run.formula)
-        # The same of single components that are 0 as run, which no rounding makes of a number.
+        # The same of single components that are 0 as run, and more than their own rounding.
         alone = zero & ~(np.abs(run.formula) <= bars.ROUNDED * np.where(np.isfinite(known), known, 0.0))
         alone &= np.abs(run.autodiff - run.autodiff_formula) <= bars.NEARLY_ALL * np.abs(run.autodiff_formula)
         off, sound = off | alone, sound | alone

@@ -13,6 +13,7 @@ from jaxcheck.program import draws, interpret
 from jaxcheck.program.custom import owner, rules
 
 NAME = "bitcast_convert_type"
+LOST = f"The function makes floats of the bits of others ({NAME}), and JAX has no derivative of that"
 # Bytes of a float64.
 WIDE = 8
 # What makes floats of integers by their values; where they are indices they only decide.
@@ -23,9 +24,6 @@ _STILL, _MOVES, _BITS = 0, 1, 2
 
 class _Lost(Exception):
     on_purpose = True  # where it is raised it is caught
-
-
-LOST = f"The function makes floats of the bits of others ({NAME}), and JAX has no derivative of that"
 
 
 def loses_derivatives(program: Any, count: int) -> bool:
