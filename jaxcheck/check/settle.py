@@ -40,8 +40,9 @@ def settle(case: Case, number: int, ev: LeafEvidence) -> tuple[LeafEvidence, Opi
     done = opinion.reason in (Reason.SURROGATE, Reason.NONFINITE) or not ev.leaf.size
     if done or case.problem.primal is None or beyond_rounding(ev, opinion):
         return ev, opinion
-    # What M and A outvote is off by less than `GROSS`. A closer look takes most of the time of an integrator, and changed
-    # no verdict of odeint and cg, which were compared; whether both leave out the same is asked apart (`held_back`).
+    # What M and A outvote is off by less than `GROSS`. A closer look takes most of the time of an integrator, and
+    # changed no verdict of odeint and cg, which were compared; whether both leave out the same is asked apart
+    # (`held_back`).
     if plain or opinion.outvoted:
         return rounding.weighed(case, ev, opinion), opinion
     accused = opinion.verdict is Verdict.FAIL
