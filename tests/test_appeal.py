@@ -53,6 +53,7 @@ def test_what_has_no_digits_itself_is_not_passed():
         assert report.verdict == jc.Verdict.INCONCLUSIVE and report.reason == jc.Reason.VACUOUS
 
 
+@pytest.mark.slow
 def test_the_steps_of_a_staircase_are_no_appeal():
     """By halving, a root moves in steps; their exact derivative, 0, is that of autodiff and of nobody else."""
 

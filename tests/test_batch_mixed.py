@@ -82,6 +82,7 @@ def evaluations(g):
     return report.evaluations
 
 
+@pytest.mark.slow
 def test_what_is_wrong_by_little_takes_no_more_evaluations():
     scaled = lambda e: lambda p: {**grad(p), "W": grad(p)["W"] * (1 + e)}  # noqa: E731
     gross = evaluations(scaled(1e-2))
@@ -97,6 +98,7 @@ def small_ones_and_a_large_one():
     return x
 
 
+@pytest.mark.slow
 def test_what_the_caller_grants_is_granted_at_every_point():
     x = small_ones_and_a_large_one()
     f, g = (lambda x: jnp.sum(x**2)), lambda x: 3 * x
@@ -111,6 +113,7 @@ def test_what_the_caller_grants_is_granted_at_every_point():
     assert verdicts(report, 16) == [jc.check_grad(h, x, wrong, tolerance=1e-2).verdict for x in both]
 
 
+@pytest.mark.slow
 def test_where_loops_stop_early_a_point_that_is_right_at_the_limit_is_not_counted_as_wrong():
     def root(a):
         def turn(s):

@@ -252,6 +252,7 @@ def test_the_report_says_what_it_cost():
         assert jc.Report.from_json(report.to_json()) == report
 
 
+@pytest.mark.slow
 def test_a_large_problem_in_several_calls(monkeypatch):
     """All leaves share their directions; gradients too are taken one by one."""
     monkeypatch.setattr(flat, "WORK", 0)

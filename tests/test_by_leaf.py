@@ -66,6 +66,7 @@ def test_what_is_hidden_from_jaxs_own_derivative_is_said_to_be():
     assert str(report).count("blamed:") == 1
 
 
+@pytest.mark.slow
 def test_a_derivative_of_the_callers_is_looked_into_as_well():
     report = blamed(
         check_jvp,
@@ -88,6 +89,7 @@ def test_a_derivative_of_the_callers_is_looked_into_as_well():
     )  # a conjugate is as long
 
 
+@pytest.mark.slow
 def test_what_is_wrong_at_second_order_only_is_named_there():
     report = blamed(check_grads, detached(), (V,), 2, ["fwd"])
     assert report.reason is jc.Reason.SECOND_ORDER_WRONG

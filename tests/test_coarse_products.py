@@ -52,6 +52,7 @@ def off(p, g, name):
 
 
 @pytest.mark.parametrize("handed_out", [False, True])
+@pytest.mark.slow
 def test_numbers_of_such_a_device_are_not_accused(gpu, handed_out):
     for seed in range(4):
         p = params(seed)

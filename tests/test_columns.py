@@ -185,6 +185,7 @@ def with_and_without(monkeypatch, loss, params, grad, mode):
 
 
 @pytest.mark.parametrize("mode", [jc.Exhaustive(), jc.Exhaustive(step=1e-6), jc.Exhaustive(chunk=7)], ids=str)
+@pytest.mark.slow
 def test_checks_agree_with_and_without_the_plan(monkeypatch, mode, seed):
     f = lambda p: PROGRAMS["mlp"][0](*p)  # noqa: E731
     params = draw(seed, (D, 50), (50,), (50, 20), (20,))
@@ -194,6 +195,7 @@ def test_checks_agree_with_and_without_the_plan(monkeypatch, mode, seed):
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_where_a_change_is_not_finite_the_whole_program_is_run(monkeypatch, seed):
     """One column is log 0 = -inf at the point and a number beside it: -inf plus inf is NaN, and not the sum."""
     W, V = draw(seed, (D, H), (H, 4))

@@ -282,6 +282,7 @@ def test_parameters_that_lie_over_devices_stay_there(monkeypatch, factor, shared
         assert "all-gather" not in one.as_text()
 
 
+@pytest.mark.slow
 def test_complex_parameters_that_lie_over_devices():
     mesh = Mesh(np.array(jax.devices()[:2]), ("model",))
     rng = np.random.default_rng(6)

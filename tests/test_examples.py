@@ -123,6 +123,7 @@ def test_classifier_gives_the_textbook_number_and_names_both_mistakes(capsys):
     assert default.ok and default.difference < 1e-9
 
 
+@pytest.mark.slow
 def test_digits_before_and_after_training(capsys, monkeypatch):
     pytest.importorskip("sklearn", reason="the handwritten digits come from scikit-learn (extra `examples`)")
     module = load("digits_cnn")
@@ -141,6 +142,7 @@ def test_digits_before_and_after_training(capsys, monkeypatch):
     assert report.leaf("conv.K").worst[0].index == (4, 2)
 
 
+@pytest.mark.slow
 def test_transformer_block(capsys):
     (report,) = load("transformer_block").main()
     assert report.ok and report.reason is Reason.AGREE
@@ -174,6 +176,7 @@ def test_transformer_block_with_a_mistake(tmp_path, monkeypatch, capsys, line, c
     assert [culprit.line for culprit in report.culprits] == [number + 1], report
 
 
+@pytest.mark.slow
 def test_dropout_random_and_fixed(capsys):
     module = load("dropout")
     state = np.random.get_state()

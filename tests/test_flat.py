@@ -67,6 +67,7 @@ def test_the_wrong_leaf_is_blamed_and_no_other(name):
         assert report.leaves[[leaf.path for leaf in report.leaves].index(path)].worst[0].index == (5, 7)
 
 
+@pytest.mark.slow
 def test_where_the_differences_contradict_autodiff_every_leaf_has_its_own():
     """With a stop_gradient inside, M = A in a leaf where both are wrong."""
 

@@ -83,6 +83,7 @@ def test_a_draw_with_a_fixed_parameter_is_a_number():
     assert jc.check_grad(lambda x: x * jax.random.gamma(KEY, 2.0), jnp.float32(1.0)).ok
 
 
+@pytest.mark.slow
 def test_the_drop_in():
     with pytest.raises(jc.GradientInconclusive, match="IMPLICIT"):
         check_grads(SAMPLERS["gamma"], (THREE,), 1)

@@ -168,6 +168,7 @@ def test_a_removable_singularity_filled_in_is_no_kink(name):
 
 
 @pytest.mark.parametrize("gap", [1e-7, 1e-8])
+@pytest.mark.slow
 def test_eigenvalues_that_nearly_meet_are_not_accused(gap):
     """They turn within the gap, which is below the steps: what is in doubt is looked at by finer ones."""
     a = jnp.diag(jnp.array([1.0, 1 + gap, 2.0])) + 0.1 * gap

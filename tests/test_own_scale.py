@@ -134,6 +134,7 @@ def test_wrong_in_one_leaf(make, scales, mode, mistake):
 
 
 @pytest.mark.parametrize("mode", ["rev", "fwd"])
+@pytest.mark.slow
 def test_wrong_by_less_than_the_rounding_of_the_outputs(mode):
     """Outputs of 1e8 are not known to 1e-9, by which this is wrong; derivatives are known to their own rounding."""
     for wrong in (1, -1):
@@ -203,6 +204,7 @@ def test_a_branch_on_zero_tangents():
     assert rows["additive in the tangent"].status == "WRONG"
 
 
+@pytest.mark.slow
 def test_more_leaves_than_groups():
     """Twenty outputs, the last and smallest wrong."""
     scales = np.logspace(6, -6, 20)

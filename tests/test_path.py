@@ -396,6 +396,7 @@ def test_a_loop_may_stop_at_the_precision_of_its_dtype(dtype, factor):
     assert report.ok if factor == 1 else report.reason is Reason.PRECISION_WRONG
 
 
+@pytest.mark.slow
 def test_twelve_layers_are_not_measured():
     """What `bars.SPACINGS` spares the cost of."""
     f, g, p, dtypes = RIGHT["twelve layers"]

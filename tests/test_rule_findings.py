@@ -272,6 +272,7 @@ def test_what_is_lost_where_autodiff_keeps_it():
     assert row.status == "WRONG" and "autodiff without the rule" in row.detail
 
 
+@pytest.mark.slow
 def test_a_rule_for_float32_is_no_wrong_rule_for_float64():
     """Unless float64 is what it was given."""
     f = vjp(softmax, in_float32(softmax_back))
@@ -436,6 +437,7 @@ def test_a_bound_of_one_of_the_dtypes_that_take_part():
     check_grads(f, (X.astype(jnp.bfloat16), X), 1, "rev", rtol={jnp.bfloat16: 1e-1, jnp.float32: 1e-3})
 
 
+@pytest.mark.slow
 def test_a_sampler_is_not_called_noisy():
     """The derivative of its distribution is not that of its path, though it is a smooth function of its argument."""
     with pytest.raises(jc.GradientInconclusive) as caught:

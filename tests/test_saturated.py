@@ -65,6 +65,7 @@ def problem(request):
         yield loss, params, report[name]
 
 
+@pytest.mark.slow
 def test_no_component_is_harder_to_see_than_the_one_that_the_floor_is_found_on():
     """Nothing saturates here; but a large entry may be off by more of the leaf than a small one."""
     with jax.enable_x64(True):

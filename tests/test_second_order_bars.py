@@ -80,6 +80,7 @@ def direction(rule_forgets):
 
 
 @pytest.mark.parametrize("modes", [("fwd",), ("rev",)])
+@pytest.mark.slow
 def test_a_function_that_does_not_depend_on_scale(modes):
     x = jnp.array([0.3, 1.0, -2.0])
     with warnings.catch_warnings():

@@ -94,6 +94,7 @@ def clipped(wrong=None):
 
 
 @pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.slow
 def test_a_jump_over_the_small_units_is_none_at_the_point(hidden):
     with jax.enable_x64(True):
         for wrong in (None, 0, 1, 2, 3):

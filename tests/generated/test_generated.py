@@ -40,6 +40,7 @@ def test_a_number_is_a_program():
     assert plant(one, one.outputs).kind == plant(two, two.outputs).kind
 
 
+@pytest.mark.slow
 def test_the_programs_are_of_every_kind():
     assert {rates.door_of(n) for n in FAST} == set(DOORS)
     several = [program(n) for n in FAST]

@@ -43,6 +43,7 @@ def test_a_scale_below_the_steps_is_not_the_edge_of_a_domain():
     assert report.verdict is not Verdict.FAIL and report.reason is not Reason.DOMAIN
 
 
+@pytest.mark.slow
 def test_a_fixed_point_in_coarse_dtypes_ends():
     """The loop's tolerance is below the unit of bfloat16: run in it, it would never stop."""
 

@@ -59,6 +59,7 @@ def early(wrong):
     return loss, rng.normal(size=6), lambda b: wrong * jax.grad(loss)(b)
 
 
+@pytest.mark.slow
 def test_what_two_witnesses_outvote_costs_no_closer_look():
     """The differences see the solver's error, 5e-5; to measure how gradients round would compile four programs more,
     each as large as the gradient (an integrator's: half a minute)."""

@@ -227,6 +227,7 @@ assert jnp.ones(2).dtype == {dtype!r}, jnp.ones(2).dtype
 
 
 @pytest.mark.parametrize(("wide", "dtype"), [(True, "float64"), (False, "float32")])
+@pytest.mark.slow
 def test_the_mode_that_was_set_for_the_whole_process_stays(wide, dtype):
     done = subprocess.run(
         [sys.executable, "-c", MODE.format(wide=wide, dtype=dtype)], capture_output=True, text=True, check=False

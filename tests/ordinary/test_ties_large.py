@@ -171,12 +171,14 @@ def test_a_network_at_its_initialisation(zero):
 
 
 @pytest.mark.parametrize("leaf", WRONG)
+@pytest.mark.slow
 def test_a_network_with_one_leaf_wrong(leaf):
     loss, grad, p = network(32, 20, 40, 60)
     report = jc.check_grad(loss, p, lambda p: {k: WRONG[k](g) if k == leaf else g for k, g in grad(p).items()})
     assert [x.path for x in report.leaves if x.verdict is Verdict.FAIL] == [leaf], str(report)
 
 
+@pytest.mark.slow
 def test_the_cost_does_not_grow_with_the_ties():
     few, many = (
         jc.check_grad(*(lambda t: (t[0], t[2], t[1]))(network(32, 20, 40, hidden))).evaluations for hidden in (60, 600)

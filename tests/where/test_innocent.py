@@ -238,6 +238,7 @@ def back(p, xs, t):
     ],
     ids=range(3),
 )
+@pytest.mark.slow
 def test_loops_of_some_turns_are_searched_with_two(right, wrong):
     params = {w + n: draw(3 if w == "W" else 4, 4) for w in "WU" for n in "zrc"}
     lines, line, report = named(GRU, right, wrong, params, draw(6, 3), draw(4), where=60)
