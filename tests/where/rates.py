@@ -7,6 +7,7 @@ mistake. The nets that were held back while the search was tuned are counted apa
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections import Counter
@@ -94,16 +95,20 @@ def twice(nets: list[str]) -> None:
 
 
 def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.where.rates", description=__doc__)
+    parser.add_argument("nets", nargs="*", help="the programs to look at (default: all)")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="one case in N only")
+    parser.add_argument("--twice", action="store_true", help="two mistakes at once")
+    parser.add_argument("--verbose", action="store_true", help="print every case and what is said of it")
+    asked = parser.parse_args(arguments)
     where.STRICT = True
-    every = int(arguments.pop(arguments.index("--every") + 1)) if "--every" in arguments else 1
-    nets = [a for a in arguments if not a.startswith("-")]
-    if "--twice" in arguments:
-        twice(nets)
+    if asked.twice:
+        twice(asked.nets)
         return
     for held_back in (False, True):
         counted, seconds = Counter(), []
         for number, case in enumerate(CASES):
-            if case.held_back != held_back or (nets and case.net not in nets) or number % every:
+            if case.held_back != held_back or (asked.nets and case.net not in asked.nets) or number % asked.every:
                 continue
             start = time.perf_counter()
             checked, line = report(case)
@@ -116,7 +121,7 @@ def main(arguments: list[str]) -> None:
                 print(f"  {type(error).__name__}: {str(error)[:100]}")
             if edited is not None:
                 counted["edit right" if edited else "edit WRONG"] += 1
-            if "--verbose" in arguments or "WRONG" in said or edited is False:
+            if asked.verbose or "WRONG" in said or edited is False:
                 print(f"  {number} {case.net}:{line} {case.wrong!r} for {case.right!r}: {said}")
                 for culprit in checked.culprits:
                     print(f"      {culprit.line}: {culprit.source}  ->  {culprit.edit or culprit.what}")
