@@ -1,10 +1,11 @@
-"""Gradients that ask for the type of what they are given: `xp = np if isinstance(w, np.ndarray) else jnp`.
+"""Functions that ask for the type of what they are given: `xp = np if isinstance(w, np.ndarray) else jnp`.
 
 JAX traces the one branch; on the caller's own NumPy arrays the other is run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -28,6 +29,61 @@ OTHERWISE = (
     "{:.2g} in leaf `{}`). The {} were judged: they are farther from autodiff."
 )
 
+ANOTHER_LOSS = (
+    "On the NumPy arrays that it was given the function is {:.6g}, and where JAX traces it {:.6g}: which of the two "
+    "the gradient belongs to is not known."
+)
+# What the rounding of the parameters does to a value stands for what rounding inside the function does to it, many
+# times over: two libraries sum in another order, and only a grave difference is another function.
+ROUNDED, DRAWS = 100, 3
+
+
+def another_loss(handed: User, traced: Traced, leaves: list[Any], extras: Any) -> str:
+    """What is said where the loss computes another value, by NumPy, on the caller's own arrays than what JAX traces,
+    else "". See `otherwise` for the arguments; what JAX would compute on them is not asked for."""
+    found = _asked(handed, handed.value)
+    if not isinstance(found, (float, np.floating, np.ndarray)):
+        return ""
+    try:
+        value = _value(traced, leaves, extras)
+        off, size = abs(float(found) - value), abs(float(found)) + abs(value)
+        coarse = unit(traced.closed)
+        if not off > max(MUST_CATCH, repeat.units_of(coarse) * coarse) * size:
+            return ""
+        rng = np.random.default_rng(0)
+        beside = [_value(traced, [_rounded(x, rng) for x in leaves], extras) for _ in range(DRAWS)]
+    except Refused:
+        return ""
+    return ANOTHER_LOSS.format(float(found), value) if off > ROUNDED * float(np.ptp([value, *beside])) else ""
+
+
+def _value(traced: Traced, leaves: list[Any], extras: Any) -> float:
+    out = run_eagerly(traced.program, *own_values(traced.closed, [*leaves, *extras]))
+    return float(np.asarray(out[0]).reshape(()))
+
+
+def _rounded(x: Any, rng: np.random.Generator) -> np.ndarray:
+    """Every component one spacing up or down, relative to it."""
+    return np.asarray(x * (1 + float(jax.numpy.finfo(x.dtype).eps) * rng.choice([-1, 1], np.shape(x))), x.dtype)
+
+
+def _asked(handed: User, f: Callable[[Any, Any], Any]) -> Any:
+    """What a function of the caller's returns on copies of their own arrays, where it hands any to NumPy, else None;
+    what JAX would compute is traced only."""
+    if not any(isinstance(x, np.ndarray) for x in (*handed.theta.inexact(), *handed.args.inexact())):
+        return None
+    found: list[Any] = []
+
+    def given() -> int:
+        found.append(f(handed.fresh(), handed.fresh_args()))
+        return 0
+
+    try:
+        ask(jax.eval_shape, given)
+    except Refused:
+        return None
+    return found[0]
+
 
 def otherwise(user: User, handed: User, traced: Traced, leaves: list[Any], extras: Any) -> tuple[str, bool]:
     """(what is said where the gradient is another on the caller's own arrays than what JAX traces, else ""; whether
@@ -38,22 +94,18 @@ def otherwise(user: User, handed: User, traced: Traced, leaves: list[Any], extra
         handed: with the arrays as they were handed in; `user` with the numbers that JAX sees, `leaves` and `extras`.
         traced: the gradient, natively.
     """
-    if not any(isinstance(x, np.ndarray) for x in (*handed.theta.inexact(), *handed.args.inexact())):
+
+    def gradients(leaves: Any, extras: Any) -> list[Any]:
+        return handed.selection(leaves, extras).leaves
+
+    found = _asked(handed, gradients)
+    if not found:
         return "", False
-    found: list[Any] = []
-
-    def given() -> int:
-        found[:] = handed.selection(handed.fresh(), handed.fresh_args()).leaves
-        return 0
-
     try:
-        ask(jax.eval_shape, given)  # what JAX would compute is not computed here
-        if found and not all(isinstance(x, (np.ndarray, np.generic)) for x in found):
+        if not all(isinstance(x, (np.ndarray, np.generic)) for x in found):
             if not all_known(traced.closed) or traced.program.cost > EAGERLY:
                 return "", False
-            run_eagerly(given)
-        if not found:
-            return "", False
+            found = run_eagerly(gradients, handed.fresh(), handed.fresh_args())
         others = run_eagerly(traced.program, *own_values(traced.closed, [*leaves, *extras]))
     except Refused:
         return "", False

@@ -96,7 +96,7 @@ def _prepared(call: Call) -> tuple[Problem, Preface]:
         # The first trace left a tracer behind: the loss keeps state between calls (a global key, say).
         note = "The loss keeps values of one call for a later one (JAX: a leaked tracer)."
         return nothing, Preface(user.name, (), (), random=note)
-    random = "" if same(own, again, [*call.leaves, *extras]) else repeat.TRACED.format("the function")
+    random = _random(call, own, again)
     try:
         primal, rules, claim = _claimed(call, own, bool(random))
     except HeldFixed:
@@ -121,6 +121,13 @@ def _prepared(call: Call) -> tuple[Problem, Preface]:
         layout=layout_of(theta),
     )
     return _with_preface(call, problem, claim, own, said, random)
+
+
+def _random(call: Call, own: Traced, again: Traced) -> str:
+    """What is said where the loss is not one function: traced twice, or run on the arrays as they were handed in."""
+    if not same(own, again, [*call.leaves, *call.extras]):
+        return repeat.TRACED.format("the function")
+    return by_type.another_loss(call.given, own, call.leaves, call.extras)
 
 
 def _claimed(call: Call, own: Traced, random: bool) -> tuple[Traced, int, Claim]:

@@ -97,3 +97,36 @@ def test_in_float64_little_is_enough(wrong):
     with jax.enable_x64(True):
         report = jc.check_grad(lambda w: jnp.sum(jnp.sin(w / units)), w, grad, where=False)
     assert report.reason is Reason.MANUAL_WRONG, report
+
+
+def square(w, x):
+    """Another function on NumPy's arrays, unless `square.factor` is 1."""
+    if isinstance(w, np.ndarray):
+        return float(np.sum(square.factor * np.tanh(x @ w) ** 2))
+    return loss(w, x)
+
+
+@pytest.mark.parametrize("factor", [1, 1.01])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, jnp.bfloat16, "jax"])
+@pytest.mark.parametrize("given", [jax.grad(loss), None], ids=["given", "of JAX"])
+def test_a_loss_that_is_another_on_numpy_arrays_is_not_judged(factor, dtype, given):
+    square.factor = factor if dtype not in (np.float16, jnp.bfloat16) else 1 + 100 * (factor - 1)
+    w = jnp.asarray(W, jnp.float32) if dtype == "jax" else W.astype(dtype)
+    report = jc.check_grad(square, w, given, args=(X.astype(w.dtype),))
+    if factor == 1 or dtype == "jax":
+        assert report.ok, report
+    else:
+        assert report.reason is Reason.NONDETERMINISTIC, report
+        assert "On the NumPy arrays that it was given the function is" in str(report)
+
+
+def test_a_value_that_is_rounding_alone_is_no_other_function():
+    a = RNG.normal(size=(6, 3))
+    at = RNG.normal(size=3)
+
+    def residual(w):
+        xp = np if isinstance(w, np.ndarray) else jnp
+        return xp.sum((a @ w - a @ at) ** 2)
+
+    assert jc.check_grad(residual, at, jax.grad(residual)).verdict is not jc.Verdict.FAIL
+    assert "On the NumPy" not in str(jc.check_grad(residual, at + 1e-7, jax.grad(residual)))
