@@ -103,7 +103,7 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
     if said.verdict is Verdict.PASS and said.reason is not Reason.SURROGATE and leaf.size:
         floor = case.floors(ev, influence)
         said = _weighed(case, ev, said, floor)
-        floor = floor if max(floor) < math.inf else power.UNKNOWN
+        floor = power.as_stopped(ev, floor) if max(floor) < math.inf else power.UNKNOWN
     said = _with_step(settings.mode, ev, said)
     native = None if case.preface.native is None else case.preface.native[:, leaf.start : leaf.stop]
     if native is not None and said.verdict is Verdict.PASS and not np.isfinite(native).all():

@@ -88,6 +88,17 @@ def floors(ev: LeafEvidence, tolerance: Tolerance, must_catch: float, influence:
     return max(of_all, off, 0.0 if believed else hidden(ev, tolerance, shown)), max(of_one, single)
 
 
+def as_stopped(ev: LeafEvidence, floor: tuple[float, float]) -> tuple[float, float]:
+    """The floors of a leaf that is right where its loops rest: an error of the size by which the gradient, as it stops,
+    is off from that has passed."""
+    if ev.stopped is None:
+        return floor
+    with np.errstate(all="ignore"):
+        off, norm = np.abs(ev.stopped - ev.m), norms(ev.m)
+        whole, one = norms(off) / norm, (off / reference(ev, ev.m, apart=False)).max(axis=1, initial=0.0)
+    return max(floor[0], float(np.nanmax(whole, initial=0.0))), max(floor[1], float(np.nanmax(one, initial=0.0)))
+
+
 def without_scale(ev: LeafEvidence, influence: np.ndarray) -> bool:
     """Whether floors are relative to `influence`: a gradient that is zero has no scale of its own, nor has one that is
     nothing but its own round-off (a bias before batch norm)."""

@@ -15,7 +15,7 @@ from jaxcheck.program.mode import is_traced
 
 class NativeTrace(NamedTuple):
     """A function traced at its own dtypes; `dynamic` says which flat leaves are its arguments; `mixed` that its NumPy
-    data stood there in the type of another mode (see `constants.mixed`)."""
+    data stood there in the type of another mode (see `mistyped.mixed`)."""
 
     closed: Any
     flat: list[Any]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from jaxcheck.program import asides, bits, constants, foreign
+from jaxcheck.program import asides, bits, constants, foreign, mistyped
 from jaxcheck.program.float64.shadow import Unliftable, islands, lift, to_float64, trace_float64
 from jaxcheck.program.float64.widths import lifted_dtype
 from jaxcheck.program.interpret import constants as constants_of
@@ -64,7 +64,7 @@ def trace(f: Callable, leaves: Sequence[Any], extras: Sequence[Any], precision: 
     refuse_leaks(seen, "the function")
     unheard = asides.silent(closed, [*leaves, *extras], traced.wide)
     native = (*islands(closed, unheard), *bits.narrow(closed, len(leaves)))
-    mixed = traced.wide and constants.mixed(closed)
+    mixed = traced.wide and mistyped.mixed(closed)
     if traced.how != "float64" or native or closed.effects or mixed or unheard or foreign.holds_foreign(closed):
         # Re-emitted once and traced again: from here on it is an ordinary float64 program.
         try:
@@ -83,7 +83,7 @@ def _natively(f: Callable, leaves: Sequence[Any], extras: Sequence[Any]) -> Trac
     refuse_leaks(closed, "the function")
     effects = tuple(sorted({type(e).__name__.removesuffix("Effect") for e in closed.effects}))
     closed = tidy(closed, wide)
-    mixed = wide and constants.mixed(closed)
+    mixed = wide and mistyped.mixed(closed)
     program = Program.of(emitted_again(closed) if mixed else closed)
     found = Traced(program, jax.tree_util.tree_structure(shape), "native", "", closed, coarsest(closed), wide)
     return dataclasses.replace(found, mixed=mixed, effects=effects, source=_flat(f, len(leaves)))
@@ -134,7 +134,7 @@ def _flat(f: Callable, count: int) -> Callable:
 
 
 def emitted_again(closed: Any) -> Any:
-    """A program of the 64-bit mode in float64 throughout, custom rules included: see `constants.mixed`."""
+    """A program of the 64-bit mode in float64 throughout, custom rules included: see `mistyped.mixed`."""
     with jax.enable_x64(True):
         avals = [jax.ShapeDtypeStruct(a.shape, lifted_dtype(a.dtype)) for a in closed.in_avals]
         return lifted(closed, True, avals)

@@ -13,7 +13,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxcheck.program import interpret
-from jaxcheck.program.constants import place
+from jaxcheck.program.mistyped import place
 
 _COMPARE = frozenset({"lt", "le", "gt", "ge", "eq", "ne", "max", "min", "clamp", "lt_to", "le_to", "eq_to"})
 # What hands a number on as it is.

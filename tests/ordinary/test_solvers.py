@@ -69,3 +69,23 @@ def test_what_two_witnesses_outvote_costs_no_closer_look():
     # What the differences say against both may be right all the same.
     assert report.floor >= report.leaves[0].difference > 1e-5
     assert not jc.check_grad(*early(1.001))
+
+
+@pytest.mark.parametrize(("of_loss", "of_gradient"), [(1e-2, 1e-1), (0.1, 0.5), (0.0, 1e-3), (0.0, 1e-4)])
+def test_a_floor_is_not_below_what_a_gradient_that_stops_early_is_off_by(of_loss, of_gradient):
+    a, v, b = np.diag([1.0, 2.0, 4.0]), np.ones(3), np.array([1.0, 2.0, 3.0])
+
+    def solve(right, tol):
+        def step(c):
+            x, r = c
+            return x + 0.2 * r, right - a @ (x + 0.2 * r)
+
+        return jax.lax.while_loop(lambda c: jnp.linalg.norm(c[1]) > tol, step, (0 * right, right))[0]
+
+    def loss(b):
+        return v @ (solve(b, of_loss) if of_loss else jnp.linalg.solve(jnp.asarray(a), b))
+
+    report = jc.check_grad(loss, b, lambda b: solve(jnp.asarray(v), of_gradient), where=False)
+    true = np.linalg.solve(a, v)
+    off = np.linalg.norm(solve(jnp.asarray(v), of_gradient) - true) / np.linalg.norm(true)
+    assert report.verdict is jc.Verdict.FAIL or report.floor >= 0.99 * off, report

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from jaxcheck.program import asides, bits, constants, draws, interpret
+from jaxcheck.program import asides, bits, draws, interpret, mistyped
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.custom import owner, rules
 from jaxcheck.program.float64 import lifting
@@ -129,7 +129,7 @@ def _promoted(f: Any, args: Any, kwargs: Any) -> tuple[NativeTrace | None, str]:
         with jax.enable_x64(True):
             traced = trace_native(f, wide_args, wide_kwargs, _is_data)
             # What the caller's own program rounds is rounded here, too.
-            traced = traced._replace(closed=tidy(traced.closed, True, rounded), mixed=constants.mixed(traced.closed))
+            traced = traced._replace(closed=tidy(traced.closed, True, rounded), mixed=mistyped.mixed(traced.closed))
             if not any(is_traced(x) for x in traced.flat):
                 _try_callbacks(traced)
             failure = _rule_failure(traced.closed)
