@@ -1,10 +1,11 @@
 """Functions that ask for the type of what they are given: `xp = np if isinstance(w, np.ndarray) else jnp`.
 
-JAX traces the one branch; on the caller's own NumPy arrays the other is run.
+JAX traces the one branch; on the caller's own arrays, NumPy's or no tracers, the other is run.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -15,18 +16,21 @@ from jaxcheck.bars import COMPONENT, FINE_UNIT, MUST_CATCH, TEXTBOOK
 from jaxcheck.formula import formula2
 from jaxcheck.problem import repeat
 from jaxcheck.problem.user import User
+from jaxcheck.program.alike import alike_at
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.derived import own_values
+from jaxcheck.program.mode import is_wide
 from jaxcheck.program.narrower import unit
 from jaxcheck.program.objective import Traced
 from jaxcheck.program.run.by_numpy import all_known
 from jaxcheck.program.run.eagerly import run_eagerly
+from jaxcheck.program.tidy import tidy
 
 # Elements that a gradient may compute to be run once more, operation by operation: some milliseconds.
 EAGERLY = 1e5
 OTHERWISE = (
-    "On the NumPy arrays that it was given the gradient computes other numbers than where JAX traces it (difference "
-    "{:.2g} in leaf `{}`). The {} were judged: they are farther from autodiff."
+    "On the arrays that it was given the gradient computes other numbers than where JAX traces it (difference {:.2g} "
+    "in leaf `{}`). The {} were judged: they are farther from autodiff."
 )
 
 ANOTHER_LOSS = (
@@ -57,6 +61,34 @@ def another_loss(handed: User, traced: Traced, leaves: list[Any], extras: Any) -
     return ANOTHER_LOSS.format(float(found), value) if off > ROUNDED * float(np.ptp([value, *beside])) else ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """The gradient traced natively with the caller's own arrays known to it, and its results there: whoever asks for
+    tracers, or hands arrays to NumPy, shows it in these."""
+
+    closed: Any
+    results: list[Any]
+
+    def is_same(self, traced: Traced, values: list[Any]) -> bool:
+        """Whether it is seen to be the one that was traced natively, at `values` of its inputs."""
+        return alike_at(traced.closed, values, self.closed)
+
+
+def known(handed: User) -> Known | None:
+    """None where the gradient refuses to be traced so."""
+    own = handed.fresh(), handed.fresh_args()  # copied here: in a trace, that is part of it
+    results: list[Any] = []
+
+    def gradient() -> list[Any]:
+        results[:] = handed.selection(*own).leaves
+        return [jax.numpy.asarray(x)[None] for x in results]
+
+    try:
+        return Known(tidy(ask(jax.make_jaxpr(gradient)), is_wide()), results)
+    except Refused:
+        return None
+
+
 def _value(traced: Traced, leaves: list[Any], extras: Any) -> float:
     out = run_eagerly(traced.program, *own_values(traced.closed, [*leaves, *extras]))
     return float(np.asarray(out[0]).reshape(()))
@@ -85,27 +117,25 @@ def _asked(handed: User, f: Callable[[Any, Any], Any]) -> Any:
     return found[0]
 
 
-def otherwise(user: User, handed: User, traced: Traced, leaves: list[Any], extras: Any) -> tuple[str, bool]:
+def otherwise(
+    user: User, handed: User, traced: Traced, at: Known | None, leaves: list[Any], extras: Any
+) -> tuple[str, bool]:
     """(what is said where the gradient is another on the caller's own arrays than what JAX traces, else ""; whether
-    that of the arrays is to be judged). One of the two is wrong, and that one is. Where JAX computes it on them, and
-    not NumPy, it is asked for what takes no compiler.
+    that of the arrays is to be judged). One of the two is wrong, and that one is.
 
     Args:
         handed: with the arrays as they were handed in; `user` with the numbers that JAX sees, `leaves` and `extras`.
         traced: the gradient, natively.
+        at: the same with those arrays known to it.
     """
-
-    def gradients(leaves: Any, extras: Any) -> list[Any]:
-        return handed.selection(leaves, extras).leaves
-
-    found = _asked(handed, gradients)
-    if not found:
+    if at is None:
         return "", False
     try:
+        found = at.results
         if not all(isinstance(x, (np.ndarray, np.generic)) for x in found):
             if not all_known(traced.closed) or traced.program.cost > EAGERLY:
                 return "", False
-            found = run_eagerly(gradients, handed.fresh(), handed.fresh_args())
+            found = run_eagerly(lambda *own: handed.selection(*own).leaves, handed.fresh(), handed.fresh_args())
         others = run_eagerly(traced.program, *own_values(traced.closed, [*leaves, *extras]))
     except Refused:
         return "", False

@@ -211,16 +211,15 @@ def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: b
         notes = (note,) if note else ()
         again = found if call.precision == "native" else _trace_gradient(call, call.precision)[0]
         wide = again[0] if again is not None else None
-        differs = ""
-        if wide is not None and not random:
-            second = _trace_gradient(call, "native")[0]
-            if second is None or not same_program(own.closed, second[0].closed):
+        differs, numpys, held = "", False, handed_out(own.closed)
+        at = None if wide is None or any(held) else by_type.known(call.given)
+        if wide is not None and (at is None or not at.is_same(own, [*call.leaves, *call.extras])):
+            second = None if random else _trace_gradient(call, "native")[0]
+            if not random and (second is None or not same_program(own.closed, second[0].closed)):
                 differs = repeat.TRACED.format("the gradient under test")
-        held = handed_out(own.closed)
-        numpys = False
-        if wide is not None and not any(held):
-            said, numpys = by_type.otherwise(user, call.given, own, call.leaves, call.extras)
-            notes = (*notes, said) if said else notes
+            else:
+                said, numpys = by_type.otherwise(user, call.given, own, at, call.leaves, call.extras)
+                notes = (*notes, said) if said else notes
         if wide is not None and not numpys:
             unit = unit_of(user.theta, own.closed.out_avals, held) if any(held) else None
             return Claim(wide, own, unit=unit, notes=notes, random=differs)

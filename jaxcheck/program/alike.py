@@ -9,6 +9,7 @@ see, since nothing is run; where it cannot be seen nothing is said.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -108,17 +109,29 @@ def alike(one: Any, two: Any, unit: float = 0.0, tolerances: bool = False, sizes
     return _alike(one, two, _Given(unit, tolerances, sizes))
 
 
+def alike_at(one: Any, values: Sequence[Any], two: Any) -> bool:
+    """Whether a closed jaxpr at `values` of its inputs is the formula of one without inputs, which was traced for them:
+    the function took them for numbers that it knows, and computed with them as it does with any."""
+    inputs = [_Node(v.aval, value=x) for v, x in zip(interpret.opened(one).invars, values, strict=True)]
+    return not interpret.opened(two).invars and _same_formula(one, two, inputs, [], _Given())
+
+
 def _alike(one: Any, two: Any, given: _Given) -> bool:
-    unit, tolerances = given.unit, given.tolerances
     first, second = interpret.opened(one), interpret.opened(two)
-    if not (_is_whole(one) and _is_whole(two)):
-        return False
-    if len(first.invars) != len(second.invars) or len(first.outvars) != len(second.outvars):
+    if len(first.invars) != len(second.invars):
         return False
     ins = [[_Node(v.aval, place=k) for k, v in enumerate(p.invars)] for p in (first, second)]
-    if not all(map(given.same_shape, *ins)):
+    return all(map(given.same_shape, *ins)) and _same_formula(one, two, ins[0], ins[1], given)
+
+
+def _same_formula(one: Any, two: Any, first: list[_Node], second: list[_Node], given: _Given) -> bool:
+    """Whether two programs are one formula of what stands for their inputs."""
+    unit, tolerances = given.unit, given.tolerances
+    if not (_is_whole(one) and _is_whole(two)):
         return False
-    pending = list(zip(_graph(one, ins[0]), _graph(two, ins[1]), strict=True))
+    if len(interpret.opened(one).outvars) != len(interpret.opened(two).outvars):
+        return False
+    pending = list(zip(_graph(one, first), _graph(two, second), strict=True))
     done: dict[tuple[int, int], Any] = {}  # with the nodes, so that their ids stay their own
     while pending:
         a, b = pending.pop()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
+from jaxcheck.problem import by_type as asked
 from jaxcheck.result import Reason
 
 RNG = np.random.default_rng(3)
@@ -35,7 +36,7 @@ def test_the_wrong_branch_is_judged(given, factors, computes):
     report = jc.check_grad(loss, w, by_type(*factors, computes), args=(X,), where=False)
     if isinstance(w, np.ndarray):
         assert (report.reason is Reason.MANUAL_WRONG) == (factors != (1, 1)), report
-        differ = [note for note in report.notes if note.startswith("On the NumPy arrays")]
+        differ = [note for note in report.notes if note.startswith("On the arrays")]
         assert len(differ) == (factors != (1, 1))
         judged = {(2, 1): "The former were judged", (1, 2): "The latter were judged"}
         assert all(judged.get(factors, "") in note for note in differ)
@@ -130,3 +131,39 @@ def test_a_value_that_is_rounding_alone_is_no_other_function():
 
     assert jc.check_grad(residual, at, jax.grad(residual)).verdict is not jc.Verdict.FAIL
     assert "On the NumPy" not in str(jc.check_grad(residual, at + 1e-7, jax.grad(residual)))
+
+
+@pytest.mark.parametrize("given", [np.float64, lambda w: jnp.asarray(w, jnp.float32)], ids=["NumPy", "JAX"])
+@pytest.mark.parametrize("factors", [(1, 1), (1.05, 1), (1, 1.05)])
+@pytest.mark.parametrize("by", [np, jnp], ids=["by NumPy", "by JAX"])
+@pytest.mark.parametrize("door", ["one", "batch"])
+def test_a_gradient_that_asks_for_tracers_is_judged_on_both_ways(given, factors, by, door):
+    """As a script without jit runs it: a fast path for arrays that are known."""
+    known, traced = factors
+
+    def grad(w, x):
+        xp, c = (jnp, traced) if isinstance(w, jax.core.Tracer) else (by, known)
+        w = xp.asarray(w)
+        h = xp.tanh(x @ w)
+        return jnp.asarray(x.T @ (2 * h * (1 - c * h**2)))
+
+    w = given(W)
+    if door == "one":
+        report = jc.check_grad(loss, w, grad, args=(X,), where=False)
+    else:
+        points = (np if given is np.float64 else jnp).stack([w, w + 0.1])
+        report = jc.check_batch(loss, points, grad, args=(X,))
+    assert report.ok == (factors == (1, 1)), report
+
+
+def test_the_same_gradient_is_neither_traced_thrice_nor_run(monkeypatch):
+    calls = []
+
+    def grad(w, x):
+        calls.append(w)
+        h = jnp.tanh(x @ w)
+        return x.T @ (2 * h * (1 - h**2))
+
+    monkeypatch.setattr(asked, "run_eagerly", None)
+    assert jc.check_grad(loss, jnp.asarray(W, jnp.float32), grad, args=(jnp.asarray(X, jnp.float32),)).ok
+    assert len(calls) == 3  # natively, in the 64-bit mode, and with the arrays known
