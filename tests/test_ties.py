@@ -307,3 +307,52 @@ def test_a_leaf_of_many_thousands_of_kinks(what):
     }[what]
     report = jc.check_grad(loss, p, grad)
     assert (report.verdict, report.reason) == (jc.Verdict.PASS, jc.Reason.KINK)
+
+
+@pytest.mark.parametrize(
+    ("factor", "right"),
+    [(np.ones(6), True), (np.full(6, 0.3), True), (np.arange(6) > 0, False), (np.array([0.95, 1, 1, 1, 1, 1]), False)],
+    ids=["one", "a third", "one is missing", "one is off"],
+)
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("given", ["numbers", "function"])
+def test_a_row_of_zeros_before_a_relu_has_one_choice(factor, right, seed, given):
+    """Its components stand on one decision, whose normal is a row of data: no direction along it is exact."""
+    rng = np.random.default_rng(seed)
+    x, w = rng.normal(size=6), rng.normal(size=(3, 6))
+    w[0], w[1] = x, 0
+
+    def loss(w):
+        return jnp.sum(jax.nn.relu(w @ x)) ** 2
+
+    def grad(w):
+        h = w @ x
+        slope = jnp.where((h == 0)[:, None], factor, (h > 0)[:, None])
+        return 2 * jnp.sum(jax.nn.relu(h)) * slope * x
+
+    with jax.enable_x64(True):
+        report = jc.check_grad(loss, w, np.asarray(grad(w)) if given == "numbers" else grad, where=False)
+    assert report.verdict is (jc.Verdict.PASS if right else jc.Verdict.FAIL), report
+    assert report.reason is (jc.Reason.KINK if right else jc.Reason.MANUAL_WRONG)
+    if right:
+        assert "not on the kinks of `params`, where a range is right" in str(report)
+
+
+@pytest.mark.parametrize("given", ["numbers", "function"])
+@pytest.mark.parametrize("kind", ["relu", "abs"])
+@pytest.mark.parametrize("seed", range(6))
+def test_kinks_that_meet_may_each_have_another_choice(seed, kind, given):
+    """A choice of each decision's own, as far as it is that of a piece that is there: fewer decisions than numbers."""
+    rng = np.random.default_rng(seed)
+    x, weight = rng.normal(size=(3, 5)), rng.normal(size=3)
+    bend, low = {"relu": (jax.nn.relu, 0.0), "abs": (jnp.abs, -1.0)}[kind]
+    own = (weight * rng.uniform(low, 1.0, 3)) @ x if seed else (weight * low) @ x
+
+    def loss(w):
+        return jnp.sum(weight * bend(x @ w))
+
+    def grad(w):
+        return jnp.where(jnp.all(w == 0), own, jax.grad(loss)(w))
+
+    report = jc.check_grad(loss, np.zeros(5), own if given == "numbers" else grad, where=False)
+    assert report.reason is jc.Reason.KINK and report.ok, report

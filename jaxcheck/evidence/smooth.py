@@ -86,6 +86,17 @@ def pieces(problem: Problem, point: np.ndarray, directions: np.ndarray, ladder: 
     return Pieces(own, decided, sure & ~same, sure & same, here[:, -SURE:].all(axis=(0, 1))), compiled
 
 
+def meet(
+    problem: Problem, point: np.ndarray, ones: np.ndarray, others: np.ndarray, ladder: Ladder
+) -> tuple[np.ndarray, int]:
+    """((D,) whether the smallest steps along each of `ones` (D, P) look at the piece that those along its partner among
+    `others` look at, programs compiled)."""
+    offsets = np.concatenate([[0.0], ladder.steps[-SURE:]])
+    found, compiled = _signatures(problem, point, np.concatenate([ones, others]), offsets)
+    first, second = np.split(found[1:], 2, axis=1)
+    return (first == second).all(axis=0) & (first == first[-1]).all(axis=0), compiled
+
+
 def _signatures(
     problem: Problem, point: np.ndarray, directions: np.ndarray, offsets: np.ndarray
 ) -> tuple[np.ndarray, int]:

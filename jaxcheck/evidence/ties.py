@@ -12,6 +12,7 @@ import itertools
 
 import numpy as np
 
+from jaxcheck.evidence import smooth
 from jaxcheck.evidence.differences import Ladder, Slopes, slopes
 from jaxcheck.evidence.smooth import Pieces, pieces
 from jaxcheck.evidence.witnesses import measure
@@ -19,6 +20,9 @@ from jaxcheck.problem.problem import Problem
 
 # Members of a larger tie that are moved against the others, one at a time.
 FLIPS = 8
+# How far a direction along a tie is turned to either side of it, relative to its own length: more than the gaps that it
+# is made from are off by, and so little that no other decision falls for it. A choice.
+TURNED = 1e-5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,6 +119,22 @@ def look(
         seen, new = pieces(problem, point, padded, ladder)
         compiled, spent = compiled + new, 2 * spent
     return slopes(samples[:, : len(wide)], ladder, problem.unit), seen, spent, compiled
+
+
+def grazed(
+    problem: Problem, point: np.ndarray, made: list[Tie], wide: np.ndarray, ladder: Ladder
+) -> tuple[np.ndarray, int]:
+    """((D,) directions that run along a tie but for their rounding, programs compiled): turned a little to the one side
+    of the decision, both their ways look at one piece. Two kinks that cancel stay two, however they are turned."""
+    out = np.zeros(len(wide), bool)
+    along = np.array([tie.along for tie in made])
+    across = wide[[tie.across[0] for tie in made]] * TURNED
+    alike, compiled = np.zeros(len(made), bool), 0
+    for side in (across, -across):
+        same, new = smooth.meet(problem, point, wide[along] + side, -wide[along] + side, ladder)
+        alike, compiled = alike | same, compiled + new
+    out[along[alike]] = True
+    return out, compiled
 
 
 def single(

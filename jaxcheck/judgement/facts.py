@@ -125,7 +125,7 @@ def find(
     )
     if not known.finite or surrogate or known.empty:
         return Found(known, residual)
-    looks, explained = seeing.on_kinks(ev, [seeing.look(ev, p, m, a, tolerance) for p in ev.probes], m, a)
+    looks, explained = seeing.on_kinks(ev, [seeing.look(ev, p, m, a, tolerance) for p in ev.probes], m, a, tolerance)
     kinks = seeing.count(ev, looks)
     relative = numbers[0] if a is None else max(numbers[1], formula2(influences(ev, m), influences(ev, a)))
     told = _of_looks(looks) | dict(kinked=kinks > 0, small=relative <= must_catch)

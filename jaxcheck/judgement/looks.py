@@ -84,7 +84,9 @@ def look(ev: LeafEvidence, probes: Probes, m: np.ndarray, a: np.ndarray | None, 
     return Look(usable, off_m, off_a, gross, excused, excused_a, allowed, coarse(s, pm, scale), kink, s.noisy)
 
 
-def on_kinks(ev: LeafEvidence, looks: list[Look], m: np.ndarray, a: np.ndarray | None) -> tuple[list[Look], np.ndarray]:
+def on_kinks(
+    ev: LeafEvidence, looks: list[Look], m: np.ndarray, a: np.ndarray | None, tolerance: Tolerance
+) -> tuple[list[Look], np.ndarray]:
     """What the looks say where kinks meet: no single slope of a component whose range is known from the pieces, nor
     of directions across kinks once that of the components is, nor of those along which independent ones cancel. And
     (G, n) the components on a kink whose gradient lies in their range."""
@@ -96,6 +98,7 @@ def on_kinks(ev: LeafEvidence, looks: list[Look], m: np.ndarray, a: np.ndarray |
         return looks, explained
     found = ranges.ranges(ev)
     slack = BARS * (round_off(ev, ev.m_error) + ev.m_given)
+    slack = slack + tolerance.bound * reference(ev, np.abs(m)) + tolerance.atol
     free = np.zeros(m.shape, bool) if ev.pieces is None else ev.pieces[2]
     # Autodiff's own choice may be none of the pieces' (of many kinks at once): it alone is excused beside them, and not
     # what lies between; but where all pieces are one, it is another than the function's slope, and that is said.

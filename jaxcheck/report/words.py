@@ -95,6 +95,8 @@ def caught(report: Report) -> str:
     blind = [leaf.path for leaf in report.leaves if math.isinf(leaf.floor)]
     but = f"; not known for {numbers.names(unknown)}" if unknown else ""
     but += f"; nothing in {numbers.names(blind)}" if blind else ""
+    kinked = [leaf.path for leaf in seen if leaf.reason is Reason.KINK]
+    but += f"; not on the kinks of {numbers.names(kinked)}, where a range is right" if kinked else ""
     faint = [leaf.path for leaf in seen if leaf.faint]
     to = "what the other leaves do" if len(report.leaves) > len(faint) else "how steep the function is beside the point"
     zero = f"; for {numbers.names(faint)}, with next to no gradient, to {to}" if faint else ""

@@ -178,6 +178,10 @@ def _broken_at(case: Case, point, places, leaves, doubted, m, m_error, rng) -> l
     found, seen, spent, compiled = ties.look(problem, point, wide, case.ladder, seed)
     case.evaluations += spent
     case.compiled += compiled
+    if seen is not None and seen.crossed[[tie.along for tie in made]].any():
+        grazed, compiled = ties.grazed(problem, point, made, wide, case.ladder)
+        case.compiled += compiled
+        seen.crossed[: len(wide)] &= ~grazed
     return broken(made, wide, found, seen, kinked, m, m_error, case.settings.tolerance)
 
 
