@@ -265,6 +265,9 @@ def mismatch(theta: Theta, grads: Any) -> tuple[list[Any] | None, str]:
             parts.append("it has no leaf " + ", ".join(f"`{p}`" for p in missing[:5]))
         if extra:
             parts.append("it has a leaf " + ", ".join(f"`{p}`" for p in extra[:5]) + " that the parameters lack")
+        alone = jax.tree_util.treedef_is_leaf(theta.treedef)
+        if any(p.startswith("[" if alone else f"{leaf}[") for leaf in missing for p in extra):
+            parts.append("a list is a tree of numbers, and no array: hand over np.asarray(...) of it")
         return None, "the gradient's structure differs from the parameters': " + "; ".join(parts)
     notes = []
     for leaf in theta.leaves:

@@ -172,3 +172,11 @@ def test_a_bare_array_is_no_gradient_of_a_dict_with_one_leaf():
 def test_another_dtype_is_noted():
     found, note = mismatch(take_apart(P), {**P, "b": P["b"].astype(jnp.bfloat16)})
     assert found is not None and "`b`: gradient bfloat16, parameter float32" in note
+
+
+@pytest.mark.parametrize("params", [np.zeros(2), {"w": np.zeros(2)}], ids=["an array", "a leaf"])
+def test_a_list_for_an_array_is_told_how_to_be_one(params):
+    grads = [1.0, 2.0] if isinstance(params, np.ndarray) else {"w": [1.0, 2.0]}
+    found, said = mismatch(take_apart(params), grads)
+    assert found is None and "hand over np.asarray(...) of it" in said
+    assert "np.asarray" not in mismatch(take_apart({"w": np.zeros(2)}), {"v": np.zeros(2)})[1]
