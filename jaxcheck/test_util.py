@@ -5,7 +5,8 @@
 Same signatures, same AssertionErrors. What differs: differences are taken in float64 whatever the
 arguments' dtype, with steps chosen by jaxcheck (`eps` is accepted and not needed); a tolerance that
 the caller gives is an upper bound for what passes, never scaled by array size; NaN is no agreement;
-and what could be judged only in part, or only as a subgradient, is told by a `GradientCheckWarning`.
+a rule with `symbolic_zeros` is also looked at with each argument perturbed alone, and each result used
+alone; and what could be judged only in part, or only as a subgradient, is told by a `GradientCheckWarning`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxcheck.check.bounds import bounds_of
@@ -82,7 +84,7 @@ def check_grads(
 
     try:
         with OnError(lambda error: _said_beside(error, args, modes)):
-            return check(f, args, make, native, valued, bounds)
+            return check(f, args, make, native, valued, bounds, modes=modes)
     except NOT_TRACEABLE:
         report = on_numbers(f, tuple(args), bounds) if (set(modes), order) == ({"rev"}, 1) else None
         if report is None:
@@ -125,7 +127,9 @@ def check_jvp(
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    return check(f, args, *_given(f_jvp, None), bounds_of(rtol, atol), err_msg, "check_jvp")
+    return check(
+        f, args, *_given(f_jvp, None), bounds_of(rtol, atol), err_msg, "check_jvp", _by_jax(f_jvp, jax.jvp, "fwd")
+    )
 
 
 @door(silent=True)
@@ -143,7 +147,14 @@ def check_vjp(
     Arguments, errors and warnings as in `check_grads`; `err_msg` begins the message.
     """
     del eps
-    return check(f, args, *_given(None, f_vjp), bounds_of(rtol, atol), err_msg, "check_vjp")
+    return check(
+        f, args, *_given(None, f_vjp), bounds_of(rtol, atol), err_msg, "check_vjp", _by_jax(f_vjp, jax.vjp, "rev")
+    )
+
+
+def _by_jax(given: Any, way: Callable, mode: str) -> tuple[str, ...]:
+    """The mode in which JAX differentiates, where the derivative is `partial(jax.jvp, f)`, or that of `jax.vjp`."""
+    return (mode,) if isinstance(given, functools.partial) and given.func is way else ()
 
 
 def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Callable, Callable]:

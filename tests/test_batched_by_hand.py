@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core
+from jax.interpreters import batching, mlir
 
 import jaxcheck as jc
 from jaxcheck.program.custom.called import as_called
@@ -156,3 +158,151 @@ def test_every_nesting_is_opened():
     np.testing.assert_array_equal(jax.core.eval_jaxpr(as_called(program).jaxpr, program.consts, X)[0], nested(X))
     plain = jax.make_jaxpr(jnp.sin)(X)
     assert as_called(plain) is plain
+
+
+P, Q = np.linspace(0.3, 0.7, 5), np.linspace(0.7, 0.2, 5)
+SOME, NESTED = "vmap over some arguments", "vmap of vmap"
+
+
+def summed(*wrong, off=1.05):
+    """sum(x sin(w)) with a batching rule that is wrong where what is batched is as said: "x", "w", "xw"."""
+    f = jax.custom_batching.custom_vmap(lambda x, w: jnp.sum(x * jnp.sin(w)))
+
+    @f.def_vmap
+    def _(size, which, x, w):
+        x, w = (v if b else jnp.broadcast_to(v, (size, *v.shape)) for v, b in zip((x, w), which, strict=True))
+        bad = "x" * which[0] + "w" * which[1] in wrong
+        return (off if bad else 1.0) * jnp.sum(x * jnp.sin(w), -1), True
+
+    return f
+
+
+def with_slopes(f, slopes=lambda x, w: (jnp.sin(w), x * jnp.cos(w))):
+    g = jax.custom_vjp(lambda x, w: f(x, w))
+    g.defvjp(lambda x, w: (f(x, w), (x, w)), lambda r, c: tuple(c * s for s in slopes(*r)))
+    return g
+
+
+def wrong_rows(f, *args, **options):
+    report = jc.check_rule(f, *args, algebra=False, **options)
+    assert report.reason.name == "TRANSFORM_WRONG", report
+    return {r.name: r.detail for r in report.rows if r.status == "WRONG"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "names"),
+    [
+        (("x", "w"), {SOME, NESTED}),
+        (("x",), {SOME}),
+        (("w",), {SOME, NESTED}),
+        (("xw",), {"vmap over primals", NESTED}),
+    ],
+)
+def test_some_arguments_in_a_batch(wrong, names):
+    found = wrong_rows(with_slopes(summed(*wrong)), P, Q)
+    assert set(found) == names
+    if SOME in found:
+        assert f"with `{wrong[0]}` alone in a batch; batched by hand: `" in found[SOME]
+
+
+def test_a_backward_pass_with_some_arguments_in_a_batch():
+    """The cotangent is in the batch, as in a loss, or is not: a Jacobian."""
+
+    def pulled(bad):
+        @jax.custom_batching.custom_vmap
+        def back(x, w, c):
+            return c * jnp.sin(w), c * x * jnp.cos(w)
+
+        @back.def_vmap
+        def _(size, which, *args):
+            x, w, c = (v if b else jnp.broadcast_to(v, (size, *v.shape)) for v, b in zip(args, which, strict=True))
+            off = 1.02 if which == bad else 1.0
+            return (off * c[:, None] * jnp.sin(w), c[:, None] * x * jnp.cos(w)), (True, True)
+
+        g = jax.custom_vjp(lambda x, w: jnp.sum(x * jnp.sin(w)))
+        g.defvjp(lambda x, w: (jnp.sum(x * jnp.sin(w)), (x, w)), lambda r, c: back(*r, c))
+        return g
+
+    found = wrong_rows(pulled([True, False, True]), P, Q)
+    assert "leaf `x` differs from the eager gradient with `x` alone in a batch and the cotangent" in found[SOME]
+    found = wrong_rows(pulled([False, True, False]), P, Q)
+    assert "with `w` alone in a batch;" in found[SOME]
+    assert jc.check_rule(pulled(None), P, Q).ok
+
+
+def test_a_batch_of_batches_alone():
+    """Wrong by the shape of what comes in: in a batch of one batch there are no more axes than that."""
+    f = jax.custom_batching.custom_vmap(jnp.sin)
+    inner = jax.custom_batching.custom_vmap(jnp.sin)
+    inner.def_vmap(lambda size, which, x: (1.01 * jnp.sin(x), True))
+    f.def_vmap(lambda size, which, x: (inner(x), True))
+    g = jax.custom_vjp(lambda x: f(x))
+    g.defvjp(lambda x: (f(x), x), lambda x, c: (c * jnp.cos(x),))
+    found = wrong_rows(g, P)
+    assert set(found) == {NESTED} and "in a batch of batches" in found[NESTED]
+
+
+def test_a_foreign_function_with_some_arguments_in_a_batch():
+    def of(method, right):
+        def dot(x, w):
+            whole = x.ndim == w.ndim == 1 or (x.ndim == w.ndim and x.shape[0] == w.shape[0])
+            return np.asarray((1.0 if right or whole else 1.1) * (x * np.sin(w)).sum(-1), x.dtype)
+
+        def f(x, w):
+            return jax.pure_callback(dot, jax.ShapeDtypeStruct((), x.dtype), x, w, vmap_method=method)
+
+        return with_slopes(f)
+
+    assert jc.check_rule(of("expand_dims", True), P, Q).ok
+    assert SOME in wrong_rows(of("expand_dims", False), P, Q)
+    assert jc.check_rule(of("sequential", True), P, Q).ok
+
+
+def test_a_primitive_with_a_batching_rule_of_its_own():
+    def of(off):
+        made = core.Primitive("scaled_product")
+        made.def_impl(lambda x, w: x * w)
+        made.def_abstract_eval(lambda x, w: jax.core.ShapedArray(jnp.broadcast_shapes(x.shape, w.shape), x.dtype))
+        mlir.register_lowering(made, mlir.lower_fun(lambda x, w: x * w, multiple_results=False))
+
+        def rule(args, dims):
+            out = made.bind(*(x[None] if d is None else jnp.moveaxis(x, d, 0) for x, d in zip(args, dims, strict=True)))
+            return (off if None in dims else 1.0) * out, 0
+
+        batching.primitive_batchers[made] = rule
+        return with_slopes(made.bind, lambda x, w: (w, x))
+
+    assert jc.check_rule(of(1.0), P, Q).ok
+    assert "scaled_product" in wrong_rows(of(1.1), P, Q)[SOME]
+
+
+def test_many_arguments_and_trees():
+    def of(*wrong):
+        f = jax.custom_batching.custom_vmap(lambda x, y, z, w: x * y * z * w)
+
+        @f.def_vmap
+        def _(size, which, *args):
+            x, y, z, w = (v if b else jnp.broadcast_to(v, (size, *v.shape)) for v, b in zip(args, which, strict=True))
+            return (1.1 if which == [*map(bool, wrong)] else 1.0) * x * y * z * w, True
+
+        g = jax.custom_vjp(lambda p, z, w: f(*p, z, w))
+
+        def back(r, c):
+            return jax.vjp(lambda p, z, w: p[0] * p[1] * z * w, *r)[1](c)
+
+        g.defvjp(lambda *r: (f(*r[0], *r[1:]), r), back)
+        return g
+
+    args = ((P, Q), P + 1, Q + 1)
+    report = jc.check_rule(of(), *args)
+    assert report.ok and {r.status for r in report.rows if r.name.startswith("vmap")} == {"OK"}
+    assert "with `p` alone in a batch" in wrong_rows(of(1, 1, 0, 0), *args)[SOME]
+    assert "with all but `p` in a batch" in wrong_rows(of(0, 0, 1, 1), *args)[SOME]
+    # Of one argument, its leaves.
+    f = with_slopes(summed("w"))
+    assert SOME in wrong_rows(lambda p: f(p["a"], p["b"]), {"a": P, "b": Q})
+
+
+def test_ordinary_rules_have_no_more_rows():
+    report = jc.check_rule(with_slopes(lambda x, w: jnp.sum(x * jnp.sin(w))), P, Q)
+    assert report.ok and not {SOME, NESTED} & {r.name for r in report.rows}

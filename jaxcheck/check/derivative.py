@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxcheck import session
+from jaxcheck.check.alone import Part, looked_at
 from jaxcheck.check.arguments import Called, in_a_tuple
 from jaxcheck.check.bounds import Bounds
 from jaxcheck.check.by_leaf import by_leaf
@@ -34,6 +35,7 @@ from jaxcheck.problem.subject import argument_names, subject
 from jaxcheck.problem.user import first_line, to_array
 from jaxcheck.program import decided
 from jaxcheck.program.constants import own
+from jaxcheck.program.custom.census import sees_zeros
 from jaxcheck.program.objective import NOT_TRACEABLE, Traced, trace
 from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.theta import Theta, no_leaf, take_apart
@@ -48,8 +50,13 @@ def check(
     bounds: Bounds,
     err_msg: str = "",
     kind: str = "check_grads",
+    modes: Sequence[str] = (),
 ) -> Report | None:
-    """The report of what passed, which the doors tell to whoever listens and do not return."""
+    """The report of what passed, which the doors tell to whoever listens and do not return.
+
+    Args:
+        modes: in which JAX differentiates `f`: none where the caller does.
+    """
     args = _arguments(f, args, kind)
     theta = _taken_apart(args)
     # Numbers as JAX itself would take them: at cos(math.pi) in float32 the slope is not zero.
@@ -81,15 +88,33 @@ def check(
         besides = as_run_maps.narrower(run)
     findings = [*findings, *wrong_values(primal, point, valued(primal, point, theta), tolerance.bound, tolerance.atol)]
     names = [leaf.path for leaf in take_apart(args, names=argument_names(f, len(args))).leaves]
-    first_of = {one.name: (one, ev) for one, ev in zip(reversed(found), reversed(evidence), strict=True)}
-
-    def looked_into(name: str, finding: Finding) -> Report | None:
-        return None if finding.what in VALUES else by_leaf(*first_of[name], names, finding, settings)
-
+    parts, missing = [], []
+    if modes and sees_zeros(as_traced.closed) and all(finding.verdict is not Verdict.FAIL for _, finding in findings):
+        parts, missing = looked_at(primal, point, modes, names, theta, settings)
+        findings += [("", finding) for part in parts for finding in part.found]
+    look = functools.partial(_looked_into, list(zip(found, evidence, strict=True)), parts, names, settings)
     plain = all(finding.reason is Reason.AGREE for _, finding in findings) and primal.how != "native"
     if plain and session.heard():  # nobody else sees it
         head["floor"] = floor(evidence[0], settings, as_traced.unit if is_narrow else 0.0)
-    return tell(findings, head, err_msg, looked_into, besides)
+    return tell(findings, head, err_msg, look, (*besides, *missing))
+
+
+def _looked_into(
+    those: Sequence[tuple[Map, maps.MapEvidence]],
+    parts: Sequence[Part],
+    names: Sequence[str],
+    settings: Settings,
+    name: str,
+    finding: Finding,
+) -> Report | None:
+    """What is wrong leaf by leaf, of the derivative of that name, or of the part of it that a finding is about."""
+    if finding.what in VALUES:
+        return None
+    for part in parts:
+        if any(finding is one for one in part.found):
+            return by_leaf(part.one, part.evidence, part.names, finding, settings)
+    one, ev = next(pair for pair in those if pair[0].name == name)
+    return by_leaf(one, ev, names, finding, settings)
 
 
 def _flat(f: Callable, args: tuple[Any, ...], theta: Theta) -> Callable:

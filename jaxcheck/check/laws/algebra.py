@@ -109,7 +109,7 @@ class _Point:
         self.t = linear.directions(site.live, seed, "t", linear.weights(site.live, 1))
         # What a rule may branch on are the symbolic zeros that some results and some arguments alone leave.
         zeros = sees_zeros(ask(jax.make_jaxpr(site.call), *site.live))
-        self.used, self.moved = _parts_of(len(self.outs), zeros), _parts_of(len(site.live), zeros)
+        self.used, self.moved = parts_of(len(self.outs), zeros), parts_of(len(site.live), zeros)
         for part in self.used:
             self.g[f"part {part}"] = [x if i in part else np.zeros_like(x) for i, x in enumerate(self.g["own"])]
         self.masks = [v for n, v in self.t.items() if n.startswith("only ")] or [self.t["own"]]
@@ -293,7 +293,7 @@ def _some(count: int) -> list[int]:
     return sorted({*range(min(count, ALONE - 1)), count - 1}) if count else []
 
 
-def _parts_of(count: int, zeros: bool) -> list[tuple[int, ...]]:
+def parts_of(count: int, zeros: bool) -> list[tuple[int, ...]]:
     """Single leaves of several, and where it matters all but one of them: some of each."""
     alone = [(k,) for k in _some(count)] if count > 1 else []
     return alone + [tuple(i for i in range(count) if i != k) for k in _some(count) if zeros and count > 2]

@@ -12,36 +12,46 @@ import numpy as np
 
 from jaxcheck.check.laws.rounding import allowed, at_points, settled
 from jaxcheck.check.laws.run import Once
-from jaxcheck.check.laws.site import Arrays, Site, finite, host, norm, pull, unit_in, worst
+from jaxcheck.check.laws.site import Arrays, Site, finite, host, norm, unit_in, worst
+from jaxcheck.check.transforms.known import BOTH
+from jaxcheck.check.transforms.partly import Eagerly, partly
 from jaxcheck.check.transforms.programs import stacked
 from jaxcheck.notebook import cell
 from jaxcheck.program import interpret
 from jaxcheck.program.ask import Refused, ask
-from jaxcheck.program.custom.called import is_by_hand
 from jaxcheck.program.custom.owner import owner
-from jaxcheck.program.run.batching import by_caller
+from jaxcheck.program.kernels import is_kernel
+from jaxcheck.program.run.batching import of_its_own
 from jaxcheck.result import Row
 
 OVER_PRIMALS = "vmap over primals"
 
 
-def by_hand_too(site: Site, points: Sequence[Arrays], g: Arrays, rows: list[Row]) -> list[Row]:
-    """The rows, those of batches wrong where the results differ in one, and with the names of the batching rules."""
-    forward = _traced(site.call, *points[0])
-    inside = _named(forward)
-    if not inside and not any(r.name.startswith("vmap") and r.status == "WRONG" for r in rows):
+def by_hand_too(one: Eagerly, program: Any, rows: list[Row]) -> list[Row]:
+    """The rows, those of batches wrong where the results differ in one, and with the names of the batching rules; and
+    where there are such rules the rows of other batches.
+
+    Args:
+        program: one that holds the gradient as JAX traces it, before any of it is batched; None where there is none.
+    """
+    forward = _traced(one.site.call, *one.x[0])
+    inside, calls = _of_their_own(forward), _of_their_own(program)
+    if not inside and not calls:
         return rows
-    said = inside or _named(_traced(pull(site.call), points[0], g))
-    if not said:
-        return rows
-    found = []
-    for row in rows:
-        if row.name == OVER_PRIMALS and row.status == "OK" and inside:
-            row = _of_results(site, points, forward) or row
-        if row.name.startswith("vmap") and row.status == "WRONG":
-            row = dataclasses.replace(row, detail=f"{row.detail}; batched by hand: {said}")
-        found.append(row)
-    return found
+    at = next(k for k, row in enumerate(rows) if row.name == OVER_PRIMALS)
+    if inside and rows[at].status == "OK":
+        rows = [*rows[:at], _of_results(one.site, one.x, forward) or rows[at], *rows[at + 1 :]]
+    if forward is not None and one.back is not None:
+        at = next(k for k, row in enumerate(rows) if row.name == BOTH) + 1
+        rows = [*rows[:at], *partly(dataclasses.replace(one, forward=forward)), *rows[at:]]
+    said = _named(inside) or _named(calls)
+    return [_with_names(row, said) for row in rows] if said else rows
+
+
+def _with_names(row: Row, said: str) -> Row:
+    if not row.name.startswith("vmap") or row.status != "WRONG":
+        return row
+    return dataclasses.replace(row, detail=f"{row.detail}; batched by hand: {said}")
 
 
 def _traced(f: Callable, *args: Any) -> Any | None:
@@ -51,10 +61,14 @@ def _traced(f: Callable, *args: Any) -> Any | None:
         return None
 
 
-def _named(program: Any) -> str:
-    """The functions in a program that are batched in a way of their own, and where they are."""
-    calls = [] if program is None else [eqn for eqn, _ in interpret.walk(program) if is_by_hand(eqn) or by_caller(eqn)]
-    owners = dict.fromkeys(map(owner, calls))
+def _of_their_own(program: Any) -> list[Any]:
+    """The equations of a program that are batched in a way of their own."""
+    return [] if program is None else [eqn for eqn, _ in interpret.walk(program) if of_its_own(eqn)]
+
+
+def _named(calls: Sequence[Any]) -> str:
+    """The functions that they call, and where those are; of a kernel the batch is JAX's."""
+    owners = dict.fromkeys(owner(eqn) for eqn in calls if not is_kernel(eqn))
     return ", ".join(f"`{o.name}` ({cell(o.file)}:{o.line})" for o in list(owners)[:3])
 
 

@@ -37,6 +37,7 @@ from jaxcheck.check.transforms import dtype
 from jaxcheck.check.transforms.batching import by_hand_too
 from jaxcheck.check.transforms.eager import as_eagerly
 from jaxcheck.check.transforms.known import BOTH, at_a_point, in_a_batch
+from jaxcheck.check.transforms.partly import Eagerly
 from jaxcheck.check.transforms.programs import BATCHES, SINGLE, TRANSFORMED, batch, stacked
 from jaxcheck.check.transforms.second import astray
 from jaxcheck.check.transforms.sharded import sharded
@@ -96,7 +97,7 @@ class Matrix:
         self.x = [list(site.live)]
         for k in range(1, POINTS):
             self.x.append(moved(site.live, [-k / 32] * len(site.live)))
-        rule = Pulled(site.call)
+        rule = self.rule = Pulled(site.call)
         outs = rule.values(site.live)
         if not outs:
             raise Refused(ValueError("the function has no differentiable result"))
@@ -126,7 +127,8 @@ class Matrix:
             return [eager, *(unsupported("transformation", n, why) for n in (*TRANSFORMED, "sharded"))]
         results = self._results()
         rows = [Row("transformation", "eager", "OK", 0.0), *(self._row(name, *results[name]) for name in TRANSFORMED)]
-        return by_hand_too(self.site, self.x, self.g[0], [*rows, self._sharded()])
+        one = Eagerly(self.site, self.x, self.g, self.rule, self.noise, self.closed)
+        return by_hand_too(one, results.get("scan", (None, None))[1], [*rows, self._sharded()])
 
     def _results(self) -> dict[str, tuple[Any, Any]]:
         """What each transformation gives, or why it gives nothing, and its program; no result where it is known."""

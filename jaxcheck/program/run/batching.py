@@ -17,6 +17,8 @@ from jax.interpreters import batching
 
 from jaxcheck.program import interpret
 from jaxcheck.program.custom import rules
+from jaxcheck.program.custom.called import is_by_hand
+from jaxcheck.program.kernels import is_kernel
 
 CALLBACKS = ("pure_callback", "io_callback", "debug_callback")
 
@@ -68,6 +70,26 @@ def by_caller(eqn: Any) -> bool:
     and may take a batch for one large array."""
     one_by_one = str(eqn.params.get("vmap_method")).startswith("sequential")
     return eqn.primitive.name in (*CALLBACKS, "ffi_call") and not one_by_one
+
+
+def of_its_own(eqn: Any) -> bool:
+    """Whether what an equation makes of a batch is said by somebody else than JAX: in a `custom_vmap`, by a foreign
+    function or a kernel, by a primitive's own batching rule. Which operands are batched may matter to it."""
+    if eqn.primitive.name == "debug_callback":  # nothing is computed of what it does
+        return False
+    if is_by_hand(eqn) or by_caller(eqn) or is_kernel(eqn):
+        return True
+    if "_prim" in eqn.params:
+        return not _is_jax(getattr(type(eqn.params["_prim"]), "batch", None))
+    rule = getattr(batching, "fancy_primitive_batchers", {}).get(eqn.primitive)
+    # JAX wraps a rule that was registered in its older ways.
+    inner = [cell.cell_contents for cell in getattr(rule, "__closure__", None) or ()]
+    return not all(map(_is_jax, [rule, *filter(callable, inner)]))
+
+
+def _is_jax(f: Any) -> bool:
+    module = str(getattr(getattr(f, "func", f), "__module__", None) or "jax")
+    return module.split(".")[0] in ("jax", "jaxlib", "functools")
 
 
 def calls_back(program: Any, wide: bool = False) -> bool:
