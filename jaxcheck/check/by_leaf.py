@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from jaxcheck.budget import running
 from jaxcheck.check.engine import examine
 from jaxcheck.check.settings import Settings
 from jaxcheck.evidence import map_problem, maps
@@ -13,6 +14,9 @@ from jaxcheck.problem.map import Map
 from jaxcheck.problem.preface import Preface
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.result import Report, Verdict, Witness
+
+# Seconds in which it is looked for where a derivative is wrong that is known to be: as the line is. A choice.
+SECONDS = 10.0
 
 
 def by_leaf(
@@ -34,9 +38,10 @@ def by_leaf(
             Witness("numeric", one.primal.how, one.primal.note),
             Witness("autodiff", one.primal.how) if problem.autodiff else silent,
         )
-        report = ask(
-            examine, problem, Preface("", witnesses, ()), settings, kind="", name="", start=time.perf_counter()
-        )
+        with running(SECONDS):
+            report = ask(
+                examine, problem, Preface("", witnesses, ()), settings, kind="", name="", start=time.perf_counter()
+            )
     except Refused:  # a derivative that cannot be run this way, too
         return None
     return report if report.verdict is Verdict.FAIL and report.leaves else None
