@@ -75,6 +75,7 @@ PARTS = {
     "tests/ordinary/test_held_otherwise.py": 1 / 2,
     "tests/ordinary/test_host.py": 1 / 2,
     "tests/ordinary/test_host_edges.py": 1 / 2,
+    "tests/ordinary/test_integers_inside.py": 1 / 12,
     "tests/ordinary/test_in_place.py": 1 / 2,
     "tests/ordinary/test_matrix.py": 1 / 20,
     "tests/ordinary/test_max_pooling.py": 1 / 6,
