@@ -63,28 +63,30 @@ def another_loss(handed: User, traced: Traced, leaves: list[Any], extras: Any) -
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """The gradient traced natively with the caller's own arrays known to it, and its results there: whoever asks for
-    tracers, or hands arrays to NumPy, shows it in these."""
+    """The gradient traced natively with the caller's own arrays, `values`, known to it, and its results there: whoever
+    asks for tracers, or hands arrays to NumPy, shows it in these."""
 
     closed: Any
+    values: list[Any]
     results: list[Any]
 
-    def is_same(self, traced: Traced, values: list[Any]) -> bool:
-        """Whether it is seen to be the one that was traced natively, at `values` of its inputs."""
-        return alike_at(traced.closed, values, self.closed)
+    def is_same(self, traced: Traced) -> bool:
+        """Whether it is seen to be the one that was traced natively."""
+        return alike_at(traced.closed, self.values, self.closed)
 
 
 def known(handed: User) -> Known | None:
     """None where the gradient refuses to be traced so."""
-    own = handed.fresh(), handed.fresh_args()  # copied here: in a trace, that is part of it
-    results: list[Any] = []
+    # A trace writes into no array of JAX's, and those may be large, or lie over devices.
+    own = [[x.copy() if isinstance(x, np.ndarray) else x for x in t.inexact()] for t in (handed.theta, handed.args)]
+    values, results = [*own[0], *own[1]], []
 
     def gradient() -> list[Any]:
         results[:] = handed.selection(*own).leaves
         return [jax.numpy.asarray(x)[None] for x in results]
 
     try:
-        return Known(tidy(ask(jax.make_jaxpr(gradient)), is_wide()), results)
+        return Known(tidy(ask(jax.make_jaxpr(gradient)), is_wide()), values, results)
     except Refused:
         return None
 

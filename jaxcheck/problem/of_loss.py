@@ -213,7 +213,7 @@ def _of_function(call: Call, traced: tuple[Any, BaseException | None], random: b
         wide = again[0] if again is not None else None
         differs, numpys, held = "", False, handed_out(own.closed)
         at = None if wide is None or any(held) else by_type.known(call.given)
-        if wide is not None and (at is None or not at.is_same(own, [*call.leaves, *call.extras])):
+        if wide is not None and (at is None or not at.is_same(own)):
             second = None if random else _trace_gradient(call, "native")[0]
             if not random and (second is None or not same_program(own.closed, second[0].closed)):
                 differs = repeat.TRACED.format("the gradient under test")

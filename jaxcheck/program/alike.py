@@ -156,7 +156,11 @@ def _same_formula(one: Any, two: Any, first: list[_Node], second: list[_Node], g
 
 
 def _same_value(a: _Node, b: _Node, given: float) -> bool:
-    """Constants, as far as the coarser of their dtypes can tell."""
+    """Constants, as far as the coarser of their dtypes can tell; what lies over devices is not gathered for it."""
+    if a.value is b.value:
+        return True
+    if any(isinstance(x.value, jax.Array) and not is_traced(x.value) and len(x.value.devices()) > 1 for x in (a, b)):
+        return False
     if any(is_traced(x.value) or "key" in str(getattr(x.value, "dtype", "")) for x in (a, b)):
         return a.value is b.value
     x, y = np.asarray(a.value), np.asarray(b.value)
