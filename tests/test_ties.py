@@ -356,3 +356,26 @@ def test_kinks_that_meet_may_each_have_another_choice(seed, kind, given):
 
     report = jc.check_grad(loss, np.zeros(5), own if given == "numbers" else grad, where=False)
     assert report.reason is jc.Reason.KINK and report.ok, report
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 0.99, 1.0])
+@pytest.mark.parametrize("on", [np.greater, np.greater_equal], ids=[">", ">="])
+@pytest.mark.parametrize("tree", [False, True], ids=["one leaf", "leaves"])
+@pytest.mark.parametrize("bent", [False, True], ids=["piecewise linear", "curved"])
+def test_a_unit_of_zeros_hides_nothing_of_a_gradient_that_is_wrong_where_it_is_on(factor, on, tree, bent):
+    """At the point a range is right, or autodiff's own choice is met; to one side of it nothing is wrong."""
+    x = jnp.array([1.0, 2.0, 3.0])
+
+    def loss(p):
+        a, b, c = p.values() if tree else p
+        return jnp.sum(jax.nn.relu(x * a + b)) + (jnp.sin(c) if bent else c)
+
+    def grad(p):
+        a, b, c = p.values() if tree else p
+        mask = on(x * a + b, 0) * 1.0
+        found = jnp.sum(x * mask), factor * jnp.sum(mask), jnp.cos(c) if bent else jnp.ones(())
+        return dict(zip("abc", found, strict=True)) if tree else jnp.stack(found)
+
+    at = {"a": jnp.float32(0), "b": jnp.float32(0), "c": jnp.float32(1)} if tree else jnp.array([0.0, 0.0, 1.0])
+    report = jc.check_grad(loss, at, grad, where=False)
+    assert report.verdict is (jc.Verdict.PASS if factor == 1 else jc.Verdict.FAIL), report

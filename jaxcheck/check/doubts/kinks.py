@@ -27,7 +27,7 @@ FEWEST, MOST = 8, 64
 def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions: list[Opinion]) -> list[Opinion]:
     """Opinions after a look beside the kinks and along the ties; `leaves` is changed in place.
 
-    On a kink a range of gradients is right. Left alone where M is autodiff's own choice.
+    On a kink a range of gradients is right; the ties are left alone where M is autodiff's own choice.
     """
     opinions = list(opinions)
     accused = [_accused(case, *pair) for pair in zip(leaves, opinions, strict=True)]
@@ -38,9 +38,10 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
         _excused(case, pieces, leaves, opinions, accused)
     elif case.problem.host_manual is not None:
         excused_by_itself(case, directions, leaves, opinions)
-    doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if _doubted(*pair)]
-    if doubted and case.problem.numbers is None:
-        _beside(case, directions, leaves, opinions, doubted)
+    # Autodiff's own choice as well: a unit that is off at the point hides what is wrong of it where it is on.
+    kinked = [k for k, ev in enumerate(leaves) if opinions[k].reason is Reason.KINK and not ev.is_autodiff]
+    if kinked and case.problem.numbers is None:
+        _beside(case, directions, leaves, opinions, kinked)
     doubted = [k for k, pair in enumerate(zip(leaves, opinions, strict=True)) if _doubted(*pair)]
     if doubted and not (pieces is not None and pieces.adjacent):
         _along(case, leaves, opinions, doubted)
@@ -49,7 +50,7 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
 
 def concerns(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
     """Whether a leaf may be judged otherwise here."""
-    return _doubted(ev, opinion) or _accused(case, ev, opinion)
+    return (opinion.reason is Reason.KINK and not ev.is_autodiff) or _accused(case, ev, opinion)
 
 
 def _meeting(case: Case, leaves, opinions, accused: list[bool]) -> Sides | None:
@@ -117,14 +118,25 @@ def _beside(case: Case, directions, leaves, opinions, doubted) -> None:
     """The same check a little off the kink, where only one gradient is right."""
     rng = np.random.default_rng([case.settings.seed, 13])
     scale = scale_of(leaves)
-    point = case.point + NUDGE * scale * rng.choice([-1.0, 1.0], scale.size) * rng.uniform(0.5, 1.5, scale.size)
-    beside = gather.gather(case.problem, point, directions, case.ladder, case.settings.seed)
-    case.evaluations += beside.evaluations
-    case.compiled += beside.compiled
+    off = NUDGE * scale * rng.choice([-1.0, 1.0], scale.size) * rng.uniform(0.5, 1.5, scale.size)
+    both = []
+    for point in (case.point + off, case.point - off):
+        beside = gather.gather(case.problem, point, directions, case.ladder, case.settings.seed)
+        case.evaluations += beside.evaluations
+        case.compiled += beside.compiled
+        both.append(beside.leaves)
+    # A constant says what it says of this point alone.
+    if all(np.array_equal(a.m, b.m) for there in both for a, b in zip(there, leaves, strict=True)):
+        return
+    for there in both:
+        _judged_beside(case, there, leaves, opinions, doubted)
+
+
+def _judged_beside(case: Case, beside, leaves, opinions, doubted) -> None:
     for k in doubted:
-        ev = dataclasses.replace(beside.leaves[k], probes=believed(beside.leaves[k].probes))
-        if np.array_equal(ev.m, leaves[k].m):
-            continue  # a constant says what it says of this point alone
+        if opinions[k].verdict is Verdict.FAIL:
+            continue
+        ev = dataclasses.replace(beside[k], probes=believed(beside[k].probes))
         second = case.judge(ev)
         if second.verdict is Verdict.FAIL and second.reason is Reason.MANUAL_WRONG:
             leaves[k] = ev
