@@ -79,7 +79,7 @@ def check_grad(
             A number is the relative one.
         must_catch: if the check could not have caught an error of this relative size in a leaf,
             it is VACUOUS, not PASS. None (default) is 1e-3, or what the tolerance leaves to be caught where that
-            is coarser: ten times its rtol.
+            is coarser: ten times its rtol. On a kink, where a range of gradients is right, it asks for nothing.
         precision: "float64" (default: the formula is judged in float64 whatever the parameters'
             dtype) or "native".
         surrogate: True, or a function of the leaf path, for gradients that differ from the derivative

@@ -15,7 +15,7 @@ from jaxcheck.evidence.measured import Evidence, LeafEvidence
 from jaxcheck.formula import formula2, norm2
 from jaxcheck.judgement import keep, locate, pattern, power
 from jaxcheck.judgement.influence import influence as influence_of
-from jaxcheck.judgement.measures import by_column, numeric, on_edge
+from jaxcheck.judgement.measures import by_column, is_another, numeric, on_edge
 from jaxcheck.options import Exhaustive
 from jaxcheck.problem import guarded
 from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict
@@ -103,7 +103,7 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
     if said.verdict is Verdict.PASS and said.reason is not Reason.SURROGATE and leaf.size:
         floor = case.floors(ev, influence)
         said = _weighed(case, ev, said, floor)
-        floor = power.as_stopped(ev, floor) if max(floor) < math.inf else power.UNKNOWN
+        floor = _known(ev, opinion, floor)
     said = _with_step(settings.mode, ev, said)
     native = None if case.preface.native is None else case.preface.native[:, leaf.start : leaf.stop]
     if native is not None and said.verdict is Verdict.PASS and not np.isfinite(native).all():
@@ -137,6 +137,14 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
         native=leaf.native,
         **_differences(ev, opinion, None if extra is None or not leaf.size else extra.leaves[number]),
     )
+
+
+def _known(ev: LeafEvidence, opinion, floor: tuple[float, float]) -> tuple[float, float]:
+    """The floors of a PASS as far as they are known. Of another choice than autodiff's on a kink nobody knows whether
+    it is one choice of all that share a decision."""
+    if not max(floor) < math.inf or (opinion.reason is Reason.KINK and is_another(ev)):
+        return power.UNKNOWN
+    return power.as_stopped(ev, floor)
 
 
 def _floors(ev: LeafEvidence, floor: tuple[float, float], influence: np.ndarray) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxcheck.bars import BARS, CLOSER, CONFIRMED, NEXT_TO_NOTHING, ONLY_ROUNDING
+from jaxcheck.bars import ALIKE, BARS, CLOSER, CONFIRMED, NEXT_TO_NOTHING, ONLY_ROUNDING, ZERO
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.measured import LeafEvidence, Probes
 from jaxcheck.formula import formula2, norm2, norms, norms_along
@@ -115,6 +115,13 @@ def without(probes: Probes, indices: np.ndarray) -> Probes:
         )
     }
     return Probes(probes.slopes[keep], indices=probes.at[keep], **seen)
+
+
+def is_another(ev: LeafEvidence) -> bool:
+    """Whether M is another gradient than autodiff's; on a kink, another choice."""
+    if ev.a is None:
+        return False
+    return not np.allclose(ev.m, ev.a, rtol=ALIKE, atol=ZERO * np.abs(ev.m).max(initial=0.0))
 
 
 def on_edge(probes: Probes) -> np.ndarray:

@@ -6,6 +6,7 @@ JAX traces the one branch; on the caller's own arrays, NumPy's or no tracers, th
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.derived import own_values
 from jaxcheck.program.mode import is_wide
 from jaxcheck.program.narrower import unit
-from jaxcheck.program.objective import Traced
+from jaxcheck.program.objective import Traced, in_float64
 from jaxcheck.program.run.by_numpy import all_known
 from jaxcheck.program.run.eagerly import run_eagerly
 from jaxcheck.program.tidy import tidy
@@ -52,7 +53,8 @@ def another_loss(handed: User, traced: Traced, leaves: list[Any], extras: Any) -
         value = _value(traced, leaves, extras)
         off, size = abs(float(found) - value), abs(float(found)) + abs(value)
         coarse = unit(traced.closed)
-        if not off > max(MUST_CATCH, repeat.units_of(coarse) * coarse) * size:
+        least = max(MUST_CATCH, repeat.units_of(coarse) * coarse) * size
+        if not off > least or abs(float(found) - _in_float64(handed, traced, [*leaves, *extras])) <= least:
             return ""
         rng = np.random.default_rng(0)
         beside = [_value(traced, [_rounded(x, rng) for x in leaves], extras) for _ in range(DRAWS)]
@@ -93,6 +95,18 @@ def known(handed: User) -> Known | None:
 
 def _value(traced: Traced, leaves: list[Any], extras: Any) -> float:
     out = run_eagerly(traced.program, *own_values(traced.closed, [*leaves, *extras]))
+    return float(np.asarray(out[0]).reshape(()))
+
+
+def _in_float64(handed: User, traced: Traced, values: list[Any]) -> float:
+    """The value that was traced, without its rounding: NumPy's branch may be in float64 where JAX's cancels. NaN where
+    it cannot be had."""
+    wide = in_float64(traced, values)
+    if wide is None:
+        return math.nan
+    own = [np.asarray(x) for x in (*handed.theta.inexact(), *handed.args.inexact())]
+    with jax.enable_x64(True):
+        out = run_eagerly(wide.program, *own_values(wide.program.closed, own))
     return float(np.asarray(out[0]).reshape(()))
 
 

@@ -129,6 +129,11 @@ def test_a_value_that_is_rounding_alone_is_no_other_function():
         xp = np if isinstance(w, np.ndarray) else jnp
         return xp.sum((a @ w - a @ at) ** 2)
 
+    def cancels(w):
+        xp = np if isinstance(w, np.ndarray) else jnp
+        return xp.sum((w + 1e6) ** 2) - 3e12
+
+    assert "On the NumPy" not in str(jc.check_grad(cancels, at, lambda w: 2 * (w + 1e6)))
     assert jc.check_grad(residual, at, jax.grad(residual)).verdict is not jc.Verdict.FAIL
     assert "On the NumPy" not in str(jc.check_grad(residual, at + 1e-7, jax.grad(residual)))
 

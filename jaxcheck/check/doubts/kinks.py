@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxcheck.bars import ALIKE, NUDGE, WORK, ZERO
+from jaxcheck.bars import NUDGE, WORK
 from jaxcheck.check.doubts import rounding
 from jaxcheck.check.doubts.around import cancelled, excused_by_itself, scale_of
 from jaxcheck.check.settings import Case
@@ -15,7 +15,7 @@ from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.evidence.sides import Sides, sides
 from jaxcheck.evidence.witnesses import measure
 from jaxcheck.judgement.looks import round_off
-from jaxcheck.judgement.measures import believed
+from jaxcheck.judgement.measures import believed, is_another
 from jaxcheck.judgement.ties import Broken, broken
 from jaxcheck.judgement.vote import Opinion, judge
 from jaxcheck.result import Reason, Verdict
@@ -111,7 +111,7 @@ def _excused(case: Case, found: Sides, leaves, opinions, accused: list[bool]) ->
 def _doubted(ev: LeafEvidence, opinion: Opinion) -> bool:
     if opinion.reason is not Reason.KINK or ev.is_autodiff:
         return False
-    return ev.a is None or not np.allclose(ev.m, ev.a, rtol=ALIKE, atol=ZERO * np.abs(ev.m).max(initial=0.0))
+    return ev.a is None or is_another(ev)
 
 
 def _beside(case: Case, directions, leaves, opinions, doubted) -> None:
