@@ -192,8 +192,8 @@ class _Rewriting:
             self.copies[chain[0], i] = self._add(i)
             name, stack = chain[0]
             if name == ARGUMENT:  # each of a call's by itself
-                self.arguments[stack] += 1
-                name = f"{ARGUMENT} {self.arguments[stack]}"
+                self.arguments[stack, turn] += 1
+                name = f"{ARGUMENT} {self.arguments[stack, turn]}"
             self._append(Op(name, None, (), (), *AS_IT_IS, stack, turn), [before], [self.copies[chain[0], i]])
         return self.copies[chain[0], i]
 

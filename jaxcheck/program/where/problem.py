@@ -74,6 +74,7 @@ class Problem:
         self.answers: dict[Any, bool] = {}  # what `weigh` has asked of sites
         self._entering: dict[tuple[str, int], bool] = {}
         self.free, self.loose = self._reached(self.knows), self._reached(lambda i: self.runs[0][i] in self.forward)
+        self.leading = self._reached(lambda i: False)
 
     @functools.cached_property
     def sources(self) -> list[Group]:
@@ -178,7 +179,7 @@ class Problem:
     def first(self, edit: Edit) -> np.ndarray | None:
         """What a change makes of the first instance; None where it does not fit."""
         k, values = edit.site.ops[0], self.runs[0]
-        results = tried(edit.at(self.tape, 0)[k], [values[i] for i in self.tape.ops[k].ins], values)
+        results = tried(edit.first(self.tape), [values[i] for i in self.tape.ops[k].ins], values)
         return None if results is None else results[0]
 
     def only(self, k: int) -> Problem:
