@@ -135,8 +135,10 @@ class Problem:
             here = [self.tape.ops[s.ops[0]] for s in self.sites if s.place[:2] == line]
             own = {i for op in here for i in op.outs}
             ins = {i for op in here for i in op.ins} - own - self.tape.literals
-            arrays = [i for i in ins if self.runs[0][i].dtype.kind in "fc" and self.runs[0][i].ndim]
-            self._entering[line] = bool(arrays) and all(map(self.knows, arrays))
+            arrays = [i for i in ins if (x := self.runs[0][i]).dtype.kind in "fc" and x.ndim]
+            # A transform and its inverse give one cotangent's numbers, conjugate or scaled: that proves nothing.
+            proved = [i for i in arrays if self.runs[0][i].dtype.kind != "c" or self.runs[0][i] in self.forward]
+            self._entering[line] = bool(arrays) and len(proved) == len(arrays) and all(map(self.knows, arrays))
         return self._entering[line]
 
     def exchanged(self) -> bool:
