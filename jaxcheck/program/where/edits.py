@@ -45,6 +45,10 @@ class Edit:
             found[k] = self._one(tape.ops[k], n, point)
         return found
 
+    def first(self, tape: Tape) -> Callable:
+        """What is run in place of the first of them, at the first point."""
+        return self._one(tape.ops[self.site.ops[0]], 0, 0)
+
     def _one(self, op: Op, n: int, point: int) -> Callable:
         def run(operands: Sequence[np.ndarray], now: Sequence[np.ndarray]) -> list[np.ndarray]:
             if self.other is not None:

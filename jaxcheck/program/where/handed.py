@@ -149,6 +149,7 @@ class _Rewriting:
         self.new = dataclasses.replace(tape, values=[], ops=[], inputs=[], outputs=[], literals=set(), makers={})
         self.number: dict[int, int] = {}
         self.copies: dict[Any, int] = {}
+        self.inside: dict[Any, bool] = {}
         self.arguments: Counter[Any] = Counter()
 
     def go(self, read: dict[tuple[int, int], _Way]) -> Tape:
@@ -187,15 +188,24 @@ class _Rewriting:
         """The number of a value as it came its way."""
         if not chain:
             return self._value(i)
-        if (chain[0], i) not in self.copies:
+        name, stack = chain[0]
+        # Each turn of a loop makes its calls anew: else the first would be of another kind than the others.
+        key = chain[0], i, self._around(name, stack, turn)
+        if key not in self.copies:
             before = self._copy(chain[1:], i, turn)
-            self.copies[chain[0], i] = self._add(i)
-            name, stack = chain[0]
+            self.copies[key] = self._add(i)
             if name == ARGUMENT:  # each of a call's by itself
-                self.arguments[stack] += 1
-                name = f"{ARGUMENT} {self.arguments[stack]}"
-            self._append(Op(name, None, (), (), *AS_IT_IS, stack, turn), [before], [self.copies[chain[0], i]])
-        return self.copies[chain[0], i]
+                self.arguments[stack, turn] += 1
+                name = f"{ARGUMENT} {self.arguments[stack, turn]}"
+            self._append(Op(name, None, (), (), *AS_IT_IS, stack, turn), [before], [self.copies[key]])
+        return self.copies[key]
+
+    def _around(self, name: str, stack: tuple[Place, ...], turn: tuple[int, ...]) -> tuple[int, ...]:
+        """The turns of the loops around a call of which a value is read; none where the loop is inside the call, or
+        around a statement, which may stand before it."""
+        if stack not in self.inside:
+            self.inside[stack] = any(place[-len(stack) :] == stack for place, _ in self.old.scans.values())
+        return () if name != ARGUMENT or self.inside[stack] else turn
 
     def _append(self, op: Op, ins: list[int], outs: list[int]) -> None:
         self.new.makers.update(dict.fromkeys(outs, len(self.new.ops)))

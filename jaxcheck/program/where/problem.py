@@ -74,6 +74,7 @@ class Problem:
         self.answers: dict[Any, bool] = {}  # what `weigh` has asked of sites
         self._entering: dict[tuple[str, int], bool] = {}
         self.free, self.loose = self._reached(self.knows), self._reached(lambda i: self.runs[0][i] in self.forward)
+        self.leading = self._reached(lambda i: False)
 
     @functools.cached_property
     def sources(self) -> list[Group]:
@@ -134,8 +135,10 @@ class Problem:
             here = [self.tape.ops[s.ops[0]] for s in self.sites if s.place[:2] == line]
             own = {i for op in here for i in op.outs}
             ins = {i for op in here for i in op.ins} - own - self.tape.literals
-            arrays = [i for i in ins if self.runs[0][i].dtype.kind in "fc" and self.runs[0][i].ndim]
-            self._entering[line] = bool(arrays) and all(map(self.knows, arrays))
+            arrays = [i for i in ins if (x := self.runs[0][i]).dtype.kind in "fc" and x.ndim]
+            # A transform and its inverse give one cotangent's numbers, conjugate or scaled: that proves nothing.
+            proved = [i for i in arrays if self.runs[0][i].dtype.kind != "c" or self.runs[0][i] in self.forward]
+            self._entering[line] = bool(arrays) and len(proved) == len(arrays) and all(map(self.knows, arrays))
         return self._entering[line]
 
     def exchanged(self) -> bool:
@@ -178,7 +181,7 @@ class Problem:
     def first(self, edit: Edit) -> np.ndarray | None:
         """What a change makes of the first instance; None where it does not fit."""
         k, values = edit.site.ops[0], self.runs[0]
-        results = tried(edit.at(self.tape, 0)[k], [values[i] for i in self.tape.ops[k].ins], values)
+        results = tried(edit.first(self.tape), [values[i] for i in self.tape.ops[k].ins], values)
         return None if results is None else results[0]
 
     def only(self, k: int) -> Problem:

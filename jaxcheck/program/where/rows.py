@@ -18,11 +18,12 @@ def is_handed_in(problem: Problem, edit: Edit) -> bool:
     """Whether an operand is replaced, by what has no name there, of an operation for which alone a row comes into the
     loop: it may as well be that row which is the wrong one."""
     op = problem.tape.ops[edit.site.ops[0]]
-    if edit.form not in (*REPLACED, *MOVED, "plus") or all(value_name(problem, g, edit.site) for g in edit.groups):
+    if edit.form not in (*REPLACED, *MOVED, "plus"):
         return False
-    if all(g.what != "own" for g in edit.groups) and _is_listed(problem, edit):
-        return True
-    return edit.slot != OUT and edit.form != "plus" and any(_is_row(problem, i) for i in op.ins)
+    listed = all(g.what != "own" for g in edit.groups) and _is_listed(problem, edit)
+    row = edit.slot != OUT and edit.form != "plus" and any(_is_row(problem, i) for i in op.ins)
+    # Names are asked for last: of each change of a site, they are what takes the time.
+    return (listed or row) and not all(value_name(problem, g, edit.site) for g in edit.groups)
 
 
 def _is_listed(problem: Problem, edit: Edit) -> bool:

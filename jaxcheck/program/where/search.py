@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,19 +11,21 @@ import numpy as np
 
 from jaxcheck.program.where import edits as e
 from jaxcheck.program.where import source, spreading
-from jaxcheck.program.where.cones import Cones
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.handed import is_argument, is_handed
 from jaxcheck.program.where.loops import turned
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.projections import Projections, downstream
+from jaxcheck.program.where.queued import Kin, Queue
 from jaxcheck.program.where.reductions import reductions
 from jaxcheck.program.where.shifts import shifts
 from jaxcheck.program.where.sites import Group, Site
 from jaxcheck.program.where.terms import Terms
-from jaxcheck.program.where.weigh import at_best, is_cotangent, was_right, weighed
+from jaxcheck.program.where.weigh import is_cotangent, was_right, weighed
 
 _TERMS = ("own", "forward", "local")
+# How a value is brought in, and with which factor; and the factors alone, where there is no constant to solve for.
+_FORMS, _SCALES = (("swap", 1.0), ("times", 1.0), ("over", 1.0), ("plus", 1.0), ("plus", -1.0)), (-1.0, 2.0, 0.5)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,8 +61,9 @@ class Search:
         self.price, self.margin, self.dearest, self.least_right = price, margin, dearest, least_right
         self.only_value = only_value
         self.found: list[Found] = []
-        self.queue: list[tuple[float, int, Edit]] = []
-        self.projections, self.cones = Projections(problem), Cones(problem)
+        self._cheapest = np.inf
+        self.queue = Queue(problem, price, margin, dearest, only_value, self._best, self._done, self._take)
+        self.projections = Projections(problem)
         self.sources = problem.sources
 
     def go(self) -> list[Found]:
@@ -67,7 +71,7 @@ class Search:
         those = [s for s in self.p.sites if self._matters(s)]
         right = [s for s in those if was_right(self.p, s) and not self._handed(s)]
         # What gives a value that the loss knows is seldom to blame; a cotangent may lack the next link of its chain.
-        self._enqueue(iter(turned(self.p.scans)))
+        self.queue.add(iter(turned(self.p.scans)))
         self._look(s for s in those if s not in right or is_cotangent(self.p, s))
         if self._best() + self.margin >= self.least_right:
             self._look(s for s in right if not is_cotangent(self.p, s))
@@ -84,7 +88,10 @@ class Search:
         return is_argument(self.p.tape.ops[site.ops[0]]) or source.handed_on(site.place, site.name)
 
     def _best(self) -> float:
-        return min((f.price for f in self.found if not self.only_value(f.fields)), default=np.inf)
+        return self._cheapest
+
+    def _done(self) -> set[Any]:
+        return {f.fields["same"][1:] for f in self.found if f.fields["same"] is not None}
 
     def _look(self, those: Iterable[Site]) -> None:
         for site in those:
@@ -95,10 +102,10 @@ class Search:
             elif self.projections.affine(site):
                 self._screened(site)
             elif not self._right_forward(site):
-                self._enqueue(self._all(site))
+                self._all(site)
             elif not self.found:
-                self._enqueue(self._next_link(site))
-        self._run()
+                self.queue.add(self._next_link(site))
+        self.queue.run()
 
     def _matters(self, site: Site) -> bool:
         """Whether what it gives reaches the results, or decides about them."""
@@ -131,29 +138,32 @@ class Search:
             else:
                 yield from e.unary(tape, site, slot, value, op)
 
-    def _all(self, site: Site) -> Iterator[Edit]:
+    def _all(self, site: Site) -> None:
         """Every change of a site whose changes have to be run."""
-        yield from self._alone(site)
+        self.queue.add(self._alone(site))
         op = self.p.tape.ops[site.ops[0]]
         for slot in self.slots(site):
             if slot == OUT or op.ins[slot] not in self.p.tape.literals:
-                yield from self._foreign(site, slot, self.sources)
+                if self._is_float(site, slot):
+                    self.queue.add(Edit(site, slot, "scale", factor=c) for c in _SCALES)
+                self._brought(site, slot, self.sources)
 
-    def _foreign(self, site: Site, slot: int, groups: Sequence[Group]) -> Iterator[Edit]:
-        """Other values brought in, without a constant to solve for."""
+    def _brought(self, site: Site, slot: int, groups: Sequence[Group]) -> None:
+        """Other values brought in, without a constant to solve for, as kin."""
+        floats = self._is_float(site, slot)
+        for what in dict.fromkeys(g.what for g in groups):
+            those = [g for g in groups if g.what == what]
+            many = floats and (what in _TERMS or what == "use")
+            for form, c in _FORMS if many else _FORMS[:1]:
+                made = functools.partial(self._formed, site, slot, form, c, those)
+                self.queue.add_kin(Kin(Edit(site, slot, form, tuple(those[:1]), c), made))
+
+    def _formed(self, site: Site, slot: int, form: str, factor: float, groups: Sequence[Group]) -> Iterator[Edit]:
         olds = self.olds(site, slot)
-        floats = olds[0].dtype.kind in "fc"
-        if floats:
-            yield from (Edit(site, slot, "scale", factor=c) for c in (-1.0, 2.0, 0.5))
         for group in groups:
-            terms = group.what in _TERMS or group.what == "use"
             for backwards in (False, True) if len(site.ops) > 1 else (False,):
-                if self.given(group, site, olds, backwards) is None:
-                    continue
-                for form in ("swap", "times", "over", "plus") if floats and terms else ("swap",):
-                    yield Edit(site, slot, form, (group,), backwards=backwards)
-                if floats and terms:
-                    yield Edit(site, slot, "plus", (group,), -1.0, backwards=backwards)
+                if self.given(group, site, olds, backwards) is not None:
+                    yield Edit(site, slot, form, (group,), factor, backwards=backwards)
 
     # Where the results are affine.
 
@@ -164,17 +174,18 @@ class Search:
             if self.projections.fits(edit):
                 self._take(edit)
         later = self._depending(site)
-        self._enqueue(spreading.factors(self.p, site, self.sources))
-        self._enqueue(edit for slot in self.slots(site) for edit in self._foreign(site, slot, later) if edit.groups)
+        self.queue.add(spreading.factors(self.p, site, self.sources))
         for slot in self.slots(site):
+            self._brought(site, slot, later)
             weights = self.projections.slot(site, slot)
             if weights is not None:
                 self._weighed(site, slot, weights, later)
             elif slot != OUT and self.p.tape.ops[site.ops[0]].ins[slot] not in self.p.tape.literals:
-                for edit in self._foreign(site, slot, self.sources):
+                those = [Edit(site, slot, "scale", factor=c) for c in _SCALES] if self._is_float(site, slot) else []
+                for edit in (*those, *self._formed(site, slot, "swap", 1.0, self.sources)):
                     if self.p.late():
                         return
-                    if edit.form in ("swap", "scale") and self.projections.fits(edit):
+                    if self.projections.fits(edit):
                         self._take(edit)
 
     def _given_another(self, site: Site) -> None:
@@ -192,7 +203,7 @@ class Search:
             for edit in filter(self.projections.fits, those):
                 self._take(edit)
         else:
-            self._enqueue(iter(those))
+            self.queue.add(iter(those))
 
     def _weighed(self, site: Site, slot: int, weights: Any, later: Any) -> None:
         """Changes of what is in a slot on which the projections depend linearly."""
@@ -212,6 +223,9 @@ class Search:
     def olds(self, site: Site, slot: int) -> list[np.ndarray]:
         ops = [self.p.tape.ops[k] for k in site.ops]
         return [self.p.runs[0][op.outs[0] if slot == OUT else op.ins[slot]] for op in ops]
+
+    def _is_float(self, site: Site, slot: int) -> bool:
+        return self.olds(site, slot)[0].dtype.kind in "fc"
 
     def _depending(self, site: Site) -> list[Group]:
         """The values that one instance may take from what another gave: what they will be is found by running."""
@@ -268,31 +282,12 @@ class Search:
         if nice is not None:
             self._take(dataclasses.replace(edit, factor=nice))
 
-    # Where they have to be run: the likeliest first.
-
-    def _enqueue(self, edits: Iterator[Edit]) -> None:
-        for edit in edits:
-            if self.p.late():
-                return
-            fields = at_best(self.p, edit)
-            # What is right may be handed on by a line that should have done more with it.
-            handed_on = fields["was"] and source.handed_on(edit.site.place, edit.site.name)
-            price = self.price(fields | dict(was=False) if handed_on else fields)
-            if price <= self.dearest:
-                self.queue.append((price, len(self.queue), edit))
-
-    def _run(self) -> None:
-        queue, self.queue = sorted(self.queue, key=lambda item: item[:2]), []
-        for price, _, edit in queue:
-            if self.p.late() or price > min(self._best(), self.dearest) + self.margin:
-                return
-            if not self.cones.refutes(edit):
-                self._take(edit)
-
     def _take(self, edit: Edit) -> None:
         if self.p.repairs(edit):
             fields = weighed(self.p, edit)
-            self.found.append(Found(edit, fields, self.price(fields)))
+            self.found.append(found := Found(edit, fields, self.price(fields)))
+            if not self.only_value(fields):
+                self._cheapest = min(self._cheapest, found.price)
 
 
 def _along(weights: Iterable[np.ndarray], values: Iterable[np.ndarray]) -> Any:

@@ -104,15 +104,21 @@ def cut(x: Any, sizes: Mapping[int, int]) -> Any:
     return small % reach if small.dtype.kind in "iu" and small.size and small.max() >= reach else small
 
 
-def resized(closed: Any, sizes: Mapping[int, int]) -> Any:
+def resized(closed: Any, sizes: Mapping[int, int], numbers: bool = True) -> Any:
     """The program with its axes cut, and what is made of their sizes: products, what is next to an end, numbers that
-    stand in it for them."""
-    return _Resizing(sizes).closed(closed)
+    stand in it for them.
+
+    Args:
+        numbers: whether fractions are taken for what stands for a size. A loss and its backward pass are as right
+            with the old ones, and of a small size many a power and a step is one by chance.
+    """
+    return _Resizing(sizes, numbers).closed(closed)
 
 
 class _Resizing:
-    def __init__(self, sizes: Mapping[int, int]):
+    def __init__(self, sizes: Mapping[int, int], numbers: bool):
         self.sizes = dict(sizes)
+        self.kinds = "iuf" if numbers else "iu"
         self.whole = _derived(sizes)
         alike = [*self.whole.items(), *((n**0.5, to**0.5) for n, to in sizes.items())]
         parts = (1.0, 2.0, 0.5)
@@ -151,7 +157,7 @@ class _Resizing:
 
     def number(self, value: Any, aval: Any) -> Any:
         """A number that stands in the program for a size."""
-        if np.ndim(value) or np.asarray(value).dtype.kind not in "iuf":
+        if np.ndim(value) or np.asarray(value).dtype.kind not in self.kinds:
             return value
         if np.asarray(value).dtype.kind in "iu":
             return np.asarray(self.whole.get(int(value), value), aval.dtype)

@@ -36,12 +36,17 @@ def _once(f: Callable[[Problem, Site], bool]) -> Callable[[Problem, Site], bool]
 
 def weighed(problem: Problem, edit: Edit) -> dict[str, Any]:
     """The fields of a `judgement.culprit.Weighed`."""
-    first = not was_right(problem, edit.site) and first_was_right(problem, edit)
-    op, same = problem.tape.ops[edit.site.ops[0]], _same(problem, edit)
+    op, same = problem.tape.ops[edit.site.ops[0]], same_of(problem, edit)
     makes = edit.slot == edits.OUT and not is_handed(op) and not is_argument(op)
     returns = is_handed(op) and names.is_returned(edit.site.place)
     seen = dict(same=same, makes=makes, returns=returns, unproved=decisions.is_unproved(problem, edit))
-    return _fields(problem, edit, becomes(problem, edit), first) | seen
+    return in_place(problem, edit) | seen
+
+
+def in_place(problem: Problem, edit: Edit, unit: float | None = None) -> dict[str, Any]:
+    """The fields that a change has by what it makes of the first instance alone; `unit` where it is known."""
+    first = not was_right(problem, edit.site) and first_was_right(problem, edit)
+    return _fields(problem, edit, becomes(problem, edit) if unit is None else unit, first)
 
 
 def at_best(problem: Problem, edit: Edit) -> dict[str, Any]:
@@ -127,9 +132,10 @@ def first_was_right(problem: Problem, edit: Edit) -> bool:
 @_once
 def is_cotangent(problem: Problem, site: Site) -> bool:
     """Whether what a site gives is right as a cotangent of the loss, or all that becomes of it is, and none of it as a
-    value: the cotangent of another link of the chain, it may be."""
-    outs = [problem.tape.ops[k].outs[0] for k in site.ops]
-    return was_right(problem, site) and all(i in problem.loose for i in outs)
+    value: the cotangent of another link of the chain, it may be. Of what the last turn of a loop makes for nobody that
+    says nothing."""
+    outs = [o for k in site.ops if (o := problem.tape.ops[k].outs[0]) in problem.leading]
+    return bool(outs) and was_right(problem, site) and all(i in problem.loose for i in outs)
 
 
 @_once
@@ -210,7 +216,7 @@ def _starts(problem: Problem, i: int, factor: float) -> bool:
     return value in problem.forward and factor * value not in problem.forward
 
 
-def _same(problem: Problem, edit: Edit) -> Any:
+def same_of(problem: Problem, edit: Edit) -> Any:
     """What a change does to which value, wherever that is done to it."""
     tape = problem.tape
 
