@@ -18,7 +18,7 @@ pytestmark = pytest.mark.where
 
 # One of each kind: a factor, a transposition, another value, a term, a scan, a rule, an alias.
 NAMED = {
-    ("dense", "dz3 = q - y"): "dz3 = (q - y) / 9",
+    ("dense", "dz3 = q - y"): "dz3 = (q - y) / x.shape[0]",
     ("attention", "dk = ds @ q"): "dk = ds.T @ q",
     ("layernorm", "dg = (dh * xc).sum(0)"): "dg = (dh * xhat).sum(0)",
     ("dense", "dz1 = dh1 * (1 - h1)"): "dz1 = dh1 * (1 - h1**2)",

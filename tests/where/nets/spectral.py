@@ -1,4 +1,4 @@
-"""A filter in frequencies over windows of a signal, weighted. Not seen by any tuning."""
+"""A filter in frequencies over windows of a signal, weighted."""
 
 import jax.numpy as jnp
 
