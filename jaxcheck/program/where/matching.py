@@ -41,7 +41,7 @@ class Known:
         return any(bool((np.abs(m - moments) <= SAME_VALUE * np.maximum(1.0, np.abs(moments))).all()) for m in near)
 
     def _is_near(self, x: np.ndarray) -> bool:
-        """Whether any is as large: most are told apart by that alone, for a fifth of what the moments take."""
+        """Whether any is as large: most are told apart by that alone, for less than the moments take."""
         flat = x.ravel()
         norm = float(np.sqrt(np.vdot(flat, flat).real))
         if not 0 < norm < _LARGE:

@@ -1,4 +1,4 @@
-"""What has to be run to be known, the likeliest first: most of a search goes by that nothing unlikely is ever made."""
+"""What has to be run to be known, the likeliest first: what is unlikely is never made."""
 
 from __future__ import annotations
 
