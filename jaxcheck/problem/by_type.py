@@ -47,7 +47,7 @@ def another_loss(handed: User, traced: Traced, leaves: list[Any], extras: Any) -
     """What is said where the loss computes another value, by NumPy, on the caller's own arrays than what JAX traces,
     else "". See `otherwise` for the arguments; what JAX would compute on them is not asked for."""
     found = _asked(handed, handed.value)
-    if not isinstance(found, (float, np.floating, np.ndarray)):
+    if not isinstance(found, (float, np.floating, np.ndarray)) or np.shape(found) != () or np.iscomplexobj(found):
         return ""
     try:
         value = _value(traced, leaves, extras)

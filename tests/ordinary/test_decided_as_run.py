@@ -79,7 +79,7 @@ def test_a_parameter_at_the_bound(bound, how):
     x = np.array([bound, 2.5, -1.0], np.float32)
 
     def at(slope):
-        return lambda x: jnp.where(x > bound, 2 * x, jnp.where(x > 0, slope, 0.0))
+        return lambda x: jnp.where(x > bound, 2 * x, jnp.where(x < bound, 0.0, slope))
 
     def loss(x):
         return jnp.sum(cut(x) ** 2)

@@ -49,8 +49,8 @@ def second_opinions(case: Case, directions, leaves: list[LeafEvidence], opinions
 
 
 def concerns(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
-    """Whether a leaf may be judged otherwise here."""
-    return (opinion.reason is Reason.KINK and not ev.is_autodiff) or _accused(case, ev, opinion)
+    """Whether a leaf may be judged otherwise here, of what it is at the point."""
+    return _doubted(ev, opinion) or _accused(case, ev, opinion)
 
 
 def _meeting(case: Case, leaves, opinions, accused: list[bool]) -> Sides | None:
