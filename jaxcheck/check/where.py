@@ -12,19 +12,19 @@ import numpy as np
 from jaxcheck.bars import MUST_CATCH, NEAR_LINE, TOO_DEAR
 from jaxcheck.budget import current
 from jaxcheck.formula import norm2
-from jaxcheck.judgement.culprit import LEAST_RIGHT, Weighed, blame, only_value, price
+from jaxcheck.judgement.culprit import LEAST_RIGHT, Blame, Weighed, blame, only_value, price
 from jaxcheck.problem.problem import Problem
 from jaxcheck.program.abandoned import let_go, whole_tracebacks
 from jaxcheck.program.where import differences, kernels, of_rules, slips, source, spoken, wording
 from jaxcheck.program.where import problem as passes
 from jaxcheck.program.where import smaller as small
 from jaxcheck.program.where.alias import with_aliases
+from jaxcheck.program.where.beyond import proves
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.made_for import with_makers
-from jaxcheck.program.where.nonsense import NONSENSE
+from jaxcheck.program.where.nonsense import NONSENSE, Unflattened
 from jaxcheck.program.where.search import Found, Search
 from jaxcheck.program.where.shorter import in_full, shortened
-from jaxcheck.program.where.tape import Unflattened
 from jaxcheck.records import Culprit
 from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.there import there
@@ -173,10 +173,16 @@ def culprits(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]
     found = _searched(one)
     if not found:
         return _in_turn(one, wrong)
-    named = blame([Weighed(**f.fields) for f in found])
+    named = _named(one, found)
     return (
         () if named is None else tuple(_culprit(one, _plain(one, found, i), named.kind, wrong) for i in named.changes)
     )
+
+
+def _named(one: passes.Problem, found: list[Found]) -> Blame | None:
+    """Whom these changes name; nobody where it may be what cannot be seen into."""
+    named = blame([Weighed(**f.fields) for f in found])
+    return None if named is None or not all(proves(one, found[i].fields) for i in named.changes) else named
 
 
 def _plain(one: passes.Problem, found: list[Found], i: int) -> Found:
@@ -227,7 +233,7 @@ def _in_turn(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]
         found = [(f, one.repaired(f.edit)) for f in _searched(one.only(k))]
         most = max((len(those) for _, those in found), default=0)
         found = [(f, those) for f, those in found if len(those) == most]
-        named = blame([Weighed(**f.fields) for f, _ in found])
+        named = _named(one, [f for f, _ in found])
         if found and (named is None or named.kind != "line"):
             return ()  # what is not clear where least can be wrong is made up for further on
         if named is None or not most < len(astray):
@@ -235,7 +241,7 @@ def _in_turn(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]
         first, those = found[named.changes[0]]
         after = one.after(first.edit)
         others = _searched(after)
-        named = blame([Weighed(**f.fields) for f in others])
+        named = _named(after, others)
         if named is None or named.kind != "line" or _of_one(one, first, others[named.changes[0]]):
             continue
         pairs = (

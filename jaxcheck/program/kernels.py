@@ -25,10 +25,11 @@ from jaxcheck.program.ask import Refused, ask
 # Kernels that are remembered opened; each is a program in memory.
 _KEPT = 64
 _seen: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
+NAME = "pallas_call"
 
 
 def is_kernel(eqn: Any) -> bool:
-    return eqn.primitive.name == "pallas_call"
+    return eqn.primitive.name == NAME
 
 
 def opened(eqn: Any) -> Any | None:

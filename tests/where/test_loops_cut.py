@@ -28,7 +28,7 @@ def test_the_line_is_named_from_a_short_problem(monkeypatch, net, said):
         return made[-1]
 
     monkeypatch.setattr(where, "shortened", recorded)
-    checked, line = report(Case(net, *WRONG[net]))
+    checked, line = report(Case(net, *WRONG[net]), where=60.0)  # on a machine that does much else
     assert outcome(checked, line) == said
     (one,) = made
     assert one.short is not None

@@ -11,7 +11,8 @@ from typing import Any
 from jaxcheck.program.where import names as names_of
 from jaxcheck.program.where import source
 from jaxcheck.program.where.places import Place
-from jaxcheck.program.where.tape import AS_IT_IS, Op, Tape
+from jaxcheck.program.where.tape import Op, Tape
+from jaxcheck.program.where.turns import AS_IT_IS
 
 NAME, ARGUMENT = "copy", "argument"
 # The statements and calls through which a value came to where it is read, the last first: each an operation's name, and

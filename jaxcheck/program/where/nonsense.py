@@ -15,6 +15,10 @@ NONSENSE = (ArithmeticError, AssertionError, IndexError, NotImplementedError, Ty
             jax.errors.JaxRuntimeError)  # fmt: skip
 
 
+class Unflattened(Exception):
+    """The program cannot be flattened: it is too long, or calls what is not JAX's."""
+
+
 def tried(f: Callable, *args: Any) -> Any | None:
     """`f(*args)`, overflows included; None where it is nonsense."""
     try:

@@ -15,7 +15,7 @@ from jaxcheck.program.abandoned import let_go
 from jaxcheck.program.custom import owner, rules
 from jaxcheck.program.objective import Traced
 from jaxcheck.program.where import kernels, smaller, tape
-from jaxcheck.program.where.nonsense import NONSENSE, tried
+from jaxcheck.program.where.nonsense import NONSENSE, Unflattened, tried
 from jaxcheck.program.where.problem import Problem, of_loss
 from jaxcheck.program.where.projections import normal
 
@@ -120,7 +120,7 @@ def _cut_down(made: Made, deadline: float) -> Problem | None:
             programs = [smaller.resized(program, sizes) for program in (loss, manual)]
             small = [smaller.cut(x, sizes) for x in given], count, [smaller.cut(x, sizes) for x in cotangents]
             problem = _problem((*programs, *small, moving, tangents), deadline, sizes)
-        except (*NONSENSE, tape.Unflattened) as error:  # at other sizes the program may be nonsense
+        except (*NONSENSE, Unflattened) as error:  # at other sizes the program may be nonsense
             let_go(error)
             continue
         if problem is not None and problem.wrong() == wrong:

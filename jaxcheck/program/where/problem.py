@@ -15,6 +15,7 @@ from jaxcheck.formula import norm2
 from jaxcheck.program.where import kernels
 from jaxcheck.program.where.constants import Constants
 from jaxcheck.program.where.edits import Edit
+from jaxcheck.program.where.foreign import without_hosts
 from jaxcheck.program.where.further import Further, as_result, second_point
 from jaxcheck.program.where.handed import with_handed
 from jaxcheck.program.where.loops import scans
@@ -114,9 +115,8 @@ class Problem:
     def _reached(self, known: Callable[[int], bool]) -> set[int]:
         """The values from which a wrong result is reached otherwise than through one that is known; `free` of all that
         the loss knows, `loose` of its forward values."""
-        wrong = self.error(self.runs[0], 0) > ASTRAY
         found: set[int] = set()
-        queue = [(o, True) for o, w in zip(self.tape.outputs, wrong, strict=True) if w]
+        queue = [(o, True) for o, wrong in zip(self.tape.outputs, self.wrong(), strict=True) if wrong]
         while queue:
             i, result = queue.pop()
             if i in found:
@@ -272,7 +272,7 @@ def of_loss(
         Whatever an equation raises.
     """
     # A loss may be taken from a function that gives the gradients as well: what those are made of is no truth.
-    ahead = record(loss, values).pruned()
+    ahead = without_hosts(record(loss, values).pruned())
     back = as_called(with_handed(record(manual, [*values, *cotangents][: len(manual.in_avals)])), ahead)
     moving = range(count) if moving is None else moving
     other = [second_point(x, k) if k in moving else x for k, x in enumerate(back.values[i] for i in back.inputs)]

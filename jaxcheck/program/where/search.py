@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxcheck.program.where import edits as e
 from jaxcheck.program.where import source, spreading
+from jaxcheck.program.where.beyond import nameable
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.handed import is_argument, is_handed
 from jaxcheck.program.where.loops import turned
@@ -68,7 +69,7 @@ class Search:
 
     def go(self) -> list[Found]:
         """All that repairs; nothing where the time ran out, for a likelier change may not have been seen."""
-        those = [s for s in self.p.sites if self._matters(s)]
+        those = nameable(self.p, [s for s in self.p.sites if self._matters(s)])
         right = [s for s in those if was_right(self.p, s) and not self._handed(s)]
         # What gives a value that the loss knows is seldom to blame; a cotangent may lack the next link of its chain.
         self.queue.add(iter(turned(self.p.scans)))

@@ -13,11 +13,10 @@ import numpy as np
 from jaxcheck.program.abandoned import let_go
 from jaxcheck.program.where import smaller
 from jaxcheck.program.where.edits import Edit
-from jaxcheck.program.where.nonsense import NONSENSE
+from jaxcheck.program.where.nonsense import NONSENSE, Unflattened
 from jaxcheck.program.where.problem import Problem, of_loss
 from jaxcheck.program.where.search import Found
 from jaxcheck.program.where.sites import Group, Site, carried
-from jaxcheck.program.where.tape import Unflattened
 from jaxcheck.program.where.weigh import weighed
 from jaxcheck.there import there
 

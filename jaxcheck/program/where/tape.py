@@ -12,18 +12,17 @@ from typing import Any
 import numpy as np
 
 from jaxcheck.program import interpret, jaxpr
-from jaxcheck.program.where import kernels, pulls
+from jaxcheck.program.where import foreign, kernels, pulls
+from jaxcheck.program.where.nonsense import Unflattened
 from jaxcheck.program.where.places import Place, stack_of
 from jaxcheck.program.where.rest import run_on
+from jaxcheck.program.where.turns import AS_IT_IS, put_together, row_of
 
 LONGEST = 20_000
 # The second part of the label of what puts the turns of a scan together, where others have the number of a value.
 STACKED = -1
-_FOREIGN = ("callback", "pallas", "ffi", "custom_call", "infeed", "outfeed")
-
-
-class Unflattened(Exception):
-    """The program cannot be flattened: it is too long, or calls what is not JAX's."""
+# What is run neither in float64 nor twice.
+_REFUSED = ("callback", "pallas", "ffi", "custom_call", "infeed", "outfeed")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -162,7 +161,10 @@ class Recording(jaxpr.Way[None]):
                 return _LOOPS[name](self, eqn, operands), None
             finally:
                 self.callers.pop()
-        if any(word in name for word in _FOREIGN):
+        parts = foreign.results(eqn, record)
+        if parts is not None:
+            return self._apart(eqn, operands, parts), None
+        if any(word in name for word in _REFUSED):
             raise Unflattened(f"{name} is not JAX's own")
         run = self.kernels.get(id(eqn))
         if run is None:
@@ -172,10 +174,18 @@ class Recording(jaxpr.Way[None]):
         def back(xs: Any, ys: Any, gs: Any) -> Any:
             return pulls.pull(eqn, xs, ys, gs, compiled)
 
+        return self.add(name, eqn, operands, run, back, self._stack(eqn)), None
+
+    def _stack(self, eqn: Any) -> tuple[Place, ...]:
         key = (id(eqn), *map(id, self.callers))
         if key not in self.stacks:
             self.stacks[key] = stack_of(eqn, self.callers)
-        return self.add(name, eqn, operands, run, back, self.stacks[key]), None
+        return self.stacks[key]
+
+    def _apart(self, eqn: Any, operands: Sequence[int], parts: Sequence[tuple[Callable, Callable]]) -> list[int]:
+        """The results of an equation, each by an operation of its own."""
+        made = [self.add(eqn.primitive.name, eqn, operands, *part, self._stack(eqn)) for part in parts]
+        return [i for (i,) in made]
 
     def add(
         self,
@@ -235,7 +245,7 @@ def _scan(way: Recording, eqn: Any, operands: list[int]) -> list[int]:
     for turn, t in enumerate(order):
         way.turns[-1] = turn
         carried = [way.add("", None, [x], *AS_IT_IS, label=(id(eqn), j))[0] for j, x in enumerate(carried)]
-        row = [way.add("", None, [x], *_row(t), label=(id(eqn), carry + j))[0] for j, x in enumerate(scanned)]
+        row = [way.add("", None, [x], *row_of(t), label=(id(eqn), carry + j))[0] for j, x in enumerate(scanned)]
         out, _ = jaxpr.run(way, body, [*fixed, *carried, *row], None)
         carried, rows[t] = list(out[:carry]), out[carry:]
     way.turns.pop()
@@ -244,25 +254,11 @@ def _scan(way: Recording, eqn: Any, operands: list[int]) -> list[int]:
         parts = [rows[t][j] for t in range(length)]
         label = id(eqn), STACKED
         stacked += (
-            way.add("", None, parts, *_stack(length), label=label) if parts else [way.new(np.zeros(var.aval.shape))]
+            way.add("", None, parts, *put_together(length), label=label)
+            if parts
+            else [way.new(np.zeros(var.aval.shape))]
         )
     return [*carried, *stacked]
-
-
-AS_IT_IS = (lambda x: (x,), lambda xs, ys, gs: [gs[0]])
-
-
-def _row(t: int) -> tuple[Callable, Callable]:
-    def back(xs: Any, ys: Any, gs: Any) -> list[np.ndarray]:
-        out = np.zeros(xs[0].shape, gs[0].dtype)
-        out[t] = gs[0]
-        return [out]
-
-    return lambda x: (x[t],), back
-
-
-def _stack(length: int) -> tuple[Callable, Callable]:
-    return lambda *xs: (np.stack(xs),), lambda xs, ys, gs: [gs[0][t] for t in range(length)]
 
 
 def _while(way: Recording, eqn: Any, operands: list[int]) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxcheck.program import kernels as pallas
 from jaxcheck.program.where.places import Place
 from jaxcheck.program.where.sites import Group, sites
 from jaxcheck.program.where.tape import Tape
@@ -59,11 +60,12 @@ def truths(
 
 
 def _slope(op: Any, values: Sequence[np.ndarray], j: int) -> np.ndarray | None:
-    """The derivative of an elementwise operation in one operand."""
+    """The derivative of an elementwise operation in one operand; of a kernel that gives what has its operand's shape,
+    what that would be."""
     out, operand = values[op.outs[0]], values[op.ins[j]]
     if op.name in _SLOPED or out.shape != operand.shape or len(op.outs) > 1 or out.dtype.kind != "f":
         return None
-    if op.name not in ELEMENTWISE:
+    if op.name not in (*ELEMENTWISE, pallas.NAME):
         return None
     return op.back([values[i] for i in op.ins], [out], [np.ones(out.shape)])[j]
 
