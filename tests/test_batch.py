@@ -98,6 +98,7 @@ def test_one_wrong_point_of_twenty():
     assert "19 pass, 1 fail (5.0%)" in report.notes[0] and "point 7" in report.notes[1]
 
 
+@pytest.mark.slow
 def test_a_point_has_the_same_verdict_alone_and_in_the_batch():
     """Right and wrong by as little as 1e-6, kinked, on an edge: alone and among others."""
     xs = jnp.asarray([[1.0, -2.0], [0.0, 1.0], [1e-6, 3.0], [0.5, 0.0], [-1.0, -1.0]])
@@ -121,6 +122,7 @@ def test_nan_points_neither_hide_nor_spoil_the_others():
     assert bad.verdict is Verdict.FAIL and "8 fail" in bad.notes[0]
 
 
+@pytest.mark.slow
 def test_a_numpy_backprop_is_under_test_not_autodiff():
     def by_numpy(p, factor=1.0):
         h = np.tanh(np.asarray(X) @ np.asarray(p["W"]) + np.asarray(p["b"]))

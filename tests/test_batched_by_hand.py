@@ -242,6 +242,7 @@ def test_a_batch_of_batches_alone():
     assert set(found) == {NESTED} and "in a batch of batches" in found[NESTED]
 
 
+@pytest.mark.slow
 def test_a_foreign_function_with_some_arguments_in_a_batch():
     def of(method, right):
         def dot(x, w):
@@ -258,6 +259,7 @@ def test_a_foreign_function_with_some_arguments_in_a_batch():
     assert jc.check_rule(of("sequential", True), P, Q).ok
 
 
+@pytest.mark.slow
 def test_a_primitive_with_a_batching_rule_of_its_own():
     def of(off):
         made = core.Primitive("scaled_product")
@@ -276,6 +278,7 @@ def test_a_primitive_with_a_batching_rule_of_its_own():
     assert "scaled_product" in wrong_rows(of(1.1), P, Q)[SOME]
 
 
+@pytest.mark.slow
 def test_many_arguments_and_trees():
     def of(*wrong):
         f = jax.custom_batching.custom_vmap(lambda x, y, z, w: x * y * z * w)

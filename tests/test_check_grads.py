@@ -136,6 +136,7 @@ def test_a_derivative_hidden_without_a_rule(mode):
         check_grads(lambda x: x * lax.stop_gradient(x), (V,), 1, (mode,))
 
 
+@pytest.mark.slow
 def test_third_order():
     f = jax.custom_jvp(jnp.sin)
     f.defjvp(lambda x, t: (f(x[0]), g(x[0]) * t[0]))

@@ -67,6 +67,7 @@ def test_numbers_of_such_a_device_are_not_accused(gpu, handed_out):
         assert [leaf.path for leaf in report.failed] == ["W"], str(report)
 
 
+@pytest.mark.slow
 def test_elsewhere_they_are(seed):
     p = params(seed)
     assert jc.check_grad(loss, p, backprop(p), where=False).verdict is jc.Verdict.FAIL
@@ -83,6 +84,7 @@ def test_numbers_that_were_computed_with_all_bits_are_held_to_those(gpu, handed_
         assert k < 1.1 or report["W"].verdict is jc.Verdict.FAIL
 
 
+@pytest.mark.slow
 def test_functions_are_judged_in_float64_as_ever(gpu, seed):
     p = params(seed)
     report = jc.check_grad(loss, p, jax.grad(loss))

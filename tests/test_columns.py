@@ -212,6 +212,7 @@ def test_where_a_change_is_not_finite_the_whole_program_is_run(monkeypatch, seed
         np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_wrong_component_is_found_and_named(seed):
     f, shapes, _ = PROGRAMS["mlp"]
     W, b, V, c = draw(seed, *shapes)
@@ -228,6 +229,7 @@ def test_a_wrong_component_is_found_and_named(seed):
         assert report.leaf("V").difference < 1e-7
 
 
+@pytest.mark.slow
 def test_a_rule_of_many_outputs(seed):
     def layer(W, V):
         return jnp.tanh(jnp.tanh(X @ W) @ V)

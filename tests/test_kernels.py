@@ -107,6 +107,7 @@ def test_a_wrong_kernel_fails(name):
     assert [leaf.path for leaf in report.failed] == [f"[{len(args) - 1}]"]
 
 
+@pytest.mark.slow
 def test_a_right_kernel_passes_in_every_door():
     f, x = gelu(), arr(8, 4)
     assert jc.check_rule(f, x, level="quick").verdict is jc.Verdict.PASS

@@ -49,6 +49,7 @@ def test_low_precision_parameters(dtype, x64):
     assert [leaf.path for leaf in bad.leaves if leaf.verdict is Verdict.FAIL] == ["b"]
 
 
+@pytest.mark.slow
 def test_complex64(seed):
     rng = np.random.default_rng(seed)
     z = jnp.asarray(rng.normal(size=4) + 1j * rng.normal(size=4), jnp.complex64)

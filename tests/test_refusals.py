@@ -214,6 +214,7 @@ def test_pure_callbacks(method):
     assert report.ok or "pure_callback" in report.notes[0]
 
 
+@pytest.mark.slow
 def test_shard_map():
     devices = jax.devices()[:2]
     mesh, spec = jax.sharding.Mesh(np.array(devices), ("i",)), jax.sharding.PartitionSpec("i")

@@ -51,6 +51,7 @@ def test_an_infinite_output_hides_no_other(value, make, modes):
             check_grads(make(*masked(value, k)), (X,), 1, modes)
 
 
+@pytest.mark.slow
 def test_nor_at_second_order():
     f0, _ = masked(-jnp.inf, 1.0)
 

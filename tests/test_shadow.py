@@ -496,6 +496,7 @@ def test_simplest_number(number, dtype):
     assert simplest(-stored, dtype) == -number
 
 
+@pytest.mark.slow
 def test_simplest_number_rounds_back():
     values = np.concatenate([RNG.normal(size=300), 10.0 ** RNG.uniform(-30, 30, 300)])
     for dtype in (jnp.float32, jnp.bfloat16, jnp.float16):

@@ -87,6 +87,7 @@ def test_right_rules_pass(wrap, order):
     check_grads(wrap(forward()), (X, Y), order, ["fwd", "rev"])
 
 
+@pytest.mark.slow
 def test_right_rules_of_trees_and_of_one_argument():
     check_grads(tree(backward()), ({"a": X, "b": Y},), 1, ["rev"])
     check_grads(tree(forward()), ({"a": X, "b": Y},), 1, ["fwd", "rev", "lin"])
@@ -118,6 +119,7 @@ def test_wrong_rules_raise(name):
     assert words in str(caught.value), caught.value
 
 
+@pytest.mark.slow
 def test_leaves_and_arguments_are_named():
     with pytest.raises(jc.GradientMismatch, match=r"`p\.a` alone perturbed"):
         check_grads(tree(forward(1.05)), ({"a": X, "b": Y},), 1, ["fwd"])
@@ -134,6 +136,7 @@ def test_within_the_bound_that_was_asked_for():
         check_grads(forward(1.05), (X, Y), 1, ["fwd"], 1e-3, 1e-3)
 
 
+@pytest.mark.slow
 def test_derivatives_that_jax_takes_in_the_other_doors():
     check_jvp(forward(), partial(jax.jvp, forward()), (X, Y))
     check_vjp(backward(), partial(jax.vjp, backward()), (X, Y))

@@ -110,6 +110,7 @@ def test_what_is_not_differentiable_is_carried_with_the_reason():
     assert back["f"] is jnp.tanh and back["none"] is None and back["n"] == 3
 
 
+@pytest.mark.slow
 def test_equinox_module_with_functions_as_leaves():
     eqx = pytest.importorskip("equinox")
     model = eqx.nn.MLP(3, 1, 4, 2, key=jax.random.key(0))

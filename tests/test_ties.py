@@ -116,6 +116,7 @@ def test_only_the_leaf_that_departs_from_autodiff_is_blamed():
     assert [x.path for x in report.leaves if x.verdict is Verdict.FAIL] == ["a"]
 
 
+@pytest.mark.slow
 def test_a_tie_under_another_kink_is_seen_beside_the_point():
     """|a| hides the tie of a and b at zero; beside it, the tie kept, it does not."""
 
@@ -136,6 +137,7 @@ def test_a_tie_under_another_kink_is_seen_beside_the_point():
         assert report.verdict is (Verdict.PASS if share == 0.5 else Verdict.FAIL), str(report)
 
 
+@pytest.mark.slow
 def test_a_rule_with_several_outputs():
     def rule(share):
         @jax.custom_vjp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 import warnings
@@ -67,4 +68,6 @@ def main(part: str = "") -> int:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    sys.exit(main(*sys.argv[1:2]))
+    parser = argparse.ArgumentParser(prog="python -m tests.planted.rates", description=__doc__)
+    parser.add_argument("part", nargs="?", default="", help="of the names of the cases to run (default: all)")
+    sys.exit(main(parser.parse_args().part))

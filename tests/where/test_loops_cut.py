@@ -45,6 +45,7 @@ def test_fractions_stay_where_only_turns_are_cut():
     np.testing.assert_allclose(jax.core.eval_jaxpr(short.jaxpr, short.consts, jnp.float32(1.0)), [0.08], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.where
 def test_what_is_as_well_a_sign_of_an_even_number_of_turns_is_not_named_alone():
     checked, line = report(Case("sinkhorn", "dg = -s.T @ df", "dg = s.T @ df"))
