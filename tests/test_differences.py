@@ -187,3 +187,21 @@ def test_a_log_below_the_rounding_is_within_the_bar():
     for amount in 10.0 ** np.arange(-16, 1):
         _, value, error = climb(lambda t, k=amount: 1 + np.sin(t) + k * (1e-300 + t) * np.log(1e-300 + t))
         assert not np.isfinite(error) or abs(value - 1 - amount * np.log(1e-300)) <= 5 * error
+
+
+@pytest.mark.parametrize("exponent", np.arange(1, 11, 0.5))
+def test_a_peak_narrower_than_the_steps_has_no_slope_of_nothing(exponent):
+    """Both sides of it are one constant: from a distance the point looks like one of slope 0."""
+    width, u = 10.0**-exponent, 0.2
+    found, value, error = climb(lambda t: 1 / (1 + (t / width + u) ** 2))
+    truth = -2 * u / (1 + u**2) ** 2 / width
+    assert found.jump.any() or not abs(value - truth) > 5 * error, (value, truth, error)
+
+
+@pytest.mark.parametrize("exponent", np.arange(1, 11, 0.5))
+def test_a_row_of_almost_equal_numbers_that_is_normalised(exponent):
+    width = 10.0**-exponent
+    found, value, error = climb(lambda t: math.sin((0.6 + t / width) / math.hypot(1.0, 0.6 + t / width) * math.pi))
+    x = 0.6 / math.hypot(1.0, 0.6)
+    truth = math.pi * math.cos(x * math.pi) / math.hypot(1.0, 0.6) ** 3 / width
+    assert found.jump.any() or not abs(value - truth) > 5 * error, (value, truth, error)

@@ -184,6 +184,12 @@ def _slopes_at_once(samples: np.ndarray, ladder: Ladder, unit: float, measured: 
     noise = np.maximum(floor, moves.scatter(centred, steps))
 
     value, error = tableau(centred, noise, steps, 2, 2)
+    beyond = moves.beyond(samples, floor)
+    if beyond.any():
+        centred, some, few = np.where(beyond, np.nan, centred), beyond.any(axis=0), (~beyond).sum(axis=0) < ENOUGH
+        closer, bar = tableau(centred, noise, steps, 2, 2)
+        value = np.where(some & np.isfinite(closer), closer, value)
+        error = np.where(some, np.where(few, np.inf, bar), error)
     sides = (plus - middle) / h, (middle - minus) / h
     seen = [tableau(x, 2 * noise, steps, 1, 1) for x in sides]
     (r, r_error), (l, l_error) = seen

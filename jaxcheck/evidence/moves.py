@@ -14,6 +14,9 @@ HIDDEN = 4.0
 SEEN, STAYS, SHRINKS = 3.0, 0.9, 0.6
 # A plateau lies so many times above the noise, and no higher than this part of how far the function moves. Choices.
 ABOVE, LOW = 30, 1e-2
+# What is left behind on both sides keeps so much of its size where the step shrinks so many times in turn; of what is
+# smooth a 256th is left, of a kink a sixteenth. A choice.
+SAME, AGAIN = 0.9, 2
 
 
 def scatter(centred: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -44,6 +47,27 @@ def plateau(centred, value, steps, floor, reach) -> np.ndarray:
     most = np.max(np.where(np.isfinite(reach), reach, 0.0), axis=0)
     stays = (fine > 0.5 * coarse) & (fine > ABOVE * floor) & (fine < LOW * most)
     return np.where(stays.sum(axis=0) >= 2, np.max(np.where(stays, fine, 0.0), axis=0), 0.0)
+
+
+def beyond(samples: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """(K, ...) The steps, largest first, that are longer than what the point stands on is wide: the function leaves it
+    for about the same value on either side, which is most of what it does at all, and is back at no smaller step yet.
+
+    A normalised row of almost equal numbers does so: on either side it is a constant, and a centred difference of the
+    two sides is 0, whatever the slope at the point.
+    """
+    count = len(samples) // 2
+    middle, plus, minus = samples[0], samples[1 : count + 1], samples[count + 1 :]
+    even, reach = np.abs(plus + minus - 2 * middle), np.fmax(np.abs(plus - middle), np.abs(minus - middle))
+    most = np.max(np.where(np.isfinite(reach), reach, 0.0), axis=0)
+    coarse, fine = even[:-AGAIN], even[AGAIN:]
+    stays = (fine > SAME * coarse) & (fine > ABOVE * floor) & (fine > most)
+    last = np.max(np.where(stays, _places(stays), -AGAIN - 1), axis=0, initial=-AGAIN - 1) + AGAIN
+    return _places(even) <= last
+
+
+def _places(x: np.ndarray) -> np.ndarray:
+    return np.arange(len(x)).reshape((-1,) + (1,) * (x.ndim - 1))
 
 
 def wakes(moved: np.ndarray, steps: np.ndarray, floor: np.ndarray) -> np.ndarray:
@@ -77,8 +101,7 @@ def drifts(quotients: np.ndarray, noise: np.ndarray, steps: np.ndarray) -> np.nd
 def _last_in_turn(now: np.ndarray) -> np.ndarray:
     """(...) the last place of (K, ...) that is so together with the one before, -1 for none."""
     twice = now[1:] & now[:-1]
-    places = np.arange(len(twice)).reshape((-1,) + (1,) * (now.ndim - 1))
-    return np.max(np.where(twice, places, -1), axis=0, initial=-1)
+    return np.max(np.where(twice, _places(twice), -1), axis=0, initial=-1)
 
 
 def increments(samples: np.ndarray, count: int) -> np.ndarray:
