@@ -22,15 +22,16 @@ from jaxcheck.program.where.alias import with_aliases
 from jaxcheck.program.where.beyond import proves
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.made_for import with_makers
-from jaxcheck.program.where.nonsense import NONSENSE, Unflattened
+from jaxcheck.program.where.nonsense import NONSENSE, Late, Unflattened
 from jaxcheck.program.where.search import Found, Search
 from jaxcheck.program.where.shorter import in_full, shortened
 from jaxcheck.records import Culprit
 from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.there import there
 
-# Seconds that the search may take, and what of the budget that is left; of these, what hints may take besides.
-SECONDS, PART, SLIPS = 10.0, 0.5, 0.2
+# Seconds that the search may take, and what of the budget that is left; of these, what hints may take besides
+# where nothing is left.
+SECONDS, PART, SLIPS = 10.0, 0.5, 0.1
 UNFINISHED = (
     "the search for the line did not end within {:.2g} s: where=60, say, gives it more (as far as budget= does)"
 )
@@ -59,18 +60,19 @@ def blamed(report: Report, problem: Problem, where: Any, *, rules: bool) -> Repo
         return report
     if problem.primal is None or problem.manual is None or problem.is_autodiff:
         return report
-    given = isinstance(where, (int, float)) and where not in (0, 1)
-    seconds = min(where, current().left) if given else min(SECONDS, PART * current().left)
+    given = isinstance(where, (int, float, np.floating, np.integer)) and where not in (0, 1)
+    seconds = min(float(where), current().left) if given else min(SECONDS, PART * current().left)
     if not where or not seconds > 0:
         return report
     current().tell("the line")
     source.forget()
     start = time.perf_counter()
+    end = start + seconds
     try:
         with np.errstate(all="ignore"), whole_tracebacks():  # a change that overflows repairs nothing
-            for one in _problems(report, problem, rules, time.perf_counter() + seconds):
+            for one in _problems(report, problem, rules, end):
                 found = culprits(one, wrong)
-                report = report if rules else _with_slips(report, one, time.perf_counter() + SLIPS * seconds)
+                report = report if rules else _with_slips(report, one, max(end, time.perf_counter() + SLIPS * seconds))
                 if found:
                     return dataclasses.replace(report, culprits=found, notes=(*report.notes, *_at_what(one)))
     except Exception as error:
@@ -78,10 +80,11 @@ def blamed(report: Report, problem: Problem, where: Any, *, rules: bool) -> Repo
         # Whatever is met in a stranger's program, its verdict stands without a line.
         if STRICT and not isinstance(error, Unflattened):
             raise
-        return report
+        if not isinstance(error, Late):
+            return report
     finally:
         current().search_seconds += time.perf_counter() - start
-    late = time.perf_counter() - start >= seconds
+    late = time.perf_counter() >= end
     return dataclasses.replace(report, notes=(*report.notes, UNFINISHED.format(seconds))) if late else report
 
 
@@ -230,6 +233,8 @@ def _in_turn(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]
         return ()
     path = dict(zip(astray, wrong, strict=True)) if len(astray) == len(wrong) else dict.fromkeys(astray, wrong[0])
     for k in sorted(astray, key=one.depth)[:TRIES] if len(astray) > 1 else ():
+        if one.late():
+            return ()
         found = [(f, one.repaired(f.edit)) for f in _searched(one.only(k))]
         most = max((len(those) for _, those in found), default=0)
         found = [(f, those) for f, those in found if len(those) == most]

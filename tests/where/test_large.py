@@ -149,3 +149,29 @@ def test_a_rule_is_cut_as_well():
     assert max(np.size(x) for x in one.tape.values) < 500
     named = where.culprits(one, ("x", "W", "b"))
     assert [(c.kind, c.source) for c in named] == [("line", "dz = 2 * g * h * (1 - h)")]
+
+
+def test_a_large_rule_is_run_in_its_own_mode():
+    """Its programs are of float64: in the other mode JAX warns of every number that it rounds."""
+    f = jax.custom_vjp(lambda x: jnp.max(x * x, axis=1))
+    f.defvjp(
+        lambda x: (jnp.max(x * x, axis=1), x),
+        lambda x, g: (0.9 * jax.vjp(lambda x: jnp.max(x * x, axis=1), x)[1](g)[0],),
+    )
+    x = np.random.default_rng(0).normal(size=(300, 300)).astype(np.float32)
+    report = jc.check_rule(f, x, level="quick", algebra=False, mode="sketch")  # a warning fails the test
+    assert report.verdict is jc.Verdict.FAIL
+
+
+def test_a_search_that_is_late_before_it_begins_is_over(monkeypatch):
+    begun = []
+    whole = problem.Problem.late
+
+    def late(self):
+        begun.append(self)
+        return True
+
+    monkeypatch.setattr(problem.Problem, "late", late)
+    report = check("dx = dh * (1 - h**2)", "dx = dh * (1 - h)")
+    assert begun and report.culprits == () and report.verdict is jc.Verdict.FAIL
+    monkeypatch.setattr(problem.Problem, "late", whole)

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from jaxcheck.program import interpret
+from jaxcheck.program.where import padded
 from jaxcheck.program.where.nonsense import NONSENSE
 
 # Numbers that are as soon copied as looked at by strides: NumPy takes 6.5 us to make these, and 5 us to copy so many
@@ -258,5 +259,5 @@ _MADE: dict[str, Callable] = {
     "rev": lambda p: lambda x: np.flip(x, tuple(p["dimensions"])),
     "reduce_sum": _over(np.sum), "reduce_max": _over(np.max), "reduce_min": _over(np.min),
     "reduce_prod": _over(np.prod), "reduce_and": _over(np.all), "reduce_or": _over(np.any),
-    "cumsum": _running(np.cumsum),
+    "cumsum": _running(np.cumsum), "pad": padded.pad,
 }  # fmt: skip

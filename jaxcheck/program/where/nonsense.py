@@ -19,6 +19,10 @@ class Unflattened(Exception):
     """The program cannot be flattened: it is too long, or calls what is not JAX's."""
 
 
+class Late(Unflattened):
+    """The time for the search is over."""
+
+
 def tried(f: Callable, *args: Any) -> Any | None:
     """`f(*args)`, overflows included; None where it is nonsense."""
     try:

@@ -57,7 +57,7 @@ def _of_one(
         return
     # NumPy's data, as the caller's own program sees them: in the function they are so already.
     made = *(constants.settled(program, traced.wide, traced.rounded) for program in made[:2]), *made[2:]
-    problem = _cut_down(made, deadline) if smaller.is_large(*made[:2]) else None
+    problem = _cut_down(made, deadline, traced.wide) if smaller.is_large(*made[:2]) else None
     problem = problem or _problem(made, deadline)
     stated = owner.stated_by(eqn.params.get("bwd"))
     if problem is not None and stated is not None:
@@ -111,10 +111,15 @@ def _problem(made: Made, deadline: float, cut: Mapping[int, int] | None = None) 
     return of_loss(loss, manual, given, count, cotangents, deadline, moving, tangents, cut)
 
 
-def _cut_down(made: Made, deadline: float) -> Problem | None:
-    """The first smaller problem of the same programs with the same results wrong, None where there is none."""
+def _cut_down(made: Made, deadline: float, is_wide: bool) -> Problem | None:
+    """The first smaller problem of the same programs with the same results wrong, None where there is none.
+
+    Args:
+        is_wide: whether the programs were traced in the 64-bit mode.
+    """
     loss, manual, given, count, cotangents, moving, tangents = made
-    wrong = tried(_wrong, made)
+    with jax.enable_x64(is_wide):
+        wrong = tried(_wrong, made)
     for sizes in smaller.cuts((loss, manual), count) if wrong is not None else ():
         try:
             programs = [smaller.resized(program, sizes) for program in (loss, manual)]

@@ -8,7 +8,7 @@ import numpy as np
 from jaxcheck.bars import NICE, SAME_VALUE
 from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.kernels import wide
-from jaxcheck.program.where.nonsense import tried
+from jaxcheck.program.where.nonsense import Late, tried
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.sites import Site
 
@@ -41,7 +41,11 @@ _LINEAR = (
 
 
 class Projections:
-    """`required` (COUNT,) is by how much the projections of the results must move."""
+    """`required` (COUNT,) is by how much the projections of the results must move.
+
+    Raises:
+        Late: the problem's time is over.
+    """
 
     def __init__(self, problem: Problem):
         self.p = problem
@@ -50,6 +54,8 @@ class Projections:
         self.required = np.zeros(COUNT)
         self._values, self._uses = [], []
         for r in range(COUNT):
+            if problem.late():
+                raise Late
             seeds: dict[int, np.ndarray] = {}
             for o, t, s in zip(tape.outputs, problem.targets[0], problem.scales[0], strict=True):
                 g = normal(rng, t) / s

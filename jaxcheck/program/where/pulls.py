@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxcheck.program.where import kernels
+from jaxcheck.program.where import kernels, padded
 
 Cotangents = Sequence[np.ndarray | None]
 
@@ -193,7 +193,7 @@ _PULLS: dict[str, Callable] = {
     "complex": lambda p, xs, y, g: [np.real(g), -np.imag(g)],
     "max": _extreme(np.greater), "min": _extreme(np.less), "select_n": _select,
     "dot_general": _dot, "broadcast_in_dim": _broadcast, "reduce_sum": _reduce_sum, "reduce_max": _reduce_max,
-    "slice": _slice, "concatenate": _concatenate,
+    "slice": _slice, "pad": padded.back, "concatenate": _concatenate,
     "reshape": lambda p, xs, y, g: [np.reshape(g, xs[0].shape)],
     "squeeze": lambda p, xs, y, g: [np.reshape(g, xs[0].shape)],
     "expand_dims": lambda p, xs, y, g: [np.reshape(g, xs[0].shape)],
