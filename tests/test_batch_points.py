@@ -94,3 +94,30 @@ def test_counts_may_be_numpys():
 
     assert len(jc.check_batch(lambda p: jnp.sum(p**2), init=draw, n=np.int64(3), grad=lambda p: 3 * p).points) == 3
     assert jc.check_batch(lambda p: jnp.sum(p**2), np.ones(3), train_step=lambda p: p / 2, steps=np.array([0, 2]))
+
+
+def test_points_in_numpys_float64_are_what_the_callers_program_sees():
+    """In JAX's default mode 1 + 1e-9 is 1, and 1e-50 nothing."""
+    w = np.abs(np.random.default_rng(0).normal(size=(20, 4))) + 0.5
+    for value, loss, grad, wanted in (
+        (1 + 1e-9, lambda p: jnp.sum(p**2.5), lambda p: jnp.where(p == 1, 2.0, 2.5 * p**1.5), "FAIL"),
+        (1e-50, lambda p: jnp.sum(jnp.log(p)), lambda p: 1 / p, "INCONCLUSIVE"),
+    ):
+        points = w.copy()
+        points[7, 0] = value
+        for given in (points, [points[k] for k in range(len(points))]):
+            report = jc.check_batch(loss, given, grad=grad)
+            assert (report.verdict.value, report.point) == (wanted, "point 7")
+        assert jc.check_grad(loss, points[7], grad, where=False).verdict.value == wanted
+
+
+def test_every_point_on_a_jump_is_counted():
+    points = np.random.default_rng(0).normal(size=(20, 4))
+    points[:, 0] = np.where(points[:, 0] > 0.8, 0.5, points[:, 0])
+    points[[5, 7, 9], 0] = 1.0
+    report = jc.check_batch(
+        lambda p: jnp.sum(p["w"] ** 2) + jnp.where(p["w"][0] >= 1.0, 3.0, 0.0) + 3 * jax.nn.relu(p["b"]),
+        {"w": points, "b": np.zeros(20)},
+        grad=lambda p: {"w": 2 * p["w"], "b": jnp.where(p["b"] > 0, 3.0, 0.0)},
+    )
+    assert (report.points_passed, report.points_failed, report.points_inconclusive) == (17, 0, 3)

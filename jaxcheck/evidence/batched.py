@@ -38,7 +38,8 @@ class Table:
     """Per point and leaf, relative: `difference` to N, its `bar`, `difference_a` to A (NaN without A),
     `zero` where M is exactly zero and `rest` where N is zero within its bars (relative, there, to what the
     other leaves do); `mixed` where the components have several units; `whole` is
-    formula (2) over theta against A, or N without it. `between` is how far A is from N, as `difference` is for M;
+    formula (2) over theta against A, or N without it. On a `kink` the difference is that to the range of N's one-sided
+    slopes; at a `jump` there is none to speak of. `between` is how far A is from N, as `difference` is for M;
     `apart` is the norm of what M and A differ by, and `both` the sum of theirs, absolute (NaN without A)."""
 
     difference: np.ndarray
@@ -48,6 +49,7 @@ class Table:
     apart: np.ndarray
     both: np.ndarray
     kink: np.ndarray
+    jump: np.ndarray
     finite: np.ndarray
     zero: np.ndarray
     rest: np.ndarray
@@ -203,12 +205,16 @@ def _of_leaf(v: np.ndarray, found: Slopes, m: np.ndarray, a: np.ndarray | None) 
     """What is known of one leaf at n points, from its directions (n, D, p), slopes (n, D) and gradients (n, p); in
     units of the output, besides, `moves`: how far it goes, and `faint`: the bar of that."""
     size = np.sqrt(np.einsum("ndp,np->nd", v**2, m**2)) + np.abs(found.value)
-    off = np.abs(np.einsum("ndp,np->nd", v, m) - found.value)
+    claim = np.einsum("ndp,np->nd", v, m)
+    off = np.abs(claim - found.value)
+    low, high = np.minimum(found.left, found.right), np.maximum(found.left, found.right)
+    off = np.where(found.kink, np.maximum(0.0, np.maximum(low - claim, claim - high)), off)
     unknown = np.full(len(m), np.nan)
     return {
         "difference": _most(off, size),
         "bar": _most(found.error, size),
-        "kink": (found.kink | found.jump).any(axis=1),
+        "kink": found.kink.any(axis=1),
+        "jump": found.jump.any(axis=1),
         "zero": np.linalg.norm(m, axis=1) == 0,
         "rest": (np.abs(found.value) <= 5 * found.error).all(axis=1),
         "moves": size.max(axis=1),
@@ -251,15 +257,15 @@ def clear(
     rtol, atol = tolerance.bound, tolerance.atol
     with np.errstate(all="ignore"):
         near = table.difference <= 5 * table.bar + rtol
-        seen = (5 * table.bar + rtol <= must_catch) & ~table.kink & ~table.zero
+        seen = (5 * table.bar + rtol <= must_catch) & ~table.kink & ~table.jump & ~table.zero
         good = near & seen
         if not np.isfinite(table.difference_a).any():
             good &= ~table.mixed  # one direction does not see every unit
         else:
             # On a kink, M = A is a subgradient by JAX's own convention; a point of its own would say no more.
-            good = (good | table.kink) & (table.difference_a <= tolerance.between_programs(sharp))
+            good = (good | (table.kink & ~table.jump)) & (table.difference_a <= tolerance.between_programs(sharp))
             if adjacent is not None:
-                good |= table.kink & adjacent[:, None]
+                good |= table.kink & ~table.jump & adjacent[:, None]
         # A dead leaf beside live ones: no gradient, and no difference either.
         still = table.zero & table.rest & ~(table.difference_a > 0)
         good |= still & (5 * table.bar + rtol <= must_catch) & (atol == 0)
@@ -270,7 +276,7 @@ def fails(table: Table, rtol: float, atol: float) -> np.ndarray:
     """(n,) points where M is contradicted by N beyond doubt: off by 20 bars and 1e-4 of the leaf, no kink; and by more
     than the caller grants."""
     with np.errstate(all="ignore"):
-        gross = (table.difference > SURE * table.bar + max(GROSS, rtol)) & ~table.kink
+        gross = (table.difference > SURE * table.bar + max(GROSS, rtol)) & ~table.kink & ~table.jump
         if np.isfinite(table.difference_a).any():
             gross &= (table.difference_a > max(APART, rtol)) & (table.apart > rtol * table.both + atol)
         else:

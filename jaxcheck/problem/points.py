@@ -81,8 +81,16 @@ class Batch:
         return f"{self.labels[index]} of {self.source}" if self.source else f"points[{index}]"
 
     def theta_rows(self, problem: Problem) -> np.ndarray:
-        """(n, P) real vectors theta."""
-        theta = problem.theta
+        """(n, P) real vectors theta, of the numbers that the caller's own program sees."""
+        rows = self._rows(problem.theta)
+        with np.errstate(over="ignore"):
+            for leaf in problem.theta.leaves:
+                here = slice(leaf.start, leaf.stop)
+                rows[:, here] = rows[:, here].astype(jax.numpy.finfo(leaf.native).dtype)
+        return rows
+
+    def _rows(self, theta: Theta) -> np.ndarray:
+        """The same, of the numbers as they were given."""
         if self.listed is not None:
             return np.stack([other.ravel() for other in self._others(theta)])
         leaves = jax.tree_util.tree_leaves(self.stacked, is_leaf=is_none)
@@ -186,7 +194,8 @@ def collect(points, init, n, train_step, steps, seed, accepts) -> Batch:
         raise _no_array(points)
     lengths: set[Any] = {x.shape[0] if x.ndim else None for x in leaves}
     if len(lengths) != 1 or None in lengths:
-        raise ValueError(f"points must have one leading axis of equal length on every leaf; found lengths {lengths}")
+        found = ", ".join(sorted("none (a scalar)" if n is None else str(n) for n in lengths))
+        raise ValueError(f"points must have one leading axis of equal length on every leaf; found lengths {found}")
     if lengths == {0}:
         raise ValueError("points holds no point: its leading axis has length 0")
     return Batch(points, None, *_names(lengths.pop(), "jax.tree.map(lambda x: x[%d], points)"))
