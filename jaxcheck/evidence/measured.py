@@ -72,7 +72,8 @@ class LeafEvidence:
     `m_given` (G, n) is the rounding of a gradient that was given as numbers; `is_autodiff` says that M
     is JAX's own derivative of the program, no rule of the user's in it; `measured` that the bars of M and A are
     measured round-off. `stopped` is M as its loops stop, where `m` is M with them run on. `pieces` are the least and
-    the largest gradient on the smooth pieces that meet at the point, and where those differ, each (G, n).
+    the largest gradient on the smooth pieces that meet at the point, and where those differ, each (G, n). `held` (G, n)
+    is autodiff's gradient where `a` is that of the function with nothing held back from it (`stop_gradient`).
     """
 
     leaf: Leaf
@@ -89,6 +90,7 @@ class LeafEvidence:
     sharp: bool = False  # see `Problem.sharp`
     stopped: np.ndarray | None = None
     pieces: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    held: np.ndarray | None = None
 
     @functools.cached_property
     def units(self) -> Units:

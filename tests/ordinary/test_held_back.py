@@ -172,3 +172,13 @@ def test_one_component_that_both_leave_out():
     )
     assert report.verdict is jc.Verdict.FAIL
     assert [c.index for c in report.leaves[0].worst] == [(2,)]
+
+
+@pytest.mark.parametrize("eps", [5e-5, 2e-4, 1e-3])
+def test_what_is_held_back_makes_no_kink(eps):
+    """Autodiff beside the point holds it back as well: that is no other piece of the function."""
+    x = np.random.default_rng(0).normal(size=5)
+    report = jc.check_grad(
+        lambda p: jnp.sum(p**2) + eps * jax.lax.stop_gradient(p[0] * p[1] * p[2]), x, lambda p: 2 * p
+    )
+    assert (report.verdict, report.reason) == (jc.Verdict.FAIL, jc.Reason.NUMERIC_SUSPECT)

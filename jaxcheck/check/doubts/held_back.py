@@ -70,7 +70,7 @@ def second_opinions(case: Case, leaves: list[LeafEvidence], opinions: list[Opini
             second = case.judge(leaves[k])
             if second.verdict is Verdict.PASS:  # as far as differences are asked: small components are compared
                 value, error = known.of(leaves[k])
-                closer = dataclasses.replace(leaves[k], a=value, a_error=error)
+                closer = dataclasses.replace(leaves[k], a=value, a_error=error, held=_autodiff(leaves[k]))
                 third = case.judge(closer)
                 leaves[k], second = (closer, third) if third.verdict is Verdict.FAIL else (leaves[k], second)
             if second.verdict is Verdict.FAIL and _overrules(opinions[k]):  # M and autodiff leave out the same

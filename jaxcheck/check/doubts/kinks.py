@@ -66,7 +66,7 @@ def _meeting(case: Case, leaves, opinions, accused: list[bool]) -> Sides | None:
             *(
                 (
                     ev.m,
-                    ev.m if ev.a is None else ev.a,
+                    next(x for x in (ev.held, ev.a, ev.m) if x is not None),
                     round_off(ev, ev.m_error) + ev.m_given + (0.0 if ev.a is None else round_off(ev, ev.a_error)),
                 )
                 for ev in leaves
@@ -82,7 +82,10 @@ def _meeting(case: Case, leaves, opinions, accused: list[bool]) -> Sides | None:
 
 def _accused(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
     """Whether the pieces that meet at the point may say otherwise of a leaf: one that failed; or one of which the
-    differences of single components may know too little to speak against autodiff."""
+    differences of single components may know too little to speak against autodiff. Not one that was found to hold a
+    derivative back: what the pieces say holds it back as well."""
+    if ev.held is not None:
+        return False
     if opinion.reason is Reason.AUTODIFF_DIFFERS and ev.a is not None and np.isfinite(ev.a).all():
         return True
     if opinion.verdict is not Verdict.FAIL or not ev.leaf.size:
