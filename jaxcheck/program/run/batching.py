@@ -128,6 +128,18 @@ def effort(jaxpr: Any) -> float:
     return total
 
 
+def convolved(jaxpr: Any) -> float:
+    """Products that the convolutions of a program take, all turns of its loops together where their number is known."""
+    total = 0.0
+    for eqn in interpret.opened(jaxpr).eqns:
+        if eqn.primitive.name == "conv_general_dilated":
+            kernel = eqn.invars[1].aval.shape
+            each = math.prod(kernel) / max(kernel[eqn.params["dimension_numbers"].rhs_spec[0]], 1)
+            total += each * math.prod(eqn.outvars[0].aval.shape)
+        total += eqn.params.get("length", 1) * sum(convolved(sub) for _, sub in interpret.sub_jaxprs(eqn.params))
+    return total
+
+
 def _known(eqn: Any) -> bool:
     known = getattr(batching, "fancy_primitive_batchers", {})
     # What takes nothing in (iota) has no rule, for there is nothing to batch.

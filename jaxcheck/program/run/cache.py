@@ -13,7 +13,7 @@ import jax
 
 from jaxcheck import budget
 from jaxcheck.program import interpret
-from jaxcheck.program.run import memory, products
+from jaxcheck.program.run import batching, memory, products
 
 # Compiled forms by what they compute, the last used last, with the memory each takes; bounded in number and in bytes
 # that they take. A plain dict: an exception out of a signal's handler, while keys are compared, breaks an OrderedDict.
@@ -26,6 +26,9 @@ _LOCK = threading.Lock()
 # Together these compile small programs five times faster than the defaults (jaxlib 0.10, CPU).
 _LLVM = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 _PLAIN = {**_LLVM, "xla_cpu_use_fusion_emitters": False}
+# Products of convolutions from which these cost more than they save: a product takes 32 ns with them and 1.3 without
+# (3x3, 16 channels, float64, jaxlib 0.10 on CPU), and compiling a convolution carefully some 0.2 s.
+CONVOLVED = 6e6
 # What the compiler does if nobody asked for less, in XLA_FLAGS.
 CAREFUL = ({"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False},)
 QUICK = ({**_PLAIN, "xla_cpu_parallel_codegen_split_count": 1}, _PLAIN, _LLVM)
@@ -51,6 +54,7 @@ def make(key: Any, f: Callable, args: Sequence[Any], small: bool) -> tuple[Any, 
     """
     start, clock = time.perf_counter(), budget.current()
     traced, call, careful = jax.jit(f).trace(*args), None, False
+    small = small and batching.convolved(traced.jaxpr) < CONVOLVED
     if small and products.compares(traced.jaxpr):
         careful = products.holds_series(traced.jaxpr)
         try:
