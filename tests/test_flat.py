@@ -95,3 +95,18 @@ def test_a_sample_has_the_floors_of_the_whole(monkeypatch):
     whole = jc.check_grad(loss, P, spoiled(lambda g: g))
     for a, b in zip(sampled.leaves, whole.leaves, strict=True):
         assert 0.1 < a.floor / b.floor < 10 and 0.1 < a.floor_component / b.floor_component < 40
+
+
+def test_a_leaf_that_was_forgotten_counts_in_the_whole():
+    rng = np.random.default_rng(0)
+    p = {k: rng.normal(size=s).astype(np.float32) for k, s in (("W", (64, 64)), ("g", (64,)))}
+    x = rng.normal(size=(8, 64)).astype(np.float32)
+
+    def loss(p):
+        return jnp.sum(jnp.tanh(x @ p["W"] / 8) * 10 * p["g"])
+
+    def forgot(p):
+        return {"W": jax.grad(loss)(p)["W"], "g": jnp.zeros_like(p["g"])}
+
+    each = [jc.check_grad(loss, p, forgot, mode=mode).difference for mode in ("sketch", "exhaustive")]
+    assert each[0] == pytest.approx(each[1], rel=0.5) and each[1] > 0.1  # of a sketch it is an estimate

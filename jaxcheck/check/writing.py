@@ -72,13 +72,13 @@ def _whole_difference(evidence: Evidence) -> float:
 def _estimated_difference(evidence: Evidence, results: list[LeafResult]) -> float:
     """From those of the leaves, each along random directions."""
     known = [
-        (r.difference, norm2(ev.m))
+        (r.difference, norm2(ev.m), r.norm_numeric if math.isfinite(r.norm_numeric) else norm2(ev.m))
         for r, ev in zip(results, evidence.leaves, strict=True)
         if not math.isnan(r.difference)
     ]
-    total = math.sqrt(sum(w * w for _, w in known))
-    largest = max((d for d, _ in known), default=NAN)
-    return math.sqrt(sum((d * w) ** 2 for d, w in known)) / total if total else largest
+    total = math.hypot(*(m for _, m, _ in known)) + math.hypot(*(n for *_, n in known))
+    largest = max((d for d, *_ in known), default=NAN)
+    return math.hypot(*(d * (m + n) for d, m, n in known)) / total if total else largest
 
 
 OVERFLOW = "right in float64; but as run, in the caller's own dtypes, the function's value is not finite here"
