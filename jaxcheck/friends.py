@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import dis
 import inspect
+import numbers
 import types
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -173,7 +174,7 @@ def refuse_values(kwargs: Mapping[str, object]) -> None:
 
 def _refuse_seconds(where: object) -> None:
     what = "True, False, or a number, the seconds that the search for the line may take"
-    if not (isinstance(where, (int, float)) or type(where).__name__ == "bool"):
+    if not (isinstance(where, numbers.Real) or type(where).__name__ == "bool"):
         raise TypeError(f"where={where!r}: {what}")
     if not 0 <= where < float("inf"):  # pyright: ignore[reportOperatorIssue]
         raise ValueError(f"where={where!r}: {what}")

@@ -35,7 +35,10 @@ def places(argnums: Any, count: int, arguments: str) -> tuple[int, ...]:
         # Of NumPy and of JAX as well; an array of several is none of them.
         if isinstance(given, bool) or getattr(given, "ndim", 0) or not hasattr(given, "__index__"):
             raise TypeError(f"argnums={argnums!r}: a whole number, the place of an argument, or a tuple of several")
-        at = operator.index(given)
+        try:
+            at = operator.index(given)
+        except TypeError:
+            raise TypeError(f"argnums={argnums!r}: a whole number, not one with a fraction") from None
         if not -count <= at < count:
             raise ValueError(f"argnums={argnums!r} is out of range: {arguments}")
         found.append(at % count)

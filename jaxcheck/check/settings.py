@@ -65,7 +65,9 @@ class Settings:
             )
         if must_catch is None:
             must_catch = min(1.0, max(MUST_CATCH, GRANTED * (tolerance.rtol or 0.0)))
-        if isinstance(must_catch, bool) or not (isinstance(must_catch, (int, float)) and 0 < must_catch <= 1):
+        if isinstance(must_catch, bool) or not (
+            isinstance(must_catch, (int, float, np.floating)) and 0 < must_catch <= 1
+        ):
             raise ValueError(f"must_catch={must_catch!r}: a relative error above 0 and at most 1")
         if precision not in ("float64", "native"):
             raise ValueError(f'precision={precision!r}: use "float64" or "native"')

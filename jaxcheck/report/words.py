@@ -147,7 +147,7 @@ def textbook(report: Report) -> str:
     if mistake is (report.verdict is Verdict.FAIL) or report.verdict is Verdict.INCONCLUSIVE:
         return f"textbook: difference {difference} is {said}"
     if mistake:
-        return f"textbook: difference {difference} is {said}, by that scale; the tolerance of this check is wider"
+        return f"textbook: difference {difference} is {said}, by that scale; it passes for what is said above"
     return f"textbook: difference {difference} is below 1e-3, so that scale alone does not see what failed here"
 
 
