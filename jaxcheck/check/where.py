@@ -29,9 +29,9 @@ from jaxcheck.records import Culprit
 from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.there import there
 
-# Seconds that the search may take, and what of the budget that is left; of these, what hints may take besides
-# where nothing is left.
-SECONDS, PART, SLIPS = 10.0, 0.5, 0.1
+# Seconds that the search may take, and what of the budget that is left; of these, what hints may take, and what of that
+# they may take where the search has left nothing.
+SECONDS, PART, SLIPS, AFTER = 10.0, 0.5, 0.2, 0.5
 UNFINISHED = (
     "the search for the line did not end within {:.2g} s: where=60, say, gives it more (as far as budget= does)"
 )
@@ -72,7 +72,7 @@ def blamed(report: Report, problem: Problem, where: Any, *, rules: bool) -> Repo
         with np.errstate(all="ignore"), whole_tracebacks():  # a change that overflows repairs nothing
             for one in _problems(report, problem, rules, end):
                 found = culprits(one, wrong)
-                report = report if rules else _with_slips(report, one, max(end, time.perf_counter() + SLIPS * seconds))
+                report = report if rules else _with_slips(report, one, end, SLIPS * seconds)
                 if found:
                     return dataclasses.replace(report, culprits=found, notes=(*report.notes, *_at_what(one)))
     except Exception as error:
@@ -94,13 +94,19 @@ def _at_what(one: passes.Problem) -> list[str]:
     return [f"The line was looked for in the same programs at small sizes: axes of {', '.join(cut)}."] if cut else []
 
 
-def _with_slips(report: Report, one: passes.Problem, deadline: float) -> Report:
-    """The report with a hint at the leaves that have none, where one slip in the loss's backward pass explains all."""
+def _with_slips(report: Report, one: passes.Problem, end: float, most: float) -> Report:
+    """The report with a hint at the leaves that have none, where one slip in the loss's backward pass explains all.
+
+    Args:
+        end: of the search, by `time.perf_counter`; `most`: the seconds to take.
+    """
     silent = [leaf.path for leaf in report.leaves if leaf.verdict is Verdict.FAIL and not leaf.hint]
     if not silent:
         return report
     tape, runs, seeds = one.loss
     given = [[run[o] for o in one.tape.outputs] for run in one.runs]
+    now = time.perf_counter()
+    deadline = now + min(most, max(end - now, AFTER * most))
     said = "; or ".join(slips.explain(tape, runs, seeds, len(given[0]), given, deadline))
     return dataclasses.replace(
         report,
