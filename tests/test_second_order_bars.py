@@ -119,3 +119,22 @@ def test_a_second_derivative_wrong_in_one_entry_is_not_hidden_by_its_cotangent(e
         check_grads(cube, (x,), 1, ["rev"])
         with pytest.raises(AssertionError):
             check_grads(cube, (x,), 2, ["rev"])
+
+
+def test_a_second_derivative_that_is_wrong_beside_a_zero_is_on_no_kink():
+    """Beside the point the derivative of the rule is as wrong: that is no other piece of the function."""
+    scale = jnp.asarray([0.0, 1e-3, 0.0, 0.0])
+
+    @jax.custom_vjp
+    def e(x):
+        return jnp.exp(x)
+
+    e.defvjp(lambda x: (jnp.exp(x), x), lambda x, g: (g * jnp.exp(x) * (1 + scale),))
+
+    @jax.custom_vjp
+    def f(x):
+        return jnp.exp(x)
+
+    f.defvjp(lambda x: (jnp.exp(x), x), lambda x, g: (g * e(x),))
+    report = jc.check_rule(f, np.array([0.7, 0, -0.4, 1.1]), order=2, algebra=False, transforms=False, where=False)
+    assert (report.verdict, report.reason) == (jc.Verdict.FAIL, jc.Reason.SECOND_ORDER_WRONG)
