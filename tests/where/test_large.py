@@ -13,6 +13,8 @@ import jaxcheck as jc
 from jaxcheck.check import where
 from jaxcheck.program.objective import trace
 from jaxcheck.program.where import of_rules, problem, smaller
+from jaxcheck.program.where.nonsense import Late
+from jaxcheck.program.where.projections import Projections
 from tests.where import build
 
 pytestmark = pytest.mark.where
@@ -163,15 +165,15 @@ def test_a_large_rule_is_run_in_its_own_mode():
     assert report.verdict is jc.Verdict.FAIL
 
 
-def test_a_search_that_is_late_before_it_begins_is_over(monkeypatch):
-    begun = []
-    whole = problem.Problem.late
+def test_a_search_whose_time_is_over_does_not_begin(monkeypatch):
+    met, whole = [], where.Search
 
-    def late(self):
-        begun.append(self)
-        return True
+    def search(one, *asked):
+        met.append(one)
+        return whole(one, *asked)
 
-    monkeypatch.setattr(problem.Problem, "late", late)
-    report = check("dx = dh * (1 - h**2)", "dx = dh * (1 - h)")
-    assert begun and report.culprits == () and report.verdict is jc.Verdict.FAIL
-    monkeypatch.setattr(problem.Problem, "late", whole)
+    monkeypatch.setattr(where, "Search", search)
+    check("dx = dh * (1 - h**2)", "dx = dh * (1 - h)")
+    met[0].deadline = 0.0
+    with pytest.raises(Late):
+        Projections(met[0])

@@ -26,9 +26,9 @@ _LOCK = threading.Lock()
 # Together these compile small programs five times faster than the defaults (jaxlib 0.10, CPU).
 _LLVM = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 _PLAIN = {**_LLVM, "xla_cpu_use_fusion_emitters": False}
-# Products of convolutions from which these cost more than they save: a product takes 32 ns with them and 1.3 without
-# (3x3, 16 channels, float64, jaxlib 0.10 on CPU), and compiling a convolution carefully some 0.2 s.
-CONVOLVED = 6e6
+# Products of convolutions from which these cost more than they save: a product takes 11 ns with them and 0.6 without
+# (3x3, 16 channels on 4x16x16, float64, jaxlib 0.10 on 2 cores), and to compile with care takes 0.1 s more.
+CONVOLVED = 1e7
 # What the compiler does if nobody asked for less, in XLA_FLAGS.
 CAREFUL = ({"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False},)
 QUICK = ({**_PLAIN, "xla_cpu_parallel_codegen_split_count": 1}, _PLAIN, _LLVM)
