@@ -121,3 +121,30 @@ def test_every_point_on_a_jump_is_counted():
         grad=lambda p: {"w": 2 * p["w"], "b": jnp.where(p["b"] > 0, 3.0, 0.0)},
     )
     assert (report.points_passed, report.points_failed, report.points_inconclusive) == (17, 0, 3)
+
+
+def _held_at_one_point(held):
+    """(loss, its autodiff written out, points): all on relu's kink in component 0; a product at point 7 is held fixed
+    in a gradient that should not."""
+
+    def loss(p):
+        t = p[2] * p[3]
+        fixed = jax.lax.stop_gradient(t) if held else t
+        return 3 * jax.nn.relu(p[0]) + jnp.where(p[1] > 2.0, fixed, t) + 0.01 * jnp.sum(p**2)
+
+    def gradient(p):
+        on = jnp.where(p[1] > 2.0, 0.0, 1.0) if held else 1.0
+        return jnp.stack([jnp.where(p[0] > 0, 3.0, 0.0), 0 * p[1], on * p[3], on * p[2]]) + 0.02 * p
+
+    points = np.random.default_rng(0).normal(size=(20, 4))
+    points[:, 0], points[:, 1] = 0, np.clip(points[:, 1], -1, 1)
+    points[7, 1:] = [2.5, 1.2, -0.9]
+    return loss, gradient, points
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_where_every_point_is_on_a_kink_what_else_is_wrong_is_seen_beside_it(held):
+    loss, gradient, points = _held_at_one_point(held)
+    report = jc.check_batch(loss, points, grad=gradient)
+    assert (report.points_passed, report.points_failed) == ((19, 1) if held else (20, 0)), report
+    assert [p.index for p in report.points] == ([7] if held else [])

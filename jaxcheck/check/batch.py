@@ -20,7 +20,7 @@ from jaxcheck.check.engine import examine
 from jaxcheck.check.resume import Call, Resumed, resuming
 from jaxcheck.check.settings import Settings
 from jaxcheck.check.stopping import finished
-from jaxcheck.evidence import as_run, batched, batched_sides
+from jaxcheck.evidence import as_run, batched, batched_beside, batched_sides
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.problem.of_loss import prepare
 from jaxcheck.problem.points import Batch, collect
@@ -165,7 +165,7 @@ def _numbers(problem: Problem, run: Run | None, rows: np.ndarray, settings: Sett
     """What one program says of all points, and one of the path that is run where that is another."""
     directions, path = _directions(settings), None
     table = batched.measure(problem, rows, settings.seed, directions)
-    table, clear = _beside_kinks(problem, rows, table, settings)
+    table, clear = _beside_kinks(problem, rows, table, settings, directions)
     if run is not None and not problem.is_autodiff and not as_run.one_formula(problem, run):
         other = as_run.without_rounding(problem, run)
         if other is not None:
@@ -179,20 +179,33 @@ def _numbers(problem: Problem, run: Run | None, rows: np.ndarray, settings: Sett
 
 
 def _beside_kinks(
-    problem: Problem, rows: np.ndarray, table: batched.Table, settings: Settings
+    problem: Problem, rows: np.ndarray, table: batched.Table, settings: Settings, directions: int
 ) -> tuple[batched.Table, np.ndarray]:
     """(the table with what this took, which points plainly pass), those on a kink looked at from the side: another
     choice than autodiff's is right there where it is that of an adjacent piece."""
-    clear = batched.clear(table, settings.tolerance, settings.must_catch, problem.sharp)
-    kinked = np.flatnonzero(~clear & table.kink.any(axis=1) & table.finite)
-    if not len(kinked) or problem.autodiff is None:
+
+    def seen(adjacent: np.ndarray | None = None) -> np.ndarray:
+        return batched.clear(table, settings.tolerance, settings.must_catch, problem.sharp, adjacent)
+
+    clear, on_kinks = seen(), table.kink.any(axis=1) & table.finite
+    if problem.autodiff is None or not on_kinks.any():
         return table, clear
-    adjacent = np.zeros(len(clear), bool)
-    granted = settings.tolerance.between_programs(problem.sharp)
+    kinked = np.flatnonzero(~clear & on_kinks)
     with until_stopped():
-        adjacent[kinked], more, new = batched_sides.adjacent(problem, rows[kinked], granted, settings.seed)
-        table = dataclasses.replace(table, evaluations=table.evaluations + more, compiled=table.compiled + new)
-    return table, batched.clear(table, settings.tolerance, settings.must_catch, problem.sharp, adjacent)
+        if len(kinked):
+            adjacent, granted = np.zeros(len(clear), bool), settings.tolerance.between_programs(problem.sharp)
+            adjacent[kinked], more, new = batched_sides.adjacent(problem, rows[kinked], granted, settings.seed)
+            table, clear = _having_taken(table, more, new), seen(adjacent)
+        if (clear & on_kinks).any():
+            off, beside = batched_beside.contradicted(
+                problem, rows[: len(clear)], table, clear & on_kinks, settings.seed, directions
+            )
+            table, clear = _having_taken(table, beside.evaluations, beside.compiled), clear & ~off
+    return table, clear
+
+
+def _having_taken(table: batched.Table, evaluations: int, compiled: int) -> batched.Table:
+    return dataclasses.replace(table, evaluations=table.evaluations + evaluations, compiled=table.compiled + compiled)
 
 
 def _first(loss: Callable, batch: Batch, grad: Any, args: tuple, has_aux: bool, precision: str) -> Any:

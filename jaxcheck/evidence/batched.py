@@ -102,8 +102,11 @@ def _planned(leaves: list[Leaf], points: np.ndarray, seed: int, directions: int)
     return _Plan(leaves, owner, signs, points, np.concatenate(scales, axis=1), np.stack(mixed, axis=1))
 
 
-def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) -> Table:
+def measure(problem: Problem, points: np.ndarray, seed: int, directions: int, apart: str = "") -> Table:
     """Run the ladder along every leaf, M and A, at every point (n, P); at as many of the first ones as time allows.
+
+    Args:
+        apart: a name for other points than the caller's, under which what is measured there is kept.
 
     Raises:
         Stopped: before there was any.
@@ -112,7 +115,7 @@ def measure(problem: Problem, points: np.ndarray, seed: int, directions: int) ->
     # A program whose rows vmap badly runs one point, and one row, after the other.
     group = 1 if problem.loss.program.sequential else rows.chunk_rows(plan.rows * problem.cost, len(points))
     with jax.enable_x64(True):
-        found, compiled = blocks.within_memory(group, lambda group: _in_groups(problem, plan, group))
+        found, compiled = blocks.within_memory(group, lambda group: _in_groups(problem, plan, group, apart))
     return Table(**dict(zip(_BY_POINT, found, strict=True)), evaluations=len(found[0]) * plan.rows, compiled=compiled)
 
 
@@ -135,7 +138,7 @@ def _program(problem: Problem, traced: list[Traced], inner: int) -> Callable:
     return build
 
 
-def _in_groups(problem: Problem, plan: _Plan, group: int) -> tuple[list[np.ndarray], int]:
+def _in_groups(problem: Problem, plan: _Plan, group: int, apart: str) -> tuple[list[np.ndarray], int]:
     """(the columns of a `Table`, programs compiled), from calls of about a second each, all of one length: between
     them the clock is looked at."""
     traced = [t for t in (problem.manual, problem.autodiff) if t is not None]
@@ -160,7 +163,7 @@ def _in_groups(problem: Problem, plan: _Plan, group: int) -> tuple[list[np.ndarr
         return _columns(plan, start, problem.unit, *out)
 
     def work() -> list[list[np.ndarray]]:
-        parts, shelf = [], kept.shelf(name, programs, (kept.problem(), plan.signs, RUNGS.offsets))
+        parts, shelf = [], kept.shelf((*name, apart), programs, (kept.problem(), plan.signs, RUNGS.offsets))
         with budget.cut_short():
             for start in shares.starts(n, each):
                 clock.tell("points", start, n)
@@ -262,7 +265,8 @@ def clear(
         if not np.isfinite(table.difference_a).any():
             good &= ~table.mixed  # one direction does not see every unit
         else:
-            # On a kink, M = A is a subgradient by JAX's own convention; a point of its own would say no more.
+            # On a kink, M = A is a subgradient by JAX's own convention. What else the leaf holds is seen beside it
+            # (`batched_beside`).
             good = (good | (table.kink & ~table.jump)) & (table.difference_a <= tolerance.between_programs(sharp))
             if adjacent is not None:
                 good |= table.kink & ~table.jump & adjacent[:, None]
