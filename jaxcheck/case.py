@@ -47,6 +47,8 @@ def case(function: Any = None, /, *, name: str | None = None, check: str = "grad
         def softplus_rule():
             return softplus, 0.0
     """
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"case(name={name!r}): the name is a str")
     if check not in _CHECKS:
         raise ValueError(f"case(check={check!r}): expected one of {', '.join(map(repr, _CHECKS))}")
 

@@ -88,12 +88,15 @@ def run(
     parameters and return a Report. FILE.py::NAME runs one of them; a DIRECTORY all in its files that are named
     check_*.py, *_check.py, *_checks.py or checks.py.
     """
-    outputs = {"json": json_path, "html": html_path, "xml": junit_path, "sarif": sarif_path}
-    for path in outputs.values():
+    given = {"json": json_path, "html": html_path, "xml": junit_path, "sarif": sarif_path}
+    # A case may change the working directory.
+    outputs = {kind: (path, Path(path).absolute()) for kind, path in given.items() if path is not None}
+    for path, _ in outputs.values():
         writable(path)
     wanted = cases.files(targets)
     if resume is not None:
         make(resume)
+        resume = str(Path(resume).absolute())
     done: list[Outcome] = []
     interrupted = False
     try:
@@ -200,7 +203,7 @@ def _read(path: str) -> tuple[list[Any], list[tuple[str, str]]]:
     try:
         return save.read(path)
     except ValueError as error:  # also what json and utf-8 raise
-        raise click.UsageError(f"{path}: {error}") from error
+        raise click.UsageError(str(error) if path in str(error) else f"{path}: {error}") from error
 
 
 def _interrupted(outcome: Outcome) -> bool:
@@ -208,17 +211,19 @@ def _interrupted(outcome: Outcome) -> bool:
     return outcome.report is not None and outcome.report.cost.stopped == "user"
 
 
-def _write(done: list[Outcome], outputs: dict[str, str | None]) -> None:
+def _write(done: list[Outcome], outputs: dict[str, tuple[str, Path]]) -> None:
     from jaxcheck.report import save
 
     reports = [one.report for one in done if not one.error]
     errors = [(one.name, one.error) for one in done if one.error]
-    for kind, path in outputs.items():
-        if path is not None:
-            try:
-                save.save_all(reports, path, errors, kind=kind)
-            except OSError as error:
-                raise click.UsageError(f"cannot write {path}: {error}") from error
+    failed = []
+    for kind, (path, place) in outputs.items():
+        try:
+            save.save_all(reports, place, errors, kind=kind)
+        except OSError as error:  # the others are written all the same
+            failed.append(f"cannot write {path}: {error.strerror or error}")
+    if failed:
+        raise click.UsageError("; ".join(failed))
 
 
 def _exit_code(reports: list[Any]) -> int:

@@ -74,6 +74,7 @@ class _Run:
         self.entries: list[Entry] = []  # of the whole run; empty in xdist's workers
         self.made: list[Entry] = []  # since the last phase of a test ended
         self.test = _COLLECTION
+        self.written = ""  # what became of the file of reports
         self.is_worker = hasattr(config, "workerinput")
         self.is_copy = self.is_worker and vars(config)["workerinput"]["workerid"] != "gw0"
         seed, path = config.getoption("jaxcheck_seed"), config.getoption("jaxcheck_report")
@@ -127,7 +128,8 @@ class _Run:
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.test = nodeid
         seed = self.config.getoption("jaxcheck_seed")
-        session.again = "pytest " + (f"--jaxcheck-seed={seed} " if seed is not None else "") + shlex.quote(nodeid)
+        given = () if seed is None else (f"--jaxcheck-seed={seed}",)
+        session.again = shlex.join(["pytest", *given, pytest_section.from_here(self.config, nodeid)])
 
     def pytest_runtest_logfinish(self) -> None:
         session.again = ""
@@ -140,7 +142,7 @@ class _Run:
             made = [entry for entry in made if entry.test != _COLLECTION]
         error = call.excinfo.value if call.excinfo else None
         report = _report_of(error)
-        if error is not None and call.when == "call":
+        if error is not None:
             _hold_to_reason(item, outcome, made, report)
         if isinstance(getattr(outcome, "wasxfail", None), Reason):
             outcome.wasxfail = str(outcome.wasxfail)  # xdist sends plain strings only
@@ -183,13 +185,16 @@ class _Run:
         if not self.is_worker:
             self.entries += [Entry(**entry) for entry in getattr(report, "jaxcheck", ())]
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         path = self.config.getoption("jaxcheck_report")
-        if path and not self.is_worker:
-            pytest_section.write(path, self.entries)
+        if not path or self.is_worker:
+            return
+        self.written = pytest_section.written(path, self.entries)
+        if session.exitstatus == pytest.ExitCode.OK and pytest_section.NOT in self.written:
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if not self.entries and self.replacement is None:
+        if not (self.entries or self.replacement or self.written):
             return
         verbosity = self.config.option.verbose
         said = pytest_section.title(self.entries) if self.entries else "gradient checks: none"
@@ -201,8 +206,8 @@ class _Run:
                 terminalreporter.write_line(line, **colour)
         if self.replacement is not None:
             terminalreporter.write_line(pytest_section.drop_in(self.entries))
-        if path := self.config.getoption("jaxcheck_report"):
-            terminalreporter.write_line(f"gradient checks were written to {path}")
+        if self.written:
+            terminalreporter.write_line(self.written)
 
 
 def _level(wanted: str, given: dict[str, Any]) -> str | None:

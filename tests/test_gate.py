@@ -289,7 +289,9 @@ def test_a_case_that_fails_is_told(error, tmp_path):
     file.write_text(f"raise {error.__name__}('theirs')")
     with cases.loaded(cases.File(file)) as (found, raised):
         assert found == [] and isinstance(raised, error)
-    told = cases.outcome("x", cases.File(file), (cases.CaseInfo("x", "grad"), functools.partial(_raise, error)), None)
+    told = cases.outcome(
+        "x", cases.File(file), cases.Case(cases.CaseInfo("x", "grad"), functools.partial(_raise, error)), None
+    )
     assert told.error == f"{error.__name__}: theirs"
     with pytest.raises(KeyboardInterrupt):
         cases._tried(_raise, KeyboardInterrupt)

@@ -279,3 +279,38 @@ def test_the_worst_come_first_and_ten_are_enough():
     assert max(map(len, lines)) <= 80
     everything = [line for line, _ in pytest_section.lines(made, 80, everything=True)]
     assert len(everything) == 14 and everything[-1].endswith("floor 1.0e-08 (loss)  0.50 s")
+
+
+def small(tmp_path: Path, body: str, *arguments: str, folder: str = ".") -> subprocess.CompletedProcess:
+    """What pytest says of a file, asked from a folder of its suite."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / folder / "test_it.py").write_text(SMALL + body)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=tmp_path / folder, capture_output=True, text=True)
+
+
+SMALL = """import jax.numpy as jnp, pytest
+from jaxcheck import Reason
+def loss(x): return jnp.sum(x**2)
+@pytest.fixture
+def wrong(gradcheck): gradcheck(loss, jnp.ones(3), lambda x: 3 * x)
+"""
+
+
+@pytest.mark.parametrize(("reason", "said"), [("MANUAL_WRONG", "1 xfailed"), ("JUMP", "1 error")])
+def test_xfail_expects_its_reason_of_a_fixture_as_well(tmp_path, reason, said):
+    found = small(tmp_path, f"@pytest.mark.xfail(reason=Reason.{reason})\ndef test_x(wrong): pass\n")
+    assert said in found.stdout, found.stdout
+
+
+def test_a_report_that_cannot_be_written_takes_nothing_else_along(tmp_path):
+    (tmp_path / "full.json").symlink_to("/dev/full")
+    found = small(tmp_path, "def test_x(gradcheck): gradcheck(loss, jnp.ones(3))\n", "--jaxcheck-report=full.json")
+    assert "could not be written to full.json: No space left on device" in found.stdout, found.stdout
+    assert "1 passed" in found.stdout and found.returncode == pytest.ExitCode.USAGE_ERROR
+
+
+def test_the_line_that_repeats_a_test_is_of_the_folder_one_is_in(tmp_path):
+    found = small(tmp_path, "def test_x(gradcheck): gradcheck(loss, jnp.ones(3), lambda x: x)\n", folder="sub")
+    assert "pytest test_it.py::test_x" in found.stdout, found.stdout

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import inspect
 import itertools
+import os
 import re
 import shlex
 import sys
@@ -33,11 +34,16 @@ _EXPECTED = (
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A file to run, and which case of it ("" for all). `named`: it was named, and has to hold a case."""
+    """A file to run, and which case of it ("" for all). `named`: it was named, and has to hold a case. `path` is as the
+    caller wrote it, `place` where it is whatever a case makes the working directory."""
 
     path: Path
     case: str = ""
     named: bool = True
+    place: Path = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", self.path.absolute())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +75,14 @@ class Found(NamedTuple):
     position: int
 
 
+class Case(NamedTuple):
+    """What is marked, by what it is marked, and how many cases of that name the file has before it."""
+
+    info: CaseInfo
+    function: Callable[[], Any]
+    earlier: int = 0
+
+
 def files(targets: tuple[str, ...]) -> list[File]:
     """What `FILE.py`, `FILE.py::NAME` and directories stand for. Raises UsageError for what is not there."""
     found: list[File] = []
@@ -96,6 +110,7 @@ def run(wanted: list[File], keyword: str, resume: str | None = None) -> Generato
     for file in wanted:
         prefix = f"{file.path}::" if len({one.path for one in wanted}) > 1 else ""
         with loaded(file) as (found, error):
+            names = [info.name for info, _ in found]
             if error is not None:
                 name = str(file.path)
                 yield Found(name, lambda name=name, error=error: Outcome.raised(name, error), file, -1)
@@ -103,14 +118,15 @@ def run(wanted: list[File], keyword: str, resume: str | None = None) -> Generato
             for position, (info, function) in enumerate(found):
                 name = prefix + info.name
                 if keyword.casefold() in f"{file.path}::{info.name}".casefold():
-                    start = lambda name=name, file=file, case=(info, function): outcome(name, file, case, resume)  # noqa: E731
+                    case = Case(info, function, names[:position].count(info.name))
+                    start = lambda name=name, file=file, case=case: outcome(name, file, case, resume)  # noqa: E731
                     yield Found(name, start, file, position)
 
 
-def outcome(name: str, file: File, case: tuple[CaseInfo, Callable[[], Any]], resume: str | None) -> Outcome:
+def outcome(name: str, file: File, case: Case, resume: str | None) -> Outcome:
     """Run one case."""
-    info, function = case
-    with _kept(resume, f"{file.path}::{info.name}"):
+    info, function, earlier = case
+    with _kept(resume, f"{file.path}::{info.name}" + f"::{earlier}" * (earlier > 0)):
         report, raised = _tried(_check, info, function)
     if raised is not None:
         return Outcome.raised(name, raised)
@@ -126,7 +142,7 @@ def _kept(folder: str | None, case: str) -> Iterator[None]:
         yield
         return
     plain = re.sub(r"[^\w.-]+", "_", case).strip("_.")[-100:]
-    stem, count = f"{plain}-{hashlib.sha256(case.encode()).hexdigest()[:8]}", itertools.count(1)
+    stem, count = f"{plain}-{hashlib.sha256(os.fsencode(case)).hexdigest()[:8]}", itertools.count(1)
     session.defaults["resume"] = lambda _: str(Path(folder) / f"{stem}-{next(count)}.sqlite")
     try:
         yield
@@ -138,19 +154,20 @@ def _kept(folder: str | None, case: str) -> Iterator[None]:
 def loaded(file: File) -> Iterator[tuple[list[tuple[CaseInfo, Callable[[], Any]]], BaseException | None]]:
     """The cases of a file, and what it raised. While this is open it is a module that is able to import its neighbours
     as a script is."""
-    path = file.path
-    spec = importlib.util.spec_from_file_location(_MODULE, path)
+    spec = importlib.util.spec_from_file_location(_MODULE, file.place)
     if spec is None or spec.loader is None:
-        raise click.UsageError(f"{path} is not a Python file")
+        raise click.UsageError(f"{file.path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[_MODULE] = module  # dataclasses and pickle look their module up
-    sys.path.insert(0, str(path.resolve().parent))
+    folder = str(file.place.resolve().parent)
+    sys.path.insert(0, folder)
     try:
         _, raised = _tried(spec.loader.exec_module, module)
         yield [] if raised is not None else _cases(module, file), raised
     finally:
-        sys.path.remove(str(path.resolve().parent))
-        del sys.modules[_MODULE]
+        with contextlib.suppress(ValueError):  # by the file itself
+            sys.path.remove(folder)
+        sys.modules.pop(_MODULE, None)
 
 
 def _tried(f: Callable, *args: Any) -> tuple[Any, BaseException | None]:
@@ -204,6 +221,9 @@ def _check(info: CaseInfo, function: Callable[[], Any]) -> Any:
     if isinstance(returned, tuple):
         return door(*returned)
     keywords = dict(returned)
+    if info.check == "rule" and "f" not in keywords:
+        has = ", ".join(map(repr, keywords)) or "nothing"
+        raise TypeError(f"expected the function as 'f', but the dict that {info.name} returned has {has}")
     if info.check == "rule":  # check_rule(f, *args): the function and its arguments have no keywords
         return door(keywords.pop("f"), *keywords.pop("args", ()), **keywords)
     return door(**keywords)

@@ -21,10 +21,8 @@ def make(folder: str) -> None:
         raise click.UsageError(f"cannot write in {folder}: permission denied")
 
 
-def writable(path: str | None) -> None:
+def writable(path: str) -> None:
     """Raise UsageError where a file could not be written: before the checks run, not after."""
-    if path is None:
-        return
     target = Path(path)
     folder = target.absolute().parent
     if not folder.is_dir():

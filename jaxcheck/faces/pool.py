@@ -9,7 +9,9 @@ import atexit
 import contextlib
 import io
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -118,9 +120,19 @@ _pressed: list[bool] = []
 
 
 def _begin() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _between_cases()
     session.defaults["progress"] = False  # lines of several processes would draw over each other
     atexit.register(_unload)
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would wait for work for ever, and keep its file and the reader's pipe. What is
+    stored bears an end at any moment."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _between_cases() -> None:
@@ -158,4 +170,6 @@ def _done(name: str, file: File, position: int, resume: str | None) -> Outcome:
     (found, error), _ = _open[file]
     if error is not None:
         return Outcome.raised(name, error)
-    return cases.outcome(name, file, found[position], resume)
+    info, function = found[position]
+    earlier = sum(other.name == info.name for other, _ in found[:position])
+    return cases.outcome(name, file, cases.Case(info, function, earlier), resume)

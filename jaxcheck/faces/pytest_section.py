@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ _SUFFIXES = (".json", ".html", ".xml", ".sarif")
 _RANK = {"FAIL": 0, "INCONCLUSIVE": 1, "PASS": 2}
 _COLOURS = {"FAIL": "red", "INCONCLUSIVE": "yellow", "PASS": "green"}
 _MOST = 10
+NOT = "could not be"
 
 
 @dataclasses.dataclass
@@ -39,6 +41,22 @@ def usable(path: str) -> None:
         raise pytest.UsageError(f"--jaxcheck-report={path}: the file's name must end in {', '.join(_SUFFIXES)}")
     if not target.absolute().parent.is_dir():
         raise pytest.UsageError(f"--jaxcheck-report={path}: there is no folder {target.absolute().parent}")
+
+
+def from_here(config: pytest.Config, test: str) -> str:
+    """A test's name, which begins with its file as seen from pytest's root, as seen from where pytest was called."""
+    file, *rest = test.split("::")
+    return "::".join([os.path.relpath(config.rootpath / file, config.invocation_params.dir), *rest])
+
+
+def written(path: str, entries: list[Entry]) -> str:
+    """What came of writing them; it has `NOT` in it where they could not be: what the tests said is told all the
+    same."""
+    try:
+        write(path, entries)
+    except OSError as error:
+        return f"gradient checks {NOT} written to {path}: {error.strerror or error}"
+    return f"gradient checks were written to {path}"
 
 
 def write(path: str, entries: list[Entry]) -> None:

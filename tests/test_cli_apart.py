@@ -1,0 +1,104 @@
+"""The command line among what cases and machines do to it: other folders, full disks, names of all kinds, a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_cli import FAIL, PASS, call, cases
+
+from jaxcheck.case import case
+
+__all__ = ["cases"]
+
+ELSEWHERE = "import os, tempfile\n"
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+@pytest.mark.parametrize("where", ["at import", "in a case"])
+def test_a_file_that_goes_elsewhere_loses_nothing(cases, tmp_path, monkeypatch, where, count):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    goes = f"os.chdir({str(tmp_path / 'other')!r})\n"
+    at_import, in_case = (goes, "") if where == "at import" else ("", goes)
+    cases(f"import os\n{at_import}def check_goes():\n    {in_case or 'pass'}\n    return passing()\n", "a_checks.py")
+    cases(PASS + FAIL, "b_checks.py")
+    written = call("run", "a_checks.py", "b_checks.py", "-n", count, "--json", "r.json", "--resume", "kept")
+    assert written.exit_code == 1, written.output
+    names = [report["name"] for report in json.loads((tmp_path / "r.json").read_text())]
+    assert names == ["a_checks.py::check_goes", "b_checks.py::check_good", "b_checks.py::check_bad"]
+    assert not list((tmp_path / "other").iterdir())
+
+
+def test_an_output_that_cannot_be_written_takes_no_other_along(cases, tmp_path):
+    page = tmp_path / "r.html"
+    result = call("run", cases(PASS), "--json", "/dev/full", "--html", str(page), "--sarif", "/dev/full")
+    assert result.exit_code == 2 and page.is_file()
+    assert result.output.count("cannot write /dev/full: No space left on device") == 2
+
+
+RULES = """
+import jax.numpy as jnp
+def made(factor):
+    @jaxcheck.case
+    def same():
+        return lambda x: jnp.sum(x**2), factor * jnp.ones(2), lambda x: 2 * x
+    return same
+a, b = made(1.0), made(2.0)
+"""
+
+
+def test_cases_of_one_name_keep_a_file_each(cases, tmp_path):
+    for _ in range(2):
+        result = call("run", cases(RULES), "--resume", str(tmp_path / "kept"))
+        assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "kept").glob("*.sqlite"))) == 2
+
+
+def test_a_file_of_a_name_that_is_no_text(cases, tmp_path):
+    name = os.fsdecode(b"\xff_checks.py")
+    assert call("run", cases(PASS, name), "--resume", str(tmp_path / "kept")).exit_code == 0
+
+
+def test_a_name_is_a_text():
+    with pytest.raises(TypeError, match=r"case\(name=3\): the name is a str"):
+        case(name=3)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def test_a_dict_without_the_function_is_told_what_it_lacks(cases):
+    result = call("run", cases("@jaxcheck.case(check='rule')\ndef h(): return {'fn': abs}\n"))
+    assert "expected the function as 'f', but the dict that h returned has 'fn'" in result.output
+
+
+def test_show_of_another_file_names_it_once(tmp_path):
+    (tmp_path / "x.py").write_text("import this\n")
+    assert call("show", str(tmp_path / "x.py")).output.count("x.py") == 1
+
+
+SLOW = "import time\ndef check_slow():\n    open({mark!r}, 'a').write(f'{{os.getpid()}} ')\n    time.sleep(600)\n"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_the_process_that_was_killed(cases, tmp_path, sent):
+    mark = tmp_path / "pids"
+    files = [cases(ELSEWHERE + SLOW.format(mark=str(mark)), f"{k}_checks.py") for k in range(2)]
+    command = [sys.executable, "-m", "jaxcheck", "run", *files, "-n", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+        assert _in_time(lambda: mark.exists() and len(mark.read_text().split()) == 2)
+        run.send_signal(sent)
+        run.communicate(timeout=30)  # whoever reads what they print sees its end
+    assert _in_time(lambda: not any(Path(f"/proc/{pid}").exists() for pid in mark.read_text().split()))
+
+
+def _in_time(holds) -> bool:
+    for _ in range(600):
+        if holds():
+            return True
+        time.sleep(0.1)
+    return False
