@@ -138,7 +138,7 @@ def _on_finer_steps(
     gone = np.zeros(0, int) if alone else indices
     kept = tuple(measures.without(p, gone) for p in ev.probes if p.directions is None)
     # What the directions contradicted, of which these components are a part, is not forgotten.
-    finer = dataclasses.replace(ev, probes=measures.believed((*kept, *(again if alone else ()), single)))
+    finer = dataclasses.replace(ev, probes=measures.believed((*kept, *again, single)))
     second = case.judge(finer)
     if second.verdict is not Verdict.FAIL or measures.excluded(ev.probes, single):
         # Also where they exclude the coarser ones: those look at another scale, and so have no say.

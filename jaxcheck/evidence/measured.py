@@ -72,8 +72,9 @@ class LeafEvidence:
     `m_given` (G, n) is the rounding of a gradient that was given as numbers; `is_autodiff` says that M
     is JAX's own derivative of the program, no rule of the user's in it; `measured` that the bars of M and A are
     measured round-off. `stopped` is M as its loops stop, where `m` is M with them run on. `pieces` are the least and
-    the largest gradient on the smooth pieces that meet at the point, and where those differ, each (G, n). `held` (G, n)
-    is autodiff's gradient where `a` is that of the function with nothing held back from it (`stop_gradient`).
+    the largest gradient on the smooth pieces that meet at the point, and where those differ, each (G, n), with `alone`
+    where each component decides its own there. `held` (G, n) is autodiff's gradient where `a` is that of the function
+    with nothing held back from it (`stop_gradient`).
     """
 
     leaf: Leaf
@@ -90,6 +91,7 @@ class LeafEvidence:
     sharp: bool = False  # see `Problem.sharp`
     stopped: np.ndarray | None = None
     pieces: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    alone: bool = False
     held: np.ndarray | None = None
 
     @functools.cached_property

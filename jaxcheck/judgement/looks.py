@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxcheck.bars import ALIKE, BARS, GROSS, SCATTER, SCATTER_ON_KINK, UNITS
 from jaxcheck.evidence.measured import LeafEvidence, Probes
-from jaxcheck.formula import norms_along
+from jaxcheck.formula import norms, norms_along
 from jaxcheck.judgement import ranges
 from jaxcheck.judgement.measures import coarse, reference
 from jaxcheck.options import Tolerance
@@ -111,11 +111,13 @@ def on_kinks(
     for p, one in zip(ev.probes, looks, strict=True):
         if p.directions is None:
             cleared, usable = [h[:, p.at].T for h in held], one.usable
-            one = dataclasses.replace(one, filled=one.gross & ~one.kink & _between(p, m, found, filled))
+            one = dataclasses.replace(one, filled=one.gross & ~one.kink & _between(p, m, found, filled, ev.alone))
         else:
             claims = ((m, explained), (m if a is None else a, ~np.isnan(found.low)))
             cleared = [one.kink | ranges.reached(p, claim, on, found, one.slack) for claim, on in claims]
             usable = one.usable & ~one.kink
+            if ev.alone:  # each component's slopes are those of the pieces, whichever way all go
+                one = dataclasses.replace(one, filled=np.tile(_alike(m, found, filled), (len(one.kink), 1)))
         out.append(
             dataclasses.replace(
                 one,
@@ -127,14 +129,26 @@ def on_kinks(
     return out, explained
 
 
-def _between(probes: Probes, m: np.ndarray, found: ranges.Ranges, those: np.ndarray) -> np.ndarray:
+def _between(probes: Probes, m: np.ndarray, found: ranges.Ranges, those: np.ndarray, alone: bool) -> np.ndarray:
     """(D, G) which of `those` components lie between pieces that are one and the same: their gradients are nearer to
-    the slope than to the claim, and differ less in any component than these two do."""
+    the slope than to the claim, and differ by less than these two do: in that component, where each decides `alone`,
+    else in any, of which a decision that is shared may be (of a median, one component's slopes say nothing)."""
     low, high, claim, those = (x[:, probes.at].T for x in (found.low, found.high, m, those))
     with np.errstate(all="ignore"):
         off = np.abs(claim - probes.slopes.value)
         near = [np.abs(x - probes.slopes.value) < np.abs(x - claim) for x in (low, high)]
-        return those & near[0] & near[1] & (np.fmax.reduce(found.high - found.low, axis=1, initial=0.0) < off)
+        spread = found.high - found.low
+        spread = spread[:, probes.at].T if alone else np.fmax.reduce(spread, axis=1, initial=0.0)
+        return those & near[0] & near[1] & (spread < off)
+
+
+def _alike(m: np.ndarray, found: ranges.Ranges, those: np.ndarray) -> np.ndarray:
+    """(G,) whether `those` components of which the pieces say one and the same, and m grossly another, are more than
+    so small a part of the leaf that nobody is asked about it."""
+    with np.errstate(all="ignore"):
+        off = np.abs(m - (found.low + found.high) / 2)
+        off = np.where(those & (found.high - found.low < off), off, 0.0)
+        return norms(off) > GROSS * norms(m)
 
 
 def count(ev: LeafEvidence, looks: list[Look]) -> int:

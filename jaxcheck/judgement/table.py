@@ -108,6 +108,7 @@ TABLE: tuple[Row, ...] = (
         PASS,
         KINK,
         "of convex and concave kinks at once, the one-sided slopes of the sum do not bracket its parts",
+        doubtful=True,
     ),
     Row(
         "m_off own not apart noise",

@@ -37,16 +37,18 @@ def concerns(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
 def _has_say(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
     """Not on a leaf that all agree on, and that the differences see well: they would have seen what is held back."""
     claim = _autodiff(ev)
-    if claim is None or not np.isfinite(claim).all() or not ev.leaf.size or opinion.reason not in JUDGED:
+    if claim is None or not np.isfinite(claim).all() or not ev.leaf.size:
         return False
     if _overrules(opinion):
         return True
+    if opinion.reason not in JUDGED:
+        return False
     return opinion.reason is not Reason.AGREE or not opinion.error_bar <= COUNTS * case.settings.must_catch
 
 
 def _overrules(opinion: Opinion) -> bool:
-    """Whether a leaf passed because M and autodiff agree, though the differences do not."""
-    return opinion.verdict is Verdict.PASS and opinion.doubtful
+    """Whether a leaf passed because M and autodiff agree, though the differences do not, be it on a kink."""
+    return opinion.verdict is Verdict.PASS and opinion.doubtful and opinion.reason in (*JUDGED, Reason.KINK)
 
 
 def _autodiff(ev: LeafEvidence) -> np.ndarray | None:

@@ -106,7 +106,9 @@ def _excused(case: Case, found: Sides, leaves, opinions, accused: list[bool]) ->
         where = slice(ev.leaf.start, ev.leaf.stop)
         if found.kinked[:, where].any():
             leaves[k] = dataclasses.replace(
-                ev, pieces=(found.low[:, where], found.high[:, where], found.kinked[:, where])
+                ev,
+                pieces=(found.low[:, where], found.high[:, where], found.kinked[:, where]),
+                alone=found.alone,
             )
             opinions[k] = rounding.placed(case, leaves[k], case.judge(leaves[k]))
 

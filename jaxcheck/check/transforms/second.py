@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxcheck.check.laws.rounding import of_leaf
 from jaxcheck.check.laws.site import Arrays, norm
 
-# The step; what the differences may be off by beside their own scatter, as a part of their size, and of what they are
-# differences of; and bars of the rounding of that. Choices.
-STEP, OFF, REST, NOISES = 1e-5, 1e-4, 1e-8, 64
+# The step, in units of the direction, and a longer one in units of it; what the differences may be off by beside their
+# own scatter, as a part of their size, and of what they are differences of; bars of the rounding of that; how much
+# further than a component's own scatter it must be off; and by what part of itself a gradient changes over a step, at
+# most, in which it is looked at whether it turns within the usual one. Choices.
+STEP, LONGER, OFF, REST, NOISES, SURE, TURN = 1e-5, 4, 1e-4, 1e-8, 64, 10, 1e-4
+
+
+class _Seen(NamedTuple):
+    """Of one leaf along the direction, by central differences of the gradient: the slopes, how far those of two steps
+    and of two sides scatter, and what the steps themselves may do to them as a norm."""
+
+    slope: np.ndarray
+    scatter: np.ndarray
+    bar: float
 
 
 def astray(
@@ -25,28 +36,58 @@ def astray(
     noise: Sequence[float],
     program: tuple[Any, Sequence[Any]],
 ) -> tuple[float, int]:
-    """(relative difference, leaf) where a tangent of the gradient is not that of its differences along `t`, where those
-    are smooth enough to tell; leaf -1 where all are.
+    """(relative difference, leaf) where a tangent of the gradient is not that of its differences along `t`, in
+    components in which those are smooth enough to tell; leaf -1 where all are.
 
     Args:
         back: the gradient at a point and a cotangent; `here` at `x` and `g`.
         noise: per leaf, how far it scatters.
         program: what its rounding is measured of, if need be, and at what.
     """
-    both = [
-        [
-            [np.asarray(v) + s * STEP * np.asarray(d) for v, d in zip(at, along, strict=True)]
-            for at, along in zip((x, g), t, strict=True)
-        ]
-        for s in (1, -1)
-    ]
-    ends = [back(*end) for end in both]
-    for k, (plus, minus, middle, tangent) in enumerate(zip(*ends, here, tangents, strict=True)):
-        right, left = (plus - middle) / STEP, (middle - minus) / STEP
-        centre = (right + left) / 2
-        size = max(norm(centre), norm(tangent))
-        bar = 10 * norm(right - left) + OFF * size + REST * norm(middle) + NOISES * noise[k] / STEP
-        off = norm(centre - tangent)
-        if np.isfinite(bar) and off > bar and not off <= bar + 2 * of_leaf(k, *program) / STEP:
+
+    def seen(step: float) -> list[_Seen]:
+        def moved(by: float) -> Sequence[np.ndarray]:
+            x_by, g_by = (
+                [np.asarray(v) + by * np.asarray(d) for v, d in zip(at, along, strict=True)]
+                for at, along in zip((x, g), t, strict=True)
+            )
+            return back(x_by, g_by)
+
+        ends = [moved(by * step) for by in (1, -1, LONGER, -LONGER)]
+        return [_slopes(step, *each) for each in zip(*ends, here, noise, strict=True)]
+
+    for k, (usual, tangent) in enumerate(zip(seen(STEP), tangents, strict=True)):
+        off, bar, size = _off(usual, tangent)
+        if not (np.isfinite(bar) and off > bar) or off <= bar + 2 * of_leaf(k, *program) / STEP:
+            continue
+        with np.errstate(all="ignore"):
+            turns = TURN * norm(here[k]) / norm(tangent)
+        if not (0 < turns < STEP and _confirmed(seen(turns)[k], tangent)):
             return off / size, k
     return 0.0, -1
+
+
+def _slopes(step: float, plus, minus, farther, opposite, middle, noise: float) -> _Seen:
+    """A component is not smooth if its slopes on both sides differ, or those of two steps: at a jump of the gradient
+    from -1 over 0 to 1 (of abs) both sides are alike, and the slope is one over the step."""
+    with np.errstate(all="ignore"):
+        right, left = (plus - middle) / step, (middle - minus) / step
+        slope, wide = (right + left) / 2, (farther - opposite) / (2 * LONGER * step)
+        scatter = np.maximum(np.abs(right - left), np.abs(wide - slope))
+    return _Seen(slope, scatter, REST * norm(middle) + NOISES * noise / step)
+
+
+def _off(seen: _Seen, tangent: np.ndarray) -> tuple[float, float, float]:
+    """(by how much the tangent is off in smooth components, what is no mistake, its size)."""
+    with np.errstate(all="ignore"):
+        smooth = SURE * seen.scatter < np.abs(seen.slope - tangent)  # not where one of them is no number
+    size = max(norm(seen.slope[smooth]), norm(tangent))
+    bar = SURE * norm(seen.scatter[smooth]) + OFF * size + seen.bar
+    return norm((seen.slope - tangent)[smooth]), bar, size
+
+
+def _confirmed(seen: _Seen, tangent: np.ndarray) -> bool:
+    """Whether shorter steps bear the tangent out, and know it well enough to: the function lives on a smaller scale."""
+    size = norm(tangent)
+    bar = norm(seen.scatter) + OFF * size + seen.bar
+    return bool(norm(seen.slope - tangent) <= bar < size / SURE)

@@ -1,0 +1,95 @@
+"""A kink excuses the component that it is of, within what it decides: not the smooth ones beside it, nor a derivative
+that is held back from it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+from jaxcheck import test_util
+
+stop = jax.lax.stop_gradient
+
+
+def _quotient(t):
+    safe = jnp.where(t == 0, 1.0, t)
+    return jnp.where(t == 0, 1.0, jnp.expm1(safe) / safe)
+
+
+# Smooth functions of which autodiff makes nothing at 0, and what their derivative is.
+FILLED = {
+    "a tanh": (lambda t: jnp.where(t == 0, 0.0, jnp.tanh(t)), lambda t: 1 - jnp.tanh(t) ** 2),
+    "two relus": (lambda t: jax.nn.relu(t) - jax.nn.relu(-t), jnp.ones_like),
+    "a quotient": (
+        _quotient,
+        lambda t: jnp.where(t == 0, 0.5, (t * jnp.exp(t) - jnp.expm1(t)) / jnp.where(t == 0, 1.0, t) ** 2),
+    ),
+}
+
+
+def _with_a_kink(name):
+    of_one, slope = FILLED[name]
+    loss = lambda x: jnp.abs(x[0]) + jnp.sum(of_one(x[1:]))  # noqa: E731
+    right = lambda x: jnp.concatenate([jnp.sign(x[:1]), slope(x[1:])])  # noqa: E731
+    return loss, right
+
+
+@pytest.mark.parametrize("mode", [None, "sketch"])
+@pytest.mark.parametrize("name", FILLED)
+def test_a_smooth_component_beside_a_kink_is_judged(name, mode):
+    loss, right = _with_a_kink(name)
+    x = np.array([0.0, 0.7, 0.0, -1.1, 0.4])
+    assert jc.check_grad(loss, x, grad=right, mode=mode)
+    for wrong in (jax.grad(loss), None):
+        report = jc.check_grad(loss, x, grad=wrong, mode=mode)
+        assert not report, report
+
+
+@pytest.mark.parametrize(("size", "zeros"), [(40, 20), (200, 100)])
+@pytest.mark.parametrize("name", FILLED)
+def test_many_of_them_are_seen_as_one_is(name, size, zeros):
+    of_one, slope = FILLED[name]
+    loss = lambda x: jnp.sum(of_one(x))  # noqa: E731
+    x = np.random.default_rng(0).normal(size=size)
+    x[:zeros] = 0
+    assert jc.check_grad(loss, x, grad=slope)
+    assert not jc.check_grad(loss, x, grad=jax.grad(loss))
+    with pytest.raises(AssertionError):
+        test_util.check_grads(loss, (x,), 1, ["rev"])
+
+
+@pytest.mark.parametrize("zeros", [1, 300, 50_000])
+@pytest.mark.parametrize("name", FILLED)
+def test_of_a_large_leaf_no_smaller_steps_of_other_components_vouch_for_them(name, zeros):
+    of_one, slope = FILLED[name]
+    loss = lambda x: jnp.sum(of_one(x))  # noqa: E731
+    x = np.random.default_rng(0).normal(size=100_000)
+    x += 0.1 * np.sign(x)  # next to 0 the quotient has no digits in float32
+    x[:zeros] = 0
+    assert jc.check_grad(loss, x, grad=slope)
+    report = jc.check_grad(loss, x, grad=jax.grad(loss))
+    assert not report, report
+
+
+@pytest.mark.parametrize("held", [0.0, 3.0, 1000.0])
+@pytest.mark.parametrize("bend", [jnp.abs, jax.nn.relu, lambda t: jnp.maximum(t, -t)])
+def test_what_is_held_back_on_a_kink_is_no_choice_of_it(bend, held):
+    x = np.array([0.0, 0.7, -1.1, 0.3])
+    loss = lambda x: jnp.sum(bend(x)) + held * stop(x[0])  # noqa: E731
+    rule = jax.custom_vjp(loss)
+    rule.defvjp(lambda x: (loss(x), x), lambda x, ct: (ct * jax.grad(loss)(x),))
+    for report in (
+        jc.check_grad(loss, x, grad=jax.grad(loss)),
+        jc.check_grad(loss, x, grad=jax.grad(loss), mode="sketch"),
+        jc.check_rule(rule, x),
+    ):
+        assert bool(report) is (held == 0), report
+
+
+def test_the_choice_of_a_sum_of_kinks_is_one():
+    x = np.array([0.0, 0.7, -1.1, 0.3])
+    loss = lambda x: jnp.sum(100 * jax.nn.relu(x) - 99 * jax.nn.relu(-x))  # noqa: E731
+    assert jc.check_grad(loss, x, grad=jax.grad(loss)).reason == jc.Reason.KINK

@@ -1,0 +1,74 @@
+"""The derivative of a rule's gradient beside its differences: component by component, and on the scale it lives on."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+from jaxcheck.check.transforms.second import astray
+
+stop = jax.lax.stop_gradient
+
+
+def made(f, slope):
+    rule = jax.custom_vjp(f)
+    rule.defvjp(lambda x: (f(x), x), lambda x, ct: (ct * slope(x),))
+    return rule
+
+
+TINY = {
+    "log": (jnp.log, lambda x: 1 / x, [1e-7, 0.5, 0.5]),
+    "log, far smaller": (jnp.log, lambda x: 1 / x, [1e-12, 0.3, 0.7]),
+    "one over x": (lambda x: 1 / x, lambda x: -1 / x**2, [1e-9, 1.0]),
+    "a fast sine": (lambda x: jnp.sin(x / 1e-10), lambda x: jnp.cos(x / 1e-10) / 1e-10, [0.5e-10, 1e-10]),
+}
+ZERO = {
+    "abs": (jnp.abs, jnp.sign),
+    "abs times cos": (lambda x: jnp.abs(x) * jnp.cos(x), lambda x: jnp.sign(x) * jnp.cos(x) - jnp.abs(x) * jnp.sin(x)),
+    "half a relu at 0": (jax.nn.relu, lambda x: jnp.heaviside(x, 0.5)),
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_what_turns_within_the_step_is_not_accused(name):
+    f, slope, x = TINY[name]
+    report = jc.check_rule(made(f, slope), np.array(x), order=2)
+    assert report, report
+
+
+@pytest.mark.parametrize("name", ZERO)
+def test_a_jump_of_the_gradient_that_is_alike_on_both_sides_is_one(name):
+    report = jc.check_rule(made(*ZERO[name]), np.array([0.0, 1.0, -2.0]), order=2)
+    assert report.reason is jc.Reason.KINK, report
+
+
+@pytest.mark.parametrize("first", [0.0, 0.5])
+@pytest.mark.parametrize("held", ["by value", "by place", "nowhere"])
+def test_a_kink_of_one_component_hides_no_other(first, held):
+    def slope(x):
+        at = {"by value": x == 1.0, "by place": jnp.arange(4) == 1, "nowhere": jnp.zeros(4, bool)}[held]
+        return 2 * jnp.where(at, stop(jax.nn.relu(x)), jax.nn.relu(x))
+
+    rule = made(lambda x: jax.nn.relu(x) ** 2, slope)
+    report = jc.check_rule(rule, np.array([first, 1.0, -2.0, 2.0]), order=2)
+    assert bool(report) is (held == "nowhere"), report
+
+
+def _told(tangent, gradient, x):
+    x = np.asarray(x, float)
+    back = lambda at, g: [gradient(at[0])]  # noqa: E731
+    program = (jax.make_jaxpr(lambda v, g: (v,))(x, 1.0), [x, 1.0])
+    return astray(
+        [tangent], back, [x], [np.array(1.0)], ([np.ones_like(x)], [np.array(0.0)]), back([x], 0), [0.0], program
+    )[1]
+
+
+def test_a_wrong_tangent_of_what_turns_within_the_step_is_seen_where_shorter_steps_know():
+    x = np.array([1e-9])
+    assert _told(-1 / x**2, lambda v: 1 / v, x) == -1
+    assert _told(-2 / x**2, lambda v: 1 / v, x) == 0
+    assert _told(np.array([0.0]), np.sign, [0.0]) == -1
+    assert _told(np.array([1.0]), lambda v: v**3, [0.0]) == 0
