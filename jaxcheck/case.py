@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 _MARK = "__jaxcheck_case__"
@@ -16,6 +18,36 @@ class CaseInfo(NamedTuple):
 
     name: str
     check: str
+
+
+class Marked(NamedTuple):
+    """A mark as it is made: of what, and the modules in which that was defined and marked."""
+
+    info: CaseInfo
+    function: Callable[[], Any]
+    modules: tuple[str, str]
+
+
+_listening: list[list[Marked]] = []
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[list[Marked]]:
+    """The marks that are made meanwhile: of a case in a list or a loop nothing else may be left in its module."""
+    heard: list[Marked] = []
+    _listening.append(heard)
+    try:
+        yield heard
+    finally:
+        _listening.remove(heard)
+
+
+def _marking() -> str:
+    """The module that marks something now."""
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__"))
 
 
 @overload
@@ -55,7 +87,10 @@ def case(function: Any = None, /, *, name: str | None = None, check: str = "grad
     def mark(target: Any) -> Any:
         if not callable(target):
             raise TypeError(f"case marks a function without arguments, not {target!r}")
-        setattr(target, _MARK, CaseInfo(name or getattr(target, "__name__", "case"), check))
+        info = CaseInfo(name or getattr(target, "__name__", "case"), check)
+        setattr(target, _MARK, info)
+        for heard in _listening:
+            heard.append(Marked(info, target, (getattr(target, "__module__", ""), _marking())))
         return target
 
     return mark if function is None else mark(function)

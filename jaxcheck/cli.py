@@ -21,7 +21,7 @@ from jaxcheck.faces.cli_options import file_names, make, on_device, words, writa
 # 2 is click's, for a command or a file that could not be run.
 _PASS, _FAIL, _UNUSABLE, _INCONCLUSIVE, _INTERRUPTED = 0, 1, 2, 3, 130
 
-_epilog = "Exit code: 0 PASS, 1 FAIL, 2 could not be run, 3 INCONCLUSIVE; the worst of several wins."
+_epilog = "Exit code: 0 PASS, 1 FAIL, 2 could not be run, 3 INCONCLUSIVE; the worst of several wins. 130 Ctrl-C."
 
 
 @click.group(epilog=_epilog, context_settings={"help_option_names": ["-h", "--help"]})
@@ -91,8 +91,10 @@ def run(
     given = {"json": json_path, "html": html_path, "xml": junit_path, "sarif": sarif_path}
     # A case may change the working directory.
     outputs = {kind: (path, Path(path).absolute()) for kind, path in given.items() if path is not None}
-    for path, _ in outputs.values():
+    for path, place in outputs.values():
         writable(path)
+        if sum(other == place for _, other in outputs.values()) > 1 and (place.is_file() or not place.exists()):
+            raise click.UsageError(f"two outputs go to {path}; give each a file")
     wanted = cases.files(targets)
     if resume is not None:
         make(resume)

@@ -149,7 +149,7 @@ class _Run:
         expected = outcome.skipped and hasattr(outcome, "wasxfail")
         excused = ""
         if outcome.failed and report is not None and report.verdict == "INCONCLUSIVE":
-            self._excuse(item, outcome, f"INCONCLUSIVE: {_cause(report)}")
+            self._excuse(item, outcome, f"INCONCLUSIVE: {_cause(report)}", call.when == "setup")
             excused = (
                 "" if outcome.failed else f"--jaxcheck-inconclusive={self.config.getoption('jaxcheck_inconclusive')}"
             )
@@ -163,14 +163,10 @@ class _Run:
             _show(outcome, made)
         return outcome
 
-    def _excuse(self, item: pytest.Item, outcome: Any, said: str) -> str:
+    def _excuse(self, item: pytest.Item, outcome: Any, said: str, before: bool) -> str:
         """Make of a test that ended in GradientInconclusive what was asked for; by which option, where it is no failure
-        then."""
+        then. One that ended `before` its own code has no fixture to run on: it is skipped."""
         wanted = self.config.getoption("jaxcheck_inconclusive")
-        if wanted == "skip":
-            path, line, _ = item.reportinfo()
-            outcome.outcome = "skipped"
-            outcome.longrepr = (str(path), 1 if line is None else line + 1, f"Skipped: {said}")
         if wanted == "warn":
             from jaxcheck.result import GradientCheckWarning
 
@@ -179,6 +175,10 @@ class _Run:
             except GradientCheckWarning:  # the suite's filters make errors of warnings: it stays one
                 return ""
             outcome.outcome, outcome.longrepr = "passed", None
+        if wanted == "skip" or (wanted == "warn" and before):
+            path, line, _ = item.reportinfo()
+            outcome.outcome = "skipped"
+            outcome.longrepr = (str(path), 1 if line is None else line + 1, f"Skipped: {said}")
         return "" if outcome.failed else f"--jaxcheck-inconclusive={wanted}"
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # What marks the file as one of these ("jchk"), and the form of what is in it.
 MARK, FORM = 0x6A63686B, 1
+# Milliseconds for which whoever has the file waits for others that were refused it to close it; they do so at once.
+PATIENCE = 2000
 
 _TABLES = (
     "CREATE TABLE about (what TEXT PRIMARY KEY, said TEXT NOT NULL, checksum BLOB NOT NULL)",
@@ -56,15 +58,15 @@ def opened(path: Path, given: str) -> tuple[sqlite3.Connection, bool]:
     """
     import sqlite3
 
-    new = not path.exists()
+    new = _made(path)
     with said(given, new), contextlib.ExitStack() as undo:
-        if new:
-            undo.callback(_remove, path)  # where it cannot be made whole
         connection = _connected(str(path))
         undo.callback(connection.close)
         try:
             _begin(connection, given)
         except sqlite3.Error as error:
+            if new and _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                undo.callback(_remove, path)  # it cannot be made whole; in use, it is another run's by now
             # A finished check is answered where nobody may write. What lies in a -wal is another run's, or half done.
             denied = _code(error) in _unwritable() or not (_may_write(path) and _may_write(path.parent))
             if new or not denied or path.with_name(path.name + "-wal").exists():
@@ -73,6 +75,14 @@ def opened(path: Path, given: str) -> tuple[sqlite3.Connection, bool]:
             undo.pop_all()
             return connection, False
     return _for_reading(path, given), True
+
+
+def _made(path: Path) -> bool:
+    """Whether there was no such file, and there is one now: of two runs that begin at once, one has made it."""
+    with contextlib.suppress(OSError):  # SQLite says what it is that may not be
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+        return True
+    return not path.exists()
 
 
 def _may_write(path: Path) -> bool:
@@ -123,16 +133,16 @@ def _begin(connection: sqlite3.Connection, given: str) -> None:
     """Take the file for this process, see whose it is, and make the tables."""
     # Without shared memory, which folders of other machines do not have; the lock ends with the process.
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    empty = _whose(connection, given)
+    # The right to write before anything is read: of two that read first neither gets it.
+    with transaction(connection):
+        connection.execute(f"PRAGMA busy_timeout = {PATIENCE}")  # for those to leave who were too late
+        if _whose(connection, given):
+            connection.execute(f"PRAGMA application_id = {MARK}")
+            connection.execute(f"PRAGMA user_version = {FORM}")
+            for table in _TABLES:
+                connection.execute(table)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
-    if not empty:
-        return
-    with transaction(connection):
-        connection.execute(f"PRAGMA application_id = {MARK}")
-        connection.execute(f"PRAGMA user_version = {FORM}")
-        for table in _TABLES:
-            connection.execute(table)
 
 
 @contextlib.contextmanager

@@ -128,7 +128,13 @@ def check_jvp(
     """
     del eps
     return check(
-        f, args, *_given(f_jvp, None), bounds_of(rtol, atol), err_msg, "check_jvp", _by_jax(f_jvp, jax.jvp, "fwd")
+        f,
+        args,
+        *_given(_function("f_jvp", f_jvp), None),
+        bounds_of(rtol, atol),
+        err_msg,
+        "check_jvp",
+        _by_jax(f_jvp, jax.jvp, "fwd"),
     )
 
 
@@ -148,13 +154,25 @@ def check_vjp(
     """
     del eps
     return check(
-        f, args, *_given(None, f_vjp), bounds_of(rtol, atol), err_msg, "check_vjp", _by_jax(f_vjp, jax.vjp, "rev")
+        f,
+        args,
+        *_given(None, _function("f_vjp", f_vjp)),
+        bounds_of(rtol, atol),
+        err_msg,
+        "check_vjp",
+        _by_jax(f_vjp, jax.vjp, "rev"),
     )
 
 
 def _by_jax(given: Any, way: Callable, mode: str) -> tuple[str, ...]:
     """The mode in which JAX differentiates, where the derivative is `partial(jax.jvp, f)`, or that of `jax.vjp`."""
     return (mode,) if isinstance(given, functools.partial) and given.func is way else ()
+
+
+def _function(name: str, given: Any) -> Callable:
+    if not callable(given):
+        raise TypeError(f"{name} is of type {type(given).__name__}, not a function; it comes before args")
+    return given
 
 
 def _given(f_jvp: Callable | None, f_vjp: Callable | None) -> tuple[Callable, Callable, Callable]:

@@ -253,6 +253,12 @@ def mismatch(theta: Theta, grads: Any) -> tuple[list[Any] | None, str]:
         Carried leaves may hold anything (None, float0, zeros): JAX's own conventions differ.
     """
     with_paths, _ = jax.tree_util.tree_flatten_with_path(grads, is_leaf=is_none)
+    if len(with_paths) == 1 and not with_paths[0][0] and not jax.tree_util.treedef_is_leaf(theta.treedef):
+        value = with_paths[0][1]
+        if value is None or not (is_array(value) or isinstance(value, (int, float, complex))):
+            what = "None" if value is None else f"a {type(value).__name__}"
+            wanted = ", ".join(f"`{leaf.path}`" for leaf in theta.leaves[:5])
+            return None, f"the gradient is {what}; it has to be a tree of leaves {wanted}"
     # A bare array is a leaf of its own only where the parameters are one too.
     root = theta.paths[0] if jax.tree_util.treedef_is_leaf(theta.treedef) else "(the whole gradient)"
     given = {path_name(path, root): no_wider(g) for path, g in with_paths}

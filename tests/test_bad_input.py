@@ -11,6 +11,7 @@ import pytest
 
 import jaxcheck as jc
 from jaxcheck import Reason, Verdict
+from jaxcheck.test_util import check_jvp, check_vjp
 
 P = {"W": jnp.ones((2, 3)) / 2, "b": jnp.arange(1.0, 4.0)}
 
@@ -30,7 +31,7 @@ STRUCTURES = {
     "dtype": (lambda p: {**grad(p), "b": p["b"].astype(int)}, "`b` has dtype int"),
     "complex": (lambda p: {**grad(p), "b": p["b"] + 0j}, "`b` is complex"),
     "None": (lambda p: {**grad(p), "b": None}, "`b` is None"),
-    "nothing returned": (lambda p: None, "no leaf `W`, `b`"),
+    "nothing returned": (lambda p: None, "the gradient is None; it has to be a tree of leaves `W`, `b`"),
     "text": (lambda p: {**grad(p), "b": "x"}, "`b` is a str"),
     "bare array": (lambda p: p["W"], "no leaf `W`, `b`"),
     "numbers of another tree": ([1.0, 2.0], "no leaf `W`, `b`"),
@@ -417,3 +418,18 @@ def test_a_batch_says_what_is_wrong_with_points():
         jc.check_batch(lambda p: p**2.0, np.arange(1, 4), lambda p: 2 * p)
     with pytest.raises(TypeError, match="while JAX is tracing"):
         jax.jit(lambda x: jc.check_batch(lambda p: jnp.sum(p**2), x))(np.ones((3, 2)))
+
+
+@pytest.mark.parametrize(("given", "said"), [(None, "None"), ("rev", "a str"), ((x for x in (1,)), "a generator")])
+def test_a_gradient_that_is_no_tree_is_told_what_it_is(given, said):
+    params = {"a": np.ones(2), "b": np.ones(2)}
+    report = jc.check_grad(lambda p: jnp.sum(p["a"] * p["b"]), params, grad=lambda p: given)
+    assert report.reason is jc.Reason.STRUCTURE and f"the gradient is {said}; it has to be a tree of leaves" in str(
+        report
+    )
+
+
+def test_what_is_no_derivative_is_refused():
+    for check, name in ((check_jvp, "f_jvp"), (check_vjp, "f_vjp")):
+        with pytest.raises(TypeError, match=f"{name} is of type NoneType, not a function"):
+            check(jnp.sin, None, (np.ones(2),))

@@ -102,3 +102,72 @@ def _in_time(holds) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+MODEL = "import numpy as np\ndef gradient(w): return {factor} * w\n"
+CUBE = """import numpy as np, jaxcheck
+from model import gradient
+def check_square():
+    return jaxcheck.check_grad(lambda w: (w**2).sum(), np.ones(3), gradient)
+"""
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_every_folder_has_its_own_neighbours(tmp_path, count):
+    for name, factor in (("a", 2), ("b", 3), ("c", 3), ("d", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.py").write_text(MODEL.format(factor=factor))
+        (tmp_path / name / "check_model.py").write_text(CUBE)
+    result = call("run", str(tmp_path), "-q", "-n", count)
+    assert [line.split()[0] for line in result.output.splitlines()[:4]] == ["PASS", "FAIL", "FAIL", "PASS"]
+    assert "model" not in sys.modules
+
+
+HELD = {
+    "a loop": "for k in range(3):\n    @jaxcheck.case(name=f'c{k}')\n    def c(k=k): return one(k)\n",
+    "a list": "those = [jaxcheck.case(name=f'c{k}')(lambda k=k: one(k)) for k in range(3)]\n",
+    "a class": "class A:\n    @staticmethod\n    @jaxcheck.case\n    def c0(): return one(0)\n"
+    "    @staticmethod\n    @jaxcheck.case(name='c1')\n    def d(): return one(1)\n"
+    "@jaxcheck.case\ndef c2(): return one(2)\n",
+}
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+@pytest.mark.parametrize("where", HELD)
+def test_every_mark_is_run_wherever_it_is_held(cases, where, count):
+    body = "def one(k): return passing() if k != 1 else failing()\n" + HELD[where]
+    result = call("run", cases(body), "-q", "-n", count)
+    assert result.exit_code == 1
+    assert [line.split()[:2] for line in result.output.splitlines()[:3]] == [
+        ["PASS", "c0:"],
+        ["FAIL", "c1:"],
+        ["PASS", "c2:"],
+    ]
+
+
+def test_a_mark_in_a_neighbour_is_that_files_own(cases, tmp_path):
+    cases("@jaxcheck.case\ndef theirs(): return failing()\n", "neighbour_of_cases.py")
+    assert call("run", cases("import neighbour_of_cases\n" + PASS), "-q").exit_code == 0
+
+
+@pytest.mark.parametrize("folder", [".hidden", "node_modules", "env"])
+def test_environments_in_a_folder_are_not_run(cases, tmp_path, folder):
+    (tmp_path / folder / "lib").mkdir(parents=True)
+    (tmp_path / "env").mkdir(exist_ok=True)
+    (tmp_path / "env" / "pyvenv.cfg").touch()
+    cases(FAIL, f"{folder}/lib/a_checks.py")
+    cases(PASS, "b_checks.py")
+    assert call("run", str(tmp_path)).exit_code == 0
+
+
+def test_two_outputs_to_one_file_are_refused(cases, tmp_path):
+    path = str(tmp_path / "same.out")
+    assert "two outputs go to" in call("run", cases(PASS), "--json", path, "--html", path).output
+
+
+def test_a_file_written_anew_is_read_by_whom_it_was_read(cases, tmp_path):
+    path = tmp_path / "r.json"
+    path.touch()
+    path.chmod(0o600)
+    assert call("run", cases(PASS), "--json", str(path)).exit_code == 0
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -314,3 +314,10 @@ def test_a_report_that_cannot_be_written_takes_nothing_else_along(tmp_path):
 def test_the_line_that_repeats_a_test_is_of_the_folder_one_is_in(tmp_path):
     found = small(tmp_path, "def test_x(gradcheck): gradcheck(loss, jnp.ones(3), lambda x: x)\n", folder="sub")
     assert "pytest test_it.py::test_x" in found.stdout, found.stdout
+
+
+@pytest.mark.parametrize(("wanted", "said"), [("fail", "1 error"), ("skip", "1 skipped"), ("warn", "1 skipped")])
+def test_a_fixture_that_is_not_decided_leaves_nothing_to_run_on(tmp_path, wanted, said):
+    body = "@pytest.fixture\ndef open_(gradcheck): return gradcheck(lambda x: loss(x) + jnp.nan, jnp.ones(3))\n"
+    found = small(tmp_path, body + "def test_x(open_): assert open_\n", f"--jaxcheck-inconclusive={wanted}")
+    assert said in found.stdout, found.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import errno
 import os
@@ -487,3 +488,18 @@ def test_what_a_callback_reads_elsewhere_is_known_by_the_value_at_the_point(tmp_
     monkeypatch.setattr(Setting, "factor", 3.0)
     with pytest.raises(ValueError, match=f"another check(.|\n)*{which}"):
         jc.check_grad(loss, x, grad, resume=tmp_path / "run")
+
+
+def test_of_checks_that_begin_at_once_on_one_new_file_one_has_it(tmp_path):
+    def check(path):
+        try:
+            return jc.check_grad(lambda w: np.sum(np.asarray(w) ** 2), np.ones(5), lambda w: 2 * w, resume=path).verdict
+        except BlockingIOError as error:
+            return str(error)
+
+    for turn in range(10):
+        path = str(tmp_path / f"{turn}.sqlite")
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            told = list(pool.map(check, [path] * 3))
+        assert jc.Verdict.PASS in told and all(x is jc.Verdict.PASS or "in use" in x for x in told), told
+        assert check(path) is jc.Verdict.PASS

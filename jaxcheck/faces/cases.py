@@ -21,10 +21,11 @@ from typing import Any, NamedTuple
 import click
 
 from jaxcheck import session
-from jaxcheck.case import CaseInfo, case_info
+from jaxcheck.case import CaseInfo, Marked, case_info, listening
 
 _MODULE = "jaxcheck_run_file"
 # What a directory is searched for: to import every file of a project would run its scripts.
+_OTHERS = ("node_modules", "site-packages", "__pycache__")
 _PATTERNS = ("check_*.py", "*_check.py", "*_checks.py", "checks.py")
 _EXPECTED = (
     "expected functions marked with @jaxcheck.case that return the arguments of a call, "
@@ -90,7 +91,7 @@ def files(targets: tuple[str, ...]) -> list[File]:
         text, _, case = target.partition("::")
         path = Path(text)
         if path.is_dir() and not case:
-            inside = sorted({one for pattern in _PATTERNS for one in path.rglob(pattern)})
+            inside = sorted({one for pattern in _PATTERNS for one in path.rglob(pattern) if not _foreign(path, one)})
             if not inside:
                 raise click.UsageError(f"nothing to check in {path}: no file is called {' or '.join(_PATTERNS)}")
             found += [File(one, named=False) for one in inside]
@@ -99,6 +100,12 @@ def files(targets: tuple[str, ...]) -> list[File]:
         else:
             raise click.UsageError(f"no such file: {path}")
     return list(dict.fromkeys(found))
+
+
+def _foreign(folder: Path, file: Path) -> bool:
+    """Whether a file below a folder is of an environment or a tool that lies in it: its import runs others' code."""
+    between = [folder / above for above in file.relative_to(folder).parents][:-1]
+    return any(one.name.startswith(".") or one.name in _OTHERS or (one / "pyvenv.cfg").exists() for one in between)
 
 
 def run(wanted: list[File], keyword: str, resume: str | None = None) -> Generator[Found, None, None]:
@@ -161,13 +168,28 @@ def loaded(file: File) -> Iterator[tuple[list[tuple[CaseInfo, Callable[[], Any]]
     sys.modules[_MODULE] = module  # dataclasses and pickle look their module up
     folder = str(file.place.resolve().parent)
     sys.path.insert(0, folder)
+    before = set(sys.modules)
     try:
-        _, raised = _tried(spec.loader.exec_module, module)
-        yield [] if raised is not None else _cases(module, file), raised
+        with listening() as marked:
+            _, raised = _tried(spec.loader.exec_module, module)
+        yield [] if raised is not None else _cases(module, file, marked), raised
     finally:
+        for name in _neighbours(folder, set(sys.modules) - before):
+            del sys.modules[name]
         with contextlib.suppress(ValueError):  # by the file itself
             sys.path.remove(folder)
         sys.modules.pop(_MODULE, None)
+
+
+def _neighbours(folder: str, imported: set[str]) -> list[str]:
+    """Those of the modules that lie beside a file: the next file, of another folder, may have others of those names."""
+    beside = set()
+    for name in imported:
+        spec = getattr(sys.modules[name], "__spec__", None)
+        at = list(getattr(spec, "submodule_search_locations", None) or [getattr(spec, "origin", None) or ""])
+        if "." not in name and any(os.path.dirname(one) == folder for one in at):
+            beside.add(name)
+    return [name for name in imported if name.partition(".")[0] in beside]
 
 
 def _tried(f: Callable, *args: Any) -> tuple[Any, BaseException | None]:
@@ -178,16 +200,24 @@ def _tried(f: Callable, *args: Any) -> tuple[Any, BaseException | None]:
         return None, error
 
 
-def _cases(module: ModuleType, file: File) -> list[tuple[CaseInfo, Callable[[], Any]]]:
-    """What to run, in the order of the file."""
+def _cases(module: ModuleType, file: File, marked: list[Marked]) -> list[tuple[CaseInfo, Callable[[], Any]]]:
+    """What to run, in the order of the file: what its module holds, and what was `marked` in it and is held otherwise
+    (in a list, a class, by a name that a loop gave to the next one)."""
     found: list[tuple[CaseInfo, Callable[[], Any]]] = []
-    for name, member in vars(module).items():
+    members = list(vars(module).items())
+    held = {id(member) for _, member in members}
+    own = {id(one.function): k for k, one in enumerate(marked) if _MODULE in one.modules}
+    waiting = [(one.info, one.function) for one in marked if id(one.function) in own.keys() - held]
+    for name, member in members:
         info = case_info(member)
-        own = inspect.isfunction(member) and member.__module__ == _MODULE and not _needs_arguments(member)
-        if info is None and own and (name.startswith("check_") or name == file.case):
+        plain = inspect.isfunction(member) and member.__module__ == _MODULE and not _needs_arguments(member)
+        if info is None and plain and (name.startswith("check_") or name == file.case):
             info = CaseInfo(name, "grad")
         if info is not None and all(member is not other for _, other in found):
+            while waiting and own[id(waiting[0][1])] < own.get(id(member), 0):
+                found.append(waiting.pop(0))
             found.append((info, member))
+    found += waiting
     if not found and file.named:
         raise click.UsageError(f"nothing to check in {file.path}: {_EXPECTED}")
     if not file.case:

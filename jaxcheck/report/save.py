@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as stdlib_json
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,8 @@ def write(path: str | os.PathLike[str], text: str) -> None:
     neighbour = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         neighbour.write_text(text, encoding="utf-8", errors="backslashreplace")
+        if target.exists():
+            neighbour.chmod(stat.S_IMODE(target.stat().st_mode))  # who may read it is its owner's choice
         os.replace(neighbour, target)
     except OSError as error:
         # Said of the file that was asked for: its neighbour is nobody's concern.
