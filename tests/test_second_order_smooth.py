@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
+from jaxcheck import test_util
 from jaxcheck.check.transforms.second import astray
 
 stop = jax.lax.stop_gradient
@@ -72,3 +73,10 @@ def test_a_wrong_tangent_of_what_turns_within_the_step_is_seen_where_shorter_ste
     assert _told(-2 / x**2, lambda v: 1 / v, x) == 0
     assert _told(np.array([0.0]), np.sign, [0.0]) == -1
     assert _told(np.array([1.0]), lambda v: v**3, [0.0]) == 0
+
+
+def test_the_drop_in_does_not_pass_what_the_differences_contradict_at_second_order():
+    rule = made(lambda x: jnp.log(jnp.cosh(x)), lambda x: jnp.where(x == 0, 0.0, jnp.tanh(x)))
+    test_util.check_grads(rule, (np.array([0.5, 1.0, -2.0]),), 2, ["rev"])
+    with pytest.raises(jc.GradientInconclusive, match="NUMERIC_SUSPECT"):
+        test_util.check_grads(rule, (np.array([0.0, 1.0, -2.0]),), 2, ["rev"])

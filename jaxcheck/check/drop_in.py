@@ -40,8 +40,11 @@ def tell(
         reason = Reason.SECOND_ORDER_WRONG if higher else finding.reason
         report = _report(name, finding, reason, head, err_msg)
         raise GradientMismatch(_with_leaves(report, looked_into(name, finding)))
-    if unsure and len(unsure) == len(findings):
-        inconclusive(_report(*unsure[0], unsure[0][1].reason, head, err_msg), "")
+    # Of one that the differences contradict something is known, whatever else passed.
+    against = [pair for pair in unsure if pair[1].reason is Reason.NUMERIC_SUSPECT]
+    if against or (unsure and len(unsure) == len(findings)):
+        name, finding = (against or unsure)[0]
+        inconclusive(_report(name, finding, finding.reason, head, err_msg), "")
     told = [note for note in head.get("notes", ()) if note == decided.ONE_SIDE]
     told += [*besides, *_reservations(unsure, [pair for pair in findings if pair[1].verdict is Verdict.PASS])]
     if told:

@@ -125,7 +125,7 @@ class User:
             ask(before or (lambda: self.value(*copies(kept))))
         chosen = self.selection(leaves, extras)
         if chosen.value is not None:
-            refuse_other_value(chosen.value, lambda: self.value(*copies(kept)))
+            refuse_other_value(chosen.value, lambda: self.value(*copies(kept)), lambda: self._pair_in_float64(*kept))
         return chosen.leaves, chosen.note
 
     def confirm(self, leaves: Any, extras: Any) -> None:
@@ -134,7 +134,13 @@ class User:
         first, *values = jax.jit(lambda x, e: (self.selection(x, e).value, self.value(x, e), self.value(x, e)))(
             leaves, extras
         )
-        refuse_other_value(first, lambda: values.pop())
+        refuse_other_value(first, lambda: values.pop(), lambda: self._pair_in_float64(leaves, extras))
+
+    def _pair_in_float64(self, leaves: Any, extras: Any) -> tuple[Any, Any]:
+        """(the first half of the pair, the loss's value) in float64."""
+        with jax.enable_x64(True):
+            leaves, extras = jax.tree.map(_wide, (leaves, extras))
+            return self.selection(*copies((leaves, extras))).value, self.value(*copies((leaves, extras)))
 
     def numbers(self) -> list[Any]:
         """The gradient that was given as data, leaf by leaf. Raises StructureError naming the leaf."""
@@ -244,15 +250,29 @@ def _is_scalar(x: Any) -> bool:
     return bool(jax.dtypes.issubdtype(jax.dtypes.result_type(x), np.floating))
 
 
-def refuse_other_value(first: Any, value: Callable[[], Any]) -> None:
-    """Raise StructureError where `first` is not the loss's value; a loss that is random has no such value."""
+def refuse_other_value(
+    first: Any, value: Callable[[], Any], in_float64: Callable[[], tuple[Any, Any]] | None = None
+) -> None:
+    """Raise StructureError where `first` is not the loss's value; a loss that is random has no such value, and two that
+    are one `in_float64` are taken apart by rounding alone."""
     one = value()
     if _same(first, one) or not _same(one, value()):
         return
+    if in_float64 is not None:
+        with contextlib.suppress(Refused):
+            if _same(*ask(in_float64)):
+                return
     raise StructureError(
         f"grad returned a pair whose first half, {float(first):.6g}, is not the loss's value, "
         f"{float(one):.6g}: it is not (value, grads). {_PAIR}"
     )
+
+
+def _wide(x: Any) -> Any:
+    kind = jax.dtypes.result_type(x)
+    if jax.dtypes.issubdtype(kind, np.floating):
+        return jnp.asarray(x, np.float64)
+    return jnp.asarray(x, np.complex128) if jax.dtypes.issubdtype(kind, np.complexfloating) else x
 
 
 def _same(x: Any, y: Any) -> bool:
