@@ -113,3 +113,14 @@ def test_a_small_oscillation_of_steep_slope_is_none(size):
     assert jc.check_grad(loss, w, grad, where=False).ok
     report = jc.check_grad(loss, w, lambda w: 1.0015 * grad(w), where=False)
     assert report.reason is jc.Reason.MANUAL_WRONG, report
+
+
+@pytest.mark.parametrize("size", [6, 50])
+@pytest.mark.parametrize(("dtype", "value"), [(np.float64, 0.0), (np.float32, 0.0), (np.float64, 1.0)])
+def test_of_a_value_that_cancels_nothing_is_a_part(size, dtype, value):
+    """sum(w^3) on both sides of zero is 0, and its slopes are not."""
+    point = np.linspace(-1, 1, size)
+    loss = lambda w: float(np.sum(np.asarray(w, dtype) ** 3)) + value  # noqa: E731
+    right = jc.check_grad(loss, point, grad=lambda w: 3 * np.asarray(w) ** 2)
+    assert right or (dtype is np.float32 and right.verdict is not jc.Verdict.FAIL), right
+    assert jc.check_grad(loss, point, grad=lambda w: 6 * np.asarray(w) ** 2).verdict is jc.Verdict.FAIL

@@ -30,8 +30,18 @@ SHOWS = 16.0
 
 
 def unit(run: Callable[[np.ndarray], Any], point: np.ndarray, seed: int) -> float:
-    """The rounding unit of a loss, relative, where it is coarser than float64; else 0."""
-    value, off = abs(float(ask(run, point))), float(np.max(coarseness(run, point, seed)))
+    """The rounding unit of a loss, relative, where it is coarser than float64; else 0.
+
+    Relative to the largest of its values there: of one that is zero at the point, by what cancels, nothing is a part.
+    """
+    values = [abs(float(ask(run, point)))]
+
+    def heard(x: np.ndarray) -> Any:
+        out = run(x)
+        values.append(abs(float(np.asarray(out))))
+        return out
+
+    off, value = float(np.max(coarseness(heard, point, seed))), max(v for v in values if np.isfinite(v))
     return off / value if off > SHOWS * np.finfo(np.float64).eps * value > 0 else 0.0
 
 
