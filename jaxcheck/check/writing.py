@@ -65,8 +65,8 @@ def write(case, evidence, opinions, seconds, extra, head, mode, why, value, star
 
 
 def _whole_difference(evidence: Evidence) -> float:
-    m, n = ([x(ev) for ev in evidence.leaves] for x in (lambda ev: ev.m, lambda ev: numeric(ev)[0]))
-    return by_column(np.concatenate(m, axis=1), np.concatenate(n, axis=1))
+    each = [(ev.m, *numeric(ev)) for ev in evidence.leaves]
+    return by_column(*(np.concatenate(parts, axis=1) for parts in zip(*each, strict=True)))
 
 
 def _estimated_difference(evidence: Evidence, results: list[LeafResult]) -> float:

@@ -154,10 +154,13 @@ def excluded(coarse: tuple[Probes, ...], fine: Probes) -> bool:
     return any(_excluded(p, fine).size for p in coarse)
 
 
-def by_column(a: np.ndarray, b: np.ndarray) -> float:
-    """Formula (2) of the column of (G, n) that is off most: each cotangent has its own scale."""
+def by_column(a: np.ndarray, b: np.ndarray, error: np.ndarray | None = None) -> float:
+    """Formula (2) of the column of (G, n) that is off most: each cotangent has its own scale. Not of one that is no
+    larger than its `error`: of x|x| at 0 a difference knows no digit."""
     sizes = norms(a) + norms(b)
     told = ~(sizes <= ONLY_ROUNDING * np.max(sizes, initial=0.0))
+    if error is not None:
+        told &= ~(norms(error) >= sizes)
     if len(a) == 1 or not told.any():
         return formula2(a, b)
     return float(np.max([formula2(x, y) for x, y in zip(a[told], b[told], strict=True)]))
@@ -219,7 +222,7 @@ def relative_numbers(ev: LeafEvidence, m: np.ndarray, a: np.ndarray | None) -> t
         if m.size and np.isfinite(n).all():
             both = norm2(m) + norm2(n)
             bar = float(norm2(error) / both) if both else NAN
-            return by_column(m, n), to_a, bar, float(norm2(n))
+            return by_column(m, n, error), to_a, bar, float(norm2(n))
     dense = [p for p in ev.probes if p.directions is not None]
     if not dense:
         return NAN, to_a, NAN, NAN
