@@ -247,5 +247,7 @@ for _public in (Component, Culprit, LeafResult, Witness, Row, Point, Cost):
 
 def fits(leaf: LeafResult, path: str | None, verdict: str | None) -> bool:
     """Whether a leaf's path fits a pattern of `*` and `?`, and its verdict is the given one; None: any."""
+    if not isinstance(path, (str, type(None))):
+        raise TypeError(f"path={path!r}: a pattern of the paths of leaves, such as 'layers[*].W'")
     pattern = re.escape("*" if path is None else path).replace(r"\*", ".*").replace(r"\?", ".")
     return bool(re.fullmatch(pattern, leaf.path, re.DOTALL)) and verdict in (None, leaf.verdict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import jax
 import jax.numpy as jnp
@@ -449,3 +450,33 @@ def test_a_value_that_rounding_alone_takes_from_the_losses_is_the_losses(loss, v
     assert jc.check_grad(loss, x, grad=pair)
     off = jc.check_grad(loss, x, grad=lambda x: (1.1 * pair(x)[0], pair(x)[1]))
     assert off.reason is Reason.STRUCTURE, off
+
+
+WRONG_CALLS = {
+    "find_rules": (
+        lambda w: jc.find_rules(3),
+        TypeError,
+        "find_rules takes a function and gives one; it was given int",
+    ),
+    "strip_rules": (lambda w: jc.strip_rules("x"), TypeError, "strip_rules takes a function"),
+    "in_float64": (lambda w: jc.in_float64(3), TypeError, "in_float64 takes a function"),
+    "steps": (
+        lambda w: jc.check_batch(jnp.sum, w, train_step=lambda p: p, steps=[0, 0, 1]),
+        ValueError,
+        "names a count twice",
+    ),
+    "order": (lambda w: jc.check_rule(jnp.sin, w, order=True), ValueError, "order=True: use 1 or 2"),
+    "filter": (lambda w: jc.check_grad(jnp.sum, w).filter(3), TypeError, "path=3: a pattern"),
+    "surrogate": (
+        lambda w: jc.check_grad(jnp.sum, w, grad=jnp.ones_like, surrogate=lambda path: "no"),
+        TypeError,
+        "returned 'no'; it has to say True or False",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CALLS)
+def test_a_wrong_call_is_told_what_it_takes(name):
+    call, error, said = WRONG_CALLS[name]
+    with pytest.raises(error, match=re.escape(said)):
+        call(np.ones(3))

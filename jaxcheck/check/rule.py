@@ -110,7 +110,7 @@ def check_rule(
     kwargs = {} if kwargs is None else kwargs
     refuse_no_dict(kwargs, "f's")
     refuse_all_in_one(f, args, kwargs)
-    if order not in (1, 2):
+    if isinstance(order, bool) or order not in (1, 2):
         raise ValueError(f"order={order!r}: use 1 or 2")
     if level not in (None, "quick", "full"):
         raise ValueError(f'level={level!r}: use "quick", "full", or None for what fits into {FITS} s')

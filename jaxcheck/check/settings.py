@@ -89,7 +89,10 @@ class Settings:
         if not callable(self.surrogate):
             return self.surrogate
         with note(f"raised by surrogate({path!r}): a function of the path of a leaf is asked of each"):
-            return bool(self.surrogate(path))
+            said = self.surrogate(path)
+        if not isinstance(said, (bool, np.bool_)):
+            raise TypeError(f"surrogate({path!r}) returned {said!r}; it has to say True or False of each leaf")
+        return bool(said)
 
 
 @dataclasses.dataclass(eq=False)

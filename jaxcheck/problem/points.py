@@ -272,6 +272,8 @@ def _trained(params, line, train_step, steps) -> Batch:
     wanted = list(steps) if isinstance(steps, Iterable) else []
     if not wanted or any(isinstance(s, bool) or not isinstance(s, (int, np.integer)) or s < 0 for s in wanted):
         raise ValueError(f"steps={steps!r}: a list of step counts, each a whole number that is not negative")
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"steps={steps!r} names a count twice; the points are those after each count, once")
     found = {}
     # A step may donate what it is given (or write into it): it gets its own, never the caller's nor a stored one.
     params = _copied(params)

@@ -29,6 +29,12 @@ def is_dynamic(leaf: Any) -> bool:
     return isinstance(leaf, (jax.Array, np.ndarray, np.generic)) or hasattr(leaf, "__jax_array__")
 
 
+def refuse_no_function(name: str, f: Any) -> None:
+    """Raise TypeError where what `name` was given is no function: here, and not when the result is called."""
+    if not callable(f):
+        raise TypeError(f"{name} takes a function and gives one; it was given {type(f).__name__}")
+
+
 def trace_native(
     f: Callable[..., Any], args: Any, kwargs: Any, dynamic: Callable[[Any], bool] = is_dynamic
 ) -> NativeTrace:

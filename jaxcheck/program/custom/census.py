@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxcheck.program import interpret
 from jaxcheck.program.custom import owner, rules
-from jaxcheck.program.native import trace_native
+from jaxcheck.program.native import refuse_no_function, trace_native
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,10 @@ def find_rules(f: Callable[..., Any]) -> Callable[..., tuple[RuleInfo, ...]]:
     leave no trace and are not listed: look at the loss rather than at the train step.
 
     Raises:
+        TypeError: `f` is no function.
         Whatever tracing `f` raises.
     """
+    refuse_no_function("find_rules", f)
 
     def found(*args: Any, **kwargs: Any) -> tuple[RuleInfo, ...]:
         return rules_in(trace_native(f, args, kwargs).closed)

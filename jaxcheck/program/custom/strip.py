@@ -17,7 +17,7 @@ from jax.extend.core import primitives
 from jaxcheck.program import interpret
 from jaxcheck.program.custom import census, owner, rules
 from jaxcheck.program.kernels import without_kernels
-from jaxcheck.program.native import trace_native
+from jaxcheck.program.native import refuse_no_function, trace_native
 from jaxcheck.there import there
 
 Which = str | Callable[[census.RuleInfo], bool]
@@ -157,9 +157,11 @@ def strip_rules(f: Callable[..., Any], which: Which = "user") -> Callable[..., A
     scalars among the arguments stay Python scalars, as in a direct call of `f`.
 
     Raises:
+        TypeError: `f` is no function.
         ValueError: if `which` is not a known word or a callable.
         Whatever tracing `f` raises, when the result is called.
     """
+    refuse_no_function("strip_rules", f)
     _chooser(which)
 
     @functools.wraps(f, updated=())

@@ -20,7 +20,7 @@ from jaxcheck.program.float64.lifting import Unliftable
 from jaxcheck.program.float64.narrow import islands, low_precision, narrow, programs_of, stuck_in, uses_random_bits
 from jaxcheck.program.float64.widths import lifted_dtype
 from jaxcheck.program.mode import is_traced, is_wide
-from jaxcheck.program.native import NativeTrace, trace_native
+from jaxcheck.program.native import NativeTrace, refuse_no_function, trace_native
 from jaxcheck.program.tidy import tidy
 
 __all__ = ["Traced", "Unliftable", "in_float64", "islands", "lift", "low_precision", "runnable", "to_float64",
@@ -236,8 +236,10 @@ def in_float64(f: Callable[..., Any]) -> Callable[..., Any]:
     float32 of them.
 
     Raises:
+        TypeError: `f` is no function.
         Whatever tracing `f` raises, when the result is called.
     """
+    refuse_no_function("in_float64", f)
 
     @functools.wraps(f, updated=())
     def wide(*args: Any, **kwargs: Any) -> Any:
