@@ -41,6 +41,10 @@ def digest(*parts: bytes) -> bytes:
     return sink.digest()
 
 
+class OfAnotherCheck(ValueError):
+    """The file holds what was measured of another problem."""
+
+
 class Store:
     """An open file. One thread at a time may use it.
 
@@ -70,7 +74,7 @@ class Store:
         """Say of what the file holds the evidence, each part by what it is and a text that is its own.
 
         Raises:
-            ValueError: it holds that of another problem; the text names what differs.
+            OfAnotherCheck: it holds that of another problem; the text names what differs.
         """
         self.problem = json.dumps(problem, sort_keys=True)
         with said(self.given):
@@ -90,7 +94,7 @@ class Store:
         parts = [part for part in {**known, **problem} if known.get(part) != problem.get(part)]
         if parts:
             differing = "; ".join(_difference(part, known.get(part, ""), problem.get(part, "")) for part in parts)
-            raise ValueError(
+            raise OfAnotherCheck(
                 f"resume={self.given!r} holds the evidence of another check: {differing}. "
                 "Give another file, or delete this one"
             )

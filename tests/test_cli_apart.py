@@ -171,3 +171,15 @@ def test_a_file_written_anew_is_read_by_whom_it_was_read(cases, tmp_path):
     path.chmod(0o600)
     assert call("run", cases(PASS), "--json", str(path)).exit_code == 0
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+MENDED = """import numpy as np
+def check_square(): return jaxcheck.check_grad(lambda w: (w**2).sum(), np.ones(3), lambda w: {} * w)
+"""
+
+
+def test_a_case_that_was_mended_is_checked_anew(cases, tmp_path):
+    kept = tmp_path / "kept"
+    for factor, code, files in ((3, 1, 1), (3, 1, 1), (2, 0, 2), (2, 0, 2), (4, 1, 2)):
+        assert call("run", cases(MENDED.format(factor)), "--resume", str(kept)).exit_code == code
+        assert len(list(kept.iterdir())) == files  # the evidence of before is kept beside it, once

@@ -63,7 +63,7 @@ def check_batch(
     """Check a gradient at many points in one program.
 
     Args:
-        loss, grad, args: as in `check_grad`, and all other options likewise.
+        loss, grad, args, has_aux and the options below: as in `check_grad`; kwargs, argnums and where are its alone.
         points: a pytree with a leading axis on every leaf; or a list of pytrees (a tuple that could be either is one).
         init, n: in place of `points`: `init(key) -> params`, drawn n times from `seed`.
         train_step, steps: `train_step(params) -> params`, from `init` or from `points` as one pytree; the points are
