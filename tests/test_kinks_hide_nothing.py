@@ -61,16 +61,16 @@ def test_many_of_them_are_seen_as_one_is(name, size, zeros):
         test_util.check_grads(loss, (x,), 1, ["rev"])
 
 
-@pytest.mark.parametrize("zeros", [1, 300, 50_000])
-@pytest.mark.parametrize("name", FILLED)
+# One component is seen by the directions where the leaf is not too large; 300 of 20,000 are 12 % of it.
+@pytest.mark.parametrize(("name", "zeros"), [("a tanh", 1), ("a quotient", 300), ("two relus", 10_000)])
 def test_of_a_large_leaf_no_smaller_steps_of_other_components_vouch_for_them(name, zeros):
     of_one, slope = FILLED[name]
     loss = lambda x: jnp.sum(of_one(x))  # noqa: E731
-    x = np.random.default_rng(0).normal(size=100_000)
+    x = np.random.default_rng(0).normal(size=20_000)
     x += 0.1 * np.sign(x)  # next to 0 the quotient has no digits in float32
     x[:zeros] = 0
-    assert jc.check_grad(loss, x, grad=slope)
-    report = jc.check_grad(loss, x, grad=jax.grad(loss))
+    assert jc.check_grad(loss, x, grad=slope, mode="sketch")
+    report = jc.check_grad(loss, x, grad=jax.grad(loss), mode="sketch")
     assert not report, report
 
 
