@@ -89,7 +89,45 @@ def test_what_is_held_back_on_a_kink_is_no_choice_of_it(bend, held):
         assert bool(report) is (held == 0), report
 
 
-def test_the_choice_of_a_sum_of_kinks_is_one():
-    x = np.array([0.0, 0.7, -1.1, 0.3])
-    loss = lambda x: jnp.sum(100 * jax.nn.relu(x) - 99 * jax.nn.relu(-x))  # noqa: E731
-    assert jc.check_grad(loss, x, grad=jax.grad(loss)).reason == jc.Reason.KINK
+OF_TWO = {
+    "a leaky relu": (lambda t: jax.nn.relu(t) - 0.01 * jax.nn.relu(-t), True),
+    "a parametric one": (lambda t: jax.nn.relu(t) - 0.4 * jax.nn.relu(-t), True),
+    "nearly a line": (lambda t: 100 * jax.nn.relu(t) - 99 * jax.nn.relu(-t), False),
+    "a kink on a slope": (lambda t: 0.1 * jnp.abs(t) + jnp.where(t == 0, 0.0, 3 * jnp.sin(t)), False),
+}
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+@pytest.mark.parametrize("name", OF_TWO)
+def test_what_decisions_give_at_the_point_alone_is_a_choice_where_it_is_near_the_slopes(name, by_hand):
+    """Autodiff gives 0 there in all four; the slopes are 0.01 and 1, 0.4 and 1, 99 and 100, 2.9 and 3.1."""
+    bend, near = OF_TWO[name]
+    loss = lambda x: jnp.sum(bend(x))  # noqa: E731
+    for mode in (None, "sketch"):
+        report = jc.check_grad(loss, np.array([0.0, 0.7, -1.1, 0.3]), jax.grad(loss) if by_hand else None, mode=mode)
+        assert (report.reason is jc.Reason.KINK) is near, report
+
+
+def _among_zeros(zeros):
+    rng = np.random.default_rng(1)
+    weights, x = jnp.asarray(rng.normal(size=3000)), rng.normal(size=3000)
+    x[:zeros], x[-2:] = 0, (0.7, 0.7)
+    smooth = lambda x: jnp.sum(weights * jax.nn.relu(x) + jnp.sin(x) * weights[::-1])  # noqa: E731
+    return smooth, x
+
+
+HIDDEN = {
+    "nothing": lambda x: 0.5 * x[-1] * x[-2],
+    "a factor held": lambda x: stop(x[-1]) * x[-2],
+    "a sum held": lambda x: stop(jnp.sum(x[-100:])) * x[-2],
+    "a difference where it is zero": lambda x: 50 * jnp.where(x[-1] == x[-2], 0.0, x[-1] - x[-2]),
+}
+
+
+@pytest.mark.parametrize("zeros", [1, 30])
+@pytest.mark.parametrize("name", HIDDEN)
+def test_kinks_that_every_direction_crosses_hide_nothing_that_autodiff_does_not_say(name, zeros):
+    smooth, x = _among_zeros(zeros)
+    loss = lambda x: smooth(x) + HIDDEN[name](x)  # noqa: E731
+    report = jc.check_grad(loss, x, grad=jax.grad(loss), mode="sketch")
+    assert bool(report) is (name == "nothing"), report

@@ -111,7 +111,7 @@ def on_kinks(
     for p, one in zip(ev.probes, looks, strict=True):
         if p.directions is None:
             cleared, usable = [h[:, p.at].T for h in held], one.usable
-            one = dataclasses.replace(one, filled=one.gross & ~one.kink & _between(p, m, found, filled, ev.alone))
+            one = dataclasses.replace(one, filled=one.gross & _between(p, m, found, filled, ev.alone))
         else:
             claims = ((m, explained), (m if a is None else a, ~np.isnan(found.low)))
             cleared = [one.kink | ranges.reached(p, claim, on, found, one.slack) for claim, on in claims]
@@ -132,21 +132,24 @@ def on_kinks(
 def _between(probes: Probes, m: np.ndarray, found: ranges.Ranges, those: np.ndarray, alone: bool) -> np.ndarray:
     """(D, G) which of `those` components lie between pieces that are one and the same: their gradients are nearer to
     the slope than to the claim, and differ by less than these two do: in that component, where each decides `alone`,
-    else in any, of which a decision that is shared may be (of a median, one component's slopes say nothing)."""
+    else in any, of which a decision that is shared may be (of a median, one component's slopes say nothing). Where
+    such pieces differ by less than the claim is outside of them, they are as one beside it (a relu less a part of
+    another, as a leaky one is written, has its choice nearer than that)."""
     low, high, claim, those = (x[:, probes.at].T for x in (found.low, found.high, m, those))
     with np.errstate(all="ignore"):
         off = np.abs(claim - probes.slopes.value)
         near = [np.abs(x - probes.slopes.value) < np.abs(x - claim) for x in (low, high)]
         spread = found.high - found.low
-        spread = spread[:, probes.at].T if alone else np.fmax.reduce(spread, axis=1, initial=0.0)
-        return those & near[0] & near[1] & (spread < off)
+        most = spread[:, probes.at].T if alone else np.fmax.reduce(spread, axis=1, initial=0.0)
+        smooth = ~probes.slopes.kink & near[0] & near[1] & (most < off)
+        return those & (smooth | (alone & probes.slopes.kink & (np.maximum(low - claim, claim - high) > most)))
 
 
 def _alike(m: np.ndarray, found: ranges.Ranges, those: np.ndarray) -> np.ndarray:
-    """(G,) whether `those` components of which the pieces say one and the same, and m grossly another, are more than
+    """(G,) whether `those` components that are further from their pieces than these are from each other are more than
     so small a part of the leaf that nobody is asked about it."""
     with np.errstate(all="ignore"):
-        off = np.abs(m - (found.low + found.high) / 2)
+        off = np.maximum(found.low - m, m - found.high)
         off = np.where(those & (found.high - found.low < off), off, 0.0)
         return norms(off) > GROSS * norms(m)
 

@@ -166,6 +166,14 @@ def by_column(a: np.ndarray, b: np.ndarray, error: np.ndarray | None = None) -> 
     return float(np.max([formula2(x, y) for x, y in zip(a[told], b[told], strict=True)]))
 
 
+def unjudged(ev: LeafEvidence) -> bool:
+    """Whether M is what autodiff says, and every direction along which the whole leaf was moved crosses a kink: of the
+    components that are on none autodiff alone has spoken."""
+    dense = [p for p in ev.probes if p.directions is not None]
+    crossed = bool(dense) and all(bool(p.slopes.kink.all()) for p in dense)
+    return crossed and (ev.is_autodiff or (ev.a is not None and not is_another(ev)))
+
+
 def steep(ev: LeafEvidence) -> bool:
     """Whether M claims of some difference, which nothing else judges, more than it can judge (`Slopes.steepest`)."""
     if ev.a is not None or ev.is_autodiff:

@@ -21,7 +21,7 @@ from jaxcheck.judgement.chance import from_differences, hidden
 from jaxcheck.judgement.influence import reach
 from jaxcheck.judgement.looks import look
 from jaxcheck.judgement.measures import own_size, reference
-from jaxcheck.judgement.vote import judge
+from jaxcheck.judgement.vote import judge, least
 from jaxcheck.options import Tolerance
 from jaxcheck.result import NAN, Reason, Verdict
 from jaxcheck.there import there
@@ -106,9 +106,15 @@ def without_scale(ev: LeafEvidence, influence: np.ndarray) -> bool:
     return bool(not (norm > 0).any() or (faint and not (norm > OBVIOUS * norms(ev.m_error) + norms(ev.m_given)).any()))
 
 
+def _nothing(ev: LeafEvidence) -> np.ndarray:
+    """(G,) the outputs of which the gradient is zero in the caller's own dtype, or next to it."""
+    return norms(ev.m) <= least(ev.leaf.native) / FAINT
+
+
 def _shown(ev: LeafEvidence, influence: np.ndarray) -> np.ndarray:
     """(G,) the outputs that have a say of what would be caught: those that the leaf moves, unless it moves none."""
     moves = norms(ev.m) > 0
+    moves = moves & ~_nothing(ev) if (moves & ~_nothing(ev)).any() else moves
     shown = moves & (reach(ev) > FAINT * influence)
     return shown if shown.any() else moves
 
@@ -123,7 +129,7 @@ def _off(ev: LeafEvidence, believed: bool, influence: np.ndarray) -> tuple[float
         seen = norms(off + bars) / norm
         single = ((off + bars) / reference(ev, held, apart=False)).max(axis=1, initial=0.0)
         # An output that the leaf does not move but for rounding: relative to that, everything would be large.
-        still = (norm <= BARS * norms(bars)) & (reach(ev) <= FAINT * influence)
+        still = ((norm <= BARS * norms(bars)) & (reach(ev) <= FAINT * influence)) | _nothing(ev)
         unseen = np.where(influence > 0, norms((off + bars) * own_size(ev)) / influence, 0.0)
         seen, single = np.where(still, unseen, seen), np.where(still, unseen, single)
         if not believed:

@@ -12,6 +12,7 @@ from jaxcheck.check.settings import Case
 from jaxcheck.evidence import freed
 from jaxcheck.evidence.freed import Freed
 from jaxcheck.evidence.measured import LeafEvidence
+from jaxcheck.judgement.measures import unjudged
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.result import Reason, Verdict
 from jaxcheck.there import there
@@ -39,7 +40,7 @@ def _has_say(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
     claim = _autodiff(ev)
     if claim is None or not np.isfinite(claim).all() or not ev.leaf.size:
         return False
-    if _overrules(opinion):
+    if _overrules(opinion) or (opinion.reason is Reason.KINK and unjudged(ev)):
         return True
     if opinion.reason not in JUDGED:
         return False
@@ -75,7 +76,9 @@ def second_opinions(case: Case, leaves: list[LeafEvidence], opinions: list[Opini
                 closer = dataclasses.replace(leaves[k], a=value, a_error=error, held=_autodiff(leaves[k]))
                 third = case.judge(closer)
                 leaves[k], second = (closer, third) if third.verdict is Verdict.FAIL else (leaves[k], second)
-            if second.verdict is Verdict.FAIL and _overrules(opinions[k]):  # M and autodiff leave out the same
+            if (
+                second.verdict is Verdict.FAIL and opinions[k].verdict is Verdict.PASS
+            ):  # M and autodiff leave out the same
                 second = dataclasses.replace(second, reason=Reason.NUMERIC_SUSPECT)
             opinions[k] = dataclasses.replace(second, note="; ".join(filter(None, (BY_FREED, second.note))))
     return opinions

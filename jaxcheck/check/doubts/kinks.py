@@ -15,7 +15,7 @@ from jaxcheck.evidence.measured import LeafEvidence
 from jaxcheck.evidence.sides import Sides, sides
 from jaxcheck.evidence.witnesses import measure
 from jaxcheck.judgement.looks import round_off
-from jaxcheck.judgement.measures import believed, is_another
+from jaxcheck.judgement.measures import believed, is_another, unjudged
 from jaxcheck.judgement.ties import Broken, broken
 from jaxcheck.judgement.vote import Opinion, judge
 from jaxcheck.result import Reason, Verdict
@@ -86,6 +86,8 @@ def _accused(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
     derivative back: what the pieces say holds it back as well."""
     if ev.held is not None:
         return False
+    if opinion.verdict is Verdict.PASS and opinion.reason is Reason.KINK:
+        return unjudged(ev) or (opinion.doubtful and _far_outside(ev))
     if opinion.reason is Reason.AUTODIFF_DIFFERS and ev.a is not None and np.isfinite(ev.a).all():
         return True
     if opinion.verdict is not Verdict.FAIL or not ev.leaf.size:
@@ -97,6 +99,17 @@ def _accused(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
     # Where one component decides nothing alone, autodiff's choice looks as wrong as any other.
     autodiff = judge(ev, case.settings.tolerance, m=ev.a, must_catch=case.settings.must_catch)
     return autodiff.verdict is Verdict.FAIL
+
+
+def _far_outside(ev: LeafEvidence) -> bool:
+    """Whether the gradient of a component is further from its one-sided slopes than these are from each other."""
+    for p in ev.probes:
+        if p.directions is None:
+            s, claim = p.slopes, p.project(ev.m)
+            low, high = np.minimum(s.left, s.right), np.maximum(s.left, s.right)
+            if (s.kink & (np.maximum(low - claim, claim - high) > high - low)).any():
+                return True
+    return False
 
 
 def _excused(case: Case, found: Sides, leaves, opinions, accused: list[bool]) -> None:

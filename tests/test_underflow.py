@@ -1,0 +1,48 @@
+"""What is zero in the caller's own dtype, and so no mistake there."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcheck as jc
+
+bell = lambda x: jnp.exp(-x * x)  # noqa: E731
+
+
+def made(factor=1.0):
+    """A rule that is zero in the tail."""
+    rule = jax.custom_vjp(bell)
+    slope = lambda x: jnp.where(jnp.abs(x) > 9, 0, -2 * x * bell(x) * factor)  # noqa: E731
+    rule.defvjp(lambda x: (bell(x), x), lambda x, ct: (ct * slope(x),))
+    return rule
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_slope_that_underflows_may_be_zero(dtype):
+    x = jnp.array([0.5, 18.0, -1.0], dtype)
+    assert jc.check_rule(made(), x)
+    assert jc.check_grad(lambda x: jnp.sum(made()(x).astype(jnp.float32)), x)
+    assert jc.check_rule(made(1.01), x).verdict is jc.Verdict.FAIL
+
+
+def test_one_that_does_not_may_not():
+    with jax.enable_x64(True):
+        assert jc.check_rule(made(), np.array([0.5, 18.0, -1.0])).verdict is jc.Verdict.FAIL
+    assert jc.check_rule(made(), jnp.array([0.5, 9.1, -1.0])).verdict is jc.Verdict.FAIL  # 2e-35
+
+
+def test_a_clip_that_keeps_a_denominator_finite_is_no_mistake():
+    rule = jax.custom_vjp(lambda x: jnp.tanh(100 * x))
+    slope = lambda x: 100 / jnp.cosh(jnp.clip(100 * x, -80, 80)) ** 2  # noqa: E731
+    rule.defvjp(lambda x: (jnp.tanh(100 * x), x), lambda x, ct: (ct * slope(x),))
+    assert jc.check_rule(rule, jnp.array([0.0, 0.5, -1, 2, 1e-3])).verdict is not jc.Verdict.FAIL
+
+
+def test_a_guard_that_is_zero_in_half_precision_is_not_the_rules():
+    norm = lambda x: jnp.sqrt(x * x + 1e-12)  # noqa: E731
+    rule = jax.custom_vjp(norm)
+    rule.defvjp(lambda x: (norm(x), x), lambda x, ct: (ct * x / norm(x),))
+    assert jc.check_rule(rule, jnp.array([0.0, 0.5, -1]))
