@@ -76,9 +76,8 @@ def second_opinions(case: Case, leaves: list[LeafEvidence], opinions: list[Opini
                 closer = dataclasses.replace(leaves[k], a=value, a_error=error, held=_autodiff(leaves[k]))
                 third = case.judge(closer)
                 leaves[k], second = (closer, third) if third.verdict is Verdict.FAIL else (leaves[k], second)
-            if (
-                second.verdict is Verdict.FAIL and opinions[k].verdict is Verdict.PASS
-            ):  # M and autodiff leave out the same
+            alike = _overrules(opinions[k]) or opinions[k].reason is Reason.KINK
+            if second.verdict is Verdict.FAIL and alike:  # M and autodiff leave out the same
                 second = dataclasses.replace(second, reason=Reason.NUMERIC_SUSPECT)
             opinions[k] = dataclasses.replace(second, note="; ".join(filter(None, (BY_FREED, second.note))))
     return opinions
