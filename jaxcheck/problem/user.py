@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from jaxcheck.foreign import is_array, no_wider
 from jaxcheck.problem.at_theta import real_gradient
+from jaxcheck.problem.pairs import at_others, other
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.mode import as_jax, is_traced
 from jaxcheck.theta import Theta, mismatch, without_gradient
@@ -125,7 +127,7 @@ class User:
             ask(before or (lambda: self.value(*copies(kept))))
         chosen = self.selection(leaves, extras)
         if chosen.value is not None:
-            refuse_other_value(chosen.value, lambda: self.value(*copies(kept)), lambda: self._pair_in_float64(*kept))
+            refuse_other_value(chosen.value, lambda: self.value(*copies(kept)), self._pairs(*kept))
         return chosen.leaves, chosen.note
 
     def confirm(self, leaves: Any, extras: Any) -> None:
@@ -134,19 +136,21 @@ class User:
         first, *values = jax.jit(lambda x, e: (self.selection(x, e).value, self.value(x, e), self.value(x, e)))(
             leaves, extras
         )
-        refuse_other_value(first, lambda: values.pop(), lambda: self._pair_in_float64(leaves, extras))
+        refuse_other_value(first, lambda: values.pop(), self._pairs(leaves, extras))
 
-    def _pair_in_float64(self, leaves: Any, extras: Any) -> tuple[Any, Any]:
-        """(the first half of the pair, the loss's value) in float64."""
-        with jax.enable_x64(True):
-            leaves, extras = jax.tree.map(_wide, (leaves, extras))
+    def _pairs(self, leaves: Any, extras: Any) -> Callable[[bool], list[tuple[Any, Any]]]:
+        """What gives (the first half of the pair, the loss's value): in float64, or at neighbours of the point."""
+
+        def pair(leaves: Any, extras: Any) -> tuple[Any, Any]:
             return self.selection(*copies((leaves, extras))).value, self.value(*copies((leaves, extras)))
+
+        return functools.partial(at_others, pair, leaves, extras)
 
     def numbers(self) -> list[Any]:
         """The gradient that was given as data, leaf by leaf. Raises StructureError naming the leaf."""
         chosen = select(self.theta, self.grad, self.has_aux)
         if chosen.value is not None:
-            refuse_other_value(chosen.value, lambda: self.value(self.fresh(), self.fresh_args()))
+            refuse_other_value(chosen.value, lambda: self.value(self.fresh(), self.fresh_args()), lambda wide: [])
         return chosen.leaves
 
     def host_leaves(self, theta: Theta, vector: np.ndarray, wide: bool = True) -> list[Any]:
@@ -250,36 +254,11 @@ def _is_scalar(x: Any) -> bool:
     return bool(jax.dtypes.issubdtype(jax.dtypes.result_type(x), np.floating))
 
 
-def refuse_other_value(
-    first: Any, value: Callable[[], Any], in_float64: Callable[[], tuple[Any, Any]] | None = None
-) -> None:
-    """Raise StructureError where `first` is not the loss's value; a loss that is random has no such value, and two that
-    are one `in_float64` are taken apart by rounding alone."""
-    one = value()
-    if _same(first, one) or not _same(one, value()):
-        return
-    if in_float64 is not None:
-        with contextlib.suppress(Refused):
-            if _same(*ask(in_float64)):
-                return
-    raise StructureError(
-        f"grad returned a pair whose first half, {float(first):.6g}, is not the loss's value, "
-        f"{float(one):.6g}: it is not (value, grads). {_PAIR}"
-    )
-
-
-def _wide(x: Any) -> Any:
-    kind = jax.dtypes.result_type(x)
-    if jax.dtypes.issubdtype(kind, np.floating):
-        return jnp.asarray(x, np.float64)
-    return jnp.asarray(x, np.complex128) if jax.dtypes.issubdtype(kind, np.complexfloating) else x
-
-
-def _same(x: Any, y: Any) -> bool:
-    """Whether two scalars are one number, as far as the coarser of their dtypes can tell."""
-    unit = max(float(jnp.finfo(jax.dtypes.result_type(v)).eps) for v in (x, y))
-    one, two = float(x), float(y)
-    return one == two or abs(one - two) <= unit**0.5 * max(abs(one), abs(two)) or bool(np.isnan(one) and np.isnan(two))
+def refuse_other_value(first: Any, value: Callable[[], Any], pairs: Callable[[bool], list[tuple[Any, Any]]]) -> None:
+    """Raise StructureError where `first` is not the loss's value, see `pairs.other`."""
+    said = other(first, value, pairs)
+    if said:
+        raise StructureError(f"{said}. {_PAIR}")
 
 
 def real_rows(theta: Theta, picked: Any) -> np.ndarray:
