@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+
+import jax
 import numpy as np
 
 from jaxcheck import threads
@@ -13,6 +16,14 @@ from jaxcheck.theta import Leaf
 
 # A gradient (G, P) and its bars, or nothing.
 Barred = tuple[np.ndarray, np.ndarray] | tuple[None, None]
+
+
+@functools.cache
+def least(dtype: str) -> float:
+    """The smallest number of a dtype that XLA keeps: it makes zeros of subnormals, but computes half precision in
+    float32."""
+    known = jax.dtypes.finfo(dtype)
+    return float(known.smallest_subnormal if dtype == "float16" else known.tiny)
 
 
 def of_leaf(
@@ -29,7 +40,9 @@ def of_leaf(
     mine, bars = (x[:, where] for x in m)
     other, other_bars = (None if x is None else x[:, where] for x in a)
     more = (probes, given, problem.unit, problem.is_autodiff)
-    return LeafEvidence(leaf, point[where], mine, bars, other, other_bars, *more, sharp=problem.sharp)
+    # What Python computes it computes in the dtypes that it is given.
+    zero = 0.0 if problem.primal is None else least(leaf.native)
+    return LeafEvidence(leaf, point[where], mine, bars, other, other_bars, *more, sharp=problem.sharp, least=zero)
 
 
 def barred(stack: np.ndarray, problem: Problem | None, point: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:

@@ -74,7 +74,7 @@ class LeafEvidence:
     measured round-off. `stopped` is M as its loops stop, where `m` is M with them run on. `pieces` are the least and
     the largest gradient on the smooth pieces that meet at the point, and where those differ, each (G, n), with `alone`
     where each component decides its own there. `held` (G, n) is autodiff's gradient where `a` is that of the function
-    with nothing held back from it (`stop_gradient`).
+    with nothing held back from it (`stop_gradient`). What is below `least` is zero in the caller's own dtype.
     """
 
     leaf: Leaf
@@ -92,6 +92,7 @@ class LeafEvidence:
     stopped: np.ndarray | None = None
     pieces: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     alone: bool = False
+    least: float = 0.0
     held: np.ndarray | None = None
 
     @functools.cached_property

@@ -21,7 +21,7 @@ from jaxcheck.judgement.chance import from_differences, hidden
 from jaxcheck.judgement.influence import reach
 from jaxcheck.judgement.looks import look
 from jaxcheck.judgement.measures import own_size, reference
-from jaxcheck.judgement.vote import judge, least
+from jaxcheck.judgement.vote import judge
 from jaxcheck.options import Tolerance
 from jaxcheck.result import NAN, Reason, Verdict
 from jaxcheck.there import there
@@ -108,7 +108,7 @@ def without_scale(ev: LeafEvidence, influence: np.ndarray) -> bool:
 
 def _nothing(ev: LeafEvidence) -> np.ndarray:
     """(G,) the outputs of which the gradient is zero in the caller's own dtype, or next to it."""
-    return norms(ev.m) <= least(ev.leaf.native) / FAINT
+    return norms(ev.m) <= ev.least / FAINT
 
 
 def _shown(ev: LeafEvidence, influence: np.ndarray) -> np.ndarray:

@@ -7,9 +7,7 @@ no of a leaf in `facts`, and the verdict is the first row of `table` whose facts
 from __future__ import annotations
 
 import dataclasses
-import functools
 
-import jax
 import numpy as np
 
 from jaxcheck.bars import GROSS, MUST_CATCH, OBVIOUS
@@ -60,7 +58,7 @@ def judge(
         surrogate: the gradient is declared to be another one on purpose.
     """
     # What is zero in the caller's own dtype is no mistake there: exp(-x^2) at 18 is 1e-140, in float32 nothing.
-    tolerance = dataclasses.replace(tolerance, atol=max(tolerance.atol, least(ev.leaf.native)))
+    tolerance = dataclasses.replace(tolerance, atol=max(tolerance.atol, ev.least))
     m = ev.m if m is None else m
     a = ev.a if ev.a is not None and np.isfinite(ev.a).all() else None
     with np.errstate(all="ignore"):
@@ -70,14 +68,6 @@ def judge(
     return Opinion(
         row.verdict, row.name(found.facts), *numbers, found.residual, found.kinks, row.note, row.doubtful, row.outvoted
     )
-
-
-@functools.cache
-def least(dtype: str) -> float:
-    """The smallest number of a dtype that XLA keeps: it makes zeros of subnormals, but computes half precision in
-    float32."""
-    known = jax.dtypes.finfo(dtype)
-    return float(known.smallest_subnormal if dtype == "float16" else known.tiny)
 
 
 def beyond_rounding(ev: LeafEvidence, opinion: Opinion) -> bool:
