@@ -120,7 +120,17 @@ def test_every_folder_has_its_own_neighbours(tmp_path, count):
         (tmp_path / name / "check_model.py").write_text(CUBE)
     result = call("run", str(tmp_path), "-q", "-n", count)
     assert [line.split()[0] for line in result.output.splitlines()[:4]] == ["PASS", "FAIL", "FAIL", "PASS"]
-    assert "model" not in sys.modules
+
+
+COUNTED = "import shared_neighbour\ndef check_x():\n    shared_neighbour.made.append(1)\n"
+
+
+def test_files_of_one_folder_share_their_neighbours(cases, tmp_path):
+    """What a module registers once, it registers once."""
+    cases("made = []\n", "shared_neighbour.py")
+    for count, name in enumerate("ab", start=1):
+        cases(f"{COUNTED}    assert len(shared_neighbour.made) == {count}\n    return passing()\n", f"{name}_checks.py")
+    assert call("run", str(tmp_path)).exit_code == 0
 
 
 HELD = {

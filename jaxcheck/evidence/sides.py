@@ -33,7 +33,7 @@ NEAR, ROOTS = 1e-7, 10.0
 # changed by as much as it does at the distance above, if it is the kink that changes it.
 AT, AS_MUCH = 1024.0, 0.5
 # A piece does not reach the point where the gradient that near has not changed by this part of it. A quotient that is
-# 0/0 at the point (of which a `where` makes its limit) keeps a digit there, no more: 6 % off was seen, and 50 %.
+# 0/0 at the point (of which a `where` makes its limit) keeps a digit there, no more: it was seen to be half of it off.
 STILL = 1 / 16
 # Where autodiff is asked along each way, in these two distances: four times in the first, twice in the second.
 STEPS = np.array([1.0, -1.0, 2.0, -2.0, 1.0, -1.0])

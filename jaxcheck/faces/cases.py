@@ -186,6 +186,8 @@ def loaded(file: File) -> Iterator[tuple[list[tuple[CaseInfo, Callable[[], Any]]
     module = importlib.util.module_from_spec(spec)
     sys.modules[_MODULE] = module  # dataclasses and pickle look their module up
     folder = str(file.place.resolve().parent)
+    for name in [name for other, names in _neighbours.items() if other != folder for name in names]:
+        sys.modules.pop(name, None)
     sys.path.insert(0, folder)
     before = set(sys.modules)
     try:
@@ -193,22 +195,26 @@ def loaded(file: File) -> Iterator[tuple[list[tuple[CaseInfo, Callable[[], Any]]
             _, raised = _tried(spec.loader.exec_module, module)
         yield [] if raised is not None else _cases(module, file, marked), raised
     finally:
-        for name in _neighbours(folder, set(sys.modules) - before):
-            del sys.modules[name]
+        _neighbours[folder] = _neighbours.get(folder, set()) | _beside(folder, set(sys.modules) - before)
         with contextlib.suppress(ValueError):  # by the file itself
             sys.path.remove(folder)
         sys.modules.pop(_MODULE, None)
 
 
-def _neighbours(folder: str, imported: set[str]) -> list[str]:
-    """Those of the modules that lie beside a file: the next file, of another folder, may have others of those names."""
+# Modules that lie beside the files that were run, by their folder: the next file, of another folder, may have others of
+# those names, and one of the same folder has these.
+_neighbours: dict[str, set[str]] = {}
+
+
+def _beside(folder: str, imported: set[str]) -> set[str]:
+    """Those of the modules that lie in a folder."""
     beside = set()
     for name in imported:
         spec = getattr(sys.modules[name], "__spec__", None)
         at = list(getattr(spec, "submodule_search_locations", None) or [getattr(spec, "origin", None) or ""])
         if "." not in name and any(os.path.dirname(one) == folder for one in at):
             beside.add(name)
-    return [name for name in imported if name.partition(".")[0] in beside]
+    return {name for name in imported if name.partition(".")[0] in beside}
 
 
 def _tried(f: Callable, *args: Any) -> tuple[Any, BaseException | None]:
