@@ -189,8 +189,8 @@ class _Run:
         path = self.config.getoption("jaxcheck_report")
         if not path or self.is_worker:
             return
-        self.written = pytest_section.written(path, self.entries)
-        if session.exitstatus == pytest.ExitCode.OK and pytest_section.NOT in self.written:
+        done, self.written = pytest_section.written(path, self.entries)
+        if session.exitstatus == pytest.ExitCode.OK and not done:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

@@ -42,7 +42,11 @@ def digest(*parts: bytes) -> bytes:
 
 
 class OfAnotherCheck(ValueError):
-    """The file holds what was measured of another problem."""
+    """The file `path` holds what was measured of another problem."""
+
+    def __init__(self, said: str, path: str):
+        super().__init__(said)
+        self.path = path
 
 
 class Store:
@@ -96,7 +100,8 @@ class Store:
             differing = "; ".join(_difference(part, known.get(part, ""), problem.get(part, "")) for part in parts)
             raise OfAnotherCheck(
                 f"resume={self.given!r} holds the evidence of another check: {differing}. "
-                "Give another file, or delete this one"
+                "Give another file, or delete this one",
+                self.given,
             )
 
     def finished(self) -> str:

@@ -149,10 +149,9 @@ def _resumed(folder: str | None, case: str, info: CaseInfo, function: Callable[[
     while True:
         with _kept(folder, case) as given:
             report, raised = _tried(_check, info, function)
-        old = Path(given[-1]) if given and isinstance(raised, OfAnotherCheck) and given[-1] in str(raised) else None
-        if old is None or not old.is_file():
+        if not (isinstance(raised, OfAnotherCheck) and raised.path in given and Path(raised.path).is_file()):
             return report, raised
-        old.replace(f"{old}.old")
+        Path(raised.path).replace(f"{raised.path}.old")
 
 
 @contextlib.contextmanager

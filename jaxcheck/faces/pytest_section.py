@@ -15,7 +15,6 @@ _SUFFIXES = (".json", ".html", ".xml", ".sarif")
 _RANK = {"FAIL": 0, "INCONCLUSIVE": 1, "PASS": 2}
 _COLOURS = {"FAIL": "red", "INCONCLUSIVE": "yellow", "PASS": "green"}
 _MOST = 10
-NOT = "could not be"
 
 
 @dataclasses.dataclass
@@ -49,14 +48,13 @@ def from_here(config: pytest.Config, test: str) -> str:
     return "::".join([os.path.relpath(config.rootpath / file, config.invocation_params.dir), *rest])
 
 
-def written(path: str, entries: list[Entry]) -> str:
-    """What came of writing them; it has `NOT` in it where they could not be: what the tests said is told all the
-    same."""
+def written(path: str, entries: list[Entry]) -> tuple[bool, str]:
+    """(whether they could be written, what to say of it): what the tests said is told all the same."""
     try:
         write(path, entries)
     except OSError as error:
-        return f"gradient checks {NOT} written to {path}: {error.strerror or error}"
-    return f"gradient checks were written to {path}"
+        return False, f"gradient checks could not be written to {path}: {error.strerror or error}"
+    return True, f"gradient checks were written to {path}"
 
 
 def write(path: str, entries: list[Entry]) -> None:
