@@ -84,6 +84,11 @@ FINE_UNIT = 1e-12
 # than the ladder's own estimate. Choices.
 CONFIRMED, CLOSER = 3e-5, 0.1
 
+# When a slope is infinite: the quotients of so many successive smaller steps each change by this part of the change
+# before, or more. Of a smooth function it is the ratio of the steps, a half; of a logarithm's times x it is 1, of a root
+# above. Choices.
+GROWS, GROWS_FOR = 0.9, 4
+
 # What decides nothing beside something else, or is looked at closer.
 
 # Part of a bound (must_catch, a tolerance) that a bar or a change may be and be far from convicting anybody. A choice.

@@ -185,6 +185,8 @@ class Row(Data):
     """What is wrong, where; or why it is unsupported."""
     order: int = 1
     """Of the derivative that the line is about."""
+    reason: Reason = Reason.AGREE
+    """Why it was looked at and could not be judged; AGREE where nothing of that kind is known."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -148,3 +148,39 @@ def test_where_every_point_is_on_a_kink_what_else_is_wrong_is_seen_beside_it(hel
     report = jc.check_batch(loss, points, grad=gradient)
     assert (report.points_passed, report.points_failed) == ((19, 1) if held else (20, 0)), report
     assert [p.index for p in report.points] == ([7] if held else [])
+
+
+# Each with a derivative, in component 1, that autodiff misses where that is 0, beside the kink of component 0.
+MISSED = {
+    "a special case": lambda t: jnp.where(t == 0, 1.0, 1.0 + 0.3 * t),
+    "a limit filled in": lambda t: jnp.where(t == 0, 1.0, jnp.sin(t) / jnp.where(t == 0, 1.0, t) + t),
+    "held back": lambda t: 3 * jnp.where(t == 0, jax.lax.stop_gradient(t), t),
+    "two relus": lambda t: jax.nn.relu(t) - jax.nn.relu(-t),
+}
+
+
+@pytest.mark.parametrize("apart", [1, 20])
+@pytest.mark.parametrize("name", MISSED)
+def test_what_autodiff_misses_beside_a_kink_passes_at_no_point(name, apart):
+    def loss(p):
+        return 9 * jax.nn.relu(p[0]) + MISSED[name](p[1]) + jnp.sum(p[2:] ** 2)
+
+    points = np.random.default_rng(0).normal(size=(20, 6))
+    points[:, 0], points[-apart:, 1] = 0.0, 0.0
+    report = jc.check_batch(loss, points, grad=jax.grad(loss))
+    assert (report.points_passed, report.points_failed, report.points_inconclusive) == (20 - apart, 0, apart)
+
+
+def test_layers_on_kinks_behind_each_other_pass():
+    rng, sizes = np.random.default_rng(0), (4, 16, 16, 2)
+    x = rng.normal(size=(8, sizes[0])) * (np.arange(8) % 2)[:, None]
+
+    def loss(net):
+        h = x
+        for w, b in net[:-1]:
+            h = jax.nn.relu(h @ w + b)
+        return jnp.mean((h @ net[-1][0] + net[-1][1]) ** 2)
+
+    net = [(rng.normal(size=(20, a, b)), np.zeros((20, b))) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    report = jc.check_batch(loss, net, grad=jax.grad(loss))
+    assert report.points_passed == 20

@@ -551,3 +551,12 @@ def test_autodiff_that_is_lost_as_well_excuses():
     for known in (fine, unknown):
         assert judgement.lost(leaf_run(zero[0], autodiff=near, **known), 1e-3, 1e-7).all()
         assert not judgement.lost(leaf_run(zero[0], autodiff=far, **known), 1e-3, 1e-7).any()
+
+
+def test_a_zero_beside_rounding_is_rounding():
+    """A bias before a normalisation: one run gives 0 where another gives 4e-9, and either may be off by that."""
+    noise = np.array([[4e-9, -2e-9, 1e-9]])
+    for bar, wrong in ((1e-8, False), (1e-10, True)):
+        bars_of = np.full((1, 3), bar)
+        one = leaf_run([0, -2e-9, 3e-9], autodiff=noise, bar=bars_of, autodiff_bar=bars_of, autodiff_formula=noise * 0)
+        assert judgement.apart(one, 1e-3, 2.0**-23).any() == wrong

@@ -146,3 +146,34 @@ def test_dropout_with_a_fixed_key_sees_the_same_mask():
     other = jax.random.bernoulli(jax.random.key(4), 0.5, (6, 4))
     report = jc.check_grad(dropped, p, lambda p: {"W": x.T @ (2 * jnp.where(other, x @ p["W"], 0))})
     assert report.verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("seed_of_net", [5, 7])
+def test_a_bias_before_a_normalisation_may_be_zero_as_run(seed_of_net):
+    """Its gradient is rounding alone, here 0 and there 1e-9, and a maximum decides otherwise as rounding will."""
+    rng = np.random.default_rng(seed_of_net)
+    x, y = rng.normal(size=(8, 4)).astype(np.float32), rng.integers(0, 5, 8)
+    sizes = {"w": (4, 6), "b": (6,), "v": (6, 5)}
+    params = {name: rng.normal(size=shape).astype(np.float32) for name, shape in sizes.items()}
+
+    def forward(p):
+        h = x @ p["w"] + p["b"]
+        off = h - h.mean(0)
+        inverse = (jnp.mean(off**2, axis=0) + 1e-5) ** -0.5
+        a = jnp.tanh(off * inverse)
+        z = a @ p["v"]
+        z = z - z.max(1, keepdims=True)
+        return off, inverse, a, jnp.exp(z) / jnp.exp(z).sum(1, keepdims=True)
+
+    def loss(p):
+        return -jnp.log(forward(p)[-1][jnp.arange(8), y]).mean()
+
+    def backprop(p):
+        off, inverse, a, s = forward(p)
+        dz = (s - jax.nn.one_hot(y, 5)) / 8
+        dn = (dz @ p["v"].T) * (1 - a**2)
+        dh = (dn - dn.mean(0) - off * inverse**2 * (dn * off).mean(0)) * inverse
+        return {"w": x.T @ dh, "b": dh.sum(0), "v": a.T @ dz}
+
+    report = jc.check_grad(loss, params, backprop)
+    assert report, report

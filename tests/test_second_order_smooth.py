@@ -80,3 +80,33 @@ def test_the_drop_in_does_not_pass_what_the_differences_contradict_at_second_ord
     test_util.check_grads(rule, (np.array([0.5, 1.0, -2.0]),), 2, ["rev"])
     with pytest.raises(jc.GradientInconclusive, match="NUMERIC_SUSPECT"):
         test_util.check_grads(rule, (np.array([0.0, 1.0, -2.0]),), 2, ["rev"])
+
+
+@pytest.mark.parametrize("eps", [1e-12, 1e-8])
+def test_a_symmetry_that_rounding_breaks_is_none_that_a_rule_breaks(eps):
+    """The second derivative cancels to 1e-5 of itself: 1/s - x^2/s^3."""
+    rule = made(lambda x: jnp.sqrt(eps + x * x), lambda x: x / jnp.sqrt(eps + x * x))
+    report = jc.check_rule(rule, np.array([0.3, -0.7, 1.1]), order=2, transforms=False, algebra=False)
+    assert report, report
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_second_derivative_that_is_infinite_is_not_judged(right):
+    """The gradient of |x|^1.5 is a root: at 0 its derivative is no number."""
+    rule = made(lambda x: jnp.abs(x) ** 1.5, lambda x: (1.5 if right else 1.4) * jnp.abs(x) ** 0.5 * jnp.sign(x))
+    report = jc.check_rule(rule, np.array([0.0, 1.0, -1.0]), order=2, transforms=False, where=False)
+    assert report.verdict is (jc.Verdict.INCONCLUSIVE if right else jc.Verdict.FAIL), report
+    assert report.reason is (jc.Reason.NONFINITE if right else jc.Reason.MANUAL_WRONG)
+    assert report.notes[0].startswith("the second order, which was asked for, could not be judged") is right
+
+
+def test_of_outputs_that_jump_no_symmetry_is_asked():
+    def loss(x):
+        return jnp.max(x) ** 2
+
+    rule = jax.custom_vjp(loss)
+    tied = lambda x, g: (g * 2 * jnp.max(x) * (x == jnp.max(x)) / jnp.sum(x == jnp.max(x)),)  # noqa: E731
+    rule.defvjp(lambda x: (loss(x), x), tied)
+    report = jc.check_rule(rule, np.ones(3), order=2)
+    assert (report.verdict, report.reason) == (jc.Verdict.INCONCLUSIVE, jc.Reason.JUMP), report
+    assert jc.check_rule(rule, np.array([1.0, 0.3, 0.7]), order=2)

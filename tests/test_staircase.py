@@ -124,3 +124,26 @@ def test_of_a_value_that_cancels_nothing_is_a_part(size, dtype, value):
     right = jc.check_grad(loss, point, grad=lambda w: 3 * np.asarray(w) ** 2)
     assert right or (dtype is np.float32 and right.verdict is not jc.Verdict.FAIL), right
     assert jc.check_grad(loss, point, grad=lambda w: 6 * np.asarray(w) ** 2).verdict is jc.Verdict.FAIL
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-6, 1e-3])
+@pytest.mark.parametrize("off", [0.0, 3e-7])
+def test_a_float32_fit_next_to_its_optimum_is_on_no_kink_and_nobody_is_accused(noise, off):
+    """What cancels in the residual is most of the gradient."""
+    for k in range(4):
+        rng = np.random.default_rng(k)
+        x, w = (rng.normal(size=s).astype(np.float32) for s in ((30, 4), (4,)))
+        y = (x @ w + noise * rng.normal(size=30)).astype(np.float32)
+        best = np.linalg.lstsq(x.astype(float), y.astype(float), rcond=None)[0]
+
+        def loss(p, x=x, y=y):
+            return float(np.mean((x @ p.astype(np.float32) - y) ** 2))
+
+        def gradient(p, x=x, y=y):
+            return 2 * x.T @ (x @ p.astype(np.float32) - y) / 30
+
+        report = jc.check_grad(loss, (best * (1 + off)).astype(np.float32), gradient, where=False)
+        assert report.verdict is jc.Verdict.INCONCLUSIVE, (k, report)
+        far = (best + 1).astype(np.float32)
+        assert jc.check_grad(loss, far, gradient)
+        assert not jc.check_grad(loss, far, lambda p, gradient=gradient: 1.01 * gradient(p), where=False)

@@ -46,3 +46,32 @@ def test_a_guard_that_is_zero_in_half_precision_is_not_the_rules():
     rule = jax.custom_vjp(norm)
     rule.defvjp(lambda x: (norm(x), x), lambda x, ct: (ct * x / norm(x),))
     assert jc.check_rule(rule, jnp.array([0.0, 0.5, -1]))
+
+
+UNBOUNDED = {
+    "root on both sides": lambda x: jnp.sqrt(jnp.abs(x)),
+    "cube root": jnp.cbrt,
+    "root on one": lambda x: jnp.where(x > 0, jnp.sqrt(jnp.abs(x)), x),
+    "x log x": lambda x: jnp.where(x > 0, x * jnp.log(jnp.where(x > 0, x, 1.0)), x),
+}
+
+
+@pytest.mark.parametrize("name", UNBOUNDED)
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_where_the_slope_is_no_number_nor_need_the_gradient_be(name, number):
+    def loss(x):
+        return jnp.sum(UNBOUNDED[name](x))
+
+    def gradient(x):
+        return jax.grad(loss)(jnp.where(x == 0, 1.0, x)) * jnp.where(x == 0, number, 1.0)
+
+    report = jc.check_grad(loss, np.array([0.0, 1.0, 0.5]), gradient)
+    assert (report.verdict, report.reason) == (jc.Verdict.INCONCLUSIVE, jc.Reason.NONFINITE), report
+    assert jc.check_grad(loss, np.array([0.3, 1.0, 0.5]), gradient)
+
+
+@pytest.mark.parametrize("loss", [lambda x: jnp.sum(x**2), lambda x: jnp.sum(jnp.abs(x)), lambda x: jnp.sum(x**3)])
+def test_where_the_slope_is_a_number_no_number_is_wrong(loss):
+    for x in (np.array([0.0, 1.0]), np.array([1e-3, 1.0])):
+        report = jc.check_grad(loss, x, lambda x: jax.grad(loss)(x).at[0].set(jnp.nan), where=False)
+        assert (report.verdict, report.reason) == (jc.Verdict.FAIL, jc.Reason.NONFINITE), report

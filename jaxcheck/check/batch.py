@@ -20,7 +20,7 @@ from jaxcheck.check.engine import examine
 from jaxcheck.check.resume import Call, Resumed, resuming
 from jaxcheck.check.settings import Settings
 from jaxcheck.check.stopping import finished
-from jaxcheck.evidence import as_run, batched, batched_beside, batched_sides
+from jaxcheck.evidence import as_run, batched, batched_beside, batched_pieces, batched_sides
 from jaxcheck.options import Exhaustive, Sketch, Tolerance
 from jaxcheck.problem.of_loss import prepare
 from jaxcheck.problem.points import Batch, collect
@@ -201,6 +201,11 @@ def _beside_kinks(
                 problem, rows[: len(clear)], table, clear & on_kinks, settings.seed, directions
             )
             table, clear = _having_taken(table, beside.evaluations, beside.compiled), clear & ~off
+        left = np.flatnonzero(clear & on_kinks)
+        if len(left):
+            granted = settings.tolerance.between_programs(problem.sharp)
+            off, more, new = batched_pieces.outside(problem, rows[left], granted, settings.seed)
+            table, clear[left] = _having_taken(table, more, new), ~off
     return table, clear
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from jaxcheck.check.rule_rows import SYMMETRY
 from jaxcheck.check.settings import Settings
 from jaxcheck.problem.of_rule import HIDDEN
 from jaxcheck.problem.preface import Preface
@@ -91,6 +92,13 @@ def with_rows(report: Report, left_out: bool) -> Report:
         verdict, reason = Verdict.INCONCLUSIVE, Reason.UNDIFFERENTIABLE  # nothing was judged
     if left_out and verdict is Verdict.PASS:
         verdict, reason = Verdict.INCONCLUSIVE, Reason.INTERRUPTED
+    # The derivative of the gradient was asked for; that it is symmetric says nothing of whose it is.
+    second = [r for r in report.rows if r.group == "second order" and r.name != SYMMETRY]
+    if verdict is Verdict.PASS and second and all(r.status == "UNSUPPORTED" for r in second):
+        reason = next((r.reason for r in second if r.reason is not Reason.AGREE), Reason.UNDIFFERENTIABLE)
+        said = f"the second order, which was asked for, could not be judged: {second[-1].detail}"
+        report = dataclasses.replace(report, verdict=Verdict.INCONCLUSIVE, notes=(said, *report.notes))
+        return dataclasses.replace(report, reason=reason)
     return dataclasses.replace(report, verdict=verdict, reason=reason)
 
 

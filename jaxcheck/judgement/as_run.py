@@ -120,7 +120,8 @@ def apart(run: LeafRun, must_catch: float, spacing: float) -> np.ndarray:
     if run.bar is not None and run.autodiff_bar is not None:
         own = own + bars.ROUNDED * (explained(run.bar, run.values) + explained(run.autodiff_bar, run.values))
     autodiff = there(run.autodiff)
-    zero = zeroed(run.native, autodiff, run.values, must_catch)
+    # A bias before a normalisation has a gradient of rounding alone, and that may be 0.
+    zero = zeroed(run.native, autodiff, run.values, must_catch) & ~(np.abs(autodiff) <= own)
     return far(run.native, autodiff, run.values, max(must_catch, bars.SPACINGS * spacing), own) | zero
 
 

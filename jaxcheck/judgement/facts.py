@@ -12,7 +12,7 @@ from jaxcheck.evidence.sketch import typical
 from jaxcheck.formula import formula2, norms
 from jaxcheck.judgement import looks as seeing
 from jaxcheck.judgement.looks import Look, round_off
-from jaxcheck.judgement.measures import influences
+from jaxcheck.judgement.measures import influences, unbounded
 from jaxcheck.options import Tolerance
 from jaxcheck.there import there
 
@@ -24,7 +24,8 @@ class Facts:
     """The facts that the table of verdicts (`judgement/table.py`) asks for.
 
     Attributes:
-        finite: M is finite. `contrast`: some set of differences is finite throughout, so that M could have been.
+        finite: M is finite. `contrast`: some set of differences is finite throughout, and none of them grows without
+            end as the steps shrink, so that M could have been.
         surrogate: the caller has declared the gradient to be another one on purpose.
         empty: the leaf has no component.
         usable: some difference may judge M.
@@ -112,7 +113,7 @@ def find(
     residual = np.full(m.shape, np.nan) if a is None else m - a
     known = Facts(
         finite=bool(np.isfinite(m).all()),
-        contrast=any(np.isfinite(p.slopes.value).all() for p in ev.probes),
+        contrast=any((np.isfinite(p.slopes.value) & ~unbounded(p.slopes)).all() for p in ev.probes),
         surrogate=surrogate,
         empty=m.size == 0,
         autodiff=a is not None,

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxcheck.bars import ALIKE, BARS, CLOSER, CONFIRMED, NEXT_TO_NOTHING, ONLY_ROUNDING, ZERO
+from jaxcheck.bars import ALIKE, BARS, CLOSER, CONFIRMED, GROWS, GROWS_FOR, NEXT_TO_NOTHING, ONLY_ROUNDING, ZERO
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.measured import LeafEvidence, Probes
 from jaxcheck.formula import formula2, norm2, norms, norms_along
@@ -209,6 +209,26 @@ def coarse(slopes: Slopes, claim: np.ndarray, scale: np.ndarray) -> np.ndarray:
     if near.shape[-1] < 4:
         return np.zeros(claim.shape, bool)
     return np.any(near[..., :-3] & near[..., 1:-2] & near[..., 2:-1] & near[..., 3:], axis=-1)
+
+
+def unbounded(slopes: Slopes) -> np.ndarray:
+    """Whether the slope on a side, for all that the ladder shows, grows without end: of its smallest steps that tell
+    more than noise, each changes the quotient the same way and by no less than the one before.
+
+    Of a smooth function it changes by less each time, as the steps do; of a cube root at zero by more.
+    """
+    if slopes.steps is None or slopes.increments is None:
+        return np.zeros(slopes.value.shape, bool)
+    out = np.zeros(slopes.value.shape, bool)
+    with np.errstate(all="ignore"):
+        quotients = slopes.increments / slopes.steps[..., None, :]
+        told = np.abs(slopes.increments) > BARS * slopes.noise[..., None, None]
+        for at in np.argwhere(told.sum(axis=-1) > GROWS_FOR):
+            *where, _ = at = tuple(at)
+            change = np.diff(quotients[at][told[at]])[-GROWS_FOR:]
+            same = (np.sign(change) == np.sign(change[0])).all() and change[0] != 0
+            out[tuple(where)] |= same and bool((np.abs(change[1:]) > GROWS * np.abs(change[:-1])).all())
+    return out
 
 
 def numeric(ev: LeafEvidence) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from jaxcheck.evidence.measured import Probes
 from jaxcheck.evidence.projected import exact, projected
 from jaxcheck.judgement.findings import Finding, at_worst
 from jaxcheck.judgement.held import Held, leaf_evidence, unless_steep, worst_of
-from jaxcheck.judgement.measures import steep
+from jaxcheck.judgement.measures import steep, unbounded
 from jaxcheck.judgement.unseen import partly, unseen
 from jaxcheck.result import Reason, Verdict
 from jaxcheck.there import there
@@ -22,7 +22,7 @@ from jaxcheck.there import there
 def cotangents(ev: MapEvidence, trusted: np.ndarray | None, held: Held) -> Finding:
     """Pull-backs (G, P) beside the slopes of their projections, and tangents that are trusted."""
     pulled, g, v = there(ev.pulled), ev.cotangents, ev.directions
-    seen = projected(ev.numeric, g)
+    seen = projected(ev.numeric if np.isfinite(pulled).all() else _bounded(ev.numeric), g)
     kinked = bool((ev.numeric.kink & np.isfinite(ev.numeric.value)).any())
     m_error = _rounding_of_pulled(ev)
 
@@ -55,6 +55,11 @@ def cotangents(ev: MapEvidence, trusted: np.ndarray | None, held: Held) -> Findi
     leaf = leaf_evidence(ev.point, pulled, ev.pulled_reference, m_error, (judges,), ev.own)
     finding = partly(finding, np.asarray(unseen(leaf, held.must_see).any(axis=0)), held.must_see)
     return _where(ev, finding, seen, held)
+
+
+def _bounded(s: Slopes) -> Slopes:
+    """The slopes less those that are no number in the end: what is none either is right there."""
+    return dataclasses.replace(s, value=np.where(unbounded(s), np.nan, s.value))
 
 
 def _rounding_of_pulled(ev: MapEvidence) -> np.ndarray:

@@ -213,7 +213,8 @@ def coarser(case: Case, number: int, ev: LeafEvidence) -> LeafEvidence:
         )
         case.evaluations += more.evaluations
         ev = more.leaves[number]
-    return dataclasses.replace(ev, m_error=np.fmax(ev.m_error, coarse)) if coarse.any() else ev
+    # Measured, and so beyond what a scatter among neighbours may explain: stairs are no kink.
+    return dataclasses.replace(ev, m_given=np.fmax(ev.m_given, coarse)) if coarse.any() else ev
 
 
 def may_be_otherwise(case: Case, ev: LeafEvidence, opinion: Opinion) -> bool:
