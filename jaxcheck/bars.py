@@ -85,8 +85,8 @@ FINE_UNIT = 1e-12
 CONFIRMED, CLOSER = 3e-5, 0.1
 
 # When a slope is infinite: the quotients of so many successive smaller steps each change by this part of the change
-# before, or more. Of a smooth function it is the ratio of the steps, a half; of a logarithm's times x it is 1, of a root
-# above. Choices.
+# before, or more. Of a smooth function it is the ratio of the steps, a half; of x log x it is 1, of a root above.
+# Choices.
 GROWS, GROWS_FOR = 0.9, 4
 
 # What decides nothing beside something else, or is looked at closer.

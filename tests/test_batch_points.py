@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax
@@ -181,6 +182,6 @@ def test_layers_on_kinks_behind_each_other_pass():
             h = jax.nn.relu(h @ w + b)
         return jnp.mean((h @ net[-1][0] + net[-1][1]) ** 2)
 
-    net = [(rng.normal(size=(20, a, b)), np.zeros((20, b))) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    net = [(rng.normal(size=(20, a, b)), np.zeros((20, b))) for a, b in itertools.pairwise(sizes)]
     report = jc.check_batch(loss, net, grad=jax.grad(loss))
     assert report.points_passed == 20

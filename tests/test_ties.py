@@ -382,3 +382,23 @@ def test_a_unit_of_zeros_hides_nothing_of_a_gradient_that_is_wrong_where_it_is_o
     at = {"a": jnp.float32(0), "b": jnp.float32(0), "c": jnp.float32(1)} if tree else jnp.array([0.0, 0.0, 1.0])
     report = jc.check_grad(loss, at, grad, where=False)
     assert report.verdict is (jc.Verdict.PASS if factor == 1 else jc.Verdict.FAIL), report
+
+
+def test_one_order_of_a_sort_with_ties_is_right_and_no_other_weight_is():
+    """By the stable order the middle of five that are tied gets a weight between which its own slopes need not lie."""
+    rng = np.random.default_rng(3)
+    weight = jnp.asarray(rng.normal(size=9))
+
+    def loss(x):
+        return jnp.sum(weight * jnp.sort(x))
+
+    def by_order(x, off=0.0):
+        at = jnp.argsort(x, stable=True)
+        return jnp.zeros(9).at[at].set(weight).at[at[4]].add(off)
+
+    for k in range(12):
+        x = np.round(rng.normal(size=9))
+        assert jc.check_grad(loss, x), k
+        assert jc.check_grad(loss, x, by_order), k
+        wrong = jc.check_grad(loss, x, lambda x: by_order(x, 0.3), where=False)
+        assert not wrong, (k, wrong)

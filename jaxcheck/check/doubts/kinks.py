@@ -117,13 +117,28 @@ def _excused(case: Case, found: Sides, leaves, opinions, accused: list[bool]) ->
     for k in np.flatnonzero(accused):
         ev = leaves[k]
         where = slice(ev.leaf.start, ev.leaf.stop)
-        if found.kinked[:, where].any():
-            leaves[k] = dataclasses.replace(
-                ev,
-                pieces=(found.low[:, where], found.high[:, where], found.kinked[:, where]),
-                alone=found.alone,
+        low, high, kinked = found.low[:, where], found.high[:, where], found.kinked[:, where]
+        if found.adjacent:
+            # Of a piece as a whole, M is a subgradient in what stands on a kink, also where the few ways out of the
+            # point show none of it: sorted, the middle of five that are tied is in the middle whichever way they go.
+            tied = _tied(ev)
+            low, high, kinked = (
+                np.where(tied, np.fmin(low, ev.m), low),
+                np.where(tied, np.fmax(high, ev.m), high),
+                kinked | tied,
             )
+        if kinked.any():
+            leaves[k] = dataclasses.replace(ev, pieces=(low, high, kinked), alone=found.alone)
             opinions[k] = rounding.placed(case, leaves[k], case.judge(leaves[k]))
+
+
+def _tied(ev: LeafEvidence) -> np.ndarray:
+    """(G, n) the components that differences of their own find on a kink."""
+    tied = np.zeros(ev.m.shape, bool)
+    for p in ev.probes:
+        if p.directions is None:
+            tied[:, p.at] |= p.slopes.kink.T
+    return tied
 
 
 def _doubted(ev: LeafEvidence, opinion: Opinion) -> bool:
