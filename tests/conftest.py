@@ -13,6 +13,7 @@ import pytest
 
 from jaxcheck import session
 from jaxcheck.check import where
+from tests.sampled import ONE, PARTS
 
 # Before any backend starts. Two CPU devices, so that what is said of several devices is tested everywhere.
 jax.config.update("jax_num_cpu_devices", 2)
@@ -54,125 +55,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     # Before any fixture is made. After a FAIL the search for the wrong line takes more than all else, and most tests
     # of a FAIL are not about it: those that are say so, by the mark or by `where=True`.
     where.STRICT = bool(item.get_closest_marker("where"))
-    if where.STRICT:
-        session.defaults.pop("where", None)
-    else:
-        session.defaults["where"] = False
-
-
-# Families so large that a part of their members, chosen by name, stands for all: the others run with `-m slow`. Most of
-# the suite's time went into these files.
-PARTS = {
-    "tests/generated/test_generated.py": 1 / 20,
-    "tests/ordinary/test_by_type.py": 1 / 2,
-    "tests/ordinary/test_decided_as_run.py": 1 / 4,
-    "tests/ordinary/test_error_checks.py": 1 / 4,
-    "tests/ordinary/test_fields_held.py": 1 / 2,
-    "tests/ordinary/test_findings.py": 1 / 3,
-    "tests/ordinary/test_full_length.py": 1 / 2,
-    "tests/ordinary/test_given_by_functions.py": 1 / 2,
-    "tests/ordinary/test_held_back.py": 1 / 2,
-    "tests/ordinary/test_held_otherwise.py": 1 / 2,
-    "tests/ordinary/test_host.py": 1 / 2,
-    "tests/ordinary/test_host_edges.py": 1 / 2,
-    "tests/ordinary/test_integers_inside.py": 1 / 12,
-    "tests/ordinary/test_in_place.py": 1 / 2,
-    "tests/ordinary/test_matrix.py": 1 / 20,
-    "tests/ordinary/test_max_pooling.py": 1 / 6,
-    "tests/ordinary/test_python_branches.py": 1 / 12,
-    "tests/ordinary/test_python_numbers.py": 1 / 2,
-    "tests/ordinary/test_rules_in_functions.py": 1 / 4,
-    "tests/ordinary/test_stateful.py": 1 / 3,
-    "tests/ordinary/test_ties_large.py": 1 / 6,
-    "tests/ordinary/test_whole_numbers.py": 1 / 12,
-    "tests/program/test_eagerly.py": 1 / 4,
-    "tests/program/test_exact.py": 1 / 2,
-    "tests/program/test_jaxpr.py": 1 / 12,
-    "tests/program/test_perturbed.py": 1 / 3,
-    "tests/program/test_signed.py": 1 / 2,
-    "tests/test_algebra.py": 1 / 4,
-    "tests/test_around.py": 1 / 2,
-    "tests/test_batch.py": 1 / 6,
-    "tests/test_batch_mixed.py": 1 / 6,
-    "tests/test_batched_by_hand.py": 1 / 3,
-    "tests/test_batching.py": 1 / 4,
-    "tests/test_bits.py": 1 / 2,
-    "tests/test_check_grad.py": 1 / 4,
-    "tests/test_check_grads.py": 1 / 6,
-    "tests/test_check_rule.py": 1 / 3,
-    "tests/test_cli.py": 1 / 3,
-    "tests/test_cli_apart.py": 1 / 2,
-    "tests/test_coarse_products.py": 1 / 2,
-    "tests/test_columns.py": 1 / 8,
-    "tests/test_custom_vjp3.py": 1 / 2,
-    "tests/test_dead_units.py": 1 / 4,
-    "tests/test_devices.py": 1 / 3,
-    "tests/test_draws.py": 1 / 6,
-    "tests/test_eager_rules.py": 1 / 4,
-    "tests/test_explicit_axes.py": 1 / 2,
-    "tests/test_few_wrong.py": 1 / 2,
-    "tests/test_flat.py": 1 / 4,
-    "tests/test_floors.py": 1 / 6,
-    "tests/test_generated_rules.py": 1 / 4,
-    "tests/test_handed_derivatives.py": 1 / 3,
-    "tests/test_identity.py": 1 / 6,
-    "tests/test_implicit.py": 1 / 3,
-    "tests/test_kernels.py": 1 / 3,
-    "tests/test_kinks_hide_nothing.py": 1 / 3,
-    "tests/test_left_behind.py": 1 / 2,
-    "tests/test_line_search.py": 1 / 3,
-    "tests/test_loops.py": 1 / 20,
-    "tests/test_near_kinks.py": 1 / 5,
-    "tests/test_own_scale.py": 1 / 16,
-    "tests/test_path.py": 1 / 12,
-    "tests/test_planted.py": 1 / 32,
-    "tests/test_plot.py": 1 / 2,
-    "tests/test_power_pattern.py": 1 / 8,
-    "tests/test_precision.py": 1 / 4,
-    "tests/test_real_rules.py": 1 / 24,
-    "tests/test_refusals.py": 1 / 6,
-    "tests/test_resume.py": 1 / 2,
-    "tests/test_rule_findings.py": 1 / 12,
-    "tests/test_saturated.py": 1 / 8,
-    "tests/test_second_order_bars.py": 1 / 4,
-    "tests/test_second_order_smooth.py": 1 / 2,
-    "tests/test_shadow.py": 1 / 16,
-    "tests/test_side_by_side.py": 1 / 2,
-    "tests/test_staircase.py": 1 / 2,
-    "tests/test_strip.py": 1 / 16,
-    "tests/test_ties.py": 1 / 10,
-    "tests/test_symbolic_zeros.py": 1 / 3,
-    "tests/test_tiny_parameters.py": 1 / 2,
-    "tests/test_tolerance.py": 1 / 6,
-    "tests/test_transforms.py": 1 / 4,
-    "tests/test_underflow.py": 1 / 2,
-    "tests/test_units.py": 1 / 4,
-    "tests/test_units_closer.py": 1 / 4,
-    "tests/test_unusual_cotangents.py": 1 / 2,
-    "tests/test_wide_bars.py": 1 / 6,
-    "tests/test_zero_gradients.py": 1 / 4,
-    "tests/test_zeros.py": 1 / 6,
-    "tests/where/test_complex.py": 1 / 4,
-    "tests/where/test_cones.py": 1 / 2,
-    "tests/where/test_culprits.py": 1 / 6,
-    "tests/where/test_decisions.py": 1 / 2,
-    "tests/where/test_foreign.py": 1 / 3,
-    "tests/where/test_forms.py": 1 / 4,
-    "tests/where/test_innocent.py": 1 / 3,
-    "tests/where/test_large.py": 1 / 4,
-}
+    # The search's own limit of ten seconds is not what they are about, however many run beside them.
+    session.defaults["where"] = 60.0 if where.STRICT else False
 
 
 def _thin(items: list[pytest.Item]) -> None:
     def family(item: pytest.Item) -> str:
         return item.nodeid.partition("[")[0]
 
-    drawn = [item for item in items if "[" in item.nodeid and item.nodeid.partition("::")[0] in PARTS]
+    drawn = [i for i in items if "[" in i.nodeid and (i.nodeid.partition("::")[0] in PARTS or family(i) in ONE)]
     fast = sorted((item for item in drawn if not item.get_closest_marker("slow")), key=family)
     for name, members in itertools.groupby(fast, family):
         order = sorted(members, key=lambda item: zlib.crc32(item.nodeid.encode()))
-        part = PARTS[name.partition("::")[0]]
-        for item in order[math.ceil(part * len(order)) :]:
+        kept = 1 if name in ONE else math.ceil(PARTS[name.partition("::")[0]] * len(order))
+        for item in order[kept:]:
             item.add_marker(pytest.mark.slow)
 
 

@@ -63,6 +63,7 @@ MIXTURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MIXTURES)
 def test_a_point_has_the_verdict_that_it_has_alone(name):
     points = {**POINTS, "k": MIXTURES[name]}

@@ -112,6 +112,7 @@ def test_points_in_numpys_float64_are_what_the_callers_program_sees():
         assert jc.check_grad(loss, points[7], grad, where=False).verdict.value == wanted
 
 
+@pytest.mark.slow
 def test_every_point_on_a_jump_is_counted():
     points = np.random.default_rng(0).normal(size=(20, 4))
     points[:, 0] = np.where(points[:, 0] > 0.8, 0.5, points[:, 0])

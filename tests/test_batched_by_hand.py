@@ -139,6 +139,7 @@ def test_nor_is_it_judged_by_what_it_makes_of_a_batch():
     assert report.reason.name == "MANUAL_WRONG", report
 
 
+@pytest.mark.slow
 def test_a_function_of_python_is_named():
     report, found = rows(normed("expand_dims"))
     row = found["vmap over primals"]

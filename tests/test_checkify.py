@@ -52,6 +52,7 @@ def test_the_numbers_of_the_errors_are_no_randomness(f):
     check_grads(checked(f), (X,), 1, "rev")
 
 
+@pytest.mark.slow
 def test_a_rule_inside_is_judged():
     assert jc.check_rule(checked(backward), X, level="quick").ok
     report = jc.check_grad(lambda x: jnp.sum(checked(off)(x)), X, where=False)

@@ -73,6 +73,7 @@ def test_elsewhere_they_are(seed):
     assert jc.check_grad(loss, p, backprop(p), where=False).verdict is jc.Verdict.FAIL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("handed_out", [False, True])
 def test_numbers_that_were_computed_with_all_bits_are_held_to_those(gpu, handed_out, seed):
     p = params(seed)

@@ -39,6 +39,7 @@ def scanned(factor: float):
     return jax.vmap(lambda x, c: jax.lax.scan(lambda x, _: (mul(x, c), None), x, None, length=3)[0], (0, None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [scaled, scanned])
 def test_a_rule_is_judged(make):
     report = jc.check_rule(make(1.0), X, C)

@@ -126,6 +126,7 @@ def main() -> None:
     print(json.dumps(found))
 
 
+@pytest.mark.slow
 def test_eight_devices_by_default():
     env = {**os.environ, "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(

@@ -71,6 +71,7 @@ def noisy(p, keys):
     return lax.scan(step, 1.0, keys)[0] ** 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", [
     lambda p: jc.check_grad(noisy, p, args=(KEYS,)),
     lambda p: jc.check_rule(noisy, p, KEYS, level="quick"),

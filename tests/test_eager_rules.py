@@ -31,6 +31,7 @@ def rule(bwd, factor):
     return f
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bwd", [in_numpy, by_value, by_cotangent])
 def test_they_are_judged_at_every_door(bwd):
     right, wrong = rule(bwd, 1.0), rule(bwd, 1.01)

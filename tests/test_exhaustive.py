@@ -98,6 +98,7 @@ def test_a_wrong_component_among_many_without_autodiff(seed):
     assert jc.check_grad(lambda x: float(np.sum(np.sin(x))), x, np.cos, mode="exhaustive").ok
 
 
+@pytest.mark.slow
 def test_an_empty_leaf_and_a_complex_one(seed):
     loss, p = layers(seed)
     p = {**p, "empty": np.zeros((0, 3))}

@@ -10,6 +10,7 @@ import pytest
 import jaxcheck as jc
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.0, 1.001])
 def test_a_rule_inside_shard_map(factor):
     sine = jax.custom_vjp(jnp.sin)

@@ -78,6 +78,7 @@ def test_where_the_differences_contradict_autodiff_every_leaf_has_its_own():
     assert [leaf.path for leaf in report.leaves if leaf.verdict is not Verdict.PASS] == ["[1].b"]
 
 
+@pytest.mark.slow
 def test_a_leaf_that_moves_little_takes_part():
     """What one leaf does is 1e-6 of what another does; both are wrong in M and A alike, and N alone could tell."""
 
@@ -97,6 +98,7 @@ def test_a_sample_has_the_floors_of_the_whole(monkeypatch):
         assert 0.1 < a.floor / b.floor < 10 and 0.1 < a.floor_component / b.floor_component < 40
 
 
+@pytest.mark.slow
 def test_a_leaf_that_was_forgotten_counts_in_the_whole():
     rng = np.random.default_rng(0)
     p = {k: rng.normal(size=s).astype(np.float32) for k, s in (("W", (64, 64)), ("g", (64,)))}

@@ -175,6 +175,7 @@ def test_an_error_spread_at_random_above_the_floor_does_not_hide_from_a_few_dire
         assert report.verdict is jc.Verdict.FAIL, (right.leaves[0].floor, str(report))
 
 
+@pytest.mark.slow
 def test_an_error_of_one_component_above_its_floor_does_not_hide_from_a_few_directions():
     """NumPy's alone: of a thousand numbers some are so small that a direction of their own moves them and nothing else,
     and along that one what the tolerance grants the leaf does not count. The floor was that of these."""
@@ -199,6 +200,7 @@ def test_an_error_of_one_component_above_its_floor_does_not_hide_from_a_few_dire
     assert passed  # some are small enough to
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modes", [("rev",), ("fwd",), ("fwd", "rev")])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_drop_in_says_its_floor_to_who_listens_and_holds_it(dtype, modes):
@@ -241,6 +243,7 @@ def test_a_floor_that_is_relative_to_other_leaves_says_so():
     assert not jc.check_grad(network, {"W": np.ones((2, 3)), "x": np.ones(3), "b": np.ones(2)})["W"].faint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["abs", "relu", "weighed"])
 def test_on_a_kink_a_floor_does_not_promise_to_catch_another_choice(name):
     """A gradient that is zero there had the floor of the differences' bar, 1e-19, and any choice passes."""

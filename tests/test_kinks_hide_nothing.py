@@ -62,6 +62,7 @@ def test_many_of_them_are_seen_as_one_is(name, size, zeros):
 
 
 # One component is seen by the directions where the leaf is not too large; 300 of 20,000 are 12 % of it.
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "zeros"), [("a tanh", 1), ("a quotient", 300), ("two relus", 10_000)])
 def test_of_a_large_leaf_no_smaller_steps_of_other_components_vouch_for_them(name, zeros):
     of_one, slope = FILLED[name]

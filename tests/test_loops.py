@@ -137,6 +137,7 @@ def test_and_in_float32(name):
         assert rule(f, args).verdict is Verdict.PASS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [

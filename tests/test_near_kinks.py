@@ -88,6 +88,7 @@ def test_a_truncated_inverse_is_wrong_at_an_invertible_matrix():
     assert report.verdict == jc.Verdict.FAIL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "condition", "seed"), [(6, 1e9, 1), (20, 1e8, 0)])
 @pytest.mark.parametrize("what", ["solve", "logdet"])
 def test_below_the_steps_nobody_is_accused(n, condition, seed, what):

@@ -304,6 +304,7 @@ def test_xfail_expects_its_reason_of_a_fixture_as_well(tmp_path, reason, said):
     assert said in found.stdout, found.stdout
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_takes_nothing_else_along(tmp_path):
     (tmp_path / "full.json").symlink_to("/dev/full")
     found = small(tmp_path, "def test_x(gradcheck): gradcheck(loss, jnp.ones(3))\n", "--jaxcheck-report=full.json")

@@ -40,6 +40,7 @@ def masked(value, k):
     return lambda x: jnp.where(mask, jnp.sin(x), value), lambda x, d: jnp.where(mask, k * jnp.cos(x) * d, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [-jnp.inf, jnp.inf, jnp.nan])
 @pytest.mark.parametrize(("make", "modes"), [(vjp, "rev"), (jvp, "fwd"), (jvp, "rev"), (jvp, "lin")])
 def test_an_infinite_output_hides_no_other(value, make, modes):
@@ -295,6 +296,7 @@ def test_mixed_arguments(k):
     assert k != 1.0 or (row.status == "OK" and "the gradient is float32, the argument bfloat16" in row.detail)
 
 
+@pytest.mark.slow
 def test_not_run_in_float16_is_said():
     def host(x):
         return jax.pure_callback(

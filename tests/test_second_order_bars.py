@@ -42,6 +42,7 @@ def with_itself_inside(off):
     return rule
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [with_a_rule_inside, with_a_part_held_back, with_itself_inside])
 def test_a_derivative_of_a_rule_that_is_off_by_little(make):
     check_grads(make(0.0), (X,), 2, modes=["rev"])
@@ -56,6 +57,7 @@ def test_what_the_caller_grants_passes():
     check_grads(with_a_rule_inside(1e-6), (X,), 2, modes=["rev"], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["fwd", "rev"])
 def test_both_modes_of_jax_are_one_witness(mode):
     check_grads(held_back(jnp.sin, 0.0), (X,), 1, modes=[mode])

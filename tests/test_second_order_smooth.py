@@ -75,6 +75,7 @@ def test_a_wrong_tangent_of_what_turns_within_the_step_is_seen_where_shorter_ste
     assert _told(np.array([1.0]), lambda v: v**3, [0.0]) == 0
 
 
+@pytest.mark.slow
 def test_the_drop_in_does_not_pass_what_the_differences_contradict_at_second_order():
     rule = made(lambda x: jnp.log(jnp.cosh(x)), lambda x: jnp.where(x == 0, 0.0, jnp.tanh(x)))
     test_util.check_grads(rule, (np.array([0.5, 1.0, -2.0]),), 2, ["rev"])

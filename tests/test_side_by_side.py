@@ -34,6 +34,7 @@ def test_what_one_raises_is_raised(four_cores):
         threads.each(lambda k: 1 / k, [1, 0, 2], SIZES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.0, 1.001])
 def test_the_report_is_the_same(monkeypatch, factor, seed):
     rng = np.random.default_rng(seed)

@@ -284,6 +284,7 @@ BATCHES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BATCHES)
 def test_many_points_on_kinks(name, monkeypatch):
     loss, grad, points, wrong = BATCHES[name]
@@ -298,6 +299,7 @@ def test_many_points_on_kinks(name, monkeypatch):
     assert len(alone) <= bad.sum() + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["relu", "lasso"])
 def test_a_leaf_of_many_thousands_of_kinks(what):
     """Its floor is found on a sample of its components, and so are the ranges of those on a kink."""

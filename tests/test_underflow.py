@@ -20,6 +20,7 @@ def made(factor=1.0):
     return rule
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_a_slope_that_underflows_may_be_zero(dtype):
     x = jnp.array([0.5, 18.0, -1.0], dtype)

@@ -65,6 +65,7 @@ def unmoved(unit, factor=1.0, leak=0.0):
     return rule, {"s": jnp.asarray(1.7 * unit), "x": jnp.asarray([0.3, -0.8, 1.1])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [1e-8, 1.0, 1e7])
 def test_an_output_that_a_leaf_does_not_move(unit):
     fast = dict(algebra=False, transforms=False)

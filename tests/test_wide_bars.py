@@ -73,6 +73,7 @@ def told(rule, x, **how):
 FOUR = np.array([1 - 1e-9, 1e-10 - 1, 1e-8, 0.5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factor", "x", "said"),
     [
@@ -102,6 +103,7 @@ def stopped(x):
     return jnp.where(jnp.abs(x) > 0.9, hidden, jnp.arctanh(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["fwd", "rev", "lin"])
 def test_nor_does_jax_vouch_for_itself(mode):
     """Where the differences are too coarse, the function with nothing held back says what they would."""

@@ -94,6 +94,7 @@ def masked(n, factor, fill):
     return f
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", [-jnp.inf, jnp.nan])
 @pytest.mark.parametrize("n", [4, 9])
 def test_outputs_that_are_infinite_by_design(n, fill):
@@ -115,6 +116,7 @@ def test_no_finite_output_at_all():
     assert (report.verdict, report.reason) == (Verdict.INCONCLUSIVE, Reason.NONFINITE)
 
 
+@pytest.mark.slow
 def test_dead_units_of_a_network_whose_gradient_is_autodiffs_own():
     """Nothing moves through a dead ReLU; the leaf's other components move the loss by more than rounding."""
     rng = np.random.default_rng(0)

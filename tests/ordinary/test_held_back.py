@@ -101,6 +101,7 @@ def test_what_has_steps_is_left_to_the_differences():
     assert jc.check_grad(loss, w, jax.grad(loss), surrogate=True).reason == "SURROGATE"
 
 
+@pytest.mark.slow
 def test_where_nobody_knows_the_derivative_without_it_autodiff_alone_convicts_nobody(monkeypatch):
     """A loop that reverse mode cannot go through, held back, and too many components for forward mode; the leaf is too
     small for the differences."""

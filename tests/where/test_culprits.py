@@ -78,6 +78,7 @@ def test_two_lines_are_not_blamed_for_a_factor_before_both(monkeypatch):
     assert rates.report(case("mixture", "dz = -dj[:, :, None]"))[0].culprits == ()
 
 
+@pytest.mark.slow
 def test_a_name_that_others_read_is_not_blamed_for_one_of_them():
     report, at = rates.report(case("pendulum", "ddrag = ddrag - h * q0 * lv"))
     assert [(c.kind, c.line) for c in report.culprits] == [("line", at)]

@@ -132,6 +132,7 @@ def wrong_last(x, dz):
     return x.T @ dz / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("slope", "last", "named"),
     [

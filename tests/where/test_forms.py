@@ -97,6 +97,7 @@ def loss_and_grads(p, x, key):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [("d = d + through", "d = through"), ("y.T @ g", "b.T @ g"), ('p["last"], a, d', 'p["last"], y, d')],

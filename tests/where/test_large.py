@@ -28,6 +28,7 @@ def check(right: str, wrong: str):
     return jc.check_grad(found.loss, params, found.grad, args=args)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("right", "wrong", "edit"),
     [
@@ -67,6 +68,7 @@ def test_numbers_written_for_an_axis_go_with_it():
     assert tape.values[tape.outputs[0]] == pytest.approx(7 / 7**0.5 + 7)
 
 
+@pytest.mark.slow
 def test_data_that_is_closed_over_and_long_loops_are_cut():
     rng = np.random.default_rng(0)
     xs, y = rng.normal(size=(900, 3)), rng.normal(size=4)
@@ -153,6 +155,7 @@ def test_a_rule_is_cut_as_well():
     assert [(c.kind, c.source) for c in named] == [("line", "dz = 2 * g * h * (1 - h)")]
 
 
+@pytest.mark.slow
 def test_a_large_rule_is_run_in_its_own_mode():
     """Its programs are of float64: in the other mode JAX warns of every number that it rounds."""
     f = jax.custom_vjp(lambda x: jnp.max(x * x, axis=1))
@@ -165,6 +168,7 @@ def test_a_large_rule_is_run_in_its_own_mode():
     assert report.verdict is jc.Verdict.FAIL
 
 
+@pytest.mark.slow
 def test_a_search_whose_time_is_over_does_not_begin(monkeypatch):
     met, whole = [], where.Search
 

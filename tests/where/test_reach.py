@@ -118,6 +118,7 @@ def test_two_mistakes_are_told_as_two():
     assert culprits.short(report) == " at a.py:3 or a.py:5"
 
 
+@pytest.mark.slow
 def test_an_edit_does_not_read_what_its_own_line_makes():
     case = next(case for case in CASES if case.net == "rule_pool" and case.wrong == "ds = a * da")
     checked, _ = rates.report(case)

@@ -81,6 +81,7 @@ def test_a_number_that_is_handed_over_is_no_constant(dt, size):
     assert "return g + 2 * (lam * p)" in edits and not any("/ dt" in edit for edit in edits)
 
 
+@pytest.mark.slow
 def test_of_a_wrong_array_that_a_loop_is_handed_its_lines_are_innocent():
     params = {"lam": 0.7, "b": 0.4}
     for wrong in ("jnp.concatenate([jnp.zeros(1), hs[1:]])", "hs"):
