@@ -10,10 +10,10 @@ import zlib
 
 import jax
 import pytest
+from sampled import ONE, PARTS
 
 from jaxcheck import session
 from jaxcheck.check import where
-from tests.sampled import ONE, PARTS
 
 # Before any backend starts. Two CPU devices, so that what is said of several devices is tested everywhere.
 jax.config.update("jax_num_cpu_devices", 2)

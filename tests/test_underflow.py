@@ -76,3 +76,19 @@ def test_where_the_slope_is_a_number_no_number_is_wrong(loss):
     for x in (np.array([0.0, 1.0]), np.array([1e-3, 1.0])):
         report = jc.check_grad(loss, x, lambda x: jax.grad(loss)(x).at[0].set(jnp.nan), where=False)
         assert (report.verdict, report.reason) == (jc.Verdict.FAIL, jc.Reason.NONFINITE), report
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0, 2.0])
+def test_where_all_of_a_leaf_underflows_nothing_of_it_is_judged(factor):
+    x = jnp.array([18.0, -20.0, 19.0])
+    report = jc.check_grad(lambda x: jnp.sum(bell(x)), x, lambda x: -factor * 2 * x * bell(x), where=False)
+    assert (report.verdict, report.reason) == (jc.Verdict.INCONCLUSIVE, jc.Reason.VACUOUS), report
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_small_gradient_in_half_precision_is_judged_by_its_digits(right):
+    x = jnp.linspace(-1, 1, 9).astype(jnp.float16)
+    loss = lambda x: 1e-6 * jnp.sum(jnp.sin(x.astype(jnp.float32)))  # noqa: E731
+    slope = jnp.cos if right else jnp.sin
+    report = jc.check_grad(loss, x, lambda x: (1e-6 * slope(x.astype(jnp.float32))).astype(x.dtype), where=False)
+    assert report.verdict is (jc.Verdict.PASS if right else jc.Verdict.FAIL), report

@@ -139,6 +139,9 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
     )
 
 
+UNDERFLOWS = "zero; what it should be is so small that {dtype} has no number for it either"
+
+
 def _known(ev: LeafEvidence, opinion, floor: tuple[float, float]) -> tuple[float, float]:
     """The floors of a PASS as far as they are known. Of another choice than autodiff's on a kink nobody knows whether
     it is one choice of all that share a decision."""
@@ -181,6 +184,8 @@ def _weighed(case, ev, said: _Said, floor: tuple[float, float]) -> _Said:
         )
     if kink:
         return said
+    if ev.a is not None and ev.a.any() and not ev.m.any() and (np.abs(ev.a) <= ev.least).all():
+        return said.instead(Reason.VACUOUS, UNDERFLOWS.format(dtype=ev.leaf.native))
     if blind := power.unresolved(ev, must_catch):
         which = "zero" if zero else f"{blind} of its {ev.m.shape[1]} components zero"
         return said.instead(

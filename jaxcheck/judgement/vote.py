@@ -57,11 +57,14 @@ def judge(
         must_catch: an unexplained difference above this, relative, is not excused as noise.
         surrogate: the gradient is declared to be another one on purpose.
     """
-    # What is zero in the caller's own dtype is no mistake there: exp(-x^2) at 18 is 1e-140, in float32 nothing.
-    tolerance = dataclasses.replace(tolerance, atol=max(tolerance.atol, ev.least))
     m = ev.m if m is None else m
     a = ev.a if ev.a is not None and np.isfinite(ev.a).all() else None
     with np.errstate(all="ignore"):
+        # What is zero in the caller's own dtype is no mistake there: exp(-x^2) at 18 is 1e-140, in float32 nothing.
+        if a is not None:
+            m = np.where((np.abs(m) <= ev.least) & (np.abs(a) <= ev.least), a, m)
+        elif (np.abs(m) <= ev.least).any():
+            tolerance = dataclasses.replace(tolerance, atol=max(tolerance.atol, ev.least))
         numbers = relative_numbers(ev, m, a)
         found = facts.find(ev, tolerance, m, numbers, must_catch, surrogate)
     row = table.first(found.facts)
