@@ -154,8 +154,9 @@ class _Point:
 
     def _compared(self) -> dict[str, list[int]]:
         """The rows whose rounding is in a bar, of jobs with many."""
+        compared = ("g1", "own", *linear.OF_ONE_SIGN)
         return {
-            job: [k for k, name in enumerate(rows) if name in ("g1", "own") or name.startswith("only ")]
+            job: [k for k, name in enumerate(rows) if name in compared or name.startswith("only ")]
             for job, rows in (("pull", self.g), ("push", self.t))
         }
 

@@ -21,6 +21,7 @@ A, B = -0.75, -1.5
 GROUPS = 8
 # One sample of the round-off may be zero by chance.
 NOISE, NOISES = ("noise", "noise 2", "noise 3"), 64
+OF_ONE_SIGN = ("abs", "-abs", "mixed", "mixed too", "ones", "ones mixed")
 # A mean over 1e6 points hands a rule 1e-6, a sum of squares of large values 1e6 and more: limits lie anywhere.
 SCALES = (1e-3, 1e3, -1.0, 1e6, 1e-6, 1e12, 1e-12)
 # Beyond which a result, or what is on the way to it, leaves the range of float64.
@@ -126,10 +127,14 @@ def rows(answer: Answer, names: Sequence[str], paths: Sequence[str], what: str,
     noise = [max(norm(x - u[n][k]) for n in NOISE) for k, x in enumerate(u["g1"])]
     noise = [n + unit * s for n, s in zip(noise, naturals, strict=True)]
     own_noise = [norm(x - y) + unit * s for x, y, s in zip(u["own"], u["own noise"], naturals_own, strict=True)]
+    sign_noise = own_noise
     if answer.off:
         off = dict(zip(names, answer.off, strict=True))
         noise = [n + o / NOISES for n, o in zip(noise, off["g1"], strict=True)]
         own_noise = [n + o / NOISES for n, o in zip(own_noise, off["own"], strict=True)]
+        # Cotangents that are all the same may be the very ones of which nothing is left (softmax).
+        largest = [max(each) for each in zip(*(off[n] for n in OF_ONE_SIGN), strict=True)]
+        sign_noise = [n + o / NOISES for n, o in zip(sign_noise, largest, strict=True)]
     floor = 64 * unit * max(map(norm, u["g1"]), default=0.0)
     parts = [-A * norm(x) - B * norm(y) for x, y in zip(u["g1"], u["g2"], strict=True)]
     letter = "g" if what == "cotangent" else "t"
@@ -138,7 +143,7 @@ def rows(answer: Answer, names: Sequence[str], paths: Sequence[str], what: str,
     scale = _scale_row(titles[1], u, noise, unit, paths, said)
     added = _added_row(titles[3], u, own_noise, unit, paths, f"{symbol}({letter})")
     if linear.status == "OK":
-        linear = _one_sign_row(linear, u, own_noise, unit, paths, symbol, letter)
+        linear = _one_sign_row(linear, u, sign_noise, unit, paths, symbol, letter)
     return [linear, scale, _zero_row(titles[2], u["zero"], paths, symbol), added]
 
 
