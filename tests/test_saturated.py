@@ -104,8 +104,8 @@ def _as_jax(f):
 
 
 SATURATED = {
-    "softmax": (_as_jax(jax.nn.softmax), 20 * np.array([0.3, -0.7, 1.1, 0.0, 2.0]), 1),
-    "logsumexp": (_as_jax(jax.nn.logsumexp), np.array([30.0, -5.0, 3.0]), 2),
+    "softmax": (_as_jax(lambda x: jax.nn.softmax(x)), 20 * np.array([0.3, -0.7, 1.1, 0.0, 2.0]), 1),
+    "logsumexp": (_as_jax(lambda x: jax.nn.logsumexp(x)), np.array([30.0, -5.0, 3.0]), 2),
     "log softmax": (_as_jax(lambda x: -jax.nn.log_softmax(x)[:1]), np.array([30.0, -5.0, 3.0]), 2),
     "of two": (_as_jax(lambda x: (x - x.mean()) / jnp.sqrt(x.var() + 1e-12)), np.array([0.3, -0.7]), 2),
 }
