@@ -62,6 +62,41 @@ def grad(p, x):
     ds = g * (dg - jnp.einsum("ne->n", dg)[:, None])
     return {"w": x.T @ ds}
 """
+# What the wrong line gives is zero at every step, so that `dc` is what is added to it; mended, it is more.
+CARRIED = """import jax
+import jax.numpy as jnp
+
+
+def forward(p, xs):
+    h, c, saved = 0, 0, []
+    for x in xs:
+        f, g, ph, pc = jax.nn.sigmoid(x @ p["w"] + h @ p["u"] if saved else x @ p["w"]), jnp.tanh(x @ p["v"]), h, c
+        c = f * c + g
+        h = jnp.tanh(c)
+        saved.append((x, ph, pc, f, g, h))
+    return h, saved
+
+
+def loss(p, xs):
+    return jnp.sum(forward(p, xs)[0] ** 2)
+
+
+def step(p, dh, dnext, kept):
+    x, ph, pc, f, g, h = kept
+    dc = dnext + dh * (1 - h**2)
+    da = dc * pc * f * (1 - f)
+    dprev = dnext * f
+    return da @ p["u"].T, dprev, {"w": x.T @ da, "u": jnp.transpose(ph + 0 * h) @ da, "v": x.T @ (dc * (1 - g**2))}
+
+
+def grad(p, xs):
+    h, saved = forward(p, xs)
+    dh, dc, total = 2 * h, jnp.zeros_like(h), jax.tree.map(jnp.zeros_like, p)
+    for kept in reversed(saved):
+        dh, dc, found = step(p, dh, dc, kept)
+        total = jax.tree.map(jnp.add, total, found)
+    return total
+"""
 
 
 def draw(*shape):
@@ -75,6 +110,12 @@ GIVEN = {
         {"w": draw(4, 3)},
         (draw(12, 4), np.arange(12) % 3, draw(12) + 2),
         15,
+    ),
+    "what is zero as long as it is wrong": (
+        CARRIED,
+        {"w": draw(2, 4), "u": draw(4, 4), "v": draw(2, 4)},
+        (draw(3, 3, 2),),
+        23,
     ),
     "a subscript is no value": (GATES, {"w": draw(4, 3)}, (draw(6, 4),), 12),
 }

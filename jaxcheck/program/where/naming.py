@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 
 import numpy as np
 
@@ -26,8 +27,13 @@ def literal(problem: Problem, edit: Edit) -> float | None:
     return value.item() if known else None
 
 
-def value_name(problem: Problem, group: Group, site: Site) -> str:
-    """How the function that holds a site calls a value of the backward pass there, or ""."""
+def value_name(problem: Problem, group: Group, site: Site, edit: Edit | None = None) -> str:
+    """How the function that holds a site calls a value of the backward pass there, or "".
+
+    Args:
+        edit: what the value takes part in. One that is equal has its name only where the change repairs with it as
+            well: what is equal in the wrong program need not be when that is changed (0 + x is x no longer).
+    """
     if group.what != "own" or (len(group.ids) > 1) != (len(site.ops) > 1) or group.made[:1] == site.ops[:1]:
         return ""
     values = problem.runs[0]
@@ -37,7 +43,14 @@ def value_name(problem: Problem, group: Group, site: Site) -> str:
         if len(g.ids) == len(group.ids)
         and all(np.array_equal(values[i], values[j]) for i, j in zip(g.ids, group.ids, strict=True))
     ]
-    return next((name for g in (group, *same) if (name := _named(problem, g, site))), "")
+    named = ((g, name) for g in (group, *same) if (name := _named(problem, g, site)))
+    return next((name for g, name in named if g is group or edit is None or _as_well(problem, edit, group, g)), "")
+
+
+def _as_well(problem: Problem, edit: Edit, group: Group, other: Group) -> bool:
+    """Whether a change repairs what it does with another value in the place of one of its own."""
+    changed = dataclasses.replace(edit, groups=tuple(other if g is group else g for g in edit.groups))
+    return problem.repaired(changed) >= problem.repaired(edit)
 
 
 def _named(problem: Problem, group: Group, site: Site) -> str:

@@ -25,13 +25,13 @@ from jaxcheck.program.where.places import Place
 from jaxcheck.program.where.reach import Reach
 from jaxcheck.program.where.shared import as_called
 from jaxcheck.program.where.sites import Group, live, own_values, sites
+from jaxcheck.program.where.sources import each_once
 from jaxcheck.program.where.tape import Tape, record
 from jaxcheck.program.where.truths import truths
 from jaxcheck.there import there
 
 # Operations of one line that are looked at together.
 FEW = 4
-_ORDER = ("own", "forward", "local", "use", "cotangent")
 
 
 @dataclasses.dataclass(eq=False)
@@ -80,15 +80,7 @@ class Problem:
     @functools.cached_property
     def sources(self) -> list[Group]:
         """The values that a change may bring in, each value once; the backward pass's own first."""
-        found, seen = [], set()
-        for group in sorted([*self.own, *self.truths], key=lambda g: _ORDER.index(g.what)):
-            arrays = [self.runs[0][i] for i in group.ids] if group.what == "own" else group.arrays[0]
-            key = tuple((x.shape, x.tobytes()) for x in arrays)
-            near = tuple((x.shape, *np.round([np.sum(x), np.abs(x).sum()], 9)) for x in map(np.asarray, arrays))
-            if key not in seen and (group.what == "own" or near not in seen):
-                seen |= {key, near}
-                found.append(group)
-        return found
+        return each_once(self.tape, [*self.own, *self.truths], self.runs[0])
 
     def knows(self, i: int) -> bool:
         """Whether a value of the tape is one of the loss's."""

@@ -23,7 +23,7 @@ def is_handed_in(problem: Problem, edit: Edit) -> bool:
     listed = all(g.what != "own" for g in edit.groups) and _is_listed(problem, edit)
     row = edit.slot != OUT and edit.form != "plus" and any(_is_row(problem, i) for i in op.ins)
     # Names are asked for last, which take the longest.
-    return (listed or row) and not all(value_name(problem, g, edit.site) for g in edit.groups)
+    return (listed or row) and not all(value_name(problem, g, edit.site, edit) for g in edit.groups)
 
 
 def _is_listed(problem: Problem, edit: Edit) -> bool:

@@ -29,7 +29,7 @@ def equation(problem: Problem, site: Site) -> str:
 
 def in_words(problem: Problem, edit: Edit) -> str:
     """What is changed, in a few words."""
-    given = " and ".join(_what(problem, g, edit.site) for g in edit.groups)
+    given = " and ".join(_what(problem, g, edit) for g in edit.groups)
     factor = problem.constants.as_written(edit.factor)
     c = "" if factor == 1 else f"{_number(factor)} times "
     on = "an argument" if is_argument(problem.tape.ops[edit.site.ops[0]]) else _changed(problem, edit)
@@ -59,7 +59,7 @@ def in_words(problem: Problem, edit: Edit) -> str:
     if edit.form in terms.FORMS:
         *first, what = edit.form.removeprefix("plus ").split()
         over = "axes " if len(edit.axes) > 1 else "axis "
-        given = [_what(problem, g, edit.site) for g in edit.groups]
+        given = [_what(problem, g, edit) for g in edit.groups]
         summed = f"the {what} of {' times '.join(given[len(first) :])} over {over}{', '.join(map(str, edit.axes))}"
         return f"{on} plus {c}{given[0] + ' times ' if first else ''}{summed}"
     return said.get(edit.form, f"{edit.form} of {on}") + of_axis
@@ -116,10 +116,10 @@ def _number(c: float) -> str:
     return str(near) if abs(float(near) - c) <= 1e-12 * abs(c) else f"{c:.6g}"
 
 
-def _what(problem: Problem, group: Group, site: Site) -> str:
+def _what(problem: Problem, group: Group, edit: Edit) -> str:
     if group.what == "own":
-        name = value_name(problem, group, site)
-        if group.made[:1] == site.ops[:1]:
+        name = value_name(problem, group, edit.site, edit)
+        if group.made[:1] == edit.site.ops[:1]:
             return "itself"
         return f"`{name}`" if name else "another value of the backward pass"
     at = f" (line {group.place.line})" if group.place is not None else ""

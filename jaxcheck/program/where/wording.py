@@ -222,7 +222,7 @@ def _digits(x: float) -> str:
 
 def _shaped(problem: Problem, group: Group, edit: Edit, shape: tuple[int, ...]) -> str:
     """The name of a value as it is written where an array of a shape stands, or ""."""
-    name = value_name(problem, group, edit.site)
+    name = value_name(problem, group, edit.site, edit)
     if not name:
         return ""
     x = problem.runs[0][group.ids[0]]
