@@ -145,6 +145,7 @@ def blame(changes: Sequence[Weighed]) -> Blame | None:
     # A gradient is conjugated where it is given back, as often as not.
     near = [i for i in near if not (changes[i].returns and changes[i].same in made) or changes[i].kind == "conjugate"]
     near += _likewise(changes, told, near, costs[0])[: max(NEAR_LINES - len(near), 0)]
+    near += _in_its_place(changes, told, near, costs[0])[: max(NEAR_LINES - len(near), 0)]
     if len(near) == 1:
         return Blame("line", (near[0],))
     near += _along(changes, told, near, costs[0])[: max(NEAR_LINES - len(near), 0)]
@@ -156,6 +157,18 @@ def _likewise(changes: Sequence[Weighed], told: Sequence[int], near: Sequence[in
     lines = {changes[i].where for i in near}
     done = {changes[i].same for i in told if changes[i].where in lines and cost(changes[i]) < least + NEAR_LINE}
     return _further(changes, (i for i in told if changes[i].makes and changes[i].same in done), lines, least)
+
+
+def _in_its_place(changes: Sequence[Weighed], told: Sequence[int], near: Sequence[int], least: float) -> list[int]:
+    """Changes that put the value in the place of another one which is brought in beside what stands on a line that is
+    named: the one that is mistaken for it may be all that is wrong, and is made up for where it is not."""
+    brought = {_brings(changes[i]) for i in near if changes[i].kind in ("times", "plus")} - {()}
+    those = (i for i in told if changes[i].kind == "swap" and _brings(changes[i]) in brought)
+    return _further(changes, those, {changes[i].where for i in near}, least)
+
+
+def _brings(change: Weighed) -> tuple[Any, ...]:
+    return () if change.same is None else change.same[4]
 
 
 def _along(changes: Sequence[Weighed], told: Sequence[int], near: Sequence[int], least: float) -> list[int]:
