@@ -37,11 +37,16 @@ def norms(g: np.ndarray) -> np.ndarray:
 
 
 def norms_along(directions: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """(D, G) 2-norms of (G, n) gradients, each component times that of one of the (D, n) directions."""
+    """(D, G) 2-norms of (G, n) gradients, each component times that of one of the (D, n) directions; safe against
+    overflow and underflow of their squares."""
     with np.errstate(all="ignore"):
         if g.size < LONG:
-            return np.sqrt(directions**2 @ (g**2).T)
-        return np.stack([np.sqrt(np.einsum("gn,gn->g", x, x)) for x in (d * g for d in directions)])
+            found = np.sqrt(directions**2 @ (g**2).T)
+        else:
+            found = np.stack([np.sqrt(np.einsum("gn,gn->g", x, x)) for x in (d * g for d in directions)])
+        for d, k in np.argwhere(~((found > SQUARES) & (found < 1 / SQUARES))):
+            found[d, k] = norm2(directions[d] * g[k])
+        return found
 
 
 def formula2(a: np.ndarray, b: np.ndarray) -> float:

@@ -111,3 +111,16 @@ def test_of_outputs_that_jump_no_symmetry_is_asked():
     report = jc.check_rule(rule, np.ones(3), order=2)
     assert (report.verdict, report.reason) == (jc.Verdict.INCONCLUSIVE, jc.Reason.JUMP), report
     assert jc.check_rule(rule, np.array([1.0, 0.3, 0.7]), order=2)
+
+
+@pytest.mark.parametrize("eps", [1e-12, 1e-20])
+def test_a_smoothed_norm_at_zero_turns_within_the_step(eps):
+    """Its gradient is zero there, which does not tell the scale that it lives on."""
+
+    def norm(x):
+        return jnp.sqrt(jnp.sum(x**2) + eps)
+
+    rule = jax.custom_vjp(norm)
+    rule.defvjp(lambda x: (norm(x), x), lambda x, g: (g * x / norm(x),))
+    report = jc.check_rule(rule, np.zeros(3), order=2, where=False)
+    assert report.verdict is not jc.Verdict.FAIL, report

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
+from jaxcheck.test_util import check_grads
 
 bell = lambda x: jnp.exp(-x * x)  # noqa: E731
 
@@ -92,3 +93,18 @@ def test_a_small_gradient_in_half_precision_is_judged_by_its_digits(right):
     slope = jnp.cos if right else jnp.sin
     report = jc.check_grad(loss, x, lambda x: (1e-6 * slope(x.astype(jnp.float32))).astype(x.dtype), where=False)
     assert report.verdict is (jc.Verdict.PASS if right else jc.Verdict.FAIL), report
+
+
+@pytest.mark.parametrize("x", [[15.0, -20.0, 40.0], [10.0], [8.0]])
+def test_no_transformation_accuses_of_what_underflows(x):
+    """Its slope, 2 exp(-x^2) / sqrt(pi), is 1e-98 at 15."""
+    rule = jax.custom_vjp(lambda x: jax.lax.erf(x))
+    rule.defvjp(lambda x: (jax.lax.erf(x), x), lambda x, g: jax.vjp(jax.lax.erf, x)[1](g))
+    report = jc.check_rule(rule, np.array(x, np.float32))
+    assert report.verdict is not jc.Verdict.FAIL, report
+
+
+def test_squares_that_underflow_leave_bars():
+    """The cotangent of an output of 1e-195 is weighed by it: its rounding is 1e-205, and not nothing."""
+    with jax.enable_x64(True):
+        check_grads(lambda x: jax.nn.gelu(x, approximate=False), (np.array([1e-8, -30.0, 1.0]),), 1, modes=["rev"])

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxcheck.evidence import blocks
 from jaxcheck.evidence.differences import Slopes
+from jaxcheck.formula import norms_along
 from jaxcheck.problem.at_theta import gradient_of, outputs_of
 from jaxcheck.problem.problem import Problem
 from jaxcheck.program.run.compile import execute
@@ -54,7 +55,7 @@ def sharpen(problem: Problem, point: np.ndarray, directions: np.ndarray, found: 
         claimed = directions @ m.T
         value = claimed + measured - mean
         size = np.maximum(np.abs(plus), np.abs(minus))
-        terms = np.sqrt(directions**2 @ (m**2).T)
+        terms = norms_along(directions, m)
         error = np.abs(fine - coarse) / 2 + (2 * problem.unit * size + found.noise) / REACH + 4 * problem.unit * terms
         better = np.isfinite(error) & (error < found.error) & ~found.kink & ~found.jump
     sharp = dataclasses.replace(

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxcheck.bars import BARS
 from jaxcheck.evidence.differences import Slopes
+from jaxcheck.formula import norms_along
 
 
 def transposed(s: Slopes) -> Slopes:
@@ -30,7 +31,7 @@ def projected(s: Slopes, g: np.ndarray) -> Slopes:
         return np.where(usable & np.isfinite(x), x, 0.0)
 
     def in_squares(x: np.ndarray) -> np.ndarray:
-        return np.sqrt(known(x) ** 2 @ (g**2).T)
+        return norms_along(known(x), g)
 
     kink = s.kink & usable
     middle = np.where(kink, 0.5 * (known(s.left) + known(s.right)), known(s.value))

@@ -11,6 +11,7 @@ from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.maps import MapEvidence
 from jaxcheck.evidence.measured import Probes
 from jaxcheck.evidence.projected import exact, projected
+from jaxcheck.formula import norms, norms_along
 from jaxcheck.judgement.findings import Finding, at_worst
 from jaxcheck.judgement.held import Held, leaf_evidence, unless_steep, worst_of
 from jaxcheck.judgement.measures import steep, unbounded
@@ -35,7 +36,7 @@ def cotangents(ev: MapEvidence, trusted: np.ndarray | None, held: Held) -> Findi
 
     if trusted is not None and np.isfinite(trusted).all():
         # By adjointness: known far better than differences.
-        own = ROUND_OFF * np.sqrt(trusted**2 @ (g**2).T)
+        own = ROUND_OFF * norms_along(trusted, g)
         known = exact(trusted @ g.T, own + ROUND_OFF * (np.abs(ev.outputs) @ np.abs(g).T))
         finding = said(Probes(known, directions=v), Probes(exact(known.value, own), directions=v))
         if finding.verdict is Verdict.PASS and kinked:
@@ -68,7 +69,7 @@ def _rounding_of_pulled(ev: MapEvidence) -> np.ndarray:
     error = np.abs(pulled)
     for k in np.unique(ev.inputs):
         at = ev.inputs == k
-        error[:, at] = np.maximum(error[:, at], np.sqrt(np.mean(pulled[:, at] ** 2, axis=1, keepdims=True)))
+        error[:, at] = np.maximum(error[:, at], norms(pulled[:, at])[:, None] / np.sqrt(at.sum()))
     return ROUND_OFF * error
 
 
@@ -77,7 +78,7 @@ def _obvious(ev: MapEvidence, claim: np.ndarray, known: np.ndarray, seen: Slopes
     pull-backs scatter between inputs that differ by rounding alone."""
     if ev.scatter[1] is None:
         return False
-    moves, size = (np.sqrt(x**2 @ (ev.directions**2).T) for x in (ev.scatter[1], there(ev.pulled)))
+    moves, size = (norms_along(x, ev.directions) for x in (ev.scatter[1], there(ev.pulled)))
     off = np.abs(claim - known) > np.maximum(OBVIOUS * moves, GROSS * size)
     return bool((off & (np.abs(known - seen.value.T) <= BARS * seen.error.T)).any())
 
@@ -91,8 +92,8 @@ def _where(ev: MapEvidence, finding: Finding, seen: Slopes, held: Held) -> Findi
     claim = pulled @ v.T
     if a is not None and np.isfinite(a).all() and held.apart(claim, a @ v.T).any():
         against, error = a @ v.T, np.zeros(claim.shape)
-    error = error + np.sqrt(_rounding_of_pulled(ev) ** 2 @ (v**2).T)
-    allowed = held.allowed(np.sqrt(pulled**2 @ (v**2).T), against, error)
+    error = error + norms_along(_rounding_of_pulled(ev), v)
+    allowed = held.allowed(norms_along(pulled, v), against, error)
     return at_worst(ev, finding, claim, against, np.where(np.isfinite(against), np.abs(claim - against), 0.0), allowed)
 
 

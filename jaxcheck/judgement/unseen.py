@@ -10,7 +10,7 @@ from jaxcheck.bars import BARS, FAINT, OBVIOUS
 from jaxcheck.evidence.differences import Slopes
 from jaxcheck.evidence.maps import MapEvidence
 from jaxcheck.evidence.measured import LeafEvidence
-from jaxcheck.formula import norms
+from jaxcheck.formula import norms, norms_along
 from jaxcheck.judgement.findings import Finding
 from jaxcheck.judgement.measures import own_size, reference
 from jaxcheck.result import Reason, Verdict
@@ -38,7 +38,7 @@ def unseen(ev: LeafEvidence, must_catch: float, moved: float | None = None) -> n
             if p.directions is None:
                 counts, by = size[:, p.at].T, own_size(ev)[p.at][:, None] if moved is None else moved
             else:
-                counts, by = np.sqrt(p.along**2 @ (ev.m**2).T), 1.0
+                counts, by = norms_along(p.along, ev.m), 1.0
             told = tells(s, must_catch * np.where(zero, s.size / by, counts)) & ~(np.abs(p.project(ev.m)) > s.steepest)
             if p.directions is None:
                 blind[:, p.at] &= ~told.T

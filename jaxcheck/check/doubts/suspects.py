@@ -11,6 +11,7 @@ from jaxcheck.budget import current
 from jaxcheck.check.settings import Case
 from jaxcheck.evidence import gather, second_look
 from jaxcheck.evidence.measured import LeafEvidence
+from jaxcheck.formula import norms_along
 from jaxcheck.judgement import locate, measures
 from jaxcheck.judgement.vote import Opinion
 from jaxcheck.problem.scale import component_scale
@@ -86,7 +87,7 @@ def _blind(ev: LeafEvidence, must_catch: float) -> bool:
     """Whether the bars of a leaf's directions, of every one, are so wide that must_catch may be missed."""
     dense = [p for p in ev.probes if p.directions is not None]
     with np.errstate(all="ignore"):
-        sizes = [np.sqrt(p.along**2 @ (ev.m**2).T) for p in dense]
+        sizes = [norms_along(p.along, ev.m) for p in dense]
         return bool(dense) and all((p.slopes.error > must_catch * s).any() for p, s in zip(dense, sizes, strict=True))
 
 

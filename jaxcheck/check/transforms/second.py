@@ -15,6 +15,8 @@ from jaxcheck.check.laws.site import Arrays, norm
 # further than a component's own scatter it must be off; and by what part of itself a gradient changes over a step, at
 # most, in which it is looked at whether it turns within the usual one. Choices.
 STEP, LONGER, OFF, REST, NOISES, SURE, TURN = 1e-5, 4, 1e-4, 1e-8, 64, 10, 1e-4
+# Shorter steps that are tried where that does not say which. Choices: those of scales from 1e-6 to 1e-13.
+FINER = (1e-8, 1e-11, 1e-14)
 
 
 class _Seen(NamedTuple):
@@ -62,7 +64,9 @@ def astray(
             continue
         with np.errstate(all="ignore"):
             turns = TURN * norm(here[k]) / norm(tangent)
-        if not (0 < turns < STEP and _confirmed(seen(turns)[k], tangent)):
+        # Of a gradient that is zero nothing tells the scale that it lives on: sqrt(x^2 + eps) at 0.
+        steps = (turns,) if turns > 0 else FINER
+        if not any(step < STEP and _confirmed(seen(step)[k], tangent) for step in steps):
             return off / size, k
     return 0.0, -1
 

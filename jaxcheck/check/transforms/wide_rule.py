@@ -15,6 +15,7 @@ from jaxcheck.check.laws.rounding import rounding, settled
 from jaxcheck.check.laws.run import Once, Pulled
 from jaxcheck.check.laws.site import Site, draw, finite, host, nearby, norm, pull, unit_in, unit_of, unsupported
 from jaxcheck.check.transforms.formula import Formula
+from jaxcheck.evidence.gradient_bars import least
 from jaxcheck.program.ask import Refused, ask
 from jaxcheck.program.converge import iterates
 from jaxcheck.program.custom.strip import strip_rules
@@ -172,7 +173,7 @@ class Wide:
     def _settled(self, row: Row, closed: Any, values: Sequence[Any], found: Sequence[Any], unit: float) -> Row:
         """The row unless it is rounding: in the dtype, not in one that the rule chose to compute in."""
         measured = None if closed is None or unit_in(closed) > unit else rounding(closed, values)
-        return settled(row, found, self.exact, self._bars(unit), measured)
+        return settled(row, found, self.exact, self._bars(unit, row.name), measured)
 
     def _beside_autodiff(self, narrow: Site, g: Sequence[Any], found: Sequence[Any], unit: float, row: Row) -> Row:
         """What the rule loses as it runs, held to what autodiff without it keeps in the same dtype."""
@@ -206,7 +207,7 @@ class Wide:
     def _row(self, name: str, found: Sequence[Any], unit: float, noise: Sequence[float]) -> Row:
         sizes = [norm(w) for w in self.exact]
         largest = 0.0
-        bars = self._bars(unit)
+        bars = self._bars(unit, name)
         for path, a, b, s, n, bar in zip(self.site.paths, found, self.exact, sizes, noise, bars, strict=True):
             d = norm(a - b)
             relative = 0.0 if d == 0 else d / s if s else float("inf")
@@ -216,9 +217,12 @@ class Wide:
             largest = max(largest, relative if s > unit * max(sizes) else 0.0)
         return Row("transformation", name, "OK", largest)
 
-    def _bars(self, unit: float) -> list[float]:
+    def _bars(self, unit: float, dtype: str) -> list[float]:
         sizes = [norm(w) for w in self.exact]
-        return [64 * unit * s + 16 * unit * max(sizes) for s in sizes]
+        # What is below the dtype's least number is zero there, of each entry of a cotangent's size.
+        nothing = least(dtype) * max([1.0, *(float(np.abs(g).max(initial=0.0)) for g in self.g)])
+        lost = [nothing * np.sqrt(np.size(w)) for w in self.exact]
+        return [64 * unit * s + 16 * unit * max(sizes) + n for s, n in zip(sizes, lost, strict=True)]
 
     def inside(self) -> float:
         """Rounding unit of the coarsest precision that the function itself computes in when given float64."""

@@ -122,8 +122,8 @@ class Problem:
         return found
 
     def entering(self, place: Place) -> bool:
-        """Whether the loss knows all that comes into a line from others, the first time it is run: as a value of its own,
-        a cotangent, or the slope of an operation."""
+        """Whether the loss knows all that comes into a line from others, the first time it is run: as its own values,
+        their cotangents, or slopes of operations."""
         line = place[:2]
         if line not in self._entering:
             here = [self.tape.ops[s.ops[0]] for s in self.sites if s.place[:2] == line]
