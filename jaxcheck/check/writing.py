@@ -16,6 +16,7 @@ from jaxcheck.formula import formula2, norm2
 from jaxcheck.judgement import keep, locate, pattern, power
 from jaxcheck.judgement.influence import influence as influence_of
 from jaxcheck.judgement.measures import by_column, is_another, numeric, on_edge
+from jaxcheck.judgement.unseen import within_kinks
 from jaxcheck.options import Exhaustive
 from jaxcheck.problem import guarded
 from jaxcheck.result import NAN, LeafResult, Reason, Report, Verdict
@@ -101,9 +102,13 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
     ev, settings = evidence.leaves[number], case.settings
     leaf, said, floor = ev.leaf, _Said(opinion.verdict, opinion.reason, opinion.note), power.UNKNOWN
     if said.verdict is Verdict.PASS and said.reason is not Reason.SURROGATE and leaf.size:
-        floor = case.floors(ev, influence)
-        said = _weighed(case, ev, said, floor)
-        floor = _known(ev, opinion, floor)
+        # A function was looked at beside the kinks as well, see `doubts.kinks`.
+        if said.reason is Reason.KINK and case.problem.numbers is not None and within_kinks(ev, settings.must_catch):
+            said = said.instead(Reason.VACUOUS, WITHIN_KINKS)
+        else:
+            floor = case.floors(ev, influence)
+            said = _weighed(case, ev, said, floor)
+            floor = _known(ev, opinion, floor)
     said = _with_step(settings.mode, ev, said)
     native = None if case.preface.native is None else case.preface.native[:, leaf.start : leaf.stop]
     if native is not None and said.verdict is Verdict.PASS and not np.isfinite(native).all():
@@ -140,6 +145,12 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
 
 
 UNDERFLOWS = "zero; what it should be is so small that {dtype} has no number for it either"
+
+
+WITHIN_KINKS = (
+    "within the two slopes of the function wherever it was looked at, but on kinks of many components at once: that "
+    "leaves room for a wrong one, and for any choice; mode=Exhaustive() looks at each alone"
+)
 
 
 def _known(ev: LeafEvidence, opinion, floor: tuple[float, float]) -> tuple[float, float]:

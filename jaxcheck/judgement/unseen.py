@@ -79,3 +79,25 @@ def partly(finding: Finding, blind: np.ndarray, must_catch: float) -> Finding:
             finding, verdict=Verdict.INCONCLUSIVE, reason=Reason.VACUOUS, note=said, doubtful=True
         )
     return dataclasses.replace(finding, poor=said, doubtful=True)
+
+
+def within_kinks(ev: LeafEvidence, must_catch: float) -> bool:
+    """Whether some components of a leaf, of which no autodiff speaks, are judged by nothing but wide ranges: all that
+    looks at them crosses kinks of many at once, and M lies within the two slopes there, but not in the middle, where it
+    is if each component is in the middle of its own. An error of `must_catch` of the leaf in one of them may hide.
+    """
+    if ev.a is not None or ev.is_autodiff or all(p.directions is None for p in ev.probes):
+        return False
+    seen = np.zeros(ev.m.shape, bool)
+    with np.errstate(all="ignore"):
+        for p in ev.probes:
+            s = p.slopes
+            if p.directions is None:
+                seen[:, p.at] |= np.isfinite(s.value).T
+                continue
+            middle = np.abs(p.project(ev.m) - (s.left + s.right) / 2)
+            bars = BARS * (np.maximum(s.left_error, s.right_error) + p.project_error(ev.m_error + ev.m_given))
+            hides = bars + np.where(s.kink, middle, 0.0)
+            for d, g in np.argwhere(np.isfinite(hides)):
+                seen[g] |= hides[d, g] <= must_catch * norms(ev.m[g : g + 1])[0] * np.abs(p.along[d])
+    return not seen.all()

@@ -184,3 +184,22 @@ def test_the_cost_does_not_grow_with_the_ties():
         jc.check_grad(*(lambda t: (t[0], t[2], t[1]))(network(32, 20, 40, hidden))).evaluations for hidden in (60, 600)
     )
     assert many <= 1.2 * few and many < 3000
+
+
+@pytest.mark.parametrize("off", [0.0, 0.3, 0.01])
+def test_numbers_that_only_lie_within_wide_ranges_do_not_pass(off):
+    """A lasso in NumPy at a sparse point: of a component at zero that is off by a part of the gradient's norm, 3,000
+    kinks at once show nothing but that it is not in the middle."""
+    rng = np.random.default_rng(1)
+    a, b, x = rng.normal(size=(20, 4000)) / 60, rng.normal(size=20), rng.normal(size=4000)
+    x[rng.random(4000) < 0.7] = 0
+
+    def loss(x):
+        return 0.5 * np.sum((a @ x - b) ** 2) + 0.01 * np.sum(np.abs(x))
+
+    given = a.T @ (a @ x - b) + 0.01 * np.sign(x)
+    given[np.flatnonzero(x == 0)[3]] += off * np.linalg.norm(given)
+    report = jc.check_grad(loss, x, given)
+    assert (report.verdict, report.reason) == (
+        (jc.Verdict.INCONCLUSIVE, jc.Reason.VACUOUS) if off else (jc.Verdict.PASS, jc.Reason.KINK)
+    ), report
