@@ -33,8 +33,11 @@ from jaxcheck.there import there
 # they may take where the search has left nothing.
 SECONDS, PART, SLIPS, AFTER = 10.0, 0.5, 0.2, 0.5
 UNFINISHED = (
-    "the search for the line did not end within {:.2g} s: where=60, say, gives it more (as far as budget= does)"
+    "the search for the line did not end within {:.2g} s: where={:.0f}, say, gives it more (as far as budget= does)"
 )
+# What is offered at least.
+MORE = 60.0
+UNSEEN = "The line was not looked for: JAX cannot trace the {} (Python's own, or NumPy's)"
 # Leaves that are looked at alone where no one change makes all of them right.
 TRIES = 3
 # Whether a mistake of the search's own is raised, as the tests ask, and not taken for silence.
@@ -58,11 +61,15 @@ def blamed(report: Report, problem: Problem, where: Any, *, rules: bool) -> Repo
         wrong = ("second order",)
     elif report.verdict is not Verdict.FAIL or report.reason is not Reason.MANUAL_WRONG or not wrong:
         return report
-    if problem.primal is None or problem.manual is None or problem.is_autodiff:
+    if problem.is_autodiff or not where:
         return report
+    if problem.primal is None or problem.manual is None:
+        unseen = "gradient" if problem.host_manual is not None else "loss" if problem.numbers is None else ""
+        said = (UNSEEN.format(unseen),) if unseen else ()  # numbers come from no line
+        return dataclasses.replace(report, notes=(*report.notes, *said))
     given = isinstance(where, (int, float, np.floating, np.integer)) and where not in (0, 1)
     seconds = min(float(where), current().left) if given else min(SECONDS, PART * current().left)
-    if not where or not seconds > 0:
+    if not seconds > 0:
         return report
     current().tell("the line")
     source.forget()
@@ -84,8 +91,9 @@ def blamed(report: Report, problem: Problem, where: Any, *, rules: bool) -> Repo
             return report
     finally:
         current().search_seconds += time.perf_counter() - start
-    late = time.perf_counter() >= end
-    return dataclasses.replace(report, notes=(*report.notes, UNFINISHED.format(seconds))) if late else report
+    if time.perf_counter() < end:
+        return report
+    return dataclasses.replace(report, notes=(*report.notes, UNFINISHED.format(seconds, max(MORE, 4 * seconds))))
 
 
 def _at_what(one: passes.Problem) -> list[str]:

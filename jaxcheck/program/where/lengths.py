@@ -29,9 +29,10 @@ def length_in(problem: Problem, edit: Edit) -> int:
 def _among(lengths: list[int], factor: float, times: tuple[float, ...]) -> int:
     if not np.isfinite(factor) or abs(factor) in PLAIN:
         return 0
-    for n in lengths:
-        if any(abs(abs(factor) - c * x) <= NICE * c * x for c in times for x in (n, 1 / n)):
-            return n
+    for c in times:  # a length itself before the half of another
+        for n in lengths:
+            if any(abs(abs(factor) - c * x) <= NICE * c * x for x in (n, 1 / n)):
+                return n
     return 0
 
 
