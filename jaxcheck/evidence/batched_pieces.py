@@ -57,7 +57,9 @@ def _off(problem: Problem, m: np.ndarray, low: np.ndarray, high: np.ndarray, err
         return ((m < low - margin) | (m > high + margin)).any(axis=1)
 
 
-def _seen(problem: Problem, points: np.ndarray, count: int, seed: list[int]) -> tuple[np.ndarray, ...]:
+def _seen(
+    problem: Problem, points: np.ndarray, count: int, seed: list[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """M (n, P), the adjacent pieces' gradients and the errors of these (n, W, P), programs compiled."""
     n, size = points.shape
     rng = np.random.default_rng(seed)
