@@ -81,6 +81,7 @@ SPEAKS = {
     "becomes": -0.4,
     "inputs": -0.2,
     "entering": -0.3,
+    "first": -0.3,
     "passed_on": 0.5,
     "spare": -0.3,
     "foreign": 1.0,
@@ -88,7 +89,7 @@ SPEAKS = {
     "unproved": 0.5,
 }
 # What a change costs at least where the value was right.
-_SELDOM = ("passed_on", "between", "foreign", "alike", "unproved")
+_SELDOM = ("first", "passed_on", "between", "foreign", "alike", "unproved")
 LEAST_RIGHT = min(COST.values()) + sum(x for name, x in SPEAKS.items() if name not in _SELDOM)
 VALUE = ("use", "cotangent")
 
@@ -115,6 +116,8 @@ def cost(change: Weighed) -> float:
         alike=change.alike,
         between=change.was and change.between,
         unproved=change.unproved,
+        # All that comes into the line is right, what it gives is not, and then is: further on it could be made up for.
+        first=change.becomes and change.entering and not change.was,
     )
     return total + sum(SPEAKS[name] for name, holds in said.items() if holds)
 

@@ -133,7 +133,7 @@ class Problem:
             # A transform and its inverse give one cotangent's numbers, conjugate or scaled: that proves nothing.
             proved = [i for i in arrays if self.runs[0][i].dtype.kind != "c" or self.runs[0][i] in self.forward]
             right = all(self.knows(i) or self.runs[0][i] in self.slopes for i in arrays)
-            self._entering[line] = bool(arrays) and len(proved) == len(arrays) and right
+            self._entering[line] = len(proved) == len(arrays) and right  # of nothing nothing is wrong
         return self._entering[line]
 
     def exchanged(self) -> bool:
