@@ -96,12 +96,13 @@ def lost(run: LeafRun, must_catch: float, spacing: float) -> np.ndarray:
             part,
             bars.ROUNDED * explained(there(run.autodiff_bar), run.values) + run.least,
         )
-        # Of a gradient of which rounding may take half, nothing is left: no precision of its own explains that where
-        # autodiff, as run, keeps nearly all of it. One that is zero but for rounding was not there to be lost: what
+        # Of a gradient of which nothing is left, by more than its rounding explains as far as that is known, autodiff
+        # keeps nearly all as run: then no precision is to blame. One that is zero but for rounding was not there to be lost: what
         # float64 may leave of it is the measured bar in units of that (none where to round otherwise overflows).
         beyond = np.nan_to_num(norms(known), nan=0.0, posinf=0.0) * np.finfo(np.float64).eps / spacing
         real = norms(run.formula) > bars.ROUNDED * beyond
         gone = real & ~(norms(run.native - run.formula) <= bars.NOTHING_LEFT * norms(run.formula))
+        gone &= ~(np.isfinite(known).all(axis=1) & (norms(run.native - run.formula) <= bars.ROUNDED * norms(known)))
         loses = norms(run.autodiff - run.autodiff_formula)
         kept = loses <= max(part, bars.NEARLY_ALL) * norms(run.autodiff_formula)
         sound |= (gone & kept)[:, None]
