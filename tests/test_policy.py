@@ -30,7 +30,8 @@ def run_pytest(folder: Path, *arguments: str) -> str:
 
 
 def test_the_policy_holds(tmp_path, monkeypatch):
-    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"))
+    for name in ("conftest.py", "sampled.py"):
+        (tmp_path / name).write_text((ROOT / "tests" / name).read_text(encoding="utf-8"))
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  gpu: needs an accelerator\n")
     (tmp_path / "test_small.py").write_text(
         "import jax, pytest\n"

@@ -69,7 +69,6 @@ class Problem:
         forward = [x for g in self.truths if g.what == "forward" for x in g.arrays[0]]
         self.forward = Known([*forward, *inputs])
         self.known = Known([*forward, *inputs, *(x for g in self.truths if g.what == "cotangent" for x in g.arrays[0])])
-        self.slopes = Known(x for g in self.truths if g.what == "local" for x in g.arrays[0])
         self.parts = Known(x for g in self.truths if g.what == "use" for x in g.arrays[0])
         self._knows: dict[int, bool] = {}
         self._disorders: dict[int, bool] = {}
@@ -122,8 +121,7 @@ class Problem:
         return found
 
     def entering(self, place: Place) -> bool:
-        """Whether the loss knows all that comes into a line from others, the first time it is run: as its own values,
-        their cotangents, or slopes of operations."""
+        """Whether the loss knows all that comes into a line from others, the first time it is run."""
         line = place[:2]
         if line not in self._entering:
             here = [self.tape.ops[s.ops[0]] for s in self.sites if s.place[:2] == line]
@@ -132,8 +130,8 @@ class Problem:
             arrays = [i for i in ins if (x := self.runs[0][i]).dtype.kind in "fc" and x.ndim]
             # A transform and its inverse give one cotangent's numbers, conjugate or scaled: that proves nothing.
             proved = [i for i in arrays if self.runs[0][i].dtype.kind != "c" or self.runs[0][i] in self.forward]
-            right = all(self.knows(i) or self.runs[0][i] in self.slopes for i in arrays)
-            self._entering[line] = len(proved) == len(arrays) and right  # of nothing nothing is wrong
+            # Of nothing nothing is wrong.
+            self._entering[line] = len(proved) == len(arrays) and all(map(self.knows, arrays))
         return self._entering[line]
 
     def exchanged(self) -> bool:
