@@ -97,8 +97,9 @@ def lost(run: LeafRun, must_catch: float, spacing: float) -> np.ndarray:
             bars.ROUNDED * explained(there(run.autodiff_bar), run.values) + run.least,
         )
         # Of a gradient of which nothing is left, by more than its rounding explains as far as that is known, autodiff
-        # keeps nearly all as run: then no precision is to blame. One that is zero but for rounding was not there to be lost: what
-        # float64 may leave of it is the measured bar in units of that (none where to round otherwise overflows).
+        # keeps nearly all as run: then no precision is to blame. One that is zero but for rounding was not there to be
+        # lost: what float64 may leave of it is the measured bar in units of that (none where to round otherwise
+        # overflows).
         beyond = np.nan_to_num(norms(known), nan=0.0, posinf=0.0) * np.finfo(np.float64).eps / spacing
         real = norms(run.formula) > bars.ROUNDED * beyond
         gone = real & ~(norms(run.native - run.formula) <= bars.NOTHING_LEFT * norms(run.formula))
@@ -127,10 +128,12 @@ def apart(run: LeafRun, must_catch: float, spacing: float) -> np.ndarray:
 
 
 def gone(run: LeafRun, error: np.ndarray) -> bool:
-    """Whether nothing is left of a gradient that is more than its own rounding in float64, `error`."""
+    """Whether nothing is left of a gradient that is more than its own rounding in float64, `error`: of no output, where
+    there are several. A cotangent may weigh one that is next to nothing beside the others."""
     with np.errstate(all="ignore"):
         real = norms(run.formula) > bars.ROUNDED * norms(error)
-        return bool((real & (norms(run.native - run.formula) > bars.NOTHING_LEFT * norms(run.formula))).any())
+        lost = norms(run.native - run.formula) > bars.NOTHING_LEFT * norms(run.formula)
+        return bool(real.any() and lost[real].all())
 
 
 def said(run: LeafRun, where: np.ndarray, reference: np.ndarray | None = None) -> str:

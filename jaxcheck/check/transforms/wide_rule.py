@@ -183,8 +183,8 @@ class Wide:
     def _beside_autodiff(
         self, narrow: Site, g: Sequence[Any], found: Sequence[Any], unit: float, row: Row, measured: Callable
     ) -> Row:
-        """What the rule loses as it runs, and not by its own rounding, held to what autodiff without it keeps in the same
-        dtype: y (1 - y) of a sigmoid that is nearly 1 keeps less, and is right."""
+        """What the rule loses as it runs, and not by its own rounding, held to what autodiff without it keeps there: in
+        y (1 - y) of a sigmoid that is nearly 1 less is left, and it is right."""
         sizes = [norm(w) for w in self.exact]
         doubtful = [
             k
