@@ -24,8 +24,8 @@ class Facts:
     """The facts that the table of verdicts (`judgement/table.py`) asks for.
 
     Attributes:
-        finite: M is finite. `contrast`: some set of differences is finite throughout, and none of them grows without
-            end as the steps shrink, so that M could have been.
+        finite: M is finite. `contrast`: it is not, and some set of differences is finite throughout, of which none
+            grows without end as the steps shrink, so that it could have been.
         surrogate: the caller has declared the gradient to be another one on purpose.
         empty: the leaf has no component.
         usable: some difference may judge M.
@@ -111,9 +111,10 @@ def find(
     broken = ev.a is not None and not bool(np.isfinite(ev.a).all())
     a = None if broken else ev.a
     residual = np.full(m.shape, np.nan) if a is None else m - a
+    finite = bool(np.isfinite(m).all())
     known = Facts(
-        finite=bool(np.isfinite(m).all()),
-        contrast=any((np.isfinite(p.slopes.value) & ~unbounded(p.slopes)).all() for p in ev.probes),
+        finite=finite,
+        contrast=not finite and any((np.isfinite(p.slopes.value) & ~unbounded(p.slopes)).all() for p in ev.probes),
         surrogate=surrogate,
         empty=m.size == 0,
         autodiff=a is not None,

@@ -207,7 +207,7 @@ def worst(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray], bars: Seque
             over = d / bar if bar > 0 and np.isfinite(d) else float("inf")
             if culprit < 0 or over > excess:
                 largest, culprit, excess = relative, k, over
-        elif culprit < 0:
+        elif culprit < 0 and size > bar:  # what is nothing but its rounding is no size
             largest = max(largest, relative)
     return largest, culprit
 
