@@ -121,3 +121,56 @@ def test_a_file_that_was_written_and_loaded_again(tmp_path):
         exec(compile(file.read_text("utf-8"), str(file), "exec"), loaded)
         report = jc.check_grad(lambda w: (w**3).sum(), draw(3), loaded["grad"])
         assert {(c.line, c.source) for c in report.culprits} >= {(lines + 4, "return b / 2")}
+
+
+LAYERS = """import jax.numpy as jnp
+
+
+class Dense:
+    def __init__(self, w):
+        self.w = w
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.w
+
+    def backward(self, dout):
+        self.dw = self.x.T @ dout
+        return dout @ self.w.T
+
+
+class Relu:
+    def forward(self, x):
+        self.x = x
+        return jnp.maximum(x, 0)
+
+    def backward(self, dout):
+        return dout * self.x
+
+
+def run(p, x):
+    layers = [Dense(p["a"]), Relu(), Dense(p["b"])]
+    for layer in layers:
+        x = layer.forward(x)
+    return x, layers
+
+
+def loss(p, x):
+    return jnp.sum(run(p, x)[0] ** 2)
+
+
+def grad(p, x):
+    out, layers = run(p, x)
+    d = 2 * out
+    for layer in reversed(layers):
+        d = layer.backward(d)
+    return {"a": layers[0].dw, "b": layers[2].dw}
+"""
+
+
+def test_what_a_layer_of_a_list_holds_is_not_what_the_list_holds():
+    found = build.module("layers", LAYERS)
+    rng = np.random.default_rng(0)
+    params = {"a": rng.normal(size=(3, 5)), "b": rng.normal(size=(5, 2))}
+    named = jc.check_grad(found.loss, params, found.grad, args=(rng.normal(size=(4, 3)),)).culprits
+    assert "return dout * self.x" in [culprit.source for culprit in named]

@@ -3,7 +3,9 @@ body would do with another value."""
 
 from __future__ import annotations
 
-from jaxcheck.program.where import names, source
+import ast
+
+from jaxcheck.program.where import names, source, syntax
 from jaxcheck.program.where.edits import MOVED, OUT, REPLACED, Edit
 from jaxcheck.program.where.handed import is_argument
 from jaxcheck.program.where.naming import value_name
@@ -33,12 +35,20 @@ def _is_listed(problem: Problem, edit: Edit) -> bool:
     op = tape.ops[edit.site.ops[0]]
     if len(edit.site.ops) < 2 or (edit.slot == OUT and not is_argument(op)):
         return False
+    if not is_argument(op) and _is_attribute(edit, len(op.ins)):
+        return False
     given = op if is_argument(op) else _given(problem, op.ins[edit.slot])
     if given is not None:
         place = given.stack[0]
         return not source.names_read(place).isdisjoint(names.listed(place))
     read = source.operand_names(place, len(op.ins))[edit.slot : edit.slot + 1]
     return not names.listed(place).isdisjoint(read)
+
+
+def _is_attribute(edit: Edit, count: int) -> bool:
+    """Whether it is what an object holds, `self.x`: the list is of the objects."""
+    node = source.expression(edit.site.place)
+    return node is not None and isinstance(syntax.operand(node, edit.slot, count), ast.Attribute)
 
 
 def _given(problem: Problem, i: int) -> Op | None:
