@@ -14,6 +14,8 @@ from jaxcheck.program.where.tape import STACKED, Op
 
 # Operations between a row and the one that it is for: what gives it a shape.
 FEW = 3
+# What is the array itself, in another form.
+_OF_ARRAYS = ("T", "mT", "real", "imag")
 
 
 def is_handed_in(problem: Problem, edit: Edit) -> bool:
@@ -48,7 +50,8 @@ def _is_listed(problem: Problem, edit: Edit) -> bool:
 def _is_attribute(edit: Edit, count: int) -> bool:
     """Whether it is what an object holds, `self.x`: the list is of the objects."""
     node = source.expression(edit.site.place)
-    return node is not None and isinstance(syntax.operand(node, edit.slot, count), ast.Attribute)
+    read = None if node is None else syntax.operand(node, edit.slot, count)
+    return isinstance(read, ast.Attribute) and read.attr not in _OF_ARRAYS
 
 
 def _given(problem: Problem, i: int) -> Op | None:
