@@ -32,6 +32,11 @@ def is_argument(op: Op) -> bool:
     return op.name.startswith(ARGUMENT) and op.eqn is None
 
 
+def only_hands_on(op: Op) -> bool:
+    """Whether it is one or the other."""
+    return is_handed(op) or is_argument(op)
+
+
 def with_handed(tape: Tape) -> Tape:
     """The tape with an operation for each `b = a` of which `b` is read, and for each argument of a call that is, and
     their readers reading those; the tape itself where there is none."""

@@ -17,7 +17,7 @@ from jaxcheck.program.where.constants import Constants
 from jaxcheck.program.where.edits import Edit
 from jaxcheck.program.where.foreign import without_hosts
 from jaxcheck.program.where.further import Further, as_result, second_point
-from jaxcheck.program.where.handed import with_handed
+from jaxcheck.program.where.handed import only_hands_on, with_handed
 from jaxcheck.program.where.loops import scans
 from jaxcheck.program.where.matching import Known, reordered
 from jaxcheck.program.where.nonsense import tried
@@ -73,7 +73,7 @@ class Problem:
         self._knows: dict[int, bool] = {}
         self._disorders: dict[int, bool] = {}
         self.answers: dict[Any, bool] = {}  # what `weigh` has asked of sites
-        self._entering: dict[tuple[str, int], bool] = {}
+        self._entering: dict[tuple[str, int, str], bool] = {}
         self.free, self.loose = self._reached(self.knows), self._reached(lambda i: self.runs[0][i] in self.forward)
         self.leading = self._reached(lambda i: False)
 
@@ -122,17 +122,24 @@ class Problem:
 
     def entering(self, place: Place) -> bool:
         """Whether the loss knows all that comes into a line from others, the first time it is run."""
-        line = place[:2]
+        line = (*place[:2], place.function)  # which may give a function as well
         if line not in self._entering:
-            here = [self.tape.ops[s.ops[0]] for s in self.sites if s.place[:2] == line]
+            here = [self.tape.ops[s.ops[0]] for s in self.sites if (*s.place[:2], s.place.function) == line]
             own = {i for op in here for i in op.outs}
             ins = {i for op in here for i in op.ins} - own - self.tape.literals
             arrays = [i for i in ins if (x := self.runs[0][i]).dtype.kind in "fc" and x.ndim]
             # A transform and its inverse give one cotangent's numbers, conjugate or scaled: that proves nothing.
             proved = [i for i in arrays if self.runs[0][i].dtype.kind != "c" or self.runs[0][i] in self.forward]
             # Of nothing nothing is wrong.
-            self._entering[line] = len(proved) == len(arrays) and all(map(self.knows, arrays))
+            right = all(self.knows(i) or self._is_input(i) for i in arrays)
+            self._entering[line] = len(proved) == len(arrays) and right
         return self._entering[line]
+
+    def _is_input(self, i: int) -> bool:
+        """Whether a value is what the pass was given: a mask, of whose numbers nobody knows whose they are."""
+        while (k := self.tape.makers.get(i)) is not None and only_hands_on(self.tape.ops[k]):
+            (i,) = self.tape.ops[k].ins
+        return i in self.tape.inputs
 
     def exchanged(self) -> bool:
         """Whether a result is what another one should be, and is not: they were given back in another order."""

@@ -13,7 +13,7 @@ from jaxcheck.program.where import edits as e
 from jaxcheck.program.where import source, spreading
 from jaxcheck.program.where.beyond import nameable
 from jaxcheck.program.where.edits import OUT, Edit
-from jaxcheck.program.where.handed import is_argument, is_handed
+from jaxcheck.program.where.handed import is_argument, only_hands_on
 from jaxcheck.program.where.loops import turned
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.projections import Projections, downstream
@@ -219,7 +219,7 @@ class Search:
 
     def slots(self, site: Site) -> range:
         op = self.p.tape.ops[site.ops[0]]
-        return range(OUT, 0 if is_handed(op) or is_argument(op) else len(op.ins))
+        return range(OUT, 0 if only_hands_on(op) else len(op.ins))
 
     def olds(self, site: Site, slot: int) -> list[np.ndarray]:
         ops = [self.p.tape.ops[k] for k in site.ops]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxcheck.program.where.handed import is_argument, is_handed
+from jaxcheck.program.where.handed import is_argument, is_handed, only_hands_on
 from jaxcheck.program.where.tape import Op, Tape
 
 
@@ -20,14 +20,14 @@ def as_called(back: Tape, ahead: Tape) -> Tape:
             depth += 1
         return dataclasses.replace(op, stack=op.stack[depth:]) if depth else op
 
-    ops = [op if is_argument(op) or is_handed(op) else called(op) for op in back.ops]
+    ops = [op if only_hands_on(op) else called(op) for op in back.ops]
     within = [new is not op for new, op in zip(ops, back.ops, strict=True)]
     outside = set(back.outputs) | {i for op, hidden in zip(ops, within, strict=True) if not hidden for i in op.ins}
     ops = [
         dataclasses.replace(op, stack=()) if hidden and outside.isdisjoint(op.outs) else op
         for op, hidden in zip(ops, within, strict=True)
     ]
-    plain = [op for op in ops if op.stack and not (is_argument(op) or is_handed(op))]
+    plain = [op for op in ops if op.stack and not only_hands_on(op)]
     own = {(op.stack[0].file, op.stack[0].function) for op in plain}
     of_the_loss = {(place.file, place.function) for place in shared} - own
 

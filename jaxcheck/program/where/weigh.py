@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxcheck.program.where import decisions, edits, names, reductions, rows, shifts, source, terms
 from jaxcheck.program.where.edits import Edit
-from jaxcheck.program.where.handed import is_argument, is_handed
+from jaxcheck.program.where.handed import is_argument, is_handed, only_hands_on
 from jaxcheck.program.where.places import Place, frames
 from jaxcheck.program.where.problem import Problem
 from jaxcheck.program.where.sites import Group, Site
@@ -221,7 +221,7 @@ def same_of(problem: Problem, edit: Edit) -> Any:
     tape = problem.tape
 
     def made(i: int) -> int:
-        while (k := tape.makers.get(i)) is not None and (is_handed(tape.ops[k]) or is_argument(tape.ops[k])):
+        while (k := tape.makers.get(i)) is not None and only_hands_on(tape.ops[k]):
             (i,) = tape.ops[k].ins
         return i
 
