@@ -56,7 +56,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         every = sites(self.tape)
-        self.sites = live(self.tape, every)
+        self.sites = [s for s in live(self.tape, every) if not self.tape.hidden.issuperset(s.ops)]
         self.own = own_values(self.tape, [*every, *self.sites])
         self.scans = scans(self.tape)
         self.users: dict[int, list[int]] = {}

@@ -10,8 +10,8 @@ from jaxcheck.program.where.tape import Op, Tape
 
 def as_called(back: Tape, ahead: Tape) -> Tape:
     """The tape of a backward pass with what it does in a function of the loss's own put where that is called. What is
-    given to such a function by the loss itself, what it computes for itself alone, and what one gives back in which the
-    backward pass does nothing else, has no place: nothing can be mistaken there."""
+    given to such a function by the loss itself, and what one gives back in which the backward pass does nothing else,
+    has no place: nothing can be mistaken there; nor in what it computes for itself alone, which is `hidden`."""
     shared = {place for op in ahead.ops for place in op.stack}
 
     def called(op: Op) -> Op:
@@ -23,10 +23,7 @@ def as_called(back: Tape, ahead: Tape) -> Tape:
     ops = [op if only_hands_on(op) else called(op) for op in back.ops]
     within = [new is not op for new, op in zip(ops, back.ops, strict=True)]
     outside = set(back.outputs) | {i for op, hidden in zip(ops, within, strict=True) if not hidden for i in op.ins}
-    ops = [
-        dataclasses.replace(op, stack=()) if hidden and outside.isdisjoint(op.outs) else op
-        for op, hidden in zip(ops, within, strict=True)
-    ]
+    hidden = frozenset(k for k, op in enumerate(ops) if within[k] and outside.isdisjoint(op.outs))
     plain = [op for op in ops if op.stack and not only_hands_on(op)]
     own = {(op.stack[0].file, op.stack[0].function) for op in plain}
     of_the_loss = {(place.file, place.function) for place in shared} - own
@@ -38,4 +35,4 @@ def as_called(back: Tape, ahead: Tape) -> Tape:
         )
         return dataclasses.replace(op, stack=()) if nowhere else op
 
-    return dataclasses.replace(back, ops=[placed(op) for op in ops])
+    return dataclasses.replace(back, ops=[placed(op) for op in ops], hidden=hidden)

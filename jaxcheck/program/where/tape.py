@@ -44,7 +44,8 @@ class Op:
 @dataclasses.dataclass(eq=False)
 class Tape:
     """`literals` are the values that stand in the program as numbers; `makers` the operation that made a value; `scans`
-    where each scan stands, and how many values it carries, by the first part of its operations' labels."""
+    where each scan stands, and how many values it carries, by the first part of its operations' labels; `hidden` the
+    operations in which nothing can be mistaken, see `shared`."""
 
     values: list[np.ndarray]
     ops: list[Op]
@@ -54,6 +55,7 @@ class Tape:
     makers: dict[int, int]
     compiled: dict[Any, Any] = dataclasses.field(default_factory=dict)
     scans: dict[int, tuple[tuple[Place, ...], int]] = dataclasses.field(default_factory=dict)
+    hidden: frozenset[int] = frozenset()
 
     def needed(self) -> set[int]:
         """The values that results depend on."""
