@@ -44,7 +44,10 @@ def norms_along(directions: np.ndarray, g: np.ndarray) -> np.ndarray:
             found = np.sqrt(directions**2 @ (g**2).T)
         else:
             found = np.stack([np.sqrt(np.einsum("gn,gn->g", x, x)) for x in (d * g for d in directions)])
-        for d, k in np.argwhere(~((found > SQUARES) & (found < 1 / SQUARES))):
+        lost = ~((found > SQUARES) & (found < 1 / SQUARES))
+        if lost.any():  # where both are something: what is nothing is known
+            lost &= (directions != 0).astype(float) @ (g != 0).astype(float).T > 0
+        for d, k in np.argwhere(lost):
             found[d, k] = norm2(directions[d] * g[k])
         return found
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxcheck as jc
+from jaxcheck.formula import norms_along
 from jaxcheck.test_util import check_grads
 
 bell = lambda x: jnp.exp(-x * x)  # noqa: E731
@@ -108,3 +109,10 @@ def test_squares_that_underflow_leave_bars():
     """The cotangent of an output of 1e-195 is weighed by it: its rounding is 1e-205, and not nothing."""
     with jax.enable_x64(True):
         check_grads(lambda x: jax.nn.gelu(x, approximate=False), (np.array([1e-8, -30.0, 1.0]),), 1, modes=["rev"])
+
+
+def test_a_norm_along_directions_neither_vanishes_nor_overflows():
+    directions = np.array([[1e-200, 0.0, 1.0], [0.0, 0.0, 3.0]])
+    g = np.array([[1e-100, 5.0, 0.0], [0.0, 1.0, 2.0], [1e200, 1e200, 1e200]])
+    wanted = [[1e-300, 2, 1e200], [0, 6, 3e200]]
+    np.testing.assert_allclose(norms_along(directions, g), wanted, rtol=1e-15)
