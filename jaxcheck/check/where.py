@@ -64,8 +64,8 @@ def blamed(report: Report, problem: Problem, where: Any, *, rules: bool) -> Repo
     if problem.is_autodiff or not where:
         return report
     if problem.primal is None or problem.manual is None:
-        unseen = "gradient" if problem.host_manual is not None else "loss" if problem.numbers is None else ""
-        said = (UNSEEN.format(unseen),) if unseen else ()  # numbers come from no line
+        unseen = "loss" if problem.primal is None else "gradient"
+        said = () if problem.numbers is not None else (UNSEEN.format(unseen),)  # numbers come from no line
         return dataclasses.replace(report, notes=(*report.notes, *said))
     given = isinstance(where, (int, float, np.floating, np.integer)) and where not in (0, 1)
     seconds = min(float(where), current().left) if given else min(SECONDS, PART * current().left)

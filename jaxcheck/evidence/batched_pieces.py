@@ -11,17 +11,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcheck.bars import BARS, NEXT_TO_NOTHING, ROUND_OFF
+from jaxcheck.budget import current
 from jaxcheck.evidence import rows, sides, sketch
 from jaxcheck.problem.at_theta import gradient_of
 from jaxcheck.problem.problem import Problem
 from jaxcheck.program.run.compile import execute
 from jaxcheck.there import there
 
-# Ways in which each point is left at once, both to and fro; and in how many where these do not show pieces on both
-# sides of the gradient: the kinks of a layer behind others bend alike along one way in four.
-WAYS = (2, 16)
+# Ways in which each point is left, both to and fro; and in how many more where these do not show pieces on both sides
+# of the gradient: the kinks of a layer behind others bend alike along one way in four. A check of the point alone takes
+# longer than all of them.
+WAYS = (2, 4, 16, 64)
 # What a piece changes by within the distance is its curvature, four distances in all.
 STEPS = np.array([1.0, -1.0, 2.0, -2.0])
+# Numbers of gradients that are held at once: 64 MiB of them.
+AT_ONCE = 1 << 23
 
 
 def outside(problem: Problem, points: np.ndarray, rtol: float, seed: int) -> tuple[np.ndarray, int, int]:
@@ -30,16 +34,25 @@ def outside(problem: Problem, points: np.ndarray, rtol: float, seed: int) -> tup
 
     Args:
         rtol: what a component may be off by beside its bars, relative.
+
+    Raises:
+        Stopped: before that was known.
     """
     found, asked, spent, new = np.ones(len(points), bool), np.arange(len(points)), 0, 0
     low, high, error = (np.full(points.shape, x) for x in (np.inf, -np.inf, 0.0))
     for turn, count in enumerate(WAYS):
-        m, pieces, doubt, compiled = _seen(problem, points[asked], count, [seed, 31, turn])
-        low[asked] = np.fmin(low[asked], pieces.min(axis=1))
-        high[asked] = np.fmax(high[asked], pieces.max(axis=1))
-        error[asked] = np.fmax(error[asked], doubt.max(axis=1))
-        spent, new = spent + len(asked) * count * len(STEPS), new + compiled
-        found[asked] = _off(problem, m, low[asked], high[asked], error[asked], rtol)
+        # A power of two, so that the next batch finds this one's program.
+        each = 1 << int(np.log2(max(1, AT_ONCE // (count * len(STEPS) * points.shape[1]))))
+        each = min(each, 1 << int(np.ceil(np.log2(len(asked)))))
+        for start in range(0, len(asked), each):
+            current().ask()
+            at = asked[start : start + each]
+            m, pieces, doubt, compiled = _seen(problem, points[at], each, count, [seed, 31, turn])
+            low[at] = np.fmin(low[at], pieces.min(axis=1))
+            high[at] = np.fmax(high[at], pieces.max(axis=1))
+            error[at] = np.fmax(error[at], doubt.max(axis=1))
+            spent, new = spent + len(at) * count * len(STEPS), new + compiled
+            found[at] = _off(problem, m, low[at], high[at], error[at], rtol)
         asked = np.flatnonzero(found)
         if not len(asked):
             break
@@ -58,15 +71,15 @@ def _off(problem: Problem, m: np.ndarray, low: np.ndarray, high: np.ndarray, err
 
 
 def _seen(
-    problem: Problem, points: np.ndarray, count: int, seed: list[int]
+    problem: Problem, points: np.ndarray, each: int, count: int, seed: list[int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """M (n, P), the adjacent pieces' gradients and the errors of these (n, W, P), programs compiled."""
+    """M (n, P), the adjacent pieces' gradients and the errors of these (n, W, P), programs compiled; of n points, at
+    most `each`, which the program takes."""
     n, size = points.shape
     rng = np.random.default_rng(seed)
     ways = rng.choice([-1.0, 1.0], (count, size)) * rng.uniform(0.5, 1.5, (count, size))
     scale = np.concatenate([sketch.own_scales(points[:, x.start : x.stop])[0] for x in problem.theta.leaves], axis=1)
-    # Padded to a power of two, so that the next batch finds this one's program.
-    at = np.minimum(np.arange(1 << int(np.ceil(np.log2(n)))), n - 1)
+    at = np.minimum(np.arange(each), n - 1)
     sequential = problem.loss.program.sequential
     group = 1 if sequential else rows.chunk_rows(count * len(STEPS) * problem.cost, len(at))
     with jax.enable_x64(True):

@@ -163,3 +163,10 @@ def test_a_host_function_in_the_loss_keeps_the_search_silent():
 
     report = jc.check_grad(lambda x: jnp.sum(doubled(x) ** 2), np.arange(1.0, 4, dtype=np.float32), grad)
     assert report.verdict is jc.Verdict.FAIL and report.culprits == ()
+
+
+@pytest.mark.parametrize("loss", [lambda x: jnp.sum(x**2), lambda x: float(np.sum(np.asarray(x) ** 2))])
+def test_that_pythons_own_code_is_not_searched_is_said(loss):
+    report = jc.check_grad(loss, np.arange(3.0) + 1, lambda x: np.array([2.2 * float(v) for v in x]))
+    assert not report.culprits and any(note.startswith("The line was not looked for") for note in report.notes)
+    assert not any("not looked for" in note for note in jc.check_grad(loss, np.arange(3.0) + 1, np.ones(3)).notes)
