@@ -20,11 +20,11 @@ from jaxcheck.program.where import problem as passes
 from jaxcheck.program.where import smaller as small
 from jaxcheck.program.where.alias import with_aliases
 from jaxcheck.program.where.beyond import proves
-from jaxcheck.program.where.edits import OUT, Edit
 from jaxcheck.program.where.made_for import with_makers
 from jaxcheck.program.where.nonsense import NONSENSE, Late, Unflattened
 from jaxcheck.program.where.search import Found, Search
 from jaxcheck.program.where.shorter import in_full, shortened
+from jaxcheck.program.where.two import of_one
 from jaxcheck.records import Culprit
 from jaxcheck.result import Reason, Report, Verdict
 from jaxcheck.there import there
@@ -64,9 +64,7 @@ def blamed(report: Report, problem: Problem, where: Any, *, rules: bool) -> Repo
     if problem.is_autodiff or not where:
         return report
     if problem.primal is None or problem.manual is None:
-        unseen = "loss" if problem.primal is None else "gradient"
-        said = () if problem.numbers is not None else (UNSEEN.format(unseen),)  # numbers come from no line
-        return dataclasses.replace(report, notes=(*report.notes, *said))
+        return _unseen(report, problem)
     given = isinstance(where, (int, float, np.floating, np.integer)) and where not in (0, 1)
     seconds = min(float(where), current().left) if given else min(SECONDS, PART * current().left)
     if not seconds > 0:
@@ -91,9 +89,19 @@ def blamed(report: Report, problem: Problem, where: Any, *, rules: bool) -> Repo
             return report
     finally:
         current().search_seconds += time.perf_counter() - start
-    if time.perf_counter() < end:
+    return (
+        report if time.perf_counter() < end else _with_note(report, UNFINISHED.format(seconds, max(MORE, 4 * seconds)))
+    )
+
+
+def _unseen(report: Report, problem: Problem) -> Report:
+    if problem.numbers is not None:  # which come from no line
         return report
-    return dataclasses.replace(report, notes=(*report.notes, UNFINISHED.format(seconds, max(MORE, 4 * seconds))))
+    return _with_note(report, UNSEEN.format("loss" if problem.primal is None else "gradient"))
+
+
+def _with_note(report: Report, note: str) -> Report:
+    return dataclasses.replace(report, notes=(*report.notes, note))
 
 
 def _at_what(one: passes.Problem) -> list[str]:
@@ -261,7 +269,7 @@ def _in_turn(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]
         after = one.after(first.edit)
         others = _searched(after)
         named = _named(after, others)
-        if named is None or named.kind != "line" or _of_one(one, first, others[named.changes[0]]):
+        if named is None or named.kind != "line" or of_one(one, first, others[named.changes[0]]):
             continue
         pairs = (
             (first, [n for n in astray if n in those]),
@@ -269,31 +277,3 @@ def _in_turn(one: passes.Problem, wrong: tuple[str, ...]) -> tuple[Culprit, ...]
         )
         return tuple(_culprit(one, f, "line", tuple(path[n] for n in which)) for f, which in pairs)
     return ()
-
-
-def _of_one(one: passes.Problem, first: Found, second: Found) -> bool:
-    """Whether two changes may make up for one mistake before both: they bring in the same, where a square brings in
-    what it is of; or do the same to one value."""
-    brought = [_brought(one, f.edit) for f in (first, second)]
-    done = [_done(one, f.edit) for f in (first, second)]
-    return (bool(brought[0]) and brought[0] == brought[1]) or not done[0].isdisjoint(done[1])
-
-
-def _done(one: passes.Problem, edit: Edit) -> set[Any]:
-    """What a change that brings in nothing does, and to which values."""
-    return set() if edit.groups else {(x, edit.form, edit.factor, edit.detail) for x in _changed(one, edit)}
-
-
-def _changed(one: passes.Problem, edit: Edit) -> list[int]:
-    """The values that a change makes others of."""
-    ops = [one.tape.ops[k] for k in edit.site.ops]
-    return [op.outs[0] if edit.slot == OUT else op.ins[edit.slot] for op in ops]
-
-
-def _brought(one: passes.Problem, edit: Edit) -> set[Any]:
-    """What a change brings in, by its numbers; a value of the loss by itself."""
-    values = one.runs[0]
-    ids = [i for g in edit.groups for i in g.ids]
-    if edit.form in ("square", "cube"):
-        ids += _changed(one, edit)
-    return {(values[i].shape, values[i].tobytes()) for i in ids} | {id(g) for g in edit.groups if not g.ids}

@@ -102,13 +102,7 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
     ev, settings = evidence.leaves[number], case.settings
     leaf, said, floor = ev.leaf, _Said(opinion.verdict, opinion.reason, opinion.note), power.UNKNOWN
     if said.verdict is Verdict.PASS and said.reason is not Reason.SURROGATE and leaf.size:
-        # A function was looked at beside the kinks as well, see `doubts.kinks`.
-        if said.reason is Reason.KINK and case.problem.numbers is not None and within_kinks(ev, settings.must_catch):
-            said = said.instead(Reason.VACUOUS, WITHIN_KINKS)
-        else:
-            floor = case.floors(ev, influence)
-            said = _weighed(case, ev, said, floor)
-            floor = _known(ev, opinion, floor)
+        said, floor = _passing(case, ev, opinion, said, influence)
     said = _with_step(settings.mode, ev, said)
     native = None if case.preface.native is None else case.preface.native[:, leaf.start : leaf.stop]
     if native is not None and said.verdict is Verdict.PASS and not np.isfinite(native).all():
@@ -142,6 +136,16 @@ def _leaf_result(case, evidence, number, opinion, second, influence, extra) -> L
         native=leaf.native,
         **_differences(ev, opinion, None if extra is None or not leaf.size else extra.leaves[number]),
     )
+
+
+def _passing(case, ev: LeafEvidence, opinion, said: _Said, influence) -> tuple[_Said, tuple[float, float]]:
+    """What is left of a PASS, and what it would have caught."""
+    # A function was looked at beside the kinks as well, see `doubts.kinks`.
+    numbers = said.reason is Reason.KINK and case.problem.numbers is not None
+    if numbers and within_kinks(ev, case.settings.must_catch):
+        return said.instead(Reason.VACUOUS, WITHIN_KINKS), power.UNKNOWN
+    floor = case.floors(ev, influence)
+    return _weighed(case, ev, said, floor), _known(ev, opinion, floor)
 
 
 UNDERFLOWS = "zero; what it should be is so small that {dtype} has no number for it either"

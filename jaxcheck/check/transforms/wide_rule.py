@@ -24,6 +24,7 @@ from jaxcheck.program.mode import laid_out
 from jaxcheck.program.rounding import round_off
 from jaxcheck.program.run.compile import Program
 from jaxcheck.program.run.eagerly import run_eagerly
+from jaxcheck.program.ways.rounded import given_up
 from jaxcheck.result import Row
 
 # Below half of a float32's digits a rounding is so large that a wrong formula hides behind it.
@@ -177,8 +178,9 @@ class Wide:
         return dataclasses.replace(row, detail="; ".join(x for x in (row.detail, said) if x))
 
     def _measured(self, closed: Any, values: Sequence[Any], unit: float) -> list[np.ndarray] | None:
-        """What rounding in the dtype does to the rule, not in one that it chose to compute in."""
-        return None if closed is None or unit_in(closed) > unit else rounding(closed, values)
+        """What rounding in the dtype does to the rule, not in one, or to bits, that it chose to compute in."""
+        chosen = closed is None or max(unit_in(closed), given_up(closed)) > unit
+        return None if chosen else rounding(closed, values)
 
     def _beside_autodiff(
         self, narrow: Site, g: Sequence[Any], found: Sequence[Any], unit: float, row: Row, measured: Callable

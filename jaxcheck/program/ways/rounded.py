@@ -232,6 +232,12 @@ def _fewer_bits(step: Step, plain: list[Any]) -> list[Any]:
     return [step.move(step.noisy[0], 2.0 ** -(bits + 1) / units.unit(plain[0].dtype))]
 
 
+def given_up(closed: Any) -> float:
+    """The unit of the fewest bits that a program rounds to by itself; 0 where it does not."""
+    bits = [e.params["mantissa_bits"] for e, _ in interpret.walk(closed) if e.primitive.name == "reduce_precision"]
+    return max((2.0**-b for b in bits), default=0.0)
+
+
 _SPECIAL: dict[str, Callable[[Step, list[Any]], list[Any]]] = {
     "eigh": _eigh,
     "svd": _svd,
