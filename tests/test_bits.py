@@ -78,6 +78,7 @@ def test_autodiff_is_no_witness(dtype, x64, factor):
         assert jc.check_grad(loss, x, jnp.cos).verdict is jc.Verdict.FAIL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.0, 1.02])
 def test_rules_around_bits(factor):
     """A rule that is right where autodiff is not, in the precision that its function is made for."""

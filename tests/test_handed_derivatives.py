@@ -40,6 +40,7 @@ def root(factor):
 CASES = {"linear solve": (solved(True), solved(False), (A, B)), "root": (root(1.0), root(1.1), (2.0,))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_wrong_one_is_blamed_itself(name):
     right, wrong, args = CASES[name]

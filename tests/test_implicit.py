@@ -21,6 +21,7 @@ SAMPLERS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_nobody_is_blamed(name):
     report = jc.check_grad(SAMPLERS[name], THREE)

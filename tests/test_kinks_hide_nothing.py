@@ -75,6 +75,7 @@ def test_of_a_large_leaf_no_smaller_steps_of_other_components_vouch_for_them(nam
     assert not report, report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held", [0.0, 3.0, 1000.0])
 @pytest.mark.parametrize("bend", [jnp.abs, jax.nn.relu, lambda t: jnp.maximum(t, -t)])
 def test_what_is_held_back_on_a_kink_is_no_choice_of_it(bend, held):

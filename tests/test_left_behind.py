@@ -11,6 +11,7 @@ from jaxcheck.problem.of_loss import prepare
 from jaxcheck.test_util import check_jvp, check_vjp
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cap", [2, 3, 200])
 def test_beyond_its_cap_no_loop_is_run_on(cap):
     """The implicit gradient is that of a limit, which a loop of two iterations does not have."""
@@ -41,6 +42,7 @@ def test_kinks_that_cancel_leave_one_slope_and_autodiffs_choice():
         assert jc.check_grad(loss, at, lambda p, s=slope: s * jnp.ones_like(p)).verdict == verdict, slope
 
 
+@pytest.mark.slow
 def test_data_that_a_loss_makes_is_in_no_bar():
     """A float32 draw is the same for M, for A and for every sample, whatever rounding did to it."""
 

@@ -59,6 +59,7 @@ def test_the_search_for_the_step_is_no_iteration():
     assert sorted(map(stops_at_tolerance, loops)) == [False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.0, 1.01, pytest.param(-1.0, marks=pytest.mark.slow)])
 def test_the_implicit_rule_is_judged_at_the_limit(factor):
     report = jc.check_grad(lambda weight: jnp.sum(solver(factor)(weight) * jnp.array([1.0, 2.0, 3.0])), 0.4)

@@ -157,6 +157,7 @@ def test_a_wrong_rule_is_wrong_at_the_limit_too(name, wrong):
     assert all(leaf.verdict is Verdict.PASS for leaf in report.leaves[1:])
 
 
+@pytest.mark.slow
 def test_both_numbers_are_told():
     f, args = SOLVERS["equilibrium"](1e-3, "float64")
     report = rule(f, args)
@@ -190,6 +191,7 @@ def test_a_derivative_of_the_loop_as_stopped_agrees():
     check_grads(f, (a,), order=1, modes=["fwd"])
 
 
+@pytest.mark.slow
 def test_a_leaf_that_no_loop_feeds_is_not_excused():
     """One float loop in the program, and another leaf off by 5e-6."""
 
@@ -223,6 +225,7 @@ def test_a_backward_loop_that_stops_too_early_is_told():
     assert "stops too early" in report.leaves[0].note
 
 
+@pytest.mark.slow
 def test_going_on_is_no_excuse_where_there_is_no_limit():
     """A loop over time: run on, it is somewhere else."""
 
@@ -278,6 +281,7 @@ def _solved(solver, tol):
     return lambda p: jnp.sum(jnp.sin(solver(lambda v: p["A"] @ v, p["b"], tol=tol)[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.0, 1.0001])
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n == "cg" else pytest.mark.slow) for n in SPARSE])
 def test_sparse_solvers_of_jax(name, factor):
@@ -312,6 +316,7 @@ def _linear(b, tol=1e-3):
     return lax.custom_linear_solve(lambda x: MATRIX @ x, b * RIGHT, solve, symmetric=True)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::jaxcheck.GradientCheckWarning")
 @pytest.mark.parametrize("f", [_root, pytest.param(_linear, marks=pytest.mark.slow)])
 def test_roots_and_linear_solves_of_jax(f):
@@ -329,6 +334,7 @@ def test_the_drop_in_says_that_it_holds_at_the_limit():
         check_grads(f, args, order=1, modes=["rev"])
 
 
+@pytest.mark.slow
 def test_it_stays_a_warning_where_all_are_errors():
     f, args = SOLVERS["equilibrium"](1e-3, "float64")
     with warnings.catch_warnings(record=True) as said:
@@ -369,6 +375,7 @@ def bisection(shape_of, ends, k=1.0):
     ).reshape(shape_of)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ends", ["low", "middle"])
 @pytest.mark.parametrize("shape_of", [(), pytest.param((3,), marks=pytest.mark.slow)])
 def test_a_bisection_is_judged_at_its_root(shape_of, ends):
@@ -399,6 +406,7 @@ def integrated(p, tol=1e-7):
     return lax.while_loop(going, body, (jnp.zeros(()), jnp.ones_like(p), jnp.asarray(1e-3), 0))[1]
 
 
+@pytest.mark.slow
 def test_a_wrong_gradient_through_an_integrator_is_wrong():
     """Run on past its end, an integrator says anything: that is no excuse, nor a witness."""
     p = jnp.asarray([0.3, 0.7])
@@ -439,6 +447,7 @@ def test_an_implicit_rule_that_solves_on_its_way_back(factor):
     assert report.verdict is (Verdict.PASS if factor == 1 else Verdict.FAIL)
 
 
+@pytest.mark.slow
 def test_a_bisection_of_so_many_steps():
     """Autodiff says 0 of it: adjointness to that is no law."""
 

@@ -151,6 +151,7 @@ REMOVABLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REMOVABLE)
 def test_a_removable_singularity_filled_in_is_no_kink(name):
     """Both sides have one slope, 1/2 in size, and autodiff says 0."""

@@ -118,6 +118,7 @@ def test_no_law_is_broken_whatever_the_scales(make, scales, mode):
     assert not [r for r in laws(rule, args, argnums=range(len(args))) if r.status == "WRONG"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "scales", "mode", "mistake"),
     [

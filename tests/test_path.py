@@ -174,6 +174,7 @@ def test_a_rule_of_forward_mode_only():
         assert report.reason is reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "mistake"), square(DTYPES, ["factor", "sign", "dropped term"]))
 def test_the_drop_in(dtype, mistake):
     p, x = data(dtype)
@@ -192,6 +193,7 @@ def test_the_drop_in(dtype, mistake):
         assert found.value.report.reason is Reason.PRECISION_WRONG, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_batch_is_judged_at_every_point(dtype):
     rng = np.random.default_rng(0)

@@ -140,6 +140,7 @@ def test_the_summary_line_names_the_cause(request, run):
         assert f"PASSED test_mine.py::test_{name}\n" in run.said
 
 
+@pytest.mark.slow
 def test_junit_has_the_same_message(alone):
     cases = {case.get("name"): case for case in ElementTree.parse(alone.folder / "junit.xml").iter("testcase")}
     failure = cases["test_wrong"].find("failure")
@@ -298,6 +299,7 @@ def wrong(gradcheck): gradcheck(loss, jnp.ones(3), lambda x: 3 * x)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reason", "said"), [("MANUAL_WRONG", "1 xfailed"), ("JUMP", "1 error")])
 def test_xfail_expects_its_reason_of_a_fixture_as_well(tmp_path, reason, said):
     found = small(tmp_path, f"@pytest.mark.xfail(reason=Reason.{reason})\ndef test_x(wrong): pass\n")
@@ -312,11 +314,13 @@ def test_a_report_that_cannot_be_written_takes_nothing_else_along(tmp_path):
     assert "1 passed" in found.stdout and found.returncode == pytest.ExitCode.USAGE_ERROR
 
 
+@pytest.mark.slow
 def test_the_line_that_repeats_a_test_is_of_the_folder_one_is_in(tmp_path):
     found = small(tmp_path, "def test_x(gradcheck): gradcheck(loss, jnp.ones(3), lambda x: x)\n", folder="sub")
     assert "pytest test_it.py::test_x" in found.stdout, found.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wanted", "said"), [("fail", "1 error"), ("skip", "1 skipped"), ("warn", "1 skipped")])
 def test_a_fixture_that_is_not_decided_leaves_nothing_to_run_on(tmp_path, wanted, said):
     body = "@pytest.fixture\ndef open_(gradcheck): return gradcheck(lambda x: loss(x) + jnp.nan, jnp.ones(3))\n"

@@ -101,6 +101,7 @@ def test_a_second_derivative_that_is_infinite_is_not_judged(right):
     assert report.notes[0].startswith("the second order, which was asked for, could not be judged") is right
 
 
+@pytest.mark.slow
 def test_of_outputs_that_jump_no_symmetry_is_asked():
     def loss(x):
         return jnp.max(x) ** 2

@@ -68,6 +68,7 @@ def solver(factor, tolerance=1e-5):
     return solve
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [pytest.param(1.0, marks=pytest.mark.slow), 1.01])
 def test_an_implicit_rule_over_a_bisection_is_judged_at_its_limit(factor):
     a, verdict = np.float32(0.8), jc.Verdict.PASS if factor == 1 else jc.Verdict.FAIL

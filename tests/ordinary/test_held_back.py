@@ -36,6 +36,7 @@ def test_the_right_gradient_and_that_of_autodiff(size):
         assert report["a"].verdict == "PASS"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [2, 1])
 def test_at_the_other_doors(times):
     size, wanted = 1e-10, "PASS" if times == 2 else "FAIL"

@@ -51,6 +51,7 @@ def test_mutable_arrays_outside_of_the_loss():
         jc.check_rule(lambda p: jnp.sin(p) * scale[...], W)
 
 
+@pytest.mark.slow
 def test_linear_calls_are_run_row_by_row():
     """JAX has no batching rule for them."""
 

@@ -61,6 +61,7 @@ def test_what_is_no_number_as_run_does_not_pass_the_drop_in(name, modes):
 
 
 # The gradient as run is zero, and as finite as it is wrong.
+@pytest.mark.slow
 @pytest.mark.parametrize("x", [LARGE, jnp.full(3, 1e25)], ids=lambda x: str(x.dtype))
 def test_where_the_value_as_run_is_infinite_nothing_passes(x):
     def f(x):

@@ -163,6 +163,7 @@ def network(rows, live, inputs, hidden, zero=False):
 WRONG = {"W1": at((3, 5), 1.5), "b1": lambda g: g * 2, "W2": at(7, 1.01)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zero", [False, True])
 def test_a_network_at_its_initialisation(zero):
     loss, grad, p = network(32, 20, 40, 60, zero)

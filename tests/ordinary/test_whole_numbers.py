@@ -41,6 +41,7 @@ def use(name, jitted):
     return jax.jit(f) if jitted else f
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "name", "jitted"),
     [

@@ -278,6 +278,7 @@ def _calibration(count, dtype):
     return ratios
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not wide.IS_WIDE, reason="long double is no wider than double here")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("count", [6, pytest.param(60, marks=pytest.mark.slow)])

@@ -26,6 +26,7 @@ NAMED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.where
 @pytest.mark.parametrize("case", NAMED, ids=lambda case: case.wrong)
 def test_the_line_is_named_and_the_edit_is_right(case):

@@ -14,6 +14,7 @@ def table():
     return list(hints.table(["embedding", "conv", "attention", "film"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", hints.KINDS)
 def test_the_first_hint_is_right(table, name):
     planted = [(net, path, wanted, got) for kind, net, path, wanted, got in table if kind == name]

@@ -18,6 +18,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.where
 @pytest.mark.parametrize(("net", "said"), [("hmm", "line right"), ("kalman", "line right")])
 def test_the_line_is_named_from_a_short_problem(monkeypatch, net, said):
